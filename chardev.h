@@ -533,8 +533,8 @@ typedef struct chr_common_options {
     const char *logfile;      /* what the guest wrote and the backend took goes there too, always at its end; created
                                  0666&umask, emptied. When it can't be written (a full disk, a FIFO that is full or not
                                  read) it ends, with one line to `log` */
-    chr_bool    logappend;    /* default off */
-    chr_bool    logtimestamp; /* UTC time before each line; default off */
+    chr_bool    logappend;    /* default off; without effect where there is no logfile */
+    chr_bool    logtimestamp; /* with logfile: UTC time before each line; default off */
     chr_bool    mux;          /* make ID-base, and a mux named ID on it; default off */
     int64_t     history;      /* bytes: the last ones written, also while nobody was there, are sent to each new peer first */
     int64_t     obuf;         /* bytes: output that would block waits here and drains from the loop; when it is full,
@@ -3136,14 +3136,14 @@ CHR__PRIVATE int chr__os_unread(int fd)
     return CHR_SYS(ioctl)(fd, (chr__request)FIONREAD, &count) < 0 ? 0 : count;
 }
 
-/* Bytes that a TCP socket has sent, and its peer's system has not acknowledged; 0 also where that can't be asked. */
+/* Bytes that a TCP socket has sent, and its peer's system has not acknowledged; -1 where that can't be asked. */
 CHR__PRIVATE int chr__os_unsent(int fd)
 {
-    int count = 0;
+    int count = -1;
 
 #ifdef TIOCOUTQ
     if (CHR_SYS(ioctl)(fd, (chr__request)TIOCOUTQ, &count) < 0)
-        count = 0;
+        count = -1;
 #endif
     return count;
 }
@@ -3399,15 +3399,33 @@ static int chr__os_set_open(chr__set *set, chr__waker *waker, const chr_config *
     return chr__os_code(error);
 }
 
+/* The kernel's layout of struct epoll_event. It is packed on x86-64, and the system's header says so by an __attribute__,
+ * which glibc defines away for compilers that it doesn't know (tcc): there the header's struct is another one. */
+#if defined(__x86_64__)
+typedef struct chr__told {
+    uint32_t events, fd, key; /* the last two are what comes back */
+} chr__told;
+
+static void chr__told_set(chr__told *entry, unsigned fd, unsigned key) { entry->fd = fd, entry->key = key; }
+static int  chr__told_fd(const chr__told *entry) { return (int)entry->fd; }
+static unsigned chr__told_key(const chr__told *entry) { return entry->key; }
+#else
+typedef struct epoll_event chr__told;
+
+static void chr__told_set(chr__told *entry, unsigned fd, unsigned key) { entry->data.u64 = (uint64_t)key << 32 | fd; }
+static int  chr__told_fd(const chr__told *entry) { return (int)(entry->data.u64 & 0xffffffff); }
+static unsigned chr__told_key(const chr__told *entry) { return (unsigned)(entry->data.u64 >> 32); }
+#endif
+
 static int chr__os_set_control(chr__set *set, int operation, int fd, int events, unsigned key)
 {
-    struct epoll_event entry;
+    chr__told entry;
 
     memset(&entry, 0, sizeof entry);
     entry.events = (events & CHR_IN ? (unsigned)EPOLLIN : 0u) | (events & CHR_OUT ? (unsigned)EPOLLOUT : 0u) |
                    (events & CHR_HUP ? (unsigned)EPOLLRDHUP : 0u);
-    entry.data.u64 = (uint64_t)key << 32 | (unsigned)fd;
-    return CHR_SYS(epoll_ctl)(set->fd, operation, fd, &entry);
+    chr__told_set(&entry, (unsigned)fd, key);
+    return CHR_SYS(epoll_ctl)(set->fd, operation, fd, (struct epoll_event *)(void *)&entry);
 }
 
 /* `before`: what the entry waits for now; 0 = there is none. What the set does not know as told was closed meanwhile, or
@@ -3426,14 +3444,14 @@ static int chr__os_set_put(chr__set *set, int fd, int before, int events, unsign
 /* How many are ready, up to `most`; 0 also when a signal or the alarm came. */
 static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int timeout_ms)
 {
-    struct epoll_event entries[CHR__READY_MOST];
-    int                i, count = 0, n = CHR_SYS(epoll_wait)(set->fd, entries, most, timeout_ms);
+    chr__told entries[CHR__READY_MOST];
+    int        i, count = 0, n = CHR_SYS(epoll_wait)(set->fd, (struct epoll_event *)(void *)entries, most, timeout_ms);
 
     for (i = 0; i < n; i++) {
-        unsigned events = entries[i].events, key = (unsigned)(entries[i].data.u64 >> 32);
+        unsigned events = entries[i].events, key = chr__told_key(&entries[i]);
         if (key == 0) /* the alarm */
             continue;
-        ready[count].fd = (int)(entries[i].data.u64 & 0xffffffff);
+        ready[count].fd = chr__told_fd(&entries[i]);
         ready[count].key = key;
         ready[count++].events = (events & EPOLLIN ? CHR_IN : 0) | (events & EPOLLOUT ? CHR_OUT : 0) |
                                 (events & (EPOLLHUP | EPOLLERR) ? CHR_HUP : 0) | (events & EPOLLRDHUP ? CHR__HALF_HUP : 0);
@@ -8321,7 +8339,7 @@ typedef struct chr__tcp_info {
 } chr__tcp_info;
 
 /* Falls as the peer's system acknowledges what a TCP socket has sent, and is 0 when it has all, the end of the stream
- * included; 0 also where that can't be asked. Windows doesn't say how many bytes wait, but the state of the connection
+ * included; -1 where that can't be asked. Windows doesn't say how many bytes wait, but the state of the connection
  * does: the end is acknowledged last. */
 CHR__PRIVATE int chr__os_unsent(int fd)
 {
@@ -8331,7 +8349,7 @@ CHR__PRIVATE int chr__os_unsent(int fd)
 
     memset(&info, 0, sizeof info);
     if (CHR_SYS(WSAIoctl)(chr__os_socket(fd), (DWORD)SIO_TCP_INFO_0, &version, sizeof version, &info, sizeof info, &size, NULL, NULL) != 0)
-        return 0;
+        return -1;
     if (info.state == CLOSED || info.state == FIN_WAIT_2 || info.state == TIME_WAIT)
         return 0;
     return 1 + MOST - (int)((info.out - info.in_flight) & MOST);
@@ -12225,7 +12243,7 @@ static const chr_option chr__common_rows[] = {
     { "logappend",    CHR_OPTION_BOOL, CHR__AT(chr_common_options, logappend),    "off",  0, 0,       CHR__HELP("add to the log file instead of starting it anew") },
     { "logtimestamp", CHR_OPTION_BOOL, CHR__AT(chr_common_options, logtimestamp), "off",  0, 0,       CHR__HELP("UTC time before each line of the log file") },
     { "logsize",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, logsize),      NULL,   0, INT64_C(1) << 50, CHR__HELP("begin a new log file before it grows larger: PATH becomes PATH.1, PATH.1 PATH.2") },
-    { "logfiles",     CHR_OPTION_NUMBER, CHR__AT(chr_common_options, logfiles),   "5",    0, 1000,    CHR__HELP("with logsize: keep so many log files, PATH included") },
+    { "logfiles",     CHR_OPTION_NUMBER, CHR__AT(chr_common_options, logfiles),   NULL,   1, 1000,    CHR__HELP("with logsize: keep so many log files, PATH included (default: 5)") },
 #endif
     { "mux",          CHR_OPTION_BOOL, CHR__AT(chr_common_options, mux),          "off",  0, 0,       CHR__HELP("several frontends share this chardev") },
     { "history",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, history),      NULL,   0, CHR__SIZE_MOST, CHR__HELP("send that many of the last bytes to each new peer first") },
@@ -14207,6 +14225,7 @@ typedef struct chr__log {
 } chr__log;
 
 enum { CHR__LOG_SUFFIX = 8 }; /* room for .1000 */
+enum { CHR__LOG_FILES = 5 };
 
 static void chr__log_close(chr_dev *dev)
 {
@@ -14256,13 +14275,25 @@ static int chr__log_begin(chr_dev *dev, const chr_common_options *common, int fd
     return 0;
 }
 
+/* What has no effect without another option. logappend=on may be alone: management programs give it always. */
+static int chr__log_check(const chr_common_options *common, chr_error *err)
+{
+    if (common->logfiles && !common->logsize)
+        return chr__fail(err, CHR_ERR_INVALID, "logfiles=%d: needs logsize=", (int)common->logfiles);
+    if (common->logsize && !common->logfile)
+        return chr__fail(err, CHR_ERR_INVALID, "logsize= needs logfile=");
+    if (common->logtimestamp == CHR_ON && !common->logfile)
+        return chr__fail(err, CHR_ERR_INVALID, "logtimestamp=on: needs logfile=");
+    return 0;
+}
+
 static int chr__log_open(chr_dev *dev, chr_error *err)
 {
     const chr_common_options *common = (const chr_common_options *)dev->options;
-    int                       fd;
+    int                       fd, code = chr__log_check(common, err);
 
-    if (!common->logfile)
-        return common->logsize ? chr__fail(err, CHR_ERR_INVALID, "logsize= needs logfile=") : 0;
+    if (code < 0 || !common->logfile)
+        return code;
     fd = chr__os_open(common->logfile, common->logappend == CHR_ON ? CHR__OPEN_APPEND : CHR__OPEN_LOG, err);
     if (fd < 0)
         return fd;
@@ -14343,7 +14374,7 @@ static void chr__log_goes_on(chr_dev *dev, int code)
 
 static int chr__log_rotate(chr_dev *dev)
 {
-    int64_t   files = ((const chr_common_options *)dev->options)->logfiles;
+    int64_t   wanted = ((const chr_common_options *)dev->options)->logfiles, files = wanted ? wanted : CHR__LOG_FILES;
     chr__log *log = dev->log;
     int       fd, code = chr__log_shift(log, files);
 
@@ -19534,7 +19565,8 @@ static int chr__linger_discard(chr__linger *linger)
     return n > 0 ? (int)CHR_ERR_WOULD_BLOCK : n;
 }
 
-/* Nothing more is to be sent, and nothing can destroy what was. */
+/* Nothing more is to be sent, and nothing can destroy what was. Where the system can't say that, only the peer's own end
+ * does: it is waited for as long as for anything else. */
 static int chr__linger_is_done(const chr__linger *linger)
 {
     return linger->is_over && !linger->waits_for_end && (linger->is_unix || chr__os_unsent(linger->fd) == 0);
@@ -19566,8 +19598,9 @@ static void chr__linger_ready(void *opaque, int events)
 /* As much as is left, also in the system's buffers. */
 static size_t chr__linger_left(const chr__linger *linger)
 {
-    return linger->rest_size - linger->rest_at + chr__layers_kept(linger->top) +
-           (linger->is_unix ? 0 : (size_t)chr__os_unsent(linger->fd));
+    int unsent = linger->is_unix ? 0 : chr__os_unsent(linger->fd);
+
+    return linger->rest_size - linger->rest_at + chr__layers_kept(linger->top) + (unsent > 0 ? (size_t)unsent : 0);
 }
 
 /* Whether it has moved lately is seen in what is left. */
@@ -23678,6 +23711,7 @@ static const char *const chr__fault_names[CHR__FAULT_KINDS] = { "short", "block"
 #define CHR__FAULTS_IN (CHR__FAULT_BIT(CHR__FAULT_SHORT) | CHR__FAULT_BIT(CHR__FAULT_DELAY) | \
                         CHR__FAULT_BIT(CHR__FAULT_DISCONNECT) | CHR__FAULT_BIT(CHR__FAULT_BREAK))
 #define CHR__FAULTS_EVENT CHR__FAULT_BIT(CHR__FAULT_REORDER)
+enum { CHR__FAULT_RATE = 10 };
 
 typedef struct chr__fault {
     chr_stacked      on;
@@ -23700,7 +23734,7 @@ typedef struct chr__fault {
 static const chr_option chr__fault_rows[] = {
     { "chardev", CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, chardev), CHR_REQUIRED, 0, 0,         CHR__HELP("id of the chardev below") },
     { "seed",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, seed),    NULL,         0, INT64_MAX, CHR__HELP("chance: the same seed does the same (default: only what chr_fault_feed() gives)") },
-    { "rate",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, rate),    "10",         1, 100,       CHR__HELP("faults in a hundred writes, reads and events; with a seed") },
+    { "rate",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, rate),    NULL,         1, 100,       CHR__HELP("faults in a hundred writes, reads and events; with a seed (default: 10)") },
     { "faults",  CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, faults),  NULL,         0, 0,         CHR__HELP("of short+block+delay+disconnect+break+error+reorder (default: all)") },
     { "delay",   CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, delay),   "10",         1, 3600000,   CHR__HELP("milliseconds: the longest delay and disconnection") },
     { NULL,      CHR_OPTION_TEXT,   0,                                   NULL,         0, 0,         NULL }
@@ -23757,7 +23791,7 @@ static int chr__fault_count_bits(unsigned kinds)
 static int chr__fault_decide(chr__fault *fault, unsigned kinds)
 {
     const chr_fault_options *options = (const chr_fault_options *)fault->on.dev.options;
-    int                      count, byte;
+    int                      count, byte, rate = options->rate ? (int)options->rate : CHR__FAULT_RATE;
 
     kinds &= fault->enabled;
     count = chr__fault_count_bits(kinds);
@@ -23767,7 +23801,7 @@ static int chr__fault_decide(chr__fault *fault, unsigned kinds)
         byte = chr__fault_number(fault, 256);
         return chr__fault_trace(fault, byte < 128 ? (int)CHR__FAULT_NONE : chr__fault_nth(kinds, (byte - 128) % count));
     }
-    if (!fault->state || (int64_t)(chr__fault_random(fault) % 100) >= options->rate)
+    if (!fault->state || (int)(chr__fault_random(fault) % 100) >= rate)
         return CHR__FAULT_NONE;
     return chr__fault_trace(fault, chr__fault_nth(kinds, (int)(chr__fault_random(fault) % (unsigned)count)));
 }
@@ -24094,6 +24128,8 @@ static int chr__fault_open(chr_dev *dev, chr_error *err)
     const chr_fault_options  *options = (const chr_fault_options *)dev->options;
     chr__fault               *fault = (chr__fault *)dev;
 
+    if (options->rate && !options->seed)
+        return chr__fail(err, CHR_ERR_INVALID, "fault: rate=%d: needs seed=", (int)options->rate);
     fault->enabled = CHR__FAULT_BIT(CHR__FAULT_KINDS) - 1;
     fault->state = options->seed ? (uint64_t)options->seed * UINT64_C(0x9e3779b97f4a7c15) : 0;
     if (options->faults && chr__fault_read_names(fault, options->faults, err) < 0)
