@@ -203,7 +203,7 @@ extern "C" {
 #define CHR_PRINTF(at, rest)
 #endif
 
-#define CHARDEV_VERSION "0.1.0"
+#define CHARDEV_VERSION "0.2.0"
 
 #if defined(CHARDEV_FREESTANDING) && !defined(CHARDEV_TRACE) && !defined(CHARDEV_NO_TRACE)
 #define CHARDEV_NO_TRACE
@@ -453,15 +453,15 @@ struct chr_watch {
     void        *opaque;
     int          fd;
     int          events;
-    int          slot; /* in the poll array, plus one; 0 = stopped */
-    /* notes of the loop's */
-    int          again;              /* foreign loop with hooks: what is ready still after its callback */
-    int          known;              /* the kernel's set has this descriptor's entry, and waits for this; 0 = not */
-    unsigned     key;                /* of that entry */
-    unsigned     round;              /* when it ran, or was started */
-    int          listed;             /* by the last prepare */
-    chr_watch   *next;               /* of those whose descriptors share a bucket */
-    chr_watch   *next_again, **link; /* of those that are ready still */
+    int          slot;             /* index in the poll array, plus one; 0 = stopped */
+    /* private to the loop */
+    int          still_ready;      /* edge-triggered foreign loop: events that were ready after the last callback */
+    int          set_events;       /* what the kernel's set (epoll, kqueue) waits for on this descriptor; 0 = no entry */
+    unsigned     key;              /* of its entry in that set */
+    unsigned     round;            /* dispatch round in which it ran last, or was started */
+    int          is_prepared;      /* part of the last chr_loop_prepare() */
+    chr_watch   *next;             /* in the hash bucket of its descriptor */
+    chr_watch   *next_still_ready, **link; /* list of watches with still_ready set */
 };
 struct chr_timer {
     chr_context *ctx;      /* NULL = stopped */
@@ -720,19 +720,20 @@ typedef struct chr_handlers {
     int  (*change)(void *opaque);                           /* another backend is behind you now; < 0 refuses it */
 } chr_handlers;
 
-/* Embed it in your device; zero-initialise it. You own the memory; it may go as soon as chr_fe_deinit() has returned. */
+/* The device's end of a chardev. Embed it in your device and zero-initialise it. The memory is yours; it may be freed as
+ * soon as chr_fe_deinit() has returned. You may read `ctx`, `dev` and `is_open`; chr_fe_...() calls set the members. */
 struct chr_frontend {
-    chr_context *ctx;                  /* of its chardev; stays when that is swapped or removed */
-    chr_dev     *dev;
-    chr_frontend *attached;            /* itself, while it is attached to a chardev */
-    chr_handlers handlers;
-    void        *opaque;
-    int          is_open;              /* fe_open: this side is there */
-    int          told_open;            /* the last event it got was OPENED */
-    void       (*writable)(void *opaque); /* chr_fe_add_watch() */
-    void        *writable_opaque;
-    void        *slot;                 /* the backend's, where it has many frontends */
-    struct chr__buffers *buffers;      /* chr_fe_set_buffers(); NULL = none. They put themselves before the handlers */
+    chr_context  *ctx;                    /* of its chardev; it stays after a hot swap or removal of the chardev */
+    chr_dev      *dev;                    /* NULL = none */
+    chr_frontend *attached;               /* itself while it is attached to a chardev; else NULL */
+    chr_handlers  handlers;
+    void         *opaque;                 /* first argument of the handlers */
+    int           is_open;                /* fe_open: this side has handlers, or chr_fe_set_open() has set it */
+    int           opened_delivered;       /* the last of OPENED and CLOSED that the handler got was OPENED */
+    void        (*writable)(void *opaque); /* chr_fe_add_watch(); NULL = none */
+    void         *writable_opaque;
+    void         *slot;                   /* per-frontend state of a backend that serves several */
+    struct chr__buffers *buffers;         /* chr_fe_set_buffers(); NULL = none */
 };
 
 /* Attaches to a chardev (or to none, with NULL: then writes return CHR_ERR_DISCONNECTED). CHR_ERR_BUSY if the
@@ -1021,7 +1022,7 @@ CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
  * >>backend   how to add one, with as much right as the built-in ones
  * ====================================================================================================================
  * Make a state struct that begins with a chr_dev, an options struct that begins with chr_common_options, an option table,
- * and a const chr_backend; register it. (For one that is stacked on another chardev see chr_stacked.) The core calls:
+ * and a chr_backend (CHR_TABLE); register it. (For one that is stacked on another chardev see chr_stacked.) The core calls:
  * `open` once (state zeroed, options complete, checked against the table and copied: use dev->options as long as you
  * live); then the slots; `close` once, also after a failed open, to let go of all that open got. The state is freed
  * after that, when the last dispatch that may touch it is over: after chr_be_write() and chr_be_event() look at
@@ -1033,11 +1034,25 @@ CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
  * for the loop (watches, timers, idles) alone. Outside of slots and of the loop, in a test, the chr_be_...() calls
  * deliver at once, and what handlers remove meanwhile stays in memory until the next dispatch is over.
  *
- * Descriptors in options (CHR_OPTION_FD) may be given back as long as dev->given is not NULL: leave them open in
+ * Descriptors in options (CHR_OPTION_FD) may be given back as long as dev->caller_fds is not NULL: leave them open in
  * `close` then. With CHARDEV_THREADS `write`, `read` and `wait_fd` may be called on any thread, with the lock. They
  * start idles and timers, but no watches, and post what else there is to do with an idle. `update` is called on the
  * owner thread, from the loop.
  */
+
+/* A constant struct that names only the members that it sets; the others are zero. (Designated initializers in C; C++17 has
+ * none.) For static tables, at file scope or in a function:
+ *
+ *     CHR_TABLE(chr_io, my_io,
+ *         CHR_SET(write,  my_write)
+ *         CHR_SET(update, my_update)); */
+#ifdef __cplusplus
+#define CHR_TABLE(type, name, sets) static constexpr type name = [] { type table = type(); sets return table; }()
+#define CHR_SET(member, ...)        table.member = __VA_ARGS__;
+#else
+#define CHR_TABLE(type, name, sets) static const type name = { sets }
+#define CHR_SET(member, ...)        .member = __VA_ARGS__,
+#endif
 
 /* How bytes go: the hot part of a backend. */
 typedef struct chr_io {
@@ -1115,46 +1130,48 @@ typedef struct chr__entry {
     void              *owner; /* what it is part of */
 } chr__entry;
 
-/* What the core keeps of a chardev; a backend's state begins with it. Only backends look inside. */
+/* The core's state of a chardev. The state of a backend begins with it; a backend may read `ctx`, `options`, `id`,
+ * `frontend`, `be_open`, `removed` and `caller_fds`. Frontends don't use any member. */
 struct chr_dev {
     chr_context       *ctx;
     const chr_backend *kind;
     const chr_io      *io;
-    const void        *options;      /* this chardev's own copy of its options struct */
+    const void        *options;        /* this chardev's copy of its options struct */
     char              *id;
-    chr_frontend      *frontend;     /* NULL where the backend has many */
-    int                frontends;    /* how many are attached */
-    int                be_open;      /* set by OPENED, cleared by CLOSED */
-    int                removed;      /* closed: only the memory is still there */
-    int                holds;        /* connections that linger: the memory stays for them */
-    uint32_t           pending;      /* events that wait for the loop, one bit each; and whether a recorder listens */
-    int                other_event;  /* one of them that is none of CHR_EVENT_... */
-    unsigned           room_epoch;   /* counts changes of frontend and handlers, and events: older answers of can_read are void */
-    chr_idle           notify;       /* brings them */
-    int                closing;      /* by chr_context_free(): it doesn't open any more */
-    int                input_over;   /* set by INPUT_END, cleared by OPENED and CLOSED */
-    int                was_open;     /* set by OPENED for good */
-    int                is_over;      /* closed for good: 1; it comes back: -1; 0 = not asked since the last event */
-    int                ending;       /* output ends as soon as what is queued is out */
-    int64_t            stalled;      /* since when output has been waiting and none has left; 0 = not known */
-    uint64_t           stalled_left; /* how much had left by then */
-    chr_dev           *next_starved, **starved; /* its frontend had no room when last asked: it is asked again each
-                                                   step */
+    chr_frontend      *frontend;       /* NULL = none, or the backend serves several (chr_sharing_slots) */
+    int                frontends;      /* number of attached frontends */
+    int                be_open;        /* set by OPENED, cleared by CLOSED */
+    int                removed;        /* closed and unregistered; only the memory is left, until no dispatch uses it */
+    int                linger_count;   /* lingering connections that still use this memory */
+    uint32_t           pending;        /* bit set of events posted to the loop; one more bit: a recorder is active */
+    int                custom_event;   /* the pending event that is none of CHR_EVENT_... */
+    unsigned           room_epoch;     /* incremented when the frontend, its handlers or be_open change: an answer of
+                                          can_read from before is stale */
+    chr_idle           notify;         /* delivers `pending` from the loop */
+    int                closing;        /* chr_context_free() has begun: no OPENED any more */
+    int                input_ended;    /* set by INPUT_END, cleared by OPENED and CLOSED */
+    int                was_open;       /* set by the first OPENED, never cleared */
+    int                eof_state;      /* cache for chr_fe_eof(): 1 = closed for good, -1 = it may reopen, 0 = not computed */
+    int                shutdown_pending; /* half-close requested: it follows when the queued output has been sent */
+    int64_t            stalled_since;  /* clock when queued output last made progress; 0 = not measured */
+    uint64_t           stalled_bytes;  /* bytes sent by then */
+    chr_dev           *next_blocked, **blocked_link; /* back-pressure: its frontend had no room when asked last, so the
+                                                        loop asks can_read again in each step */
     uint64_t           bytes_in, bytes_out, bytes_dropped;
-    int                extras;       /* writes take the long way: there is a log, an outbox, a recorder or a buffered
-                                        frontend, or output ends */
-    struct chr__buffers *buffers;    /* of its frontends; a list */
-    int                is_part;      /* of another chardev (a server's, for one client): chr__create_part() */
-    int                with_fds;     /* descriptors have come along with its input: that is not read ahead any more */
-    struct chr__log   *log;
-    struct chr__outbox *outbox;      /* history= and obuf= */
-    struct chr__given *given;        /* descriptors in the options, while they are the giver's still: `close` leaves
-                                        them open */
-    unsigned           record_number; /* what the recorder calls it */
-    chr_dev           *companion;    /* made together with it (ID-base of a mux): goes with it */
-    chr_frontend      *below;        /* of a stacked one (chr_stacked_open): its end of the chardev that it is on */
+    int                slow_path;      /* writes pass through a log file, an outbox, a recorder or buffers, or a
+                                          half-close is pending */
+    struct chr__buffers *buffers;      /* list of its frontends' buffers */
+    int                is_part;        /* internal to another chardev (one client of a server): chr__create_part() */
+    int                has_received_fds; /* SCM_RIGHTS has been received: input is not read ahead any more */
+    struct chr__log   *log;            /* logfile=; NULL = none */
+    struct chr__outbox *outbox;        /* history= and obuf=; NULL = neither */
+    struct chr__caller_fd *caller_fds; /* descriptors from the options that the caller owns until creation commits:
+                                          `close` leaves them open */
+    unsigned           record_number;  /* its number in the recording */
+    chr_dev           *companion;      /* created and removed together with it (ID-base of a mux) */
+    chr_frontend      *below;          /* its frontend of the chardev that it is stacked on (chr_stacked_open) */
     chr__entry         by_id;
-    chr_dev           *next, **link; /* in the order of creation */
+    chr_dev           *next, **link;   /* list of all chardevs, in the order of creation */
 };
 
 /* A kind of your own, beside the built-in ones. `kind` must outlive the context. CHR_ERR_EXISTS, CHR_ERR_NO_MEMORY. */
@@ -2416,7 +2433,7 @@ enum {
 
 /* What a serial line tells beside its bytes, with the bits of CHR_LINE_...; only where breaks and errors are not marked among
  * them. */
-enum { CHR__NEWS_BREAK = 0x100, CHR__NEWS_MODEM = 0x200 };
+enum { CHR__LINE_EVENT_BREAK = 0x100, CHR__LINE_EVENT_MODEM = 0x200 };
 enum { CHR__COUNT_BREAK, CHR__COUNT_FRAMING, CHR__COUNT_PARITY, CHR__COUNT_OVERRUN, CHR__COUNTS }; /* what it may count */
 
 /* -- >>posix --------------------------------------------------------------------------------------------------------- */
@@ -2684,7 +2701,7 @@ CHR__PRIVATE int chr__os_dup(int fd, int least)
 }
 
 /* The access mode: whether fd may be read and written. */
-CHR__PRIVATE int chr__os_may(int fd, int direction)
+CHR__PRIVATE int chr__os_fd_allows(int fd, int direction)
 {
     int mode = CHR_SYS(fcntl)(fd, F_GETFL);
 
@@ -2710,7 +2727,7 @@ static int chr__os_open_fail(chr_error *err, int error, const char *path)
 }
 
 /* The end of a disk is no place to write. */
-static void chr__os_log_opened(int fd)
+static void chr__os_log_clear_append(int fd)
 {
     struct stat info;
 
@@ -2731,7 +2748,7 @@ CHR__PRIVATE int chr__os_open(const char *path, chr__open_mode mode, chr_error *
     if (fd < 0)
         return chr__os_open_fail(err, errno, path);
     if (mode == CHR__OPEN_LOG)
-        chr__os_log_opened(fd);
+        chr__os_log_clear_append(fd);
     return fd;
 }
 
@@ -2776,7 +2793,7 @@ CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
 typedef enum chr__fd_type {
     CHR__FD_PLAIN,       /* never blocks, or O_NONBLOCK is ours to set; a write raises no signal */
     CHR__FD_SOCKET,      /* the flags of send() and recv() say both */
-    CHR__FD_LOUD,        /* as plain, but a write may raise SIGPIPE (a pipe) or SIGXFSZ (a file) */
+    CHR__FD_RAISES,      /* as plain, but a write may raise SIGPIPE (a pipe) or SIGXFSZ (a file) */
     CHR__FD_SHARED,      /* others have the open file description too, so it blocks and O_NONBLOCK is not ours to
                             set: a device */
     CHR__FD_SHARED_PIPE  /* the same, and a write may raise SIGPIPE */
@@ -2800,26 +2817,26 @@ CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_ours)
     if (fd < 0)
         return CHR__FD_PLAIN;
     if (CHR_SYS(fstat)(fd, &info) < 0) /* unknown: as what needs the most care */
-        return is_ours ? CHR__FD_LOUD : CHR__FD_SHARED;
+        return is_ours ? CHR__FD_RAISES : CHR__FD_SHARED;
     if (S_ISSOCK(info.st_mode))
         return CHR__FD_SOCKET;
     if (S_ISREG(info.st_mode) || S_ISBLK(info.st_mode))
-        return CHR__FD_LOUD;
+        return CHR__FD_RAISES;
     if (S_ISFIFO(info.st_mode))
-        return is_ours ? CHR__FD_LOUD : CHR__FD_SHARED_PIPE;
+        return is_ours ? CHR__FD_RAISES : CHR__FD_SHARED_PIPE;
     return is_ours || !S_ISCHR(info.st_mode) || chr__os_is_memory_device(&info) ? CHR__FD_PLAIN : CHR__FD_SHARED;
 }
 
 /* SIGPIPE and SIGXFSZ are for programs that forget to look at the results of write(), SIGTTOU for those that don't
  * know of jobs. They are blocked in this thread for the length of one call, and what the call has raised is taken
  * away again. */
-typedef struct chr__hush {
+typedef struct chr__signal_guard {
     sigset_t mask, before; /* before: pending already, so not ours to take away */
-} chr__hush;
+} chr__signal_guard;
 
-static const int chr__hushed[] = { SIGPIPE, SIGXFSZ, SIGTTOU };
+static const int chr__guarded_signals[] = { SIGPIPE, SIGXFSZ, SIGTTOU };
 
-static void chr__hush_begin(chr__hush *hush)
+static void chr__signal_guard_begin(chr__signal_guard *guard)
 {
     sigset_t set;
 
@@ -2827,35 +2844,36 @@ static void chr__hush_begin(chr__hush *hush)
     sigaddset(&set, SIGPIPE);
     sigaddset(&set, SIGXFSZ);
     sigaddset(&set, SIGTTOU);
-    pthread_sigmask(SIG_BLOCK, &set, &hush->mask);
-    sigemptyset(&hush->before);
-    if (sigismember(&hush->mask, SIGPIPE) == 1 || sigismember(&hush->mask, SIGXFSZ) == 1)
-        sigpending(&hush->before); /* else they would have been delivered */
+    pthread_sigmask(SIG_BLOCK, &set, &guard->mask);
+    sigemptyset(&guard->before);
+    if (sigismember(&guard->mask, SIGPIPE) == 1 || sigismember(&guard->mask, SIGXFSZ) == 1)
+        sigpending(&guard->before); /* else they would have been delivered */
 }
 
 /* Only what was not pending before. */
-CHR__COLD void chr__hush_take_away(const chr__hush *hush)
+CHR__COLD void chr__signal_guard_consume(const chr__signal_guard *guard)
 {
     sigset_t pending, one;
     size_t   i;
     int      number;
 
     sigpending(&pending);
-    for (i = 0; i < sizeof chr__hushed / sizeof chr__hushed[0]; i++) {
-        if (sigismember(&pending, chr__hushed[i]) != 1 || sigismember(&hush->before, chr__hushed[i]) == 1)
+    for (i = 0; i < sizeof chr__guarded_signals / sizeof chr__guarded_signals[0]; i++) {
+        if (sigismember(&pending, chr__guarded_signals[i]) != 1 ||
+            sigismember(&guard->before, chr__guarded_signals[i]) == 1)
             continue;
         sigemptyset(&one);
-        sigaddset(&one, chr__hushed[i]);
+        sigaddset(&one, chr__guarded_signals[i]);
         sigwait(&one, &number);
     }
 }
 
 /* `error`: the errno of the call, 0 = it has worked. */
-static void chr__hush_end(const chr__hush *hush, int error)
+static void chr__signal_guard_end(const chr__signal_guard *guard, int error)
 {
     if (error == EPIPE || error == EFBIG)
-        chr__hush_take_away(hush);
-    pthread_sigmask(SIG_SETMASK, &hush->mask, NULL);
+        chr__signal_guard_consume(guard);
+    pthread_sigmask(SIG_SETMASK, &guard->mask, NULL);
 }
 
 /* Whether a description that blocks is ready for one small piece; -1 and EAGAIN when it is not. */
@@ -2874,7 +2892,7 @@ static int chr__os_shared_ready(int fd, short events)
 
 /* What poll() calls writable takes so much at least: PIPE_BUF bytes in a pipe; in a terminal one byte that it
  * expands (a newline), or a few that it does not. */
-static size_t chr__os_piece(chr__fd_type type, const char *from, size_t len)
+static size_t chr__os_writable_size(chr__fd_type type, const char *from, size_t len)
 {
     size_t most = type == CHR__FD_SHARED_PIPE ? _POSIX_PIPE_BUF : 16, i;
 
@@ -2899,7 +2917,7 @@ static ssize_t chr__os_write_piece(int fd, chr__fd_type type, const void *buf, s
 #endif
     if (chr__os_shared_ready(fd, POLLOUT) < 0)
         return -1;
-    return CHR_SYS(write)(fd, buf, chr__os_piece(type, (const char *)buf, len));
+    return CHR_SYS(write)(fd, buf, chr__os_writable_size(type, (const char *)buf, len));
 }
 
 /* Piece by piece, until all is written or one is not taken. */
@@ -2916,19 +2934,19 @@ CHR__COLD ssize_t chr__os_write_shared(int fd, chr__fd_type type, const void *bu
 }
 
 /* What may raise a signal: with the signals blocked. */
-CHR__COLD int chr__os_write_hushed(int fd, chr__fd_type type, const void *buf, size_t len)
+CHR__COLD int chr__os_write_guarded(int fd, chr__fd_type type, const void *buf, size_t len)
 {
-    chr__hush hush;
+    chr__signal_guard guard;
     ssize_t   n;
     int       error;
 
-    chr__hush_begin(&hush);
+    chr__signal_guard_begin(&guard);
     do
         n = type == CHR__FD_SOCKET ? CHR_SYS(send)(fd, buf, len, CHR__SEND_FLAGS)
-            : type == CHR__FD_LOUD ? CHR_SYS(write)(fd, buf, len) : chr__os_write_shared(fd, type, buf, len);
+            : type == CHR__FD_RAISES ? CHR_SYS(write)(fd, buf, len) : chr__os_write_shared(fd, type, buf, len);
     while (n < 0 && errno == EINTR);
     error = n < 0 ? errno : 0;
-    chr__hush_end(&hush, error);
+    chr__signal_guard_end(&guard, error);
     return n < 0 ? chr__os_code(error) : (int)n;
 }
 
@@ -2937,7 +2955,7 @@ CHR__PRIVATE int chr__os_send(int fd, const void *buf, size_t len)
     ssize_t n;
 
     if (CHR__SOCKETS_RAISE)
-        return chr__os_write_hushed(fd, CHR__FD_SOCKET, buf, len);
+        return chr__os_write_guarded(fd, CHR__FD_SOCKET, buf, len);
     do
         n = CHR_SYS(send)(fd, buf, len, CHR__SEND_FLAGS);
     while (n < 0 && errno == EINTR);
@@ -2960,7 +2978,7 @@ CHR__PRIVATE int chr__os_write(int fd, chr__fd_type type, const void *buf, size_
 {
     if (type == CHR__FD_SOCKET)
         return chr__os_send(fd, buf, len);
-    return type == CHR__FD_PLAIN ? chr__os_write_plain(fd, buf, len) : chr__os_write_hushed(fd, type, buf, len);
+    return type == CHR__FD_PLAIN ? chr__os_write_plain(fd, buf, len) : chr__os_write_guarded(fd, type, buf, len);
 }
 
 /* A description that blocks: what is there now. */
@@ -3043,7 +3061,7 @@ static int chr__os_is_pty_master(int fd)
 /* An inherited pipe or terminal is one open file description that others have too: a shell, a parent, a neighbour.
  * Its O_NONBLOCK would be theirs, and theirs is ours. So it is opened anew for one direction, under a number of its
  * own; where that can't be, the result is `fd` itself. */
-static int chr__os_unshare(int fd, int direction, chr__fd_type type)
+static int chr__os_reopen(int fd, int direction, chr__fd_type type)
 {
     struct stat info;
     char        path[128];
@@ -3059,7 +3077,7 @@ static int chr__os_unshare(int fd, int direction, chr__fd_type type)
     return own < 0 ? fd : own;
 }
 #else
-static int chr__os_unshare(int fd, int direction, chr__fd_type type) { return (void)direction, (void)type, fd; }
+static int chr__os_reopen(int fd, int direction, chr__fd_type type) { return (void)direction, (void)type, fd; }
 #endif
 
 /* One direction of a stream, as the system has it. Here poll() looks at the descriptor that was given, since only that
@@ -3070,8 +3088,7 @@ typedef struct chr__channel {
     chr__fd_type type;
 } chr__channel;
 
-/* What a layer on channels has slots for where channels hold bytes that nobody can poll for: here they hold none. */
-#define CHR__CHANNEL_SLOT(function) NULL
+#define CHR__CHANNELS_HOLD 0 /* no bytes that nobody can poll for */
 
 /* Why descriptors can't be channels: here nothing speaks against it. */
 CHR__PRIVATE const char *chr__os_channel_refuses(int in, int out)
@@ -3087,7 +3104,7 @@ CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int directi
     channel->type = chr__os_fd_type(fd, is_ours);
     if (is_ours)
         return 0;
-    channel->io = chr__os_unshare(fd, direction, channel->type);
+    channel->io = chr__os_reopen(fd, direction, channel->type);
     if (channel->io != fd)
         channel->type = chr__os_fd_type(channel->io, 1);
     return 0;
@@ -3115,10 +3132,6 @@ CHR__HOT_INLINE int chr__os_channel_write(chr__channel *channel, const void *buf
     return chr__os_write(channel->io, channel->type, buf, len);
 }
 
-CHR__PRIVATE int chr__os_channel_pending(const chr__channel *channel) { return (void)channel, 0; }
-CHR__PRIVATE int chr__os_channel_unsent(const chr__channel *channel) { return (void)channel, 0; }
-CHR__PRIVATE int chr__os_channel_flush(chr__channel *channel) { return (void)channel, 0; }
-
 /* No more output, where the far side can be told: 0, or CHR_ERR_NOT_SUPPORTED. */
 CHR__PRIVATE int chr__os_channel_shutdown(chr__channel *channel)
 {
@@ -3129,7 +3142,7 @@ CHR__PRIVATE int chr__os_channel_shutdown(chr__channel *channel)
 }
 
 /* Whether poll's hang-up leaves bytes behind it that can still be read. */
-CHR__PRIVATE int chr__os_unread(int fd)
+CHR__PRIVATE int chr__os_bytes_readable(int fd)
 {
     int count = 0;
 
@@ -3137,7 +3150,7 @@ CHR__PRIVATE int chr__os_unread(int fd)
 }
 
 /* Bytes that a TCP socket has sent, and its peer's system has not acknowledged; -1 where that can't be asked. */
-CHR__PRIVATE int chr__os_unsent(int fd)
+CHR__PRIVATE int chr__os_bytes_unacked(int fd)
 {
     int count = -1;
 
@@ -3325,7 +3338,7 @@ static void chr__os_waker_close(chr__waker *waker)
 
 static int chr__os_waker_fd(const chr__waker *waker) { return waker->fds[0]; }
 
-static void chr__os_waker_ring(chr__waker *waker)
+static void chr__os_waker_signal(chr__waker *waker)
 {
     int error = errno;
 
@@ -3333,7 +3346,7 @@ static void chr__os_waker_ring(chr__waker *waker)
     errno = error;
 }
 
-static void chr__os_waker_quiet(chr__waker *waker)
+static void chr__os_waker_drain(chr__waker *waker)
 {
     char bytes[64];
 
@@ -3360,7 +3373,7 @@ typedef struct chr__set {
     int *mark;         /* a page that fork() wipes in the child */
 } chr__set;
 
-static int chr__os_set_is_ours(const chr__set *set) { return *set->mark; }
+static int chr__os_set_is_usable(const chr__set *set) { return *set->mark; }
 
 static void chr__os_set_close(chr__set *set)
 {
@@ -3513,11 +3526,11 @@ typedef struct chr__set {
     pid_t owner; /* a child has no kqueue of its parent's, but maybe another descriptor of that number */
 } chr__set;
 
-static int chr__os_set_is_ours(const chr__set *set) { return set->owner == getpid(); }
+static int chr__os_set_is_usable(const chr__set *set) { return set->owner == getpid(); }
 
 static void chr__os_set_close(chr__set *set)
 {
-    if (chr__os_set_is_ours(set))
+    if (chr__os_set_is_usable(set))
         chr__os_close(set->fd);
     set->fd = -1;
 }
@@ -3675,28 +3688,28 @@ CHR__PRIVATE int chr__os_terminal_resize(int fd, int columns, int rows)
 
 CHR__PRIVATE int chr__os_termios_set(int fd, const chr__termios *settings)
 {
-    chr__hush hush;
+    chr__signal_guard guard;
     int       n, error;
 
-    chr__hush_begin(&hush);
+    chr__signal_guard_begin(&guard);
     do
         n = CHR_SYS(tcsetattr)(fd, TCSANOW, settings);
     while (n < 0 && errno == EINTR);
     error = n < 0 ? errno : 0;
-    chr__hush_end(&hush, 0);
+    chr__signal_guard_end(&guard, 0);
     return n < 0 ? chr__os_code(error) : 0;
 }
 
 /* The others that a terminal's own job in the foreground alone may call. */
 CHR__PRIVATE int chr__os_terminal_ioctl(int fd, chr__request request, void *arg)
 {
-    chr__hush hush;
+    chr__signal_guard guard;
     int       n, error;
 
-    chr__hush_begin(&hush);
+    chr__signal_guard_begin(&guard);
     n = CHR_SYS(ioctl)(fd, request, arg);
     error = errno;
-    chr__hush_end(&hush, 0);
+    chr__signal_guard_end(&guard, 0);
     return n < 0 ? chr__os_code(error) : 0;
 }
 
@@ -3762,7 +3775,7 @@ static int chr__termios_same(const chr__termios *a, const chr__termios *b)
 }
 
 /* Only calls that are allowed after fork() in a threaded process. */
-static void chr__terminal_put_back(const chr__terminal_state *state)
+static void chr__terminal_restore(const chr__terminal_state *state)
 {
     chr__termios now;
 
@@ -3801,7 +3814,7 @@ static int chr__terminal_pidfd(pid_t owner, int *is_gone)
 }
 
 /* Until the owner has ended, be it by exec(). Returns what it said last. */
-static chr__terminal_state chr__terminal_attend(pid_t owner)
+static chr__terminal_state chr__terminal_wait_for_owner(pid_t owner)
 {
     chr__terminal_state last, next;
     struct pollfd       ends[2];
@@ -3824,17 +3837,17 @@ static chr__terminal_state chr__terminal_attend(pid_t owner)
 }
 
 /* A shell that sees us end sets the terminal at once: it goes first. */
-static void chr__terminal_watch(int pipe_fd, pid_t owner)
+static void chr__terminal_watcher_main(int pipe_fd, pid_t owner)
 {
     chr__terminal_state last;
 
     chr__terminal_close_others(pipe_fd);
     if (chdir("/") < 0)
         _exit(1);
-    last = chr__terminal_attend(owner);
+    last = chr__terminal_wait_for_owner(owner);
     if (!last.is_over && last.is_set) {
         (void)poll(NULL, 0, CHR__TERMINAL_SHELL_MS);
-        chr__terminal_put_back(&last);
+        chr__terminal_restore(&last);
     }
     _exit(0);
 }
@@ -3854,7 +3867,7 @@ static pid_t chr__terminal_fork(int pipe_fd, pid_t owner)
         setsid();
         if (fork() != 0)
             _exit(0);
-        chr__terminal_watch(pipe_fd, owner);
+        chr__terminal_watcher_main(pipe_fd, owner);
     }
     pthread_sigmask(SIG_SETMASK, &mask, NULL);
     return child;
@@ -3879,26 +3892,26 @@ static void chr__terminal_start_watcher(void)
     chr__terminal.watcher = fds[1];
 }
 
-static void chr__terminal_tell_watcher(void)
+static void chr__terminal_update_watcher(void)
 {
     if (chr__terminal.watcher >= 0)
-        (void)chr__os_write(chr__terminal.watcher, CHR__FD_LOUD, &chr__terminal.state, sizeof chr__terminal.state);
+        (void)chr__os_write(chr__terminal.watcher, CHR__FD_RAISES, &chr__terminal.state, sizeof chr__terminal.state);
 }
 
 static void chr__os_terminal_release(void)
 {
     pthread_mutex_lock(&chr__terminal_mutex);
     if (chr__terminal.holder[0] && chr__terminal.owner == getpid()) {
-        chr__terminal_put_back(&chr__terminal.state);
+        chr__terminal_restore(&chr__terminal.state);
         chr__terminal.state.is_over = 1;
-        chr__terminal_tell_watcher();
+        chr__terminal_update_watcher();
         chr__os_close(chr__terminal.watcher);
         chr__terminal.holder[0] = 0;
     }
     pthread_mutex_unlock(&chr__terminal_mutex);
 }
 
-static void chr__terminal_take(const char *id)
+static void chr__terminal_claim(const char *id)
 {
     if (chr__terminal.holder[0])
         chr__os_close(chr__terminal.watcher); /* of the process that we were forked from */
@@ -3919,7 +3932,7 @@ static int chr__os_terminal_acquire(const char *id, chr_error *err)
     if (chr__terminal.holder[0] && chr__terminal.owner == getpid())
         code = chr__fail(err, CHR_ERR_BUSY, "stdio: in use by chardev '%s'", chr__terminal.holder);
     else
-        chr__terminal_take(id);
+        chr__terminal_claim(id);
     pthread_mutex_unlock(&chr__terminal_mutex);
     return code;
 }
@@ -3947,11 +3960,11 @@ static int chr__os_terminal_make_raw(int with_signals, int echo)
         chr__terminal_start_watcher();
     state->is_set = 1;
     state->ours = chr__terminal.wanted = wanted;
-    chr__terminal_tell_watcher(); /* before it is true: who is killed between the two leaves it as it was */
+    chr__terminal_update_watcher(); /* before it is true: who is killed between the two leaves it as it was */
     code = chr__os_termios_set(0, &wanted);
     if (code == 0 && chr__os_termios_get(0, &now) == 0 && !chr__termios_same(&now, &wanted)) {
         state->ours = now;
-        chr__terminal_tell_watcher();
+        chr__terminal_update_watcher();
     }
     return code;
 }
@@ -3961,11 +3974,11 @@ static int chr__os_terminal_make_raw(int with_signals, int echo)
 /* What happens to a file by others. Linux: inotify. */
 
 enum { CHR__FILE_OPENED = 1, CHR__FILE_CLOSED = 2, CHR__FILE_CHANGED = 4, CHR__FILE_ANY = 8 }; /* CHANGED: owner, mode */
-enum { CHR__NEWS = 16 };                                                 /* at a time; ANY: some were lost */
+enum { CHR__FILE_EVENTS = 16 }; /* most that one read returns */
 
-typedef struct chr__file_news {
+typedef struct chr__file_event {
     int number, what; /* of the watch: what chr__os_notifier_add() returned */
-} chr__file_news;
+} chr__file_event;
 
 #if defined(__linux__)
 #include <sys/inotify.h>
@@ -3990,18 +4003,18 @@ static void chr__os_notifier_remove(int fd, int number)
     (void)CHR_SYS(inotify_rm_watch)(fd, number);
 }
 
-/* Up to CHR__NEWS; how many. Those of files have no name behind them. */
-static int chr__os_notifier_read(int fd, chr__file_news *news)
+/* Up to CHR__FILE_EVENTS; how many. Those of files have no name behind them. */
+static int chr__os_notifier_read(int fd, chr__file_event *list)
 {
-    char                 bytes[CHR__NEWS * sizeof(struct inotify_event)];
+    char                 bytes[CHR__FILE_EVENTS * sizeof(struct inotify_event)];
     struct inotify_event event;
     int                  i, n = chr__os_read(fd, bytes, sizeof bytes);
 
     n = n < 0 ? 0 : n / (int)sizeof event;
     for (i = 0; i < n; i++) {
         memcpy(&event, bytes + (size_t)i * sizeof event, sizeof event);
-        news[i].number = event.wd;
-        news[i].what = (event.mask & IN_OPEN ? CHR__FILE_OPENED : 0) | (event.mask & IN_CLOSE ? CHR__FILE_CLOSED : 0) |
+        list[i].number = event.wd;
+        list[i].what = (event.mask & IN_OPEN ? CHR__FILE_OPENED : 0) | (event.mask & IN_CLOSE ? CHR__FILE_CLOSED : 0) |
                        (event.mask & IN_ATTRIB ? CHR__FILE_CHANGED : 0) |
                        (event.mask & IN_Q_OVERFLOW ? CHR__FILE_ANY : 0);
     }
@@ -4011,7 +4024,7 @@ static int chr__os_notifier_read(int fd, chr__file_news *news)
 static int  chr__os_notifier_open(void) { return CHR_ERR_NOT_SUPPORTED; }
 static int  chr__os_notifier_add(int fd, const char *path) { return (void)fd, (void)path, CHR_ERR_NOT_SUPPORTED; }
 static void chr__os_notifier_remove(int fd, int number) { (void)fd, (void)number; }
-static int  chr__os_notifier_read(int fd, chr__file_news *news) { return (void)fd, (void)news, 0; }
+static int  chr__os_notifier_read(int fd, chr__file_event *list) { return (void)fd, (void)list, 0; }
 #endif
 
 #if defined(__APPLE__)
@@ -4349,7 +4362,7 @@ static int chr__os_set_access(const char *path, const chr__listen_terms *terms)
 }
 
 /* What else is in the way of a unix server than a server; NULL = nothing. */
-static const char *chr__os_in_the_way(const chr__sockaddr *address)
+static const char *chr__os_bind_obstacle(const chr__sockaddr *address)
 {
     const char *path = chr__os_socket_path(address);
     struct stat info;
@@ -4384,7 +4397,7 @@ static int chr__os_listen(const chr__sockaddr *address, const char *name, const 
     if (path)
         chr__os_unlink_own(path, &file);
     chr__os_close(fd);
-    other = error == EADDRINUSE ? chr__os_in_the_way(address) : NULL;
+    other = error == EADDRINUSE ? chr__os_bind_obstacle(address) : NULL;
     chr__os_fail(err, error, "cannot listen on", name);
     if (err && other)
         chr__append(err->text, sizeof err->text, strlen(err->text), "%s", other);
@@ -4826,16 +4839,19 @@ static int chr__os_is_serial_path(const char *text)
 static int chr__os_serial_open(const char *path, chr_error *err) { return chr__os_open(path, CHR__OPEN_BOTH, err); }
 
 /* Otherwise it is a device without settings. */
-static int chr__os_is_line(int fd) { return chr__os_is_terminal(fd); }
+static int chr__os_is_serial_line(int fd) { return chr__os_is_terminal(fd); }
 
 /* The system tells nothing beside the marks. */
-typedef struct chr__news {
+typedef struct chr__line_notifier {
     int nothing;
-} chr__news;
+} chr__line_notifier;
 
-static int  chr__os_news_open(chr__news *news, int fd) { return (void)news, (void)fd, -1; }
-static int  chr__os_news_take(chr__news *news, chr__channel *in) { return (void)news, (void)in, 0; }
-static void chr__os_news_close(chr__news *news) { (void)news; }
+static int chr__os_line_notifier_open(chr__line_notifier *notifier, int fd) { return (void)notifier, (void)fd, -1; }
+static int chr__os_line_notifier_read(chr__line_notifier *notifier, chr__channel *in)
+{
+    return (void)notifier, (void)in, 0;
+}
+static void chr__os_line_notifier_close(chr__line_notifier *notifier) { (void)notifier; }
 static int  chr__os_line_errors(chr__channel *in) { return (void)in, 0; }
 
 /* The code of a standard speed; 0 where there is none. */
@@ -4891,7 +4907,7 @@ static int chr__os_speed_of(speed_t code)
 }
 
 /* The nearest standard speed within 10 %. */
-static int chr__os_speed_near(int speed, speed_t *code)
+static int chr__os_speed_nearest(int speed, speed_t *code)
 {
     int off;
 
@@ -5008,7 +5024,8 @@ static int chr__os_serial_configure(int fd, const chr_serial_params *params, int
     code = chr__os_termios_set(fd, &settings);
     if ((code < 0 && code != CHR_ERR_INVALID) || is_standard || chr__os_speed_exact(fd, params->speed) == 0)
         return code == CHR_ERR_INVALID ? 0 : code;
-    if (!chr__os_speed_near(params->speed, &speed) || cfsetispeed(&settings, speed) < 0 || cfsetospeed(&settings, speed) < 0)
+    if (!chr__os_speed_nearest(params->speed, &speed) || cfsetispeed(&settings, speed) < 0 ||
+        cfsetospeed(&settings, speed) < 0)
         return CHR_ERR_INVALID;
     code = chr__os_termios_set(fd, &settings);
     return code == CHR_ERR_INVALID ? 0 : code;
@@ -6317,7 +6334,7 @@ static void chr__os_set_close(chr__set *set)
     memset(set, 0, sizeof *set);
 }
 
-static int  chr__os_set_is_ours(const chr__set *set) { return (void)set, 1; }
+static int  chr__os_set_is_usable(const chr__set *set) { return (void)set, 1; }
 static int  chr__os_set_alarm_open(chr__set *set) { return (void)set, CHR_ERR_NOT_SUPPORTED; }
 static void chr__os_set_alarm(chr__set *set, int ms) { (void)set, (void)ms; }
 
@@ -6390,7 +6407,7 @@ static int chr__os_waker_show(chr__waker *waker)
     return chr__os_socket_fd(handle);
 }
 
-static void chr__os_waker_quiet(chr__waker *waker)
+static void chr__os_waker_drain(chr__waker *waker)
 {
     char bytes[64];
 
@@ -6400,7 +6417,7 @@ static void chr__os_waker_quiet(chr__waker *waker)
         ;
 }
 
-static void chr__os_waker_ring(chr__waker *waker)
+static void chr__os_waker_signal(chr__waker *waker)
 {
     InterlockedExchange(&waker->bell.is_woken, 1);
     chr__bell_ring(&waker->bell);
@@ -6985,7 +7002,7 @@ static struct chr__terminal {
 } chr__terminal;
 static SRWLOCK chr__terminal_lock = SRWLOCK_INIT;
 
-static void chr__console_put_back(chr__console_mode *mode)
+static void chr__console_restore(chr__console_mode *mode)
 {
     DWORD now;
 
@@ -7017,11 +7034,11 @@ static int chr__console_make(chr__console_mode *mode, DWORD off, DWORD on, DWORD
     return 0;
 }
 
-static void chr__terminal_put_back(void)
+static void chr__terminal_restore(void)
 {
     AcquireSRWLockExclusive(&chr__terminal_lock);
-    chr__console_put_back(&chr__terminal.in);
-    chr__console_put_back(&chr__terminal.screen);
+    chr__console_restore(&chr__terminal.in);
+    chr__console_restore(&chr__terminal.screen);
     ReleaseSRWLockExclusive(&chr__terminal_lock);
 }
 
@@ -7029,7 +7046,7 @@ static void chr__terminal_put_back(void)
 static BOOL WINAPI chr__terminal_control(DWORD event)
 {
     (void)event;
-    chr__terminal_put_back();
+    chr__terminal_restore();
     return FALSE;
 }
 
@@ -7039,8 +7056,8 @@ static void WINAPI chr__terminal_gone(void *opaque)
     (void)opaque;
     if (!TryAcquireSRWLockExclusive(&chr__terminal_lock))
         return;
-    chr__console_put_back(&chr__terminal.in);
-    chr__console_put_back(&chr__terminal.screen);
+    chr__console_restore(&chr__terminal.in);
+    chr__console_restore(&chr__terminal.screen);
     ReleaseSRWLockExclusive(&chr__terminal_lock);
 }
 
@@ -7077,7 +7094,7 @@ CHR__PRIVATE void chr__terminal_enter(int needs_screen)
         (void)SetConsoleCtrlHandler(chr__terminal_control, TRUE);
     }
     if (!chr__terminal.registered)
-        chr__terminal.registered = atexit(chr__terminal_put_back) == 0;
+        chr__terminal.registered = atexit(chr__terminal_restore) == 0;
     (void)chr__screen_make();
 }
 
@@ -7087,7 +7104,7 @@ CHR__PRIVATE void chr__terminal_leave(void)
 
     if (--chr__terminal.users > 0)
         return;
-    chr__console_put_back(&chr__terminal.screen);
+    chr__console_restore(&chr__terminal.screen);
     if (chr__terminal.screen.handle)
         (void)CHR_SYS(CloseHandle)(chr__terminal.screen.handle);
     chr__terminal.screen = none;
@@ -7302,7 +7319,7 @@ static int chr__os_terminal_acquire(const char *id, chr_error *err)
 static void chr__os_terminal_release(void)
 {
     AcquireSRWLockExclusive(&chr__terminal_lock);
-    chr__console_put_back(&chr__terminal.in);
+    chr__console_restore(&chr__terminal.in);
     chr__terminal.in.handle = NULL;
     chr__terminal.in.is_set = 0;
     chr__terminal.holder[0] = 0;
@@ -7353,7 +7370,7 @@ static void chr__os_screen_release(void)
  * thread that does the same with calls that block. A regular file and a console are read and written at once; the event of a
  * console's input is its handle. -- */
 
-#define CHR__CHANNEL_SLOT(function) function
+#define CHR__CHANNELS_HOLD 1 /* bytes that nobody can poll for */
 
 enum {
     CHR__CHANNEL_SIZE = 16384,   /* bytes that are read ahead, or being written */
@@ -7944,7 +7961,7 @@ CHR__PRIVATE void chr__os_pipe_leave(int fd)
 }
 
 /* Whether a handle may be read or written, as far as the system tells. */
-CHR__PRIVATE int chr__os_may(int fd, int direction)
+CHR__PRIVATE int chr__os_fd_allows(int fd, int direction)
 {
     typedef NTSTATUS(NTAPI * query_function)(HANDLE, int, PVOID, ULONG, PULONG);
     HMODULE        library = GetModuleHandleW(L"ntdll.dll");
@@ -7979,7 +7996,7 @@ CHR__PRIVATE int chr__os_is_device_path(const char *text)
 #if CHARDEV_HAS_SERIAL
 static int chr__os_is_serial_path(const char *text) { return *text != '/' && chr__os_is_device_path(text); }
 
-enum { CHR__LINE_MARKS = 0 }; /* breaks and errors are not among the bytes: see chr__os_news_take() */
+enum { CHR__LINE_MARKS = 0 }; /* breaks and errors are not among the bytes: see chr__os_line_notifier_read() */
 
 /* What a port is set to first: its handshake lines are raised, as a terminal's are when it is opened. Reads wait for one byte. */
 static void chr__line_begin(HANDLE line)
@@ -8034,7 +8051,7 @@ static int chr__line_set(int fd, DCB *state)
     return CHR_SYS(SetCommState)(chr__os_handle(fd), state) ? 0 : chr__os_code((int)GetLastError());
 }
 
-static int chr__os_is_line(int fd)
+static int chr__os_is_serial_line(int fd)
 {
     DCB state;
 
@@ -8190,46 +8207,48 @@ static int chr__os_serial_set_lines(int fd, int lines)
 static int chr__os_serial_counts(int fd, int *counts) { return (void)fd, (void)counts, CHR_ERR_NOT_SUPPORTED; }
 
 /* What the line tells beside its bytes. It has memory that is no context's, as other operations. */
-typedef struct chr__news_wait {
+typedef struct chr__line_wait {
     OVERLAPPED operation; /* its event is what the loop watches */
     DWORD      found;
-} chr__news_wait;
+} chr__line_wait;
 
-typedef struct chr__news {
-    chr__news_wait *wait; /* NULL = there will be no news */
+typedef struct chr__line_notifier {
+    chr__line_wait *wait; /* NULL = there will be no news */
     HANDLE          line;
     int             is_waiting;
-} chr__news;
+} chr__line_notifier;
 
 /* Whether the driver can say what comes next. */
-static int chr__news_ask(chr__news *news)
+static int chr__line_notifier_wait(chr__line_notifier *notifier)
 {
-    chr__news_wait *wait = news->wait;
+    chr__line_wait *wait = notifier->wait;
     HANDLE          event = wait->operation.hEvent;
 
     memset(wait, 0, sizeof *wait);
     wait->operation.hEvent = event;
-    news->is_waiting = CHR_SYS(WaitCommEvent)(news->line, &wait->found, &wait->operation) || GetLastError() == ERROR_IO_PENDING;
-    if (!news->is_waiting)
+    notifier->is_waiting = CHR_SYS(WaitCommEvent)(notifier->line, &wait->found, &wait->operation) ||
+                           GetLastError() == ERROR_IO_PENDING;
+    if (!notifier->is_waiting)
         ResetEvent(event);
-    return news->is_waiting;
+    return notifier->is_waiting;
 }
 
 /* Whether the wait has ended. Where the driver can't cancel it, a change of the mask ends it. */
-static int chr__news_end(chr__news *news)
+static int chr__line_notifier_cancel(chr__line_notifier *notifier)
 {
-    if (news->is_waiting && !CHR_SYS(CancelIoEx)(news->line, &news->wait->operation))
-        (void)CHR_SYS(SetCommMask)(news->line, 0);
-    return !news->is_waiting || WaitForSingleObject(news->wait->operation.hEvent, CHR__CHANNEL_END_MS) == WAIT_OBJECT_0;
+    if (notifier->is_waiting && !CHR_SYS(CancelIoEx)(notifier->line, &notifier->wait->operation))
+        (void)CHR_SYS(SetCommMask)(notifier->line, 0);
+    return !notifier->is_waiting ||
+           WaitForSingleObject(notifier->wait->operation.hEvent, CHR__CHANNEL_END_MS) == WAIT_OBJECT_0;
 }
 
 /* Before the line is closed. A wait that does not end keeps its memory: the driver writes into it later. */
-static void chr__os_news_close(chr__news *news)
+static void chr__os_line_notifier_close(chr__line_notifier *notifier)
 {
-    chr__news_wait *wait = news->wait;
-    int             has_ended = !wait || chr__news_end(news);
+    chr__line_wait *wait = notifier->wait;
+    int             has_ended = !wait || chr__line_notifier_cancel(notifier);
 
-    news->wait = NULL;
+    notifier->wait = NULL;
     if (!wait || !has_ended)
         return;
     if (wait->operation.hEvent)
@@ -8238,21 +8257,21 @@ static void chr__os_news_close(chr__news *news)
 }
 
 /* Returns the descriptor to watch; -1 = there will be no news. Some drivers know no modem lines, some nothing at all. */
-static int chr__os_news_open(chr__news *news, int fd)
+static int chr__os_line_notifier_open(chr__line_notifier *notifier, int fd)
 {
     static const DWORD masks[] = { EV_BREAK | EV_ERR | EV_CTS | EV_DSR | EV_RLSD | EV_RING, EV_BREAK | EV_ERR };
     int                i;
 
-    memset(news, 0, sizeof *news);
-    news->line = chr__os_handle(fd);
-    news->wait = (chr__news_wait *)calloc(1, sizeof *news->wait);
-    if (news->wait)
-        news->wait->operation.hEvent = CHR_SYS(CreateEventW)(NULL, TRUE, FALSE, NULL);
-    if (news->wait && news->wait->operation.hEvent)
+    memset(notifier, 0, sizeof *notifier);
+    notifier->line = chr__os_handle(fd);
+    notifier->wait = (chr__line_wait *)calloc(1, sizeof *notifier->wait);
+    if (notifier->wait)
+        notifier->wait->operation.hEvent = CHR_SYS(CreateEventW)(NULL, TRUE, FALSE, NULL);
+    if (notifier->wait && notifier->wait->operation.hEvent)
         for (i = 0; i < 2; i++)
-            if (CHR_SYS(SetCommMask)(news->line, masks[i]) && chr__news_ask(news))
-                return chr__os_handle_fd(news->wait->operation.hEvent);
-    chr__os_news_close(news);
+            if (CHR_SYS(SetCommMask)(notifier->line, masks[i]) && chr__line_notifier_wait(notifier))
+                return chr__os_handle_fd(notifier->wait->operation.hEvent);
+    chr__os_line_notifier_close(notifier);
     return -1;
 }
 
@@ -8272,24 +8291,25 @@ static int chr__os_line_errors(chr__channel *in)
 }
 
 /* CHR__NEWS_... since the last time. A wait that brings nothing is the last: so does a driver that knows no events. */
-static int chr__os_news_take(chr__news *news, chr__channel *in)
+static int chr__os_line_notifier_read(chr__line_notifier *notifier, chr__channel *in)
 {
     DWORD size, found;
     int   error, told;
 
-    if (!news->wait || !news->is_waiting)
+    if (!notifier->wait || !notifier->is_waiting)
         return 0;
-    error = CHR_SYS(GetOverlappedResult)(news->line, &news->wait->operation, &size, FALSE) ? 0 : (int)GetLastError();
+    error = CHR_SYS(GetOverlappedResult)(notifier->line, &notifier->wait->operation, &size, FALSE) ? 0
+            : (int)GetLastError();
     if (error == ERROR_IO_INCOMPLETE)
         return 0;
-    found = error ? 0 : news->wait->found;
-    told = (found & EV_BREAK ? CHR__NEWS_BREAK : 0) | (found & EV_ERR ? chr__os_line_errors(in) : 0) |
-           (found & (EV_CTS | EV_DSR | EV_RLSD | EV_RING) ? CHR__NEWS_MODEM : 0);
-    news->is_waiting = 0;
+    found = error ? 0 : notifier->wait->found;
+    told = (found & EV_BREAK ? CHR__LINE_EVENT_BREAK : 0) | (found & EV_ERR ? chr__os_line_errors(in) : 0) |
+           (found & (EV_CTS | EV_DSR | EV_RLSD | EV_RING) ? CHR__LINE_EVENT_MODEM : 0);
+    notifier->is_waiting = 0;
     if (found)
-        (void)chr__news_ask(news);
+        (void)chr__line_notifier_wait(notifier);
     else
-        ResetEvent(news->wait->operation.hEvent);
+        ResetEvent(notifier->wait->operation.hEvent);
     return told;
 }
 #endif
@@ -8318,7 +8338,7 @@ CHR__PRIVATE void chr__os_shutdown(int fd)
 }
 
 /* Whether a hang-up leaves bytes behind it that can still be read. What is no socket has its end told by a read alone: may be. */
-CHR__PRIVATE int chr__os_unread(int fd)
+CHR__PRIVATE int chr__os_bytes_readable(int fd)
 {
     u_long count = 0;
 
@@ -8341,7 +8361,7 @@ typedef struct chr__tcp_info {
 /* Falls as the peer's system acknowledges what a TCP socket has sent, and is 0 when it has all, the end of the stream
  * included; -1 where that can't be asked. Windows doesn't say how many bytes wait, but the state of the connection
  * does: the end is acknowledged last. */
-CHR__PRIVATE int chr__os_unsent(int fd)
+CHR__PRIVATE int chr__os_bytes_unacked(int fd)
 {
     enum { SIO_TCP_INFO_0 = (int)0xd8000027, CLOSED = 0, FIN_WAIT_2 = 6, TIME_WAIT = 10, MOST = 0x3fffffff };
     chr__tcp_info info;
@@ -8595,7 +8615,7 @@ static int chr__os_bind(int fd, const chr__sockaddr *address, const chr__listen_
 }
 
 /* What else is in the way of a unix server than a server; NULL = nothing. */
-static const char *chr__os_in_the_way(const chr__sockaddr *address)
+static const char *chr__os_bind_obstacle(const chr__sockaddr *address)
 {
     const char *path = chr__os_socket_path(address);
 
@@ -8629,7 +8649,7 @@ static int chr__os_listen(const chr__sockaddr *address, const char *name, const 
     if (path)
         chr__os_unlink_own(path, &file);
     chr__os_close(fd);
-    other = error == WSAEADDRINUSE ? chr__os_in_the_way(address) : NULL;
+    other = error == WSAEADDRINUSE ? chr__os_bind_obstacle(address) : NULL;
     chr__os_fail(err, error, "cannot listen on", name);
     if (err && other)
         chr__append(err->text, sizeof err->text, strlen(err->text), "%s", other);
@@ -9173,7 +9193,7 @@ typedef struct chr__waker {
     int nothing;
 } chr__waker;
 
-static void chr__os_waker_ring(chr__waker *waker) { (void)waker; }
+static void chr__os_waker_signal(chr__waker *waker) { (void)waker; }
 static int  chr__os_waker_ran(const chr__waker *waker) { return (void)waker, 0; }
 
 typedef struct chr__set {
@@ -9203,7 +9223,7 @@ static int chr__os_set_open(chr__set *set, chr__waker *waker, const chr_config *
 
 static int  chr__os_set_renew(chr__set *set) { return (void)set, CHR_ERR_NOT_SUPPORTED; }
 static void chr__os_set_close(chr__set *set) { (void)set; }
-static int  chr__os_set_is_ours(const chr__set *set) { return (void)set, 1; }
+static int  chr__os_set_is_usable(const chr__set *set) { return (void)set, 1; }
 static int  chr__os_set_alarm_open(chr__set *set) { return (void)set, CHR_ERR_NOT_SUPPORTED; }
 static void chr__os_set_alarm(chr__set *set, int ms) { (void)set, (void)ms; }
 
@@ -9275,7 +9295,7 @@ typedef struct chr__left_out {
     const char *uris[CHR__URI_FORMS];   /* how its URIs begin, beside its name */
 } chr__left_out;
 
-/* Chardevs in line, linked through next_starved. */
+/* Chardevs in line, linked through next_blocked. */
 typedef struct chr__prepare {
     void               (*run)(void *opaque);
     void                *opaque;
@@ -9303,7 +9323,7 @@ struct chr_context {
     int          settled;      /* what those before this slot want the set knows; what those behind it want is new */
     int          walk;         /* the slot whose callback runs, or ran last */
     unsigned     round, keys;  /* each time that a descriptor's watches run; the set's last key */
-    chr_watch   *again;        /* with hooks: those that are ready still after their callbacks */
+    chr_watch   *still_ready;  /* with hooks: those that are ready still after their callbacks */
     chr__many    many;         /* whether the kernel's set is in use, */
     int          nested;       /* and whether another loop waits for it: chr_loop_fd() */
     int64_t      alarm_at;     /* when that is woken, in real time; 0 = never */
@@ -9335,7 +9355,7 @@ struct chr_context {
     chr__prepare *prepare_alone; /* the same as a ring with one, in a shorter way */
     int          waiting;      /* those of all three, and chardevs in line: what is to be done before the wait */
     int          prepare_ran;  /* handlers that they have called */
-    int64_t      ask_at;       /* when all starved ones are asked, in real time */
+    int64_t      ask_at;       /* when all blocked chardevs are asked, in real time */
     int          closing;      /* chr_context_free() is under way */
     int64_t      now;          /* the virtual clock */
     volatile int stopped;      /* by CHR__LOAD and CHR__STORE, as what follows */
@@ -9361,7 +9381,7 @@ struct chr_context {
     int                lingering_count;
     uint64_t           lingering_queued; /* what they have still to send, in bytes */
     chr__dev_queue     urgent;          /* those whose `update` comes before the loop sleeps, */
-    chr__dev_queue     starved;         /* and those whose frontends had no room */
+    chr__dev_queue     blocked;         /* and those whose frontends have no room (back-pressure) */
     chr__table         fds_by_name, fds_by_number;
     const chr_backend *const *object_kinds; /* ends with NULL */
     chr__table         objects;
@@ -10364,7 +10384,7 @@ CHR__PRIVATE void chr__table_each(chr__table *table, const void *key, size_t len
 CHARDEV_API void chr_loop_wake(chr_context *ctx)
 {
     CHR__STORE(ctx->posted, 1);
-    chr__os_waker_ring(&ctx->waker);
+    chr__os_waker_signal(&ctx->waker);
 }
 
 CHARDEV_API void chr_loop_lock(chr_context *ctx)
@@ -10603,7 +10623,7 @@ static int chr__set_wants(const chr_context *ctx, int fd, chr_watch **holder)
     for (each = *chr__bucket(ctx, fd); each; each = each->next)
         if (each->fd == fd && each->slot > ctx->polled) {
             wants |= chr__watch_wants(each);
-            if (each->known)
+            if (each->set_events)
                 *holder = each;
         }
     return wants;
@@ -10618,7 +10638,7 @@ static void chr__set_unsettle(chr_context *ctx, const chr_watch *watch)
 /* Files, what is closed, and what there is no memory for: poll() asks. */
 CHR__COLD void chr__set_refuse(chr_context *ctx, chr_watch *watch)
 {
-    watch->known = 0;
+    watch->set_events = 0;
     if (watch->slot > ctx->settled)
         chr__watch_swap(ctx, watch->slot - 1, ctx->settled++);
     chr__watch_swap(ctx, watch->slot - 1, ctx->polled++);
@@ -10632,17 +10652,17 @@ static void chr__set_apply(chr_context *ctx, chr_watch *watch)
     chr_watch *holder;
     int        wants = chr__set_wants(ctx, watch->fd, &holder), is_new = !watch->key;
 
-    if (holder ? !is_new && !chr__set_lacks(holder->known, wants) : !wants)
+    if (holder ? !is_new && !chr__set_lacks(holder->set_events, wants) : !wants)
         return;
     if (!holder)
         holder = watch;
-    if (is_new || !holder->known) {
+    if (is_new || !holder->set_events) {
         ctx->keys += ctx->keys + 1 == 0 ? 2 : 1;
         holder->key = ctx->keys;
     }
     watch->key = holder->key;
-    if (chr__os_set_put(&ctx->set, watch->fd, holder->known, wants, holder->key) == 0) {
-        holder->known = wants;
+    if (chr__os_set_put(&ctx->set, watch->fd, holder->set_events, wants, holder->key) == 0) {
+        holder->set_events = wants;
         return;
     }
     chr__set_refuse(ctx, watch);
@@ -10669,7 +10689,7 @@ static void chr__set_forget(chr_context *ctx)
 
     ctx->settled = ctx->polled;
     for (i = ctx->polled; i < ctx->watch_count; i++)
-        ctx->watches[i]->known = 0, ctx->watches[i]->key = 0;
+        ctx->watches[i]->set_events = 0, ctx->watches[i]->key = 0;
 }
 
 /* Back to poll(). */
@@ -10722,17 +10742,17 @@ static void chr__set_leave(chr_context *ctx, chr_watch *watch)
 {
     chr_watch *each;
 
-    if (!chr__os_set_is_ours(&ctx->set))
+    if (!chr__os_set_is_usable(&ctx->set))
         chr__set_renew(ctx);
-    for (each = *chr__bucket(ctx, watch->fd); each && watch->known; each = each->next)
+    for (each = *chr__bucket(ctx, watch->fd); each && watch->set_events; each = each->next)
         if (each != watch && each->fd == watch->fd && each->slot > ctx->polled && each->key) {
-            each->known = watch->known;
+            each->set_events = watch->set_events;
             each->key = watch->key;
-            watch->known = 0;
+            watch->set_events = 0;
         }
-    if (watch->known)
-        (void)chr__os_set_put(&ctx->set, watch->fd, watch->known, 0, watch->key);
-    watch->known = 0;
+    if (watch->set_events)
+        (void)chr__os_set_put(&ctx->set, watch->fd, watch->set_events, 0, watch->key);
+    watch->set_events = 0;
     ctx->stops++;
 }
 
@@ -10745,7 +10765,7 @@ CHARDEV_API void chr_watch_set(chr_watch *watch, int events)
     watch->events = events;
     if (!CHR__SETS || watch->slot <= ctx->polled)
         chr__watch_poll(ctx, watch);
-    else if (!watch->known || chr__set_lacks(watch->known, chr__watch_wants(watch)))
+    else if (!watch->set_events || chr__set_lacks(watch->set_events, chr__watch_wants(watch)))
         chr__set_unsettle(ctx, watch);
     chr__loop_disturb(ctx);
     if (ctx->config.watch_changed)
@@ -10754,12 +10774,12 @@ CHARDEV_API void chr_watch_set(chr_watch *watch, int events)
 
 static void chr__again_unlink(chr_watch *watch)
 {
-    if (!watch->again)
+    if (!watch->still_ready)
         return;
-    watch->again = 0;
-    *watch->link = watch->next_again;
-    if (watch->next_again)
-        watch->next_again->link = watch->link;
+    watch->still_ready = 0;
+    *watch->link = watch->next_still_ready;
+    if (watch->next_still_ready)
+        watch->next_still_ready->link = watch->link;
 }
 
 /* While callbacks run, slot by slot, what has not had its turn stays behind the one that runs. */
@@ -11186,30 +11206,30 @@ static void chr__loud_outside(chr_context *ctx)
 
 /* -- chardevs whose `update` is due: it asks the frontend for room, and what to wait for -- */
 
-static void chr__starved_unlink(chr_dev *dev)
+static void chr__blocked_unlink(chr_dev *dev)
 {
     chr_context *ctx = dev->ctx;
 
-    if (!dev->starved)
+    if (!dev->blocked_link)
         return;
-    *dev->starved = dev->next_starved;
-    if (dev->next_starved)
-        dev->next_starved->starved = dev->starved;
-    else if (ctx->starved.last == &dev->next_starved)
-        ctx->starved.last = dev->starved;
-    else if (ctx->urgent.last == &dev->next_starved)
-        ctx->urgent.last = dev->starved;
-    dev->next_starved = NULL;
-    dev->starved = NULL;
+    *dev->blocked_link = dev->next_blocked;
+    if (dev->next_blocked)
+        dev->next_blocked->blocked_link = dev->blocked_link;
+    else if (ctx->blocked.last == &dev->next_blocked)
+        ctx->blocked.last = dev->blocked_link;
+    else if (ctx->urgent.last == &dev->next_blocked)
+        ctx->urgent.last = dev->blocked_link;
+    dev->next_blocked = NULL;
+    dev->blocked_link = NULL;
     ctx->waiting--;
 }
 
-static void chr__starved_link(chr__dev_queue *queue, chr_dev *dev)
+static void chr__blocked_link(chr__dev_queue *queue, chr_dev *dev)
 {
-    dev->next_starved = NULL;
-    dev->starved = queue->last;
+    dev->next_blocked = NULL;
+    dev->blocked_link = queue->last;
     *queue->last = dev;
-    queue->last = &dev->next_starved;
+    queue->last = &dev->next_blocked;
     dev->ctx->waiting++;
 }
 
@@ -11238,9 +11258,9 @@ static void chr__ask_later(chr_context *ctx)
 
 static int chr__prepares_are_none(const chr__prepare *ring) { return ring->next == ring; }
 
-static int chr__has_starved(const chr_context *ctx)
+static int chr__has_blocked(const chr_context *ctx)
 {
-    return ctx->starved.first || !chr__prepares_are_none(&ctx->lazy);
+    return ctx->blocked.first || !chr__prepares_are_none(&ctx->lazy);
 }
 
 static void chr__prepare_stop(chr_context *ctx, chr__prepare *prepare)
@@ -11269,7 +11289,7 @@ static void chr__prepare_lazily(chr_context *ctx, chr__prepare *prepare)
 {
     if (prepare->next || prepare->is_urgent)
         return;
-    if (!chr__has_starved(ctx) && chr__looks_by_time(ctx))
+    if (!chr__has_blocked(ctx) && chr__looks_by_time(ctx))
         chr__ask_later(ctx);
     chr__prepare_link(ctx, &ctx->lazy, prepare);
 }
@@ -11344,18 +11364,18 @@ CHR__PRIVATE void chr__starve(chr_dev *dev)
 {
     chr_context *ctx = dev->ctx;
 
-    if (dev->starved || dev->removed)
+    if (dev->blocked_link || dev->removed)
         return;
-    if (!ctx->starved.first && chr__looks_by_time(ctx))
+    if (!ctx->blocked.first && chr__looks_by_time(ctx))
         chr__ask_later(ctx);
-    chr__starved_link(&ctx->starved, dev);
+    chr__blocked_link(&ctx->blocked, dev);
 }
 
 /* The `update` of this one comes before the loop sleeps. */
 static void chr__urge(chr_dev *dev)
 {
-    chr__starved_unlink(dev);
-    chr__starved_link(&dev->ctx->urgent, dev);
+    chr__blocked_unlink(dev);
+    chr__blocked_link(&dev->ctx->urgent, dev);
     CHR__STORE(dev->ctx->posted, 1);
 }
 
@@ -11365,19 +11385,19 @@ static void chr__ask(chr__dev_queue *queue, int most)
     chr_dev *list, *dev, **end = &queue->first;
 
     for (; *end && most != 0; most--)
-        end = &(*end)->next_starved;
+        end = &(*end)->next_blocked;
     if (end == &queue->first)
         return;
     list = queue->first;
-    list->starved = &list;
+    list->blocked_link = &list;
     queue->first = *end;
     if (*end)
-        (*end)->starved = &queue->first;
+        (*end)->blocked_link = &queue->first;
     else
         queue->last = &queue->first;
     *end = NULL;
     while ((dev = list) != NULL) {
-        chr__starved_unlink(dev);
+        chr__blocked_unlink(dev);
         dev->io->update(dev);
     }
 }
@@ -11386,7 +11406,7 @@ static void chr__ask(chr__dev_queue *queue, int most)
  * asked in each step in turn, and all after a while. A loop with hooks has no steps, and only that. */
 static int chr__ask_how_many(chr_context *ctx)
 {
-    if (!chr__has_starved(ctx) || ctx->ask_at > chr__real_now(ctx))
+    if (!chr__has_blocked(ctx) || ctx->ask_at > chr__real_now(ctx))
         return chr__has_hooks(ctx) ? 0 : CHR__ASK_MOST;
     chr__ask_later(ctx);
     return -1;
@@ -11413,7 +11433,7 @@ CHR__COLD void chr__ask_before_wait(chr_context *ctx)
 
     if (!chr__prepares_are_none(&ctx->lazy))
         chr__prepares_run(ctx, &ctx->lazy, most);
-    chr__ask(&ctx->starved, most);
+    chr__ask(&ctx->blocked, most);
     for (; (ctx->urgent.first || chr__is_due(ctx)) && rounds > 0; rounds--) {
         chr__ask(&ctx->urgent, -1);
         chr__prepares_run_urgent(ctx);
@@ -11448,7 +11468,7 @@ static int chr__before_wait(chr_context *ctx)
 static int chr__must_ask(chr_context *ctx)
 {
     return ctx->urgent.first || chr__is_due(ctx) ||
-           (chr__has_starved(ctx) && chr__looks_by_time(ctx) && ctx->ask_at <= chr__real_now(ctx));
+           (chr__has_blocked(ctx) && chr__looks_by_time(ctx) && ctx->ask_at <= chr__real_now(ctx));
 }
 
 #ifdef CHR__HAS_FDS
@@ -11493,14 +11513,14 @@ CHR__COLD void chr__set_narrow(chr_context *ctx, chr_watch *holder)
 {
     int wants = chr__set_wants(ctx, holder->fd, &holder);
 
-    if (!holder || wants == holder->known)
+    if (!holder || wants == holder->set_events)
         return;
-    if (chr__os_set_put(&ctx->set, holder->fd, holder->known, wants, holder->key) < 0) {
+    if (chr__os_set_put(&ctx->set, holder->fd, holder->set_events, wants, holder->key) < 0) {
         wants = 0;
         holder->key = 0;
         chr__set_unsettle(ctx, holder);
     }
-    holder->known = wants;
+    holder->set_events = wants;
 }
 
 /* One entry of the set is ready: all watches of its descriptor run, once in a round. */
@@ -11523,7 +11543,7 @@ static int chr__set_run_one(chr_context *ctx, const chr__ready *ready, unsigned 
         watch->ready(watch->opaque, events);
         ran++;
     }
-    if (ran == 0 && chr__is_watched(ctx, holder, ready->fd))
+    if (ran == 0)
         chr__set_narrow(ctx, holder);
     return ran;
 }
@@ -11593,13 +11613,13 @@ static int chr__loop_timeout(chr_context *ctx)
     int64_t left = INT64_MAX;
 
     if (ctx->idles.next != &ctx->idles || ctx->urgent.first || chr__is_due(ctx) ||
-        ctx->again || CHR__LOAD(ctx->stopped))
+        ctx->still_ready || CHR__LOAD(ctx->stopped))
         return 0;
     if (ctx->timers)
         left = ctx->timers->deadline - chr_loop_now(ctx);
     if (ctx->real_timers)
         left = chr__earlier(left, ctx->real_timers->deadline - chr__real_now(ctx));
-    if (chr__has_starved(ctx) && chr__looks_by_time(ctx))
+    if (chr__has_blocked(ctx) && chr__looks_by_time(ctx))
         left = chr__earlier(left, ctx->ask_at - chr__real_now(ctx));
     return left == INT64_MAX ? -1 : chr__milliseconds(left);
 }
@@ -11620,7 +11640,7 @@ CHR__COLD void chr__set_settle(chr_context *ctx)
 {
     if (ctx->many == CHR__MANY)
         (void)chr__set_begin(ctx);
-    else if (!chr__os_set_is_ours(&ctx->set))
+    else if (!chr__os_set_is_usable(&ctx->set))
         chr__set_renew(ctx);
     if (chr__in_set(ctx))
         chr__set_apply_all(ctx);
@@ -11875,7 +11895,7 @@ static void chr__woken(void *opaque, int events)
 #ifdef CHARDEV_THREADS
     ctx->rung = 0;
 #endif
-    chr__os_waker_quiet(&ctx->waker);
+    chr__os_waker_drain(&ctx->waker);
 }
 
 /* A foreign loop must hear of a wake-up by a descriptor: where our own needs none, there is one from here on. */
@@ -11893,7 +11913,7 @@ static int chr__watch_list(const chr_context *ctx, chr_watch *watch, chr_poll *e
 {
     chr_watch *each = *chr__bucket(ctx, watch->fd);
 
-    watch->listed = 1;
+    watch->is_prepared = 1;
     while (each->fd != watch->fd || !each->events)
         each = each->next;
     if (each != watch)
@@ -11934,7 +11954,7 @@ CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity
         early = chr__before_wait(ctx);
     count = chr__watches_list(ctx, polls, capacity);
     *timeout_ms = early ? 0 : chr__loop_timeout(ctx);
-    if (chr__has_starved(ctx))
+    if (chr__has_blocked(ctx))
         *timeout_ms = chr__sooner(*timeout_ms, CHR__ASK_AGAIN_MS);
     ctx->sleeping = 1; /* as it may be from here on */
     CHR__UNLOCK(ctx);
@@ -11953,26 +11973,26 @@ CHR__COLD void chr__watch_run(chr_context *ctx, chr_watch *watch, int events)
     if (!ctx->config.watch_changed || !chr__is_watched(ctx, watch, fd) || !watch->events) /* its memory may be gone */
         return;
     ready = chr__os_wait(watch->fd, watch->events, 0);
-    if (ready <= 0 || watch->again)
+    if (ready <= 0 || watch->still_ready)
         return;
-    watch->again = ready;
-    watch->link = &ctx->again;
-    watch->next_again = ctx->again;
-    if (ctx->again)
-        ctx->again->link = &watch->next_again;
-    ctx->again = watch;
+    watch->still_ready = ready;
+    watch->link = &ctx->still_ready;
+    watch->next_still_ready = ctx->still_ready;
+    if (ctx->still_ready)
+        ctx->still_ready->link = &watch->next_still_ready;
+    ctx->still_ready = watch;
 }
 
 /* Those that were found ready still. */
 CHR__COLD int chr__watches_run_again(chr_context *ctx)
 {
-    chr_watch *list = ctx->again, *watch;
+    chr_watch *list = ctx->still_ready, *watch;
     int        ready, ran = 0;
 
-    ctx->again = NULL;
+    ctx->still_ready = NULL;
     list->link = &list;
     while ((watch = list) != NULL) {
-        ready = watch->again;
+        ready = watch->still_ready;
         chr__again_unlink(watch);
         if (!watch->events)
             continue;
@@ -12010,7 +12030,7 @@ static int chr__poll_run(chr_context *ctx, int fd, int events)
 
     while ((watch = chr__watch_of(ctx, fd, round)) != NULL) {
         watch->round = round;
-        mine = watch->listed ? chr__watch_ready(watch, events) : 0;
+        mine = watch->is_prepared ? chr__watch_ready(watch, events) : 0;
         if (!mine)
             continue;
         chr__watch_run(ctx, watch, mine);
@@ -12030,7 +12050,7 @@ static int chr__loop_dispatch(chr_context *ctx, const chr_poll *polls, int count
     chr__enter(ctx);
     if (chr__must_ask(ctx))
         ran = chr__before_wait(ctx);
-    if (ctx->again)
+    if (ctx->still_ready)
         ran += chr__watches_run_again(ctx);
     for (i = 0; i < count; i++)
         if ((ready = chr__poll_ready(&polls[i])) != 0)
@@ -12110,7 +12130,7 @@ static int chr__loop_fd_open(chr_context *ctx)
         return code;
     ctx->nested = ctx->untidy = 1;
     ctx->alarm_at = 0;
-    if (chr__has_starved(ctx))
+    if (chr__has_blocked(ctx))
         chr__ask_later(ctx);
     return 0;
 }
@@ -12143,23 +12163,23 @@ typedef struct chr__file_watch {
 } chr__file_watch;
 
 /* Its `changed` may stop this one, but no other. */
-static void chr__file_news_one(void *owner, void *what)
+static void chr__file_event_deliver(void *owner, void *what)
 {
     chr__file_watch *watch = (chr__file_watch *)owner;
 
     watch->changed(watch->opaque, *(int *)what);
 }
 
-static void chr__file_news_ready(void *opaque, int events)
+static void chr__file_events_ready(void *opaque, int events)
 {
     chr_context   *ctx = (chr_context *)opaque;
-    chr__file_news news[CHR__NEWS];
-    int            i, count = chr__os_notifier_read(ctx->notifier.fd, news);
+    chr__file_event list[CHR__FILE_EVENTS];
+    int            i, count = chr__os_notifier_read(ctx->notifier.fd, list);
 
     (void)events;
     for (i = 0; i < count; i++)
-        chr__table_each(&ctx->file_watches, news[i].what & CHR__FILE_ANY ? NULL : &news[i].number,
-                        sizeof news[i].number, chr__file_news_one, &news[i].what);
+        chr__table_each(&ctx->file_watches, list[i].what & CHR__FILE_ANY ? NULL : &list[i].number,
+                        sizeof list[i].number, chr__file_event_deliver, &list[i].what);
 }
 
 static int chr__file_notifier(chr_context *ctx)
@@ -12169,7 +12189,7 @@ static int chr__file_notifier(chr_context *ctx)
     if (ctx->notifier.slot)
         return ctx->notifier.fd;
     fd = chr__os_notifier_open();
-    if (fd >= 0 && chr_watch_start(ctx, &ctx->notifier, fd, CHR_IN, chr__file_news_ready, ctx) < 0) {
+    if (fd >= 0 && chr_watch_start(ctx, &ctx->notifier, fd, CHR_IN, chr__file_events_ready, ctx) < 0) {
         chr__os_close(fd);
         return CHR_ERR_NO_MEMORY;
     }
@@ -12206,7 +12226,7 @@ static void chr__file_watch_stop(chr__file_watch *watch)
 static void chr__file_watch_look(chr__file_watch *watch)
 {
     if (watch->number)
-        chr__file_news_ready(watch->ctx, CHR_IN);
+        chr__file_events_ready(watch->ctx, CHR_IN);
 }
 
 static void chr__file_notifier_close(chr_context *ctx)
@@ -13120,7 +13140,7 @@ static uint32_t chr__crc32(uint32_t crc, const void *buf, size_t len)
 
 /* -- writing -- */
 
-static void chr__set_extras(chr_dev *dev);
+static void chr__set_slow_path(chr_dev *dev);
 
 static void chr__record_close(chr_context *ctx)
 {
@@ -13128,7 +13148,7 @@ static void chr__record_close(chr_context *ctx)
 
     for (dev = ctx->devs; dev; dev = dev->next) {
         dev->pending &= ~CHR__RECORDED;
-        chr__set_extras(dev);
+        chr__set_slow_path(dev);
     }
     chr__os_close(ctx->recorder->fd);
     chr__free(ctx, ctx->recorder);
@@ -13229,7 +13249,7 @@ static void chr__record_existing(chr_dev *dev)
         chr__record(dev, CHR__RECORD_EVENT, CHR_EVENT_OPENED, 0, NULL, 0);
     chr__loud(dev->ctx);
     chr__record(dev, CHR__RECORD_CREATED, 0, 0, NULL, 0);
-    chr__set_extras(dev);
+    chr__set_slow_path(dev);
 }
 
 static int chr__record_begin(chr_context *ctx)
@@ -13340,15 +13360,16 @@ static void chr__record_new(chr_dev *dev) { (void)dev; }
 
 /* -- what a write has to pass beside the backend -- */
 
-enum { CHR__EXTRA_BUFFERS = 1, CHR__EXTRA_OTHERS = 2 };
+enum { CHR__SLOW_BUFFERS = 1, CHR__SLOW_OTHERS = 2 };
 
 static void chr__buffers_look_all(chr_dev *dev);
 
-static void chr__set_extras(chr_dev *dev)
+static void chr__set_slow_path(chr_dev *dev)
 {
-    int others = dev->log || CHR__OUTBOX(dev) || dev->ending || CHR__IS_RECORDED(dev) || CHR__TRACES(dev->ctx);
+    int others = dev->log || CHR__OUTBOX(dev) || dev->shutdown_pending || CHR__IS_RECORDED(dev) ||
+                 CHR__TRACES(dev->ctx);
 
-    dev->extras = (CHR__BUFFERS(dev) ? CHR__EXTRA_BUFFERS : 0) | (others ? CHR__EXTRA_OTHERS : 0);
+    dev->slow_path = (CHR__BUFFERS(dev) ? CHR__SLOW_BUFFERS : 0) | (others ? CHR__SLOW_OTHERS : 0);
     chr__buffers_look_all(dev);
 }
 
@@ -13460,7 +13481,7 @@ CHR__COLD int chr__outbox_reserve(chr_dev *dev, size_t len)
         dev->outbox = (chr__outbox *)chr__allocate(dev->ctx, sizeof *dev->outbox);
     if (!dev->outbox)
         return CHR_ERR_NO_MEMORY;
-    chr__set_extras(dev);
+    chr__set_slow_path(dev);
     if (len <= dev->outbox->queue.size - dev->outbox->queue.count)
         return 0;
     memset(&larger, 0, sizeof larger);
@@ -13745,7 +13766,7 @@ typedef struct chr__buffers {
     int                  is_given; /* its memory is the caller's */
     chr_handlers         handlers;
     void                *opaque;
-    int                  told_open;
+    int                  opened_delivered;
     chr__prepare         prepare;  /* before the loop waits: sends, delivers */
 
     chr__ring            in;       /* at least as large as in_limit; larger while it holds more than that */
@@ -13756,7 +13777,7 @@ typedef struct chr__buffers {
     unsigned             taken;    /* bytes that have left it; wraps */
     chr__mark            marks[CHR__MARKS];
     int                  mark_count;
-    int                  is_open, input_over; /* the far side, as of the bytes that have been taken */
+    int                  is_open, input_ended; /* the far side, as of the bytes that have been taken */
     int                  is_told;       /* READABLE, for what is in it now */
     int                  is_off;        /* the handlers were taken away */
     int                  is_delivering;
@@ -13814,7 +13835,7 @@ static void chr__buffers_drop(chr_frontend *fe)
 
     fe->buffers = NULL;
     *chr__buffers_link(buffers) = buffers->next;
-    chr__set_extras(fe->dev);
+    chr__set_slow_path(fe->dev);
     chr__prepare_stop(ctx, &buffers->prepare);
     buffers->is_dropped = 1;
     buffers->out.count = 0;
@@ -13832,7 +13853,7 @@ CHR__PRIVATE void chr__fe_let_go(chr_frontend *fe)
     for (hold = fe->ctx->holds; hold; hold = hold->outer)
         if (hold->fe == fe)
             hold->fe = NULL;
-    fe->told_open = 0;
+    fe->opened_delivered = 0;
     fe->attached = NULL;
     CHR__STORE(fe->dev, NULL);
     if (fe->ctx->closing)
@@ -13853,7 +13874,7 @@ CHARDEV_API int chr_be_wants_writable(const chr_dev *dev)
     int wants;
 
     CHR__LOCK(dev->ctx);
-    wants = chr__outbox_waits(dev) || dev->ending || chr__frontend_waits(dev);
+    wants = chr__outbox_waits(dev) || dev->shutdown_pending || chr__frontend_waits(dev);
     CHR__UNLOCK(dev->ctx);
     return wants;
 }
@@ -13869,9 +13890,9 @@ CHR__COLD int chr__end_output(chr_dev *dev)
     if (!chr__outbox_waits(dev))
         code = dev->kind->peer->shutdown(dev);
     chr__loud_outside(dev->ctx);
-    dev->ending = code == CHR_ERR_WOULD_BLOCK;
-    chr__set_extras(dev);
-    return dev->ending ? 0 : code;
+    dev->shutdown_pending = code == CHR_ERR_WOULD_BLOCK;
+    chr__set_slow_path(dev);
+    return dev->shutdown_pending ? 0 : code;
 }
 
 /* After the call fe may be gone. */
@@ -13896,9 +13917,9 @@ CHARDEV_API void chr_be_tell_writable(chr_frontend *fe)
 static void chr__tell_event(chr_frontend *fe, int event)
 {
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
-        if (!fe->handlers.event || fe->told_open == (event == CHR_EVENT_OPENED))
+        if (!fe->handlers.event || fe->opened_delivered == (event == CHR_EVENT_OPENED))
             return;
-        fe->told_open = event == CHR_EVENT_OPENED;
+        fe->opened_delivered = event == CHR_EVENT_OPENED;
     }
     if (!fe->handlers.event)
         return;
@@ -13926,7 +13947,7 @@ static void chr__tell_state(chr_frontend *fe, chr_dev *dev)
 
     chr__hold_begin(dev->ctx, &hold, fe);
     chr_be_tell_event(fe, dev->be_open ? CHR_EVENT_OPENED : CHR_EVENT_CLOSED);
-    if (hold.fe && dev->input_over && fe->dev == dev && fe->told_open)
+    if (hold.fe && dev->input_ended && fe->dev == dev && fe->opened_delivered)
         chr_be_tell_event(fe, CHR_EVENT_INPUT_END);
     chr__hold_end(dev->ctx, &hold);
 }
@@ -13952,7 +13973,7 @@ static void chr__deliver_pending(chr_dev *dev)
         if (pending & (1u << order[i]))
             chr__deliver_event(dev, order[i]);
     if ((pending & CHR__OTHER_EVENT) && !dev->removed)
-        chr__deliver_event(dev, dev->other_event);
+        chr__deliver_event(dev, dev->custom_event);
     if ((pending & CHR__WRITABLE) && !dev->removed)
         chr_be_writable(dev);
 }
@@ -13977,7 +13998,7 @@ CHR__COLD void chr__notify_now(chr_dev *dev)
 
 static void chr__tell_writable(chr_dev *dev)
 {
-    if (dev->ending)
+    if (dev->shutdown_pending)
         (void)chr__end_output(dev);
     else if (CHR__OUTBOX(dev))
         chr__outbox_drain(dev);
@@ -13997,7 +14018,7 @@ CHARDEV_API void chr_be_writable(chr_dev *dev)
     chr_context *ctx = dev->ctx;
 
     chr__enter(ctx);
-    dev->stalled = 0;
+    dev->stalled_since = 0;
     if (ctx->quiet > 0) {
         chr__postpone(dev, CHR__WRITABLE);
     } else {
@@ -14025,7 +14046,7 @@ static void chr__postpone_event(chr_dev *dev, int event)
         chr__postpone(dev, 1u << event);
         return;
     }
-    dev->other_event = event;
+    dev->custom_event = event;
     chr__postpone(dev, CHR__OTHER_EVENT);
 }
 
@@ -14034,16 +14055,16 @@ static void chr__note_open(chr_dev *dev, int event)
 {
     dev->be_open = event == CHR_EVENT_OPENED;
     dev->was_open |= dev->be_open;
-    dev->input_over = dev->is_over = 0;
-    if (dev->ending && dev->be_open) {
-        dev->ending = 0;
-        chr__set_extras(dev);
+    dev->input_ended = dev->eof_state = 0;
+    if (dev->shutdown_pending && dev->be_open) {
+        dev->shutdown_pending = 0;
+        chr__set_slow_path(dev);
     }
     if (CHR__OUTBOX(dev))
         chr__outbox_event(dev, event);
-    if (dev->ending && dev->ctx->quiet > 0)
+    if (dev->shutdown_pending && dev->ctx->quiet > 0)
         chr__postpone(dev, CHR__WRITABLE);
-    else if (dev->ending)
+    else if (dev->shutdown_pending)
         (void)chr__end_output(dev);
     if (!dev->be_open && chr__frontend_waits(dev)) /* it learns from the next write that nobody is there */
         chr__update(dev);
@@ -14059,7 +14080,7 @@ static void chr__event(chr_dev *dev, int event)
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED)
         chr__note_open(dev, event);
     else if (event == CHR_EVENT_INPUT_END)
-        dev->input_over = 1;
+        dev->input_ended = 1;
     if (dev->ctx->quiet > 0) {
         chr__postpone_event(dev, event);
         return;
@@ -14527,102 +14548,101 @@ static void chr__log_record(chr_dev *dev, const void *buf, size_t len) { (void)d
 /* -- descriptors that were given with the options: the giver's until nothing can fail any more -- */
 
 #ifdef CHR__HAS_FDS
-struct chr__given {
-    struct chr__given *next;
-    int                fd;
-    int                is_unused; /* the backend has closed it meanwhile, or is a replay: nobody will close it when
-                                     it is kept */
-    int                has_flags;
-    chr__fd_flags      flags;     /* as they were */
+struct chr__caller_fd {
+    struct chr__caller_fd *next;
+    int                    fd;
+    int                    is_unused; /* the backend has closed it, or is a replay: commit closes it */
+    int                    has_flags;
+    chr__fd_flags          flags;     /* at the call: rollback restores them */
 };
 
 /* Whether a backend has to leave a descriptor alone when it closes. */
-static struct chr__given *chr__given_find(const chr_dev *dev, int fd)
+static struct chr__caller_fd *chr__caller_fd_find(const chr_dev *dev, int fd)
 {
-    struct chr__given *given;
+    struct chr__caller_fd *entry;
 
-    for (given = dev->given; given && given->fd != fd; given = given->next)
+    for (entry = dev->caller_fds; entry && entry->fd != fd; entry = entry->next)
         ;
-    return given;
+    return entry;
 }
 
-CHR__PRIVATE int chr__is_given(const chr_dev *dev, int fd)
+CHR__PRIVATE int chr__is_caller_fd(const chr_dev *dev, int fd)
 {
-    return chr__given_find(dev, fd) != NULL;
+    return chr__caller_fd_find(dev, fd) != NULL;
 }
 
-static int chr__given_note(chr_dev *dev, int fd, int is_unused)
+static int chr__caller_fd_add(chr_dev *dev, int fd, int is_unused)
 {
-    struct chr__given *given;
+    struct chr__caller_fd *entry;
 
-    if (fd < 0 || chr__is_given(dev, fd))
+    if (fd < 0 || chr__is_caller_fd(dev, fd))
         return 0;
-    given = (struct chr__given *)chr__allocate(dev->ctx, sizeof *given);
-    if (!given)
+    entry = (struct chr__caller_fd *)chr__allocate(dev->ctx, sizeof *entry);
+    if (!entry)
         return CHR_ERR_NO_MEMORY;
-    given->fd = fd;
-    given->is_unused = is_unused;
-    given->has_flags = chr__os_get_flags(fd, &given->flags) >= 0;
-    given->next = dev->given;
-    dev->given = given;
+    entry->fd = fd;
+    entry->is_unused = is_unused;
+    entry->has_flags = chr__os_get_flags(fd, &entry->flags) >= 0;
+    entry->next = dev->caller_fds;
+    dev->caller_fds = entry;
     return 0;
 }
 
 /* Of all rows that hold a descriptor. `kind` is what the options are of. */
-static int chr__given_note_all(chr_dev *dev, const chr_backend *kind)
+static int chr__caller_fds_add(chr_dev *dev, const chr_backend *kind)
 {
     const chr_option *row;
     int               code = 0;
 
     for (row = kind->options; row && row->name && code == 0; row++)
         if (row->type == CHR_OPTION_FD)
-            code = chr__given_note(dev, *(const int *)(const void *)((const char *)dev->options + row->offset),
+            code = chr__caller_fd_add(dev, *(const int *)(const void *)((const char *)dev->options + row->offset),
                                    kind != dev->kind);
     return code;
 }
 
 /* They are the chardev's. */
-static void chr__given_keep(chr_dev *dev)
+static void chr__caller_fds_commit(chr_dev *dev)
 {
-    struct chr__given *given;
+    struct chr__caller_fd *entry;
 
-    while ((given = dev->given) != NULL) {
-        dev->given = given->next;
-        if (given->is_unused)
-            chr__os_close(given->fd);
-        chr__free(dev->ctx, given);
+    while ((entry = dev->caller_fds) != NULL) {
+        dev->caller_fds = entry->next;
+        if (entry->is_unused)
+            chr__os_close(entry->fd);
+        chr__free(dev->ctx, entry);
     }
 }
 
 /* They are the giver's again, as they were. */
-static void chr__given_return(chr_dev *dev)
+static void chr__caller_fds_rollback(chr_dev *dev)
 {
-    struct chr__given *given;
+    struct chr__caller_fd *entry;
 
-    for (given = dev->given; given; given = given->next) {
-        if (given->has_flags)
-            chr__os_set_flags(given->fd, &given->flags);
-        given->is_unused = 0;
+    for (entry = dev->caller_fds; entry; entry = entry->next) {
+        if (entry->has_flags)
+            chr__os_set_flags(entry->fd, &entry->flags);
+        entry->is_unused = 0;
     }
-    chr__given_keep(dev);
+    chr__caller_fds_commit(dev);
 }
 
 CHR__PRIVATE void chr__close_own(const chr_dev *dev, int fd)
 {
-    struct chr__given *given = chr__given_find(dev, fd);
+    struct chr__caller_fd *entry = chr__caller_fd_find(dev, fd);
 
-    if (given)
-        given->is_unused = 1;
+    if (entry)
+        entry->is_unused = 1;
     else
         chr__os_close(fd);
 }
 
 #else
 
-static int chr__given_note(chr_dev *dev, int fd, int is_unused) { return (void)dev, (void)fd, (void)is_unused, 0; }
-static int chr__given_note_all(chr_dev *dev, const chr_backend *kind) { return (void)dev, (void)kind, 0; }
-static void chr__given_keep(chr_dev *dev) { (void)dev; }
-static void chr__given_return(chr_dev *dev) { (void)dev; }
+static int chr__caller_fd_add(chr_dev *dev, int fd, int is_unused) { return (void)dev, (void)fd, (void)is_unused, 0; }
+static int chr__caller_fds_add(chr_dev *dev, const chr_backend *kind) { return (void)dev, (void)kind, 0; }
+static void chr__caller_fds_commit(chr_dev *dev) { (void)dev; }
+static void chr__caller_fds_rollback(chr_dev *dev) { (void)dev; }
 #endif
 
 /* -- output -- */
@@ -14640,10 +14660,10 @@ CHR__COLD void chr__note_stall(chr_dev *dev)
 {
     uint64_t left = dev->bytes_out - chr__queued(dev);
 
-    if (dev->stalled && dev->stalled_left == left)
+    if (dev->stalled_since && dev->stalled_bytes == left)
         return;
-    dev->stalled = chr__real_now(dev->ctx);
-    dev->stalled_left = left;
+    dev->stalled_since = chr__real_now(dev->ctx);
+    dev->stalled_bytes = left;
 }
 
 static void chr__count_out(chr_dev *dev, int n, size_t len)
@@ -14689,11 +14709,11 @@ CHR__COLD void chr__trace_output(const chr_dev *dev, int n, const void *buf, siz
 }
 
 /* With a log, an outbox, a recorder, an end that waits, a trace, or any of them. */
-CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
+CHR__COLD int chr__write_slow(chr_dev *dev, const void *buf, size_t len)
 {
     int n;
 
-    if (dev->ending) {
+    if (dev->shutdown_pending) {
         n = CHR_ERR_DISCONNECTED;
         if (CHR__OUTBOX(dev) && !chr__outbox_waits(dev)) /* it would come before what waits */
             chr__outbox_remember(dev->outbox, buf, len);
@@ -14715,7 +14735,7 @@ CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
 
 CHR__COLD int chr__write_recorded(chr_dev *dev, const void *buf, size_t len)
 {
-    int n = chr__write_extras(dev, buf, len);
+    int n = chr__write_slow(dev, buf, len);
 
     if (CHR__IS_RECORDED(dev))
         chr__record_transfer(dev, CHR__RECORD_WRITE, n, buf, len);
@@ -14739,7 +14759,7 @@ static void chr__tend_soon(chr__buffers *buffers)
 /* Descriptors came along with the input. */
 CHR__PRIVATE void chr__input_has_fds(chr_dev *dev)
 {
-    dev->with_fds |= 1;
+    dev->has_received_fds |= 1;
     chr__buffers_look_all(dev);
 }
 
@@ -14766,7 +14786,7 @@ static int chr__send_piece(chr_frontend *fe)
     int                  n;
 
     dev->ctx->unkept++;
-    n = dev->extras & CHR__EXTRA_OTHERS ? chr__write_recorded(dev, piece, len) : chr__write(dev, piece, len);
+    n = dev->slow_path & CHR__SLOW_OTHERS ? chr__write_recorded(dev, piece, len) : chr__write(dev, piece, len);
     dev->ctx->unkept--;
     if (n <= 0)
         chr__send_failed(buffers, len, n);
@@ -15066,12 +15086,12 @@ static void chr__tell_mark(chr__buffers *buffers, int event)
 {
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
         buffers->is_open = event == CHR_EVENT_OPENED;
-        buffers->input_over = 0;
-        if (!buffers->handlers.event || buffers->told_open == buffers->is_open)
+        buffers->input_ended = 0;
+        if (!buffers->handlers.event || buffers->opened_delivered == buffers->is_open)
             return;
-        buffers->told_open = buffers->is_open;
+        buffers->opened_delivered = buffers->is_open;
     } else if (event == CHR_EVENT_INPUT_END) {
-        buffers->input_over = 1;
+        buffers->input_ended = 1;
     }
     if (!buffers->handlers.event)
         return;
@@ -15186,7 +15206,7 @@ static void chr__find_slow(chr__buffers *buffers)
     buffers->out_slow = buffers->out.start > 0 || buffers->out.count > buffers->out_limit || buffers->failure ||
                         buffers->is_sending || dev->buffers->next || CHR__TRACES(dev->ctx);
     buffers->tend_slow = buffers->out_slow || buffers->is_blocked || buffers->in.count > 0 ||
-                         buffers->mark_count > 0 || buffers->writable || dev->extras != CHR__EXTRA_BUFFERS;
+                         buffers->mark_count > 0 || buffers->writable || dev->slow_path != CHR__SLOW_BUFFERS;
 }
 
 /* All that is due: output goes first. */
@@ -15254,7 +15274,7 @@ static int chr__unbuffered_room(const chr_frontend *fe)
 
 CHR__COLD void chr__note_fds(chr_dev *dev)
 {
-    dev->with_fds = 2;
+    dev->has_received_fds = 2;
     chr__log_line(dev->ctx, dev->id, "descriptors come along with the input: it is not read ahead any more");
 }
 
@@ -15264,11 +15284,11 @@ CHR__APART int chr__slow_room(chr_frontend *fe)
     chr_dev      *dev = fe->dev;
     unsigned      epoch = dev->room_epoch;
 
-    if (dev->with_fds == 1)
+    if (dev->has_received_fds == 1)
         chr__note_fds(dev);
     if (dev->room_epoch != epoch || buffers->is_off || buffers->mark_count >= CHR__MARKS_HIGH)
         return 0;
-    if (!buffers->in_limit || fe->dev->with_fds)
+    if (!buffers->in_limit || fe->dev->has_received_fds)
         return chr__unbuffered_room(fe);
     buffers->in_full |= buffers->in.count >= buffers->in_limit;
     buffers->in_slow = buffers->in_full || buffers->mark_count > 0 || !buffers->handlers.read ||
@@ -15461,10 +15481,10 @@ static void chr__bury(chr_dev *dev)
     dev->room_epoch++;
     dev->removed = 1;
     chr_idle_stop(&dev->notify);
-    chr__starved_unlink(dev);
+    chr__blocked_unlink(dev);
     chr__log_close(dev);
     chr__outbox_free(dev);
-    if (dev->holds == 0)
+    if (dev->linger_count == 0)
         chr__dead(dev);
 }
 
@@ -15502,7 +15522,7 @@ CHR__PRIVATE void chr__give_up(chr_dev *fresh)
 
     chr__enter(ctx);
     chr__close(fresh);
-    chr__given_return(fresh);
+    chr__caller_fds_rollback(fresh);
     chr__leave(ctx);
 }
 
@@ -15517,7 +15537,7 @@ static int chr__open(chr_dev *dev, const chr_backend *kind, chr_error *err)
     code = chr__log_open(dev, err);
     if (code == 0)
         code = chr__outbox_open(dev, err);
-    if (code == 0 && chr__given_note_all(dev, kind) < 0)
+    if (code == 0 && chr__caller_fds_add(dev, kind) < 0)
         code = chr__no_memory(err);
     if (code == 0) {
         code = dev->kind->open(dev, err);
@@ -15557,11 +15577,11 @@ static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend 
     if (CHR__IS_RECORDED(dev))
         chr__record_text(dev, CHR__RECORD_CREATED, code, err);
     if (code == 0) {
-        chr__set_extras(dev);
+        chr__set_slow_path(dev);
         return dev;
     }
     chr__enter(ctx);
-    chr__given_return(dev);
+    chr__caller_fds_rollback(dev);
     chr__bury(dev);
     chr__leave(ctx);
     return NULL;
@@ -15589,7 +15609,7 @@ CHR__PRIVATE chr_dev *chr__create_part(const chr_dev *whole, const void *options
     }
     dev->is_part = 1;
     if (chr__outbox_open(dev, err) == 0) {
-        chr__set_extras(dev);
+        chr__set_slow_path(dev);
         return dev;
     }
     chr__enter(ctx);
@@ -15698,7 +15718,7 @@ static chr_dev *chr__open_muxed_on(chr_context *ctx, const char *id, const chr_m
     if (dev) {
         dev->companion = base;
         chr__register(dev);
-        chr__given_keep(base);
+        chr__caller_fds_commit(base);
         return dev;
     }
     chr__unregister(base);
@@ -15754,7 +15774,7 @@ static chr_dev *chr__open_new(chr_context *ctx, const char *id, const chr_backen
     dev = chr__create(ctx, id, kind, options, err);
     if (dev) {
         chr__register(dev);
-        chr__given_keep(dev);
+        chr__caller_fds_commit(dev);
     }
     return dev;
 }
@@ -16176,7 +16196,7 @@ static void chr__replace(chr_dev *old, chr_dev *fresh)
 {
     chr__unregister(old);
     chr__register(fresh);
-    chr__given_keep(fresh);
+    chr__caller_fds_commit(fresh);
     chr__destroy(old);
 }
 
@@ -16187,8 +16207,8 @@ static void chr__buffers_move(chr__buffers *buffers, chr_dev *from, chr_dev *to)
     buffers->next = to->buffers;
     to->buffers = buffers;
     buffers->is_blocked = buffers->failure = 0;
-    chr__set_extras(from);
-    chr__set_extras(to);
+    chr__set_slow_path(from);
+    chr__set_slow_path(to);
     chr__tend_soon(buffers);
 }
 
@@ -16237,7 +16257,7 @@ static int chr__swap(chr_dev *old, chr_dev *fresh, chr_error *err)
     if (fe && CHR__BUFFERS(fe) && !fe->buffers->is_blocked)
         chr__send(fe);
     fe = old->frontend;
-    if (fe && fe->told_open && !fresh->be_open)
+    if (fe && fe->opened_delivered && !fresh->be_open)
         chr_be_tell_event(fe, CHR_EVENT_CLOSED);
     if (!fe || old->frontend != fe || !fe->handlers.change)
         return chr__swap_back(old, fresh, err);
@@ -16414,7 +16434,7 @@ CHARDEV_API int chr_fe_init(chr_frontend *fe, chr_dev *dev, chr_error *err)
     fe->opaque = fe->writable_opaque = fe->slot = NULL;
     fe->writable = NULL;
     fe->buffers = NULL;
-    fe->is_open = fe->told_open = 0;
+    fe->is_open = fe->opened_delivered = 0;
     CHR__STORE(fe->ctx, dev ? dev->ctx : NULL);
     CHR__STORE(fe->dev, NULL);
     if (dev) {
@@ -16478,7 +16498,7 @@ static void chr__buffers_drop_handlers(chr_frontend *fe)
     memset(&buffers->handlers, 0, sizeof buffers->handlers);
     fe->handlers.change = NULL;
     buffers->writable = NULL;
-    buffers->told_open = 0;
+    buffers->opened_delivered = 0;
     buffers->is_off = 1;
     chr__buffers_look(buffers);
     chr_fe_set_open(fe, 0);
@@ -16489,7 +16509,7 @@ static void chr__fe_drop_handlers(chr_frontend *fe)
     if (fe->dev)
         fe->dev->room_epoch++;
     memset(&fe->handlers, 0, sizeof fe->handlers);
-    fe->told_open = 0;
+    fe->opened_delivered = 0;
     fe->writable = NULL;
     chr_fe_set_open(fe, 0);
 }
@@ -16569,7 +16589,7 @@ static void chr__fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers,
     dev->room_epoch++;
     fe->handlers = *handlers;
     fe->opaque = opaque;
-    fe->told_open = 0;
+    fe->opened_delivered = 0;
     chr__fe_come(fe, &hold);
     if (hold.fe && !chr__fe_is_suspended(dev))
         chr__tell_state(fe, dev);
@@ -16579,13 +16599,13 @@ static void chr__fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers,
 static void chr__buffers_tell_state(chr_frontend *fe)
 {
     chr_context *ctx = fe->ctx;
-    int          input_over = fe->buffers->input_over;
+    int          input_ended = fe->buffers->input_ended;
     chr__hold    hold;
 
     chr__hold_begin(ctx, &hold, fe);
     if (fe->buffers->is_open)
         chr__tell_mark(fe->buffers, CHR_EVENT_OPENED);
-    if (hold.fe && fe->buffers && input_over && fe->buffers->told_open)
+    if (hold.fe && fe->buffers && input_ended && fe->buffers->opened_delivered)
         chr__tell_mark(fe->buffers, CHR_EVENT_INPUT_END);
     chr__hold_end(ctx, &hold);
 }
@@ -16600,11 +16620,11 @@ static void chr__buffers_set_handlers(chr_frontend *fe, const chr_handlers *hand
     buffers->epoch++;
     buffers->handlers = *handlers;
     buffers->opaque = opaque;
-    buffers->told_open = buffers->is_told = buffers->is_off = 0;
+    buffers->opened_delivered = buffers->is_told = buffers->is_off = 0;
     chr__buffers_look(buffers);
     chr__buffers_interpose(fe);
     if (chr__fe_is_suspended(dev))
-        fe->told_open = buffers->is_open = 0;
+        fe->opened_delivered = buffers->is_open = 0;
     chr__fe_come(fe, &hold);
     if (!hold.fe || !fe->buffers)
         return;
@@ -16684,11 +16704,11 @@ static int chr__is_held(const chr_dev *dev, const chr_frontend *fe)
 /* A guest may ask all the time, and to describe a chardev may cost system calls. */
 static int chr__is_over(chr_dev *dev)
 {
-    if (!dev->was_open || (dev->be_open && !dev->input_over))
+    if (!dev->was_open || (dev->be_open && !dev->input_ended))
         return 0;
-    if (!dev->is_over)
-        dev->is_over = chr__comes_back(dev) ? -1 : 1;
-    return dev->is_over > 0;
+    if (!dev->eof_state)
+        dev->eof_state = chr__comes_back(dev) ? -1 : 1;
+    return dev->eof_state > 0;
 }
 
 CHARDEV_API int chr_fe_eof(const chr_frontend *fe)
@@ -16720,7 +16740,7 @@ static void chr__buffers_remove(chr_frontend *fe)
     dev->room_epoch++;
     fe->handlers = buffers->handlers;
     fe->opaque = buffers->opaque;
-    fe->told_open = buffers->told_open;
+    fe->opened_delivered = buffers->opened_delivered;
     fe->writable = buffers->writable;
     fe->writable_opaque = buffers->writable_opaque;
     chr__buffers_drop(fe);
@@ -16773,15 +16793,15 @@ static void chr__buffers_begin(chr_frontend *fe, chr__buffers *buffers)
     buffers->fe = fe;
     buffers->handlers = fe->handlers;
     buffers->opaque = fe->opaque;
-    buffers->told_open = buffers->is_open = fe->told_open;
-    buffers->input_over = fe->told_open && dev->input_over;
+    buffers->opened_delivered = buffers->is_open = fe->opened_delivered;
+    buffers->input_ended = fe->opened_delivered && dev->input_ended;
     buffers->writable = fe->writable;
     buffers->writable_opaque = fe->writable_opaque;
     fe->writable = NULL;
     fe->buffers = buffers;
     buffers->next = dev->buffers;
     dev->buffers = buffers;
-    chr__set_extras(dev);
+    chr__set_slow_path(dev);
     chr__buffers_interpose(fe);
     if (!buffers->handlers.event && !chr__fe_is_suspended(dev)) /* no handler is called */
         chr__tell_state(fe, dev);
@@ -16855,7 +16875,7 @@ static int chr__fe_set_buffers(chr_frontend *fe, void *memory, size_t in, size_t
 
     if (in > (size_t)INT_MAX / 4 || out > (size_t)INT_MAX / 4)
         return CHR_ERR_INVALID;
-    if (in > 0 && dev->with_fds)
+    if (in > 0 && dev->has_received_fds)
         return CHR_ERR_NOT_SUPPORTED;
     if (fe->buffers && fe->buffers->is_sending)
         return CHR_ERR_BUSY;
@@ -16899,7 +16919,7 @@ static int chr__fe_read_nothing(const chr__buffers *buffers)
 {
     if (!buffers || (!buffers->in_limit && buffers->mark_count == 0))
         return CHR_ERR_NOT_SUPPORTED;
-    if (chr__marks_here(buffers) < 0 || !buffers->is_open || buffers->input_over)
+    if (chr__marks_here(buffers) < 0 || !buffers->is_open || buffers->input_ended)
         return CHR_ERR_DISCONNECTED;
     return CHR_ERR_WOULD_BLOCK;
 }
@@ -16993,7 +17013,7 @@ CHR__COLD int chr__fe_write_slowly(chr_frontend *fe, const void *buf, size_t len
     return chr__gather(fe, (const char *)buf, len);
 }
 
-CHR__APART int chr__fe_write_extras(chr_frontend *fe, const void *buf, size_t len)
+CHR__APART int chr__fe_write_slow(chr_frontend *fe, const void *buf, size_t len)
 {
     chr__buffers *buffers = fe->buffers;
 
@@ -17014,7 +17034,7 @@ CHR__HOT CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t 
         CHR__UNLOCK(dev->ctx);
         return 0;
     }
-    n = dev->extras ? chr__fe_write_extras(fe, buf, len) : chr__write(dev, buf, len);
+    n = dev->slow_path ? chr__fe_write_slow(fe, buf, len) : chr__write(dev, buf, len);
     CHR__UNLOCK(dev->ctx);
     return n;
 }
@@ -17046,7 +17066,7 @@ static int chr__transfer_attempt(const chr__transfer *transfer, chr_dev *dev)
         return CHR_ERR_IN_HANDLER;
     dev->ctx->turn++;
     if (transfer->direction == CHR_OUT)
-        return chr__write_extras(dev, buf, len);
+        return chr__write_slow(dev, buf, len);
     if (!dev->io->read)
         return CHR__BUFFERS(transfer->fe) && CHR__IS_FOREIGN(dev->ctx) ? CHR_ERR_WOULD_BLOCK : CHR_ERR_NOT_SUPPORTED;
     chr__quiet(dev->ctx);
@@ -17216,7 +17236,7 @@ static void chr__transfer_gather(chr__transfer *transfer, const chr_dev *dev)
 
     if (!buffers || buffers->failure || !transfer->buf || dev->ctx->depth > 0 || transfer->len > chr__out_room(buffers))
         return;
-    n = chr__fe_write_extras(transfer->fe, transfer->buf, transfer->len);
+    n = chr__fe_write_slow(transfer->fe, transfer->buf, transfer->len);
     transfer->done = n > 0 ? (size_t)n : 0;
 }
 
@@ -17481,7 +17501,7 @@ static int chr__shutdown(chr_dev *dev)
     for (buffers = CHR__BUFFERS(dev); buffers && code == 0; buffers = buffers->next)
         buffers->failure = CHR_ERR_DISCONNECTED; /* writes learn it at once */
     chr__buffers_look_all(dev);
-    if (dev->ending)
+    if (dev->shutdown_pending)
         chr__update(dev);
     return code;
 }
@@ -17567,7 +17587,7 @@ static uint64_t chr__queued_in_all(chr_context *ctx, uint64_t *left)
     count = ctx->lingering_queued;
     for (*left = 0 - count, dev = ctx->devs; dev; dev = dev->next) {
         each = chr__queued(dev);
-        count += each + chr__gathered(dev) + (uint64_t)dev->ending;
+        count += each + chr__gathered(dev) + (uint64_t)dev->shutdown_pending;
         if (each > 0)
             chr__note_stall(dev);
         *left += dev->bytes_out - each;
@@ -17616,8 +17636,8 @@ static void chr__stalls_hand_over(chr_context *ctx)
     chr_dev *dev;
 
     for (dev = ctx->devs; dev; dev = dev->next)
-        if (dev->stalled && dev->bytes_out - chr__queued(dev) != dev->stalled_left)
-            dev->stalled = 0;
+        if (dev->stalled_since && dev->bytes_out - chr__queued(dev) != dev->stalled_bytes)
+            dev->stalled_since = 0;
 }
 
 /* ====================================================================================================================
@@ -17672,12 +17692,8 @@ static void chr__stacked_writable(void *opaque)
     chr_dev *dev = (chr_dev *)opaque;
 
     chr_be_writable(dev);
-    if (dev->removed || !chr_be_wants_writable(dev))
-        return;
-    if (dev->io->update) /* it may wait for something else */
+    if (!dev->removed && dev->io->update && chr_be_wants_writable(dev))
         dev->io->update(dev);
-    else
-        chr_stacked_update(dev);
 }
 
 /* -- life -- */
@@ -18472,49 +18488,35 @@ static void chr__replay_describe(const chr_dev *dev, chr_info *info)
     info->comes_back = ((const chr__played *)dev)->comes_back;
 }
 
-static const chr_io chr__played_io = {
-    chr__replay_write,  /* write   */
-    chr__replay_read,   /* read    */
-    chr__replay_update, /* update  */
-    NULL,               /* wait_fd */
-};
+CHR_TABLE(chr_io, chr__played_io,
+    CHR_SET(write,  chr__replay_write)
+    CHR_SET(read,   chr__replay_read)
+    CHR_SET(update, chr__replay_update));
 
-static const chr_peer_slots chr__played_peer = {
-    chr__replay_disconnect, /* disconnect     */
-    chr__replay_wait,       /* wait_connected */
-    NULL,                   /* add_client     */
-    NULL,                   /* set_msgfds     */
-    NULL,                   /* get_msgfds     */
-    chr__replay_shutdown,   /* shutdown       */
-    NULL,                   /* queued         */
-};
+CHR_TABLE(chr_peer_slots, chr__played_peer,
+    CHR_SET(disconnect,     chr__replay_disconnect)
+    CHR_SET(wait_connected, chr__replay_wait)
+    CHR_SET(shutdown,       chr__replay_shutdown));
 
-static const chr_input_slots chr__played_input = {
-    chr__replay_move, /* rel    */
-    chr__replay_move, /* abs    */
-    chr__replay_move, /* button */
-    chr__replay_sync, /* sync   */
-};
+CHR_TABLE(chr_input_slots, chr__played_input,
+    CHR_SET(rel,    chr__replay_move)
+    CHR_SET(abs,    chr__replay_move)
+    CHR_SET(button, chr__replay_move)
+    CHR_SET(sync,   chr__replay_sync));
 
-static const chr_backend chr__played_kind = {
-    "replay",                   /* name         */
-    NULL,                       /* alias        */
-    CHR__HELP("what was recorded"), /* help         */
-    NULL,                       /* options      */
-    sizeof(chr_common_options), /* options_size */
-    sizeof(chr__played),        /* state_size   */
-    NULL,                       /* uri          */
-    chr__replay_start,          /* open         */
-    chr__replay_end,            /* close        */
-    &chr__played_io,            /* io           */
-    chr__replay_describe,       /* describe     */
-    chr__replay_ioctl,          /* ioctl        */
-    chr__replay_set_open,       /* set_open     */
-    &chr__played_peer,          /* peer         */
-    NULL,                       /* sharing      */
-    0,                          /* fixed        */
-    &chr__played_input,         /* input        */
-};
+CHR_TABLE(chr_backend, chr__played_kind,
+    CHR_SET(name,         "replay")
+    CHR_SET(help,         CHR__HELP("what was recorded"))
+    CHR_SET(options_size, sizeof(chr_common_options))
+    CHR_SET(state_size,   sizeof(chr__played))
+    CHR_SET(open,         chr__replay_start)
+    CHR_SET(close,        chr__replay_end)
+    CHR_SET(io,           &chr__played_io)
+    CHR_SET(describe,     chr__replay_describe)
+    CHR_SET(ioctl,        chr__replay_ioctl)
+    CHR_SET(set_open,     chr__replay_set_open)
+    CHR_SET(peer,         &chr__played_peer)
+    CHR_SET(input,        &chr__played_input));
 
 static const chr_backend *chr__replay_kind(chr_context *ctx, const char *id)
 {
@@ -18711,7 +18713,7 @@ CHR__PRIVATE int chr__bottom_swallow(chr__layer *layer, const void *buf, size_t 
     return (int)len;
 }
 
-/* What a channel holds, where it holds anything. */
+#if CHR__CHANNELS_HOLD
 CHR__PRIVATE int chr__bottom_pending(const chr__layer *layer)
 {
     return chr__os_channel_pending(&((const chr__bottom *)layer)->in);
@@ -18727,6 +18729,11 @@ CHR__PRIVATE int chr__bottom_flush(chr__layer *layer)
     return chr__os_channel_flush(&((chr__bottom *)layer)->out);
 }
 
+#define CHR__CHANNEL_SLOT(function) function
+#else
+#define CHR__CHANNEL_SLOT(function) NULL
+#endif
+
 /* What the channels opened for themselves. Safe on a zeroed one. */
 static void chr__bottom_close(chr__layer *layer)
 {
@@ -18736,10 +18743,12 @@ static void chr__bottom_close(chr__layer *layer)
     chr__os_channel_close(&((chr__bottom *)layer)->out, is_last);
 }
 
-static const chr__layer_slots chr__bottom_shut = {
-    "channels", NULL, NULL, chr__bottom_read, chr__bottom_swallow, CHR__CHANNEL_SLOT(chr__bottom_pending), NULL, NULL, NULL, NULL,
-        NULL, chr__bottom_close
-};
+CHR_TABLE(chr__layer_slots, chr__bottom_shut,
+    CHR_SET(name,    "channels")
+    CHR_SET(read,    chr__bottom_read)
+    CHR_SET(write,   chr__bottom_swallow)
+    CHR_SET(pending, CHR__CHANNEL_SLOT(chr__bottom_pending))
+    CHR_SET(close,   chr__bottom_close));
 
 static int chr__bottom_shutdown(chr__layer *layer)
 {
@@ -18750,11 +18759,15 @@ static int chr__bottom_shutdown(chr__layer *layer)
     return code;
 }
 
-static const chr__layer_slots chr__bottom_plain = {
-    "channels", NULL, NULL, chr__bottom_read, chr__bottom_write, CHR__CHANNEL_SLOT(chr__bottom_pending),
-        CHR__CHANNEL_SLOT(chr__bottom_unsent), CHR__CHANNEL_SLOT(chr__bottom_flush), chr__bottom_shutdown, NULL, NULL,
-        chr__bottom_close
-};
+CHR_TABLE(chr__layer_slots, chr__bottom_plain,
+    CHR_SET(name,     "channels")
+    CHR_SET(read,     chr__bottom_read)
+    CHR_SET(write,    chr__bottom_write)
+    CHR_SET(pending,  CHR__CHANNEL_SLOT(chr__bottom_pending))
+    CHR_SET(unsent,   CHR__CHANNEL_SLOT(chr__bottom_unsent))
+    CHR_SET(flush,    CHR__CHANNEL_SLOT(chr__bottom_flush))
+    CHR_SET(shutdown, chr__bottom_shutdown)
+    CHR_SET(close,    chr__bottom_close));
 
 /* On descriptors that stay the caller's to close, behind it; -1 = no such direction. */
 CHR__PRIVATE int chr__bottom_open(chr__bottom *bottom, chr_dev *dev, int in, int out, int is_ours)
@@ -18919,7 +18932,7 @@ typedef struct chr__stream {
     chr__box    ahead;             /* into this */
     int         ahead_stop;        /* what read has answered behind it: an event, or why the input ends; 0 with */
     int         is_ahead_stopped;
-    int         input_over;        /* half-close by the peer: only output is left */
+    int         input_ended;        /* half-close by the peer: only output is left */
     int         output_over;       /* half-close by us: only input is left */
     void      (*ended)(struct chr__stream *stream, int code); /* 0 = end of input, else why; it closes the stream, or stops the input */
 } chr__stream;
@@ -19036,7 +19049,7 @@ static void chr__stream_update(chr__stream *stream)
 {
     int room, in_events, out_events;
 
-    if (stream->input_over) {
+    if (stream->input_ended) {
         chr_watch_set(&stream->in_watch, CHR__FULL_HUP | chr__stream_out_events(stream));
         return;
     }
@@ -19081,7 +19094,8 @@ CHR__COLD void chr__stream_nothing(chr__stream *stream, int code, int hung_up)
         chr__stream_look_again(stream);
         if (code <= CHR__LAYER_EVENT)
             chr_be_event(stream->dev, CHR__LAYER_EVENT - code);
-    } else if (code != CHR_ERR_WOULD_BLOCK || ((stream->broken || hung_up) && chr__os_unread(stream->in) == 0)) {
+    } else if (code != CHR_ERR_WOULD_BLOCK ||
+               ((stream->broken || hung_up) && chr__os_bytes_readable(stream->in) == 0)) {
         chr__stream_end(stream, code == CHR_ERR_WOULD_BLOCK ? 0 : code);
     }
 }
@@ -19116,7 +19130,7 @@ CHR__COLD void chr__stream_no_room(chr__stream *stream, int hung_up)
     pending = chr__stream_pending(stream);
     if (pending < 0) {
         chr__stream_nothing(stream, chr__stream_read(stream, dev->ctx->buffer, CHR__BUFFER_SIZE), 1);
-    } else if (hung_up && !pending && chr__os_unread(stream->in) == 0) {
+    } else if (hung_up && !pending && chr__os_bytes_readable(stream->in) == 0) {
         chr__stream_end(stream, 0);
     } else {
         if (hung_up && stream->held && !stream->broken) { /* only output was waited for: none will be taken any more */
@@ -19197,9 +19211,9 @@ static void chr__stream_again(void *opaque)
 {
     chr__stream *stream = (chr__stream *)opaque;
 
-    if (stream->top && stream->input_over && (stream->broken || stream->output_over))
+    if (stream->top && stream->input_ended && (stream->broken || stream->output_over))
         chr__stream_end(stream, 0);
-    else if (stream->top && !stream->input_over && (stream->broken || chr__stream_pending(stream)))
+    else if (stream->top && !stream->input_ended && (stream->broken || chr__stream_pending(stream)))
         chr__stream_look(stream, stream->broken);
 }
 
@@ -19263,7 +19277,7 @@ CHR__PRIVATE void chr__stream_output_over(chr__stream *stream)
     stream->output_over = 1;
     chr__stream_stop_out(stream);
     stream->out = -1;
-    if (stream->input_over)
+    if (stream->input_ended)
         chr__stream_look_again(stream);
     else
         chr__stream_update(stream);
@@ -19285,7 +19299,7 @@ CHR__PRIVATE int chr__stream_half_close(chr__stream *stream)
 {
     if (stream->broken || stream->output_over || chr__os_wait(stream->in, CHR__FULL_HUP, 0) & CHR_HUP)
         return 0;
-    stream->input_over = 1;
+    stream->input_ended = 1;
     stream->in_watch.ready = chr__stream_half_ready;
     chr__stream_update(stream);
     return 1;
@@ -19346,7 +19360,7 @@ static void chr__stream_close(chr__stream *stream)
         chr__box_close(&stream->ahead, stream->dev->ctx);
     stream->reads_ahead = stream->is_ahead_stopped = 0;
     stream->in = stream->out = -1;
-    stream->input_over = 0;
+    stream->input_ended = 0;
 }
 
 static int chr__stream_watch_out(chr__stream *stream)
@@ -19369,7 +19383,7 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
     stream->in = in;
     stream->out = out;
     stream->is_one = in == out;
-    stream->broken = stream->held = stream->input_over = stream->output_over = 0;
+    stream->broken = stream->held = stream->input_ended = stream->output_over = 0;
     stream->ended = ended;
     for (stream->may_keep = has_answers = 0, layer = top; layer; layer = layer->below) {
         has_answers |= layer->below && layer->slots->unsent; /* the bottom has none of its own */
@@ -19455,12 +19469,11 @@ static int chr__stream_dev_wait_fd(chr_dev *dev, int *events)
     return *events == CHR_OUT ? stream->out : stream->in;
 }
 
-static const chr_io chr__stream_io = {
-    chr__stream_dev_write,   /* write   */
-    chr__stream_dev_read,    /* read    */
-    chr__stream_dev_update,  /* update  */
-    chr__stream_dev_wait_fd, /* wait_fd */
-};
+CHR_TABLE(chr_io, chr__stream_io,
+    CHR_SET(write,   chr__stream_dev_write)
+    CHR_SET(read,    chr__stream_dev_read)
+    CHR_SET(update,  chr__stream_dev_update)
+    CHR_SET(wait_fd, chr__stream_dev_wait_fd));
 
 #if CHARDEV_HAS_SOCKET
 /* -- lingering close: what has been taken for a peer is sent though its chardev is done with it, or gone, and the
@@ -19536,7 +19549,7 @@ CHR__COLD void chr__linger_end(chr__linger *linger)
     chr__os_close(linger->fd);
     chr__free(dev->ctx, linger->rest);
     linger->release(linger);
-    if (--dev->holds == 0 && dev->removed)
+    if (--dev->linger_count == 0 && dev->removed)
         chr__dead(dev);
 }
 
@@ -19569,7 +19582,7 @@ static int chr__linger_discard(chr__linger *linger)
  * does: it is waited for as long as for anything else. */
 static int chr__linger_is_done(const chr__linger *linger)
 {
-    return linger->is_over && !linger->waits_for_end && (linger->is_unix || chr__os_unsent(linger->fd) == 0);
+    return linger->is_over && !linger->waits_for_end && (linger->is_unix || chr__os_bytes_unacked(linger->fd) == 0);
 }
 
 /* As far as it goes without waiting. A peer that wants no output now can't change that any more: what it says is
@@ -19598,9 +19611,9 @@ static void chr__linger_ready(void *opaque, int events)
 /* As much as is left, also in the system's buffers. */
 static size_t chr__linger_left(const chr__linger *linger)
 {
-    int unsent = linger->is_unix ? 0 : chr__os_unsent(linger->fd);
+    int unacked = linger->is_unix ? 0 : chr__os_bytes_unacked(linger->fd);
 
-    return linger->rest_size - linger->rest_at + chr__layers_kept(linger->top) + (unsent > 0 ? (size_t)unsent : 0);
+    return linger->rest_size - linger->rest_at + chr__layers_kept(linger->top) + (unacked > 0 ? (size_t)unacked : 0);
 }
 
 /* Whether it has moved lately is seen in what is left. */
@@ -19639,9 +19652,9 @@ static void chr__linger_clock(chr__linger *linger)
     linger->ends = now + CHR__LINGER_MOST_MS * INT64_C(1000000);
     linger->left = chr__linger_left(linger);
     linger->moved = now;
-    if (dev->ctx->closing && dev->stalled) {
+    if (dev->ctx->closing && dev->stalled_since) {
         now -= (CHR__LINGER_MS - CHR__LINGER_LEAST_MS) * INT64_C(1000000);
-        linger->moved = dev->stalled > now ? dev->stalled : now;
+        linger->moved = dev->stalled_since > now ? dev->stalled_since : now;
     }
 }
 
@@ -19658,7 +19671,7 @@ static void chr__linger_begin(chr__linger *linger, chr_dev *source)
         ;
     *last = linger;
     ctx->lingering_count++;
-    linger->dev->holds++;
+    linger->dev->linger_count++;
     if (source)
         linger->rest = chr__outbox_take(source, &linger->rest_size, &linger->rest_owed);
     linger->taken = source ? chr__layers_kept(linger->top) + linger->rest_size - linger->rest_owed : 0;
@@ -19767,15 +19780,9 @@ static size_t chr__fd_queued(const chr_dev *dev)
 }
 
 /* Of fd, file and pipe. */
-static const chr_peer_slots chr__fd_peer = {
-    NULL,             /* disconnect     */
-    NULL,             /* wait_connected */
-    NULL,             /* add_client     */
-    NULL,             /* set_msgfds     */
-    NULL,             /* get_msgfds     */
-    chr__fd_shutdown, /* shutdown       */
-    chr__fd_queued,   /* queued         */
-};
+CHR_TABLE(chr_peer_slots, chr__fd_peer,
+    CHR_SET(shutdown, chr__fd_shutdown)
+    CHR_SET(queued,   chr__fd_queued));
 #endif
 
 /* Also after a failed open. */
@@ -19822,32 +19829,16 @@ static int chr__null_write(chr_dev *dev, const void *buf, size_t len)
     return (int)len;
 }
 
-static const chr_io chr__null_io = {
-    chr__null_write, /* write   */
-    NULL,            /* read    */
-    NULL,            /* update  */
-    NULL,            /* wait_fd */
-};
+CHR_TABLE(chr_io, chr__null_io,
+    CHR_SET(write, chr__null_write));
 
-static const chr_backend chr__null_kind = {
-    "null",                                /* name         */
-    NULL,                                  /* alias        */
-    CHR__HELP("takes and drops everything"), /* help         */
-    NULL,                                  /* options      */
-    sizeof(chr_common_options),            /* options_size */
-    sizeof(chr_dev),                       /* state_size   */
-    NULL,                                  /* uri          */
-    chr__null_open,                        /* open         */
-    NULL,                                  /* close        */
-    &chr__null_io,                         /* io           */
-    NULL,                                  /* describe     */
-    NULL,                                  /* ioctl        */
-    NULL,                                  /* set_open     */
-    NULL,                                  /* peer         */
-    NULL,                                  /* sharing      */
-    0,                                     /* fixed        */
-    NULL,                                  /* input        */
-};
+CHR_TABLE(chr_backend, chr__null_kind,
+    CHR_SET(name,         "null")
+    CHR_SET(help,         CHR__HELP("takes and drops everything"))
+    CHR_SET(options_size, sizeof(chr_common_options))
+    CHR_SET(state_size,   sizeof(chr_dev))
+    CHR_SET(open,         chr__null_open)
+    CHR_SET(io,           &chr__null_io));
 
 /* ====================================================================================================================
  * >>be_ringbuf   the last bytes that the guest wrote, to be read by calls
@@ -19889,32 +19880,19 @@ static int chr__ringbuf_put(chr_dev *dev, const void *buf, size_t len)
     return (int)len;
 }
 
-static const chr_io chr__ringbuf_io = {
-    chr__ringbuf_put, /* write   */
-    NULL,             /* read    */
-    NULL,             /* update  */
-    NULL,             /* wait_fd */
-};
+CHR_TABLE(chr_io, chr__ringbuf_io,
+    CHR_SET(write, chr__ringbuf_put));
 
-static const chr_backend chr__ringbuf_kind = {
-    "ringbuf",                                           /* name         */
-    "memory",                                            /* alias        */
-    CHR__HELP("keeps the last bytes written, to be read by calls"), /* help         */
-    chr__ringbuf_rows,                                   /* options      */
-    sizeof(chr_ringbuf_options),                         /* options_size */
-    sizeof(chr__ringbuf),                                /* state_size   */
-    NULL,                                                /* uri          */
-    chr__ringbuf_open,                                   /* open         */
-    chr__ringbuf_close,                                  /* close        */
-    &chr__ringbuf_io,                                    /* io           */
-    NULL,                                                /* describe     */
-    NULL,                                                /* ioctl        */
-    NULL,                                                /* set_open     */
-    NULL,                                                /* peer         */
-    NULL,                                                /* sharing      */
-    0,                                                   /* fixed        */
-    NULL,                                                /* input        */
-};
+CHR_TABLE(chr_backend, chr__ringbuf_kind,
+    CHR_SET(name,         "ringbuf")
+    CHR_SET(alias,        "memory")
+    CHR_SET(help,         CHR__HELP("keeps the last bytes written, to be read by calls"))
+    CHR_SET(options,      chr__ringbuf_rows)
+    CHR_SET(options_size, sizeof(chr_ringbuf_options))
+    CHR_SET(state_size,   sizeof(chr__ringbuf))
+    CHR_SET(open,         chr__ringbuf_open)
+    CHR_SET(close,        chr__ringbuf_close)
+    CHR_SET(io,           &chr__ringbuf_io));
 
 /* -- what the calls of >>extras do -- */
 
@@ -20041,32 +20019,17 @@ static void chr__testdev_close(chr_dev *dev)
     chr_idle_stop(&((chr__testdev *)dev)->exit);
 }
 
-static const chr_io chr__testdev_io = {
-    chr__testdev_write, /* write   */
-    NULL,               /* read    */
-    NULL,               /* update  */
-    NULL,               /* wait_fd */
-};
+CHR_TABLE(chr_io, chr__testdev_io,
+    CHR_SET(write, chr__testdev_write));
 
-static const chr_backend chr__testdev_kind = {
-    "testdev",                                   /* name         */
-    NULL,                                        /* alias        */
-    CHR__HELP("the guest's test program ends the emulator"), /* help        */
-    NULL,                                        /* options      */
-    sizeof(chr_common_options),                  /* options_size */
-    sizeof(chr__testdev),                        /* state_size   */
-    NULL,                                        /* uri          */
-    chr__testdev_open,                           /* open         */
-    chr__testdev_close,                          /* close        */
-    &chr__testdev_io,                            /* io           */
-    NULL,                                        /* describe     */
-    NULL,                                        /* ioctl        */
-    NULL,                                        /* set_open     */
-    NULL,                                        /* peer         */
-    NULL,                                        /* sharing      */
-    0,                                           /* fixed        */
-    NULL,                                        /* input        */
-};
+CHR_TABLE(chr_backend, chr__testdev_kind,
+    CHR_SET(name,         "testdev")
+    CHR_SET(help,         CHR__HELP("the guest's test program ends the emulator"))
+    CHR_SET(options_size, sizeof(chr_common_options))
+    CHR_SET(state_size,   sizeof(chr__testdev))
+    CHR_SET(open,         chr__testdev_open)
+    CHR_SET(close,        chr__testdev_close)
+    CHR_SET(io,           &chr__testdev_io));
 #endif
 
 /* ====================================================================================================================
@@ -20895,42 +20858,26 @@ CHR__PRIVATE int chr__script_uri(const char *uri, chr_options *options)
     return chr__options_add(options, "file", file) < 0 ? CHR_ERR_NO_MEMORY : 1;
 }
 
-static const chr_io chr__script_io = {
-    chr__script_write,  /* write   */
-    NULL,               /* read    */
-    chr__script_update, /* update  */
-    NULL,               /* wait_fd */
-};
+CHR_TABLE(chr_io, chr__script_io,
+    CHR_SET(write,  chr__script_write)
+    CHR_SET(update, chr__script_update));
 
-static const chr_peer_slots chr__script_peer = {
-    NULL,                 /* disconnect     */
-    NULL,                 /* wait_connected */
-    NULL,                 /* add_client     */
-    NULL,                 /* set_msgfds     */
-    NULL,                 /* get_msgfds     */
-    chr__script_shutdown, /* shutdown       */
-    NULL,                 /* queued         */
-};
+CHR_TABLE(chr_peer_slots, chr__script_peer,
+    CHR_SET(shutdown, chr__script_shutdown));
 
-static const chr_backend chr__script_kind = {
-    "script",                                                  /* name         */
-    NULL,                                                      /* alias        */
-    CHR__HELP("a far side that plays a text: expect, send, wait, ..."), /* help         */
-    chr__script_rows,                                          /* options      */
-    sizeof(chr_script_options),                                /* options_size */
-    sizeof(chr__script),                                       /* state_size   */
-    CHR__URI(chr__script_uri),                                 /* uri          */
-    chr__script_open,                                          /* open         */
-    chr__script_close,                                         /* close        */
-    &chr__script_io,                                           /* io           */
-    chr__script_describe,                                      /* describe     */
-    NULL,                                                      /* ioctl        */
-    chr__script_set_open,                                      /* set_open     */
-    &chr__script_peer,                                         /* peer         */
-    NULL,                                                      /* sharing      */
-    0,                                                         /* fixed        */
-    NULL,                                                      /* input        */
-};
+CHR_TABLE(chr_backend, chr__script_kind,
+    CHR_SET(name,         "script")
+    CHR_SET(help,         CHR__HELP("a far side that plays a text: expect, send, wait, ..."))
+    CHR_SET(options,      chr__script_rows)
+    CHR_SET(options_size, sizeof(chr_script_options))
+    CHR_SET(state_size,   sizeof(chr__script))
+    CHR_SET(uri,          CHR__URI(chr__script_uri))
+    CHR_SET(open,         chr__script_open)
+    CHR_SET(close,        chr__script_close)
+    CHR_SET(io,           &chr__script_io)
+    CHR_SET(describe,     chr__script_describe)
+    CHR_SET(set_open,     chr__script_set_open)
+    CHR_SET(peer,         &chr__script_peer));
 
 /* -- what the call of >>extras does -- */
 
@@ -21199,39 +21146,26 @@ static int chr__msmouse_sync(chr_dev *dev)
     return code;
 }
 
-static const chr_input_slots chr__msmouse_input = {
-    chr__msmouse_rel,    /* rel    */
-    NULL,                /* abs    */
-    chr__msmouse_button, /* button */
-    chr__msmouse_sync,   /* sync   */
-};
+CHR_TABLE(chr_input_slots, chr__msmouse_input,
+    CHR_SET(rel,    chr__msmouse_rel)
+    CHR_SET(button, chr__msmouse_button)
+    CHR_SET(sync,   chr__msmouse_sync));
 
-static const chr_io chr__msmouse_io = {
-    chr__msmouse_write,  /* write   */
-    NULL,                /* read    */
-    chr__answers_update, /* update  */
-    NULL,                /* wait_fd */
-};
+CHR_TABLE(chr_io, chr__msmouse_io,
+    CHR_SET(write,  chr__msmouse_write)
+    CHR_SET(update, chr__answers_update));
 
-static const chr_backend chr__msmouse_kind = {
-    "msmouse",                           /* name         */
-    NULL,                                /* alias        */
-    CHR__HELP("a serial mouse with three buttons"), /* help         */
-    NULL,                                /* options      */
-    sizeof(chr_common_options),          /* options_size */
-    sizeof(chr__msmouse),                /* state_size   */
-    NULL,                                /* uri          */
-    chr__msmouse_open,                   /* open         */
-    chr__answers_close,                  /* close        */
-    &chr__msmouse_io,                    /* io           */
-    chr__msmouse_describe,               /* describe     */
-    chr__msmouse_ioctl,                  /* ioctl        */
-    NULL,                                /* set_open     */
-    NULL,                                /* peer         */
-    NULL,                                /* sharing      */
-    0,                                   /* fixed        */
-    &chr__msmouse_input,                 /* input        */
-};
+CHR_TABLE(chr_backend, chr__msmouse_kind,
+    CHR_SET(name,         "msmouse")
+    CHR_SET(help,         CHR__HELP("a serial mouse with three buttons"))
+    CHR_SET(options_size, sizeof(chr_common_options))
+    CHR_SET(state_size,   sizeof(chr__msmouse))
+    CHR_SET(open,         chr__msmouse_open)
+    CHR_SET(close,        chr__answers_close)
+    CHR_SET(io,           &chr__msmouse_io)
+    CHR_SET(describe,     chr__msmouse_describe)
+    CHR_SET(ioctl,        chr__msmouse_ioctl)
+    CHR_SET(input,        &chr__msmouse_input));
 #endif
 
 /* ====================================================================================================================
@@ -21419,39 +21353,25 @@ static int chr__wctablet_sync(chr_dev *dev)
     return code;
 }
 
-static const chr_input_slots chr__wctablet_input = {
-    NULL,                 /* rel    */
-    chr__wctablet_abs,    /* abs    */
-    chr__wctablet_button, /* button */
-    chr__wctablet_sync,   /* sync   */
-};
+CHR_TABLE(chr_input_slots, chr__wctablet_input,
+    CHR_SET(abs,    chr__wctablet_abs)
+    CHR_SET(button, chr__wctablet_button)
+    CHR_SET(sync,   chr__wctablet_sync));
 
-static const chr_io chr__wctablet_io = {
-    chr__wctablet_write, /* write   */
-    NULL,                /* read    */
-    chr__answers_update, /* update  */
-    NULL,                /* wait_fd */
-};
+CHR_TABLE(chr_io, chr__wctablet_io,
+    CHR_SET(write,  chr__wctablet_write)
+    CHR_SET(update, chr__answers_update));
 
-static const chr_backend chr__wctablet_kind = {
-    "wctablet",                                         /* name         */
-    NULL,                                               /* alias        */
-    CHR__HELP("a serial tablet with a pen, Wacom's PenPartner"), /* help         */
-    NULL,                                               /* options      */
-    sizeof(chr_common_options),                         /* options_size */
-    sizeof(chr__wctablet),                              /* state_size   */
-    NULL,                                               /* uri          */
-    chr__wctablet_open,                                 /* open         */
-    chr__answers_close,                                 /* close        */
-    &chr__wctablet_io,                                  /* io           */
-    NULL,                                               /* describe     */
-    chr__wctablet_ioctl,                                /* ioctl        */
-    NULL,                                               /* set_open     */
-    NULL,                                               /* peer         */
-    NULL,                                               /* sharing      */
-    0,                                                  /* fixed        */
-    &chr__wctablet_input,                               /* input        */
-};
+CHR_TABLE(chr_backend, chr__wctablet_kind,
+    CHR_SET(name,         "wctablet")
+    CHR_SET(help,         CHR__HELP("a serial tablet with a pen, Wacom's PenPartner"))
+    CHR_SET(options_size, sizeof(chr_common_options))
+    CHR_SET(state_size,   sizeof(chr__wctablet))
+    CHR_SET(open,         chr__wctablet_open)
+    CHR_SET(close,        chr__answers_close)
+    CHR_SET(io,           &chr__wctablet_io)
+    CHR_SET(ioctl,        chr__wctablet_ioctl)
+    CHR_SET(input,        &chr__wctablet_input));
 #endif
 
 /* ====================================================================================================================
@@ -22240,7 +22160,6 @@ static void chr__brlapi_connect_ready(void *opaque, int events)
     }
     chr_watch_stop(&host->watch);
     chr__os_close(host->fd);
-    host->fd = -1;
     chr__brlapi_try(host);
 }
 
@@ -22338,10 +22257,9 @@ static void chr__brlapi_write(void *opaque, const unsigned char *cells, const ch
         chr__brlapi_flush(host);
 }
 
-static const chr_braille_display chr__brlapi_display = {
-    chr__brlapi_size,  /* size  */
-    chr__brlapi_write, /* write */
-};
+CHR_TABLE(chr_braille_display, chr__brlapi_display,
+    CHR_SET(size,  chr__brlapi_size)
+    CHR_SET(write, chr__brlapi_write));
 
 /* "[HOST][:NUMBER]"; an IPv6 number stands in brackets. */
 static int chr__brlapi_parse(chr__brlapi *host, const char *text)
@@ -22440,32 +22358,19 @@ static void chr__braille_close(chr_dev *dev)
     chr__answers_close(dev);
 }
 
-static const chr_io chr__braille_io = {
-    chr__braille_write,  /* write   */
-    NULL,                /* read    */
-    chr__answers_update, /* update  */
-    NULL,                /* wait_fd */
-};
+CHR_TABLE(chr_io, chr__braille_io,
+    CHR_SET(write,  chr__braille_write)
+    CHR_SET(update, chr__answers_update));
 
-static const chr_backend chr__braille_kind = {
-    "braille",                                  /* name         */
-    NULL,                                       /* alias        */
-    CHR__HELP("a braille display on a serial line"), /* help         */
-    chr__braille_rows,                          /* options      */
-    sizeof(chr_braille_options),                /* options_size */
-    sizeof(chr__braille),                       /* state_size   */
-    NULL,                                       /* uri          */
-    chr__braille_open,                          /* open         */
-    chr__braille_close,                         /* close        */
-    &chr__braille_io,                           /* io           */
-    NULL,                                       /* describe     */
-    NULL,                                       /* ioctl        */
-    NULL,                                       /* set_open     */
-    NULL,                                       /* peer         */
-    NULL,                                       /* sharing      */
-    0,                                          /* fixed        */
-    NULL,                                       /* input        */
-};
+CHR_TABLE(chr_backend, chr__braille_kind,
+    CHR_SET(name,         "braille")
+    CHR_SET(help,         CHR__HELP("a braille display on a serial line"))
+    CHR_SET(options,      chr__braille_rows)
+    CHR_SET(options_size, sizeof(chr_braille_options))
+    CHR_SET(state_size,   sizeof(chr__braille))
+    CHR_SET(open,         chr__braille_open)
+    CHR_SET(close,        chr__braille_close)
+    CHR_SET(io,           &chr__braille_io));
 #endif
 
 /* ====================================================================================================================
@@ -22553,7 +22458,7 @@ static void chr__mux_tell(chr__mux *mux, chr__mux_slot *slot, int event)
     int          is_end = event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END;
 
     if (!ctx->closing && ((slot->late && chr__mux_is_state(event)) ||
-                          (is_end && slot->fe->told_open && chr__mux_has_older(mux, slot))))
+                          (is_end && slot->fe->opened_delivered && chr__mux_has_older(mux, slot))))
         slot->late |= CHR__MUX_LATE | (event == CHR_EVENT_CLOSED ? CHR__MUX_CLOSED_LATE : 0);
     else if ((event != CHR_EVENT_OPENED && event != CHR_EVENT_INPUT_END) || !ctx->open_suspended)
         chr_be_tell_event(slot->fe, event);
@@ -22783,7 +22688,7 @@ CHR__HOT static size_t chr__mux_room(const chr__mux *mux, const chr__mux_slot *s
     unsigned            epoch = mux->dev.room_epoch;
     int                 room;
 
-    if (!fe->handlers.read || (mux->dev.ctx->open_suspended && fe->handlers.event && !fe->told_open))
+    if (!fe->handlers.read || (mux->dev.ctx->open_suspended && fe->handlers.event && !fe->opened_delivered))
         return 0;
     room = can_read ? can_read(opaque) : CHR__BUFFER_SIZE;
     if (mux->dev.room_epoch != epoch && !chr__mux_still_has(mux, slot, fe, can_read, opaque))
@@ -22799,8 +22704,10 @@ CHR__COLD void chr__mux_drain(chr__mux *mux, chr__mux_slot *slot)
 
     while (chr__mux_has(mux, slot) && slot->count > 0) {
         room = chr__mux_room(mux, slot);
-        if (room == 0)
+        if (room == 0) {
+            chr__starve(&mux->dev);
             return;
+        }
         count = chr__min(chr__min(slot->count, sizeof bytes), room);
         memcpy(bytes, slot->held, count); /* out of the way first: the handler may come back here */
         memmove(slot->held, slot->held + count, slot->count - count);
@@ -23124,12 +23031,10 @@ static void chr__mux_close(chr_dev *dev)
     mux->backlog = NULL;
 }
 
-static const chr_io chr__mux_io = {
-    chr__mux_write,   /* write   */
-    NULL,             /* read    */
-    chr__mux_update,  /* update  */
-    chr__mux_wait_fd, /* wait_fd */
-};
+CHR_TABLE(chr_io, chr__mux_io,
+    CHR_SET(write,   chr__mux_write)
+    CHR_SET(update,  chr__mux_update)
+    CHR_SET(wait_fd, chr__mux_wait_fd));
 
 /* One frontend of several can't end it for the others. */
 static int chr__mux_shutdown(chr_dev *dev)
@@ -23140,51 +23045,38 @@ static int chr__mux_shutdown(chr_dev *dev)
     return code < 0 ? code : chr_fe_shutdown(&mux->base);
 }
 
-static const chr_peer_slots chr__mux_peer = {
-    NULL,              /* disconnect     */
-    NULL,              /* wait_connected */
-    NULL,              /* add_client     */
-    NULL,              /* set_msgfds     */
-    NULL,              /* get_msgfds     */
-    chr__mux_shutdown, /* shutdown       */
-    NULL,              /* queued         */
-};
+CHR_TABLE(chr_peer_slots, chr__mux_peer,
+    CHR_SET(shutdown, chr__mux_shutdown));
 
-static const chr_sharing_slots chr__mux_sharing = {
-    chr__mux_attach,         /* attach         */
-    chr__mux_detach,         /* detach         */
-    chr__mux_focus,          /* focus          */
-    chr__mux_event,          /* event          */
-    chr__mux_wants_writable, /* wants_writable */
-    chr__mux_writable,       /* writable       */
-    chr__mux_inject,         /* inject         */
-    chr__mux_holds,          /* holds          */
-};
+CHR_TABLE(chr_sharing_slots, chr__mux_sharing,
+    CHR_SET(attach,         chr__mux_attach)
+    CHR_SET(detach,         chr__mux_detach)
+    CHR_SET(focus,          chr__mux_focus)
+    CHR_SET(event,          chr__mux_event)
+    CHR_SET(wants_writable, chr__mux_wants_writable)
+    CHR_SET(writable,       chr__mux_writable)
+    CHR_SET(inject,         chr__mux_inject)
+    CHR_SET(holds,          chr__mux_holds));
 
 static int chr__mux_ioctl(chr_dev *dev, int command, void *arg)
 {
     return chr_fe_ioctl(&((chr__mux *)dev)->base, command, arg);
 }
 
-static const chr_backend chr__mux_kind = {
-    "mux",                                                  /* name         */
-    NULL,                                                   /* alias        */
-    CHR__HELP("several frontends share a chardev, one has the focus"), /* help         */
-    chr__mux_rows,                                          /* options      */
-    sizeof(chr_mux_options),                                /* options_size */
-    sizeof(chr__mux),                                       /* state_size   */
-    NULL,                                                   /* uri          */
-    chr__mux_open,                                          /* open         */
-    chr__mux_close,                                         /* close        */
-    &chr__mux_io,                                           /* io           */
-    chr__mux_describe,                                      /* describe     */
-    chr__mux_ioctl,                                         /* ioctl        */
-    NULL,                                                   /* set_open     */
-    &chr__mux_peer,                                         /* peer         */
-    &chr__mux_sharing,                                      /* sharing      */
-    1,                                                      /* fixed        */
-    NULL,                                                   /* input        */
-};
+CHR_TABLE(chr_backend, chr__mux_kind,
+    CHR_SET(name,         "mux")
+    CHR_SET(help,         CHR__HELP("several frontends share a chardev, one has the focus"))
+    CHR_SET(options,      chr__mux_rows)
+    CHR_SET(options_size, sizeof(chr_mux_options))
+    CHR_SET(state_size,   sizeof(chr__mux))
+    CHR_SET(open,         chr__mux_open)
+    CHR_SET(close,        chr__mux_close)
+    CHR_SET(io,           &chr__mux_io)
+    CHR_SET(describe,     chr__mux_describe)
+    CHR_SET(ioctl,        chr__mux_ioctl)
+    CHR_SET(peer,         &chr__mux_peer)
+    CHR_SET(sharing,      &chr__mux_sharing)
+    CHR_SET(fixed,        1));
 #endif
 
 /* ====================================================================================================================
@@ -23201,7 +23093,7 @@ typedef struct chr__fan_member {
     chr_frontend     fe;
     struct chr__fan *fan;
     int              joined;     /* it is open, and those below are about this time */
-    int              input_over; /* and it says no more */
+    int              input_ended; /* and it says no more */
     size_t           ahead;      /* how much it has had of what the whole has not yet taken */
     int              is_short;   /* it took less than it was offered: that may have to be waited for */
 } chr__fan_member;
@@ -23229,9 +23121,9 @@ static int chr__fan_remembers(const chr__fan_member *member)
  * already is not for the next peer a second time. */
 static void chr__fan_reset(chr__fan_member *member, int joined)
 {
-    member->fan->speakers += joined - (member->joined && !member->input_over);
+    member->fan->speakers += joined - (member->joined && !member->input_ended);
     member->joined = joined;
-    member->input_over = 0;
+    member->input_ended = 0;
     if (!chr__fan_remembers(member))
         member->ahead = 0;
     member->is_short = 0;
@@ -23423,7 +23315,7 @@ static void chr__fan_rejoin(chr__fan_member *member, int joined)
 /* Its input is over when no member that is open says any more. */
 static void chr__fan_look_at_input(chr__fan *fan)
 {
-    if (fan->speakers == 0 && fan->open_count > 0 && !fan->dev->input_over)
+    if (fan->speakers == 0 && fan->open_count > 0 && !fan->dev->input_ended)
         chr_be_event(fan->dev, CHR_EVENT_INPUT_END);
 }
 
@@ -23440,8 +23332,8 @@ static void chr__fan_member_event(void *opaque, int event)
             return;
         }
     } else if (event == CHR_EVENT_INPUT_END) {
-        fan->speakers -= member->joined && !member->input_over;
-        member->input_over = 1;
+        fan->speakers -= member->joined && !member->input_ended;
+        member->input_ended = 1;
         chr__fan_look_at_input(fan);
         return;
     }
@@ -23591,15 +23483,8 @@ static int chr__hub_shutdown(chr_dev *dev)
     return chr__fan_shutdown(&((chr__hub *)dev)->fan);
 }
 
-static const chr_peer_slots chr__hub_peer = {
-    NULL,              /* disconnect     */
-    NULL,              /* wait_connected */
-    NULL,              /* add_client     */
-    NULL,              /* set_msgfds     */
-    NULL,              /* get_msgfds     */
-    chr__hub_shutdown, /* shutdown       */
-    NULL,              /* queued         */
-};
+CHR_TABLE(chr_peer_slots, chr__hub_peer,
+    CHR_SET(shutdown, chr__hub_shutdown));
 
 static void chr__hub_describe(const chr_dev *dev, chr_info *info)
 {
@@ -23651,32 +23536,25 @@ static void chr__hub_close(chr_dev *dev)
     chr__fan_free(&hub->fan);
 }
 
-static const chr_io chr__hub_io = {
-    chr__hub_write,   /* write   */
-    NULL,             /* read    */
-    chr__hub_update,  /* update  */
-    chr__hub_wait_fd, /* wait_fd */
-};
+CHR_TABLE(chr_io, chr__hub_io,
+    CHR_SET(write,   chr__hub_write)
+    CHR_SET(update,  chr__hub_update)
+    CHR_SET(wait_fd, chr__hub_wait_fd));
 
-static const chr_backend chr__hub_kind = {
-    "hub",                                 /* name         */
-    NULL,                                  /* alias        */
-    CHR__HELP("several chardevs behind one frontend"), /* help        */
-    chr__hub_rows,                         /* options      */
-    sizeof(chr_hub_options),               /* options_size */
-    sizeof(chr__hub),                      /* state_size   */
-    NULL,                                  /* uri          */
-    chr__hub_open,                         /* open         */
-    chr__hub_close,                        /* close        */
-    &chr__hub_io,                          /* io           */
-    chr__hub_describe,                     /* describe     */
-    chr__hub_ioctl,                        /* ioctl        */
-    chr__hub_set_open,                     /* set_open     */
-    &chr__hub_peer,                        /* peer         */
-    NULL,                                  /* sharing      */
-    1,                                     /* fixed        */
-    NULL,                                  /* input        */
-};
+CHR_TABLE(chr_backend, chr__hub_kind,
+    CHR_SET(name,         "hub")
+    CHR_SET(help,         CHR__HELP("several chardevs behind one frontend"))
+    CHR_SET(options,      chr__hub_rows)
+    CHR_SET(options_size, sizeof(chr_hub_options))
+    CHR_SET(state_size,   sizeof(chr__hub))
+    CHR_SET(open,         chr__hub_open)
+    CHR_SET(close,        chr__hub_close)
+    CHR_SET(io,           &chr__hub_io)
+    CHR_SET(describe,     chr__hub_describe)
+    CHR_SET(ioctl,        chr__hub_ioctl)
+    CHR_SET(set_open,     chr__hub_set_open)
+    CHR_SET(peer,         &chr__hub_peer)
+    CHR_SET(fixed,        1));
 #endif
 
 /* ====================================================================================================================
@@ -23761,14 +23639,14 @@ static int chr__fault_number(chr__fault *fault, int below)
     return fault->state ? (int)(chr__fault_random(fault) % (unsigned)below) : 0;
 }
 
+/* The nth bit that is set, from 0; there are more than that. */
 static int chr__fault_nth(unsigned kinds, int nth)
 {
-    int kind;
+    int kind = 0;
 
-    for (kind = 0; kind < CHR__FAULT_KINDS; kind++)
-        if ((kinds & CHR__FAULT_BIT(kind)) && nth-- == 0)
-            return kind;
-    return CHR__FAULT_NONE;
+    while (!(kinds & CHR__FAULT_BIT(kind)) || nth-- > 0)
+        kind++;
+    return kind;
 }
 
 static int chr__fault_trace(const chr__fault *fault, int kind)
@@ -24152,42 +24030,34 @@ static void chr__fault_close(chr_dev *dev)
     fault->fed = fault->feed_size = 0;
 }
 
-static const chr_io chr__fault_io = {
-    chr__fault_write,   /* write   */
-    chr__fault_read,    /* read    */
-    chr__fault_update,  /* update  */
-    chr__fault_wait_fd, /* wait_fd */
-};
+CHR_TABLE(chr_io, chr__fault_io,
+    CHR_SET(write,   chr__fault_write)
+    CHR_SET(read,    chr__fault_read)
+    CHR_SET(update,  chr__fault_update)
+    CHR_SET(wait_fd, chr__fault_wait_fd));
 
-static const chr_peer_slots chr__fault_peer = {
-    chr_stacked_disconnect,     /* disconnect     */
-    chr_stacked_wait_connected, /* wait_connected */
-    chr_stacked_add_client,     /* add_client     */
-    chr_stacked_set_msgfds,     /* set_msgfds     */
-    chr_stacked_get_msgfds,     /* get_msgfds     */
-    chr_stacked_shutdown,       /* shutdown       */
-    chr_stacked_queued,         /* queued         */
-};
+CHR_TABLE(chr_peer_slots, chr__fault_peer,
+    CHR_SET(disconnect,     chr_stacked_disconnect)
+    CHR_SET(wait_connected, chr_stacked_wait_connected)
+    CHR_SET(add_client,     chr_stacked_add_client)
+    CHR_SET(set_msgfds,     chr_stacked_set_msgfds)
+    CHR_SET(get_msgfds,     chr_stacked_get_msgfds)
+    CHR_SET(shutdown,       chr_stacked_shutdown)
+    CHR_SET(queued,         chr_stacked_queued));
 
-static const chr_backend chr__fault_kind = {
-    "fault",                                              /* name         */
-    NULL,                                                 /* alias        */
-    CHR__HELP("stacked on a chardev: short writes, delays, breaks"), /* help         */
-    chr__fault_rows,                                      /* options      */
-    sizeof(chr_fault_options),                            /* options_size */
-    sizeof(chr__fault),                                   /* state_size   */
-    NULL,                                                 /* uri          */
-    chr__fault_open,                                      /* open         */
-    chr__fault_close,                                     /* close        */
-    &chr__fault_io,                                       /* io           */
-    chr__fault_describe,                                  /* describe     */
-    chr_stacked_ioctl,                                    /* ioctl        */
-    chr_stacked_set_open,                                 /* set_open     */
-    &chr__fault_peer,                                     /* peer         */
-    NULL,                                                 /* sharing      */
-    0,                                                    /* fixed        */
-    NULL,                                                 /* input        */
-};
+CHR_TABLE(chr_backend, chr__fault_kind,
+    CHR_SET(name,         "fault")
+    CHR_SET(help,         CHR__HELP("stacked on a chardev: short writes, delays, breaks"))
+    CHR_SET(options,      chr__fault_rows)
+    CHR_SET(options_size, sizeof(chr_fault_options))
+    CHR_SET(state_size,   sizeof(chr__fault))
+    CHR_SET(open,         chr__fault_open)
+    CHR_SET(close,        chr__fault_close)
+    CHR_SET(io,           &chr__fault_io)
+    CHR_SET(describe,     chr__fault_describe)
+    CHR_SET(ioctl,        chr_stacked_ioctl)
+    CHR_SET(set_open,     chr_stacked_set_open)
+    CHR_SET(peer,         &chr__fault_peer));
 
 /* -- what the calls of >>extras do -- */
 
@@ -24226,7 +24096,8 @@ static int chr__fault_feed(chr__fault *fault, const void *data, size_t len)
 
 static const chr_option chr__fd_rows[] = {
     { "in",  CHR_OPTION_FD,   CHR__AT(chr_fd_options, in),  NULL, 0, 0, CHR__HELP("descriptor to read from") },
-    { "out", CHR_OPTION_FD,   CHR__AT(chr_fd_options, out), NULL, 0, 0, CHR__HELP("descriptor to write to, may be the same") },
+    { "out", CHR_OPTION_FD,   CHR__AT(chr_fd_options, out), NULL, 0, 0,
+      CHR__HELP("descriptor to write to, may be the same") },
     { NULL,  CHR_OPTION_TEXT, 0,                            NULL, 0, 0, NULL }
 };
 
@@ -24238,7 +24109,7 @@ static int chr__fd_check(const chr_dev *dev, int fd, const char *key, int direct
         return 0;
     if (!chr__os_is_open(fd))
         return chr__fail(err, CHR_ERR_INVALID, "%s: %s=%d: is not an open descriptor", kind, key, fd);
-    if (!chr__os_may(fd, direction))
+    if (!chr__os_fd_allows(fd, direction))
         return chr__fail(err, CHR_ERR_INVALID, "%s: %s=%d: is not open for %s", kind, key, fd,
                          direction == CHR_IN ? "reading" : "writing");
     return 0;
@@ -24267,46 +24138,28 @@ static int chr__fd_open(chr_dev *dev, chr_error *err)
 }
 
 #if CHARDEV_HAS_FD
-static const chr_backend chr__fd_kind = {
-    "fd",                                     /* name         */
-    NULL,                                     /* alias        */
-    CHR__HELP("descriptors that are open already"), /* help         */
-    chr__fd_rows,                             /* options      */
-    sizeof(chr_fd_options),                   /* options_size */
-    sizeof(chr__fd_dev),                      /* state_size   */
-    NULL,                                     /* uri          */
-    chr__fd_open,                             /* open         */
-    chr__fd_close,                            /* close        */
-    &chr__stream_io,                          /* io           */
-    NULL,                                     /* describe     */
-    NULL,                                     /* ioctl        */
-    NULL,                                     /* set_open     */
-    &chr__fd_peer,                            /* peer         */
-    NULL,                                     /* sharing      */
-    0,                                        /* fixed        */
-    NULL,                                     /* input        */
-};
+CHR_TABLE(chr_backend, chr__fd_kind,
+    CHR_SET(name,         "fd")
+    CHR_SET(help,         CHR__HELP("descriptors that are open already"))
+    CHR_SET(options,      chr__fd_rows)
+    CHR_SET(options_size, sizeof(chr_fd_options))
+    CHR_SET(state_size,   sizeof(chr__fd_dev))
+    CHR_SET(open,         chr__fd_open)
+    CHR_SET(close,        chr__fd_close)
+    CHR_SET(io,           &chr__stream_io)
+    CHR_SET(peer,         &chr__fd_peer));
 #endif
 #if CHARDEV_HAS_WIN
-static const chr_backend chr__win_kind = {
-    "win",                                    /* name         */
-    NULL,                                     /* alias        */
-    CHR__HELP("handles that are open already"), /* help         */
-    chr__fd_rows,                             /* options      */
-    sizeof(chr_win_options),                  /* options_size */
-    sizeof(chr__fd_dev),                      /* state_size   */
-    NULL,                                     /* uri          */
-    chr__fd_open,                             /* open         */
-    chr__fd_close,                            /* close        */
-    &chr__stream_io,                          /* io           */
-    NULL,                                     /* describe     */
-    NULL,                                     /* ioctl        */
-    NULL,                                     /* set_open     */
-    &chr__fd_peer,                            /* peer         */
-    NULL,                                     /* sharing      */
-    0,                                        /* fixed        */
-    NULL,                                     /* input        */
-};
+CHR_TABLE(chr_backend, chr__win_kind,
+    CHR_SET(name,         "win")
+    CHR_SET(help,         CHR__HELP("handles that are open already"))
+    CHR_SET(options,      chr__fd_rows)
+    CHR_SET(options_size, sizeof(chr_win_options))
+    CHR_SET(state_size,   sizeof(chr__fd_dev))
+    CHR_SET(open,         chr__fd_open)
+    CHR_SET(close,        chr__fd_close)
+    CHR_SET(io,           &chr__stream_io)
+    CHR_SET(peer,         &chr__fd_peer));
 #endif
 #endif
 
@@ -24318,9 +24171,12 @@ static const chr_backend chr__win_kind = {
 #if CHARDEV_HAS_FILE
 
 static const chr_option chr__file_rows[] = {
-    { "path",       CHR_OPTION_TEXT, CHR__AT(chr_file_options, path),       CHR_REQUIRED, 0, 0, CHR__HELP("file to write") },
-    { "append",     CHR_OPTION_BOOL, CHR__AT(chr_file_options, append),     "off",        0, 0, CHR__HELP("write at its end instead of starting it anew") },
-    { "input-path", CHR_OPTION_TEXT, CHR__AT(chr_file_options, input_path), NULL,         0, 0, CHR__HELP("file to read as input") },
+    { "path",       CHR_OPTION_TEXT, CHR__AT(chr_file_options, path),       CHR_REQUIRED, 0, 0,
+      CHR__HELP("file to write") },
+    { "append",     CHR_OPTION_BOOL, CHR__AT(chr_file_options, append),     "off",        0, 0,
+      CHR__HELP("write at its end instead of starting it anew") },
+    { "input-path", CHR_OPTION_TEXT, CHR__AT(chr_file_options, input_path), NULL,         0, 0,
+      CHR__HELP("file to read as input") },
     { NULL,         CHR_OPTION_TEXT, 0,                                     NULL,         0, 0, NULL }
 };
 
@@ -24347,25 +24203,17 @@ static int chr__file_open(chr_dev *dev, chr_error *err)
     return 0;
 }
 
-static const chr_backend chr__file_kind = {
-    "file",                                        /* name         */
-    NULL,                                          /* alias        */
-    CHR__HELP("a file that is written, another that is read"), /* help        */
-    chr__file_rows,                                /* options      */
-    sizeof(chr_file_options),                      /* options_size */
-    sizeof(chr__fd_dev),                           /* state_size   */
-    CHR__URI(chr__file_uri),                       /* uri          */
-    chr__file_open,                                /* open         */
-    chr__fd_close,                                 /* close        */
-    &chr__stream_io,                               /* io           */
-    NULL,                                          /* describe     */
-    NULL,                                          /* ioctl        */
-    NULL,                                          /* set_open     */
-    &chr__fd_peer,                                 /* peer         */
-    NULL,                                          /* sharing      */
-    0,                                             /* fixed        */
-    NULL,                                          /* input        */
-};
+CHR_TABLE(chr_backend, chr__file_kind,
+    CHR_SET(name,         "file")
+    CHR_SET(help,         CHR__HELP("a file that is written, another that is read"))
+    CHR_SET(options,      chr__file_rows)
+    CHR_SET(options_size, sizeof(chr_file_options))
+    CHR_SET(state_size,   sizeof(chr__fd_dev))
+    CHR_SET(uri,          CHR__URI(chr__file_uri))
+    CHR_SET(open,         chr__file_open)
+    CHR_SET(close,        chr__fd_close)
+    CHR_SET(io,           &chr__stream_io)
+    CHR_SET(peer,         &chr__fd_peer));
 #endif
 
 /* ====================================================================================================================
@@ -24387,7 +24235,8 @@ CHR__PRIVATE int chr__pipe_uri(const char *uri, chr_options *options)
 typedef chr__fd_dev chr__pipe;
 
 static const chr_option chr__pipe_rows[] = {
-    { "path", CHR_OPTION_TEXT, CHR__AT(chr_pipe_options, path), CHR_REQUIRED, 0, 0, CHR__HELP("PATH.in is read and PATH.out written, or PATH both ways") },
+    { "path", CHR_OPTION_TEXT, CHR__AT(chr_pipe_options, path), CHR_REQUIRED, 0, 0,
+      CHR__HELP("PATH.in is read and PATH.out written, or PATH both ways") },
     { NULL,   CHR_OPTION_TEXT, 0,                               NULL,         0, 0, NULL }
 };
 
@@ -24450,8 +24299,10 @@ typedef struct chr__pipe {
 } chr__pipe;
 
 static const chr_option chr__pipe_rows[] = {
-    { "path",         CHR_OPTION_TEXT,   CHR__AT(chr_pipe_options, path),         CHR_REQUIRED, 0, 0,          CHR__HELP("name of the pipe, also without \\\\.\\pipe\\") },
-    { "server",       CHR_OPTION_BOOL,   CHR__AT(chr_pipe_options, server),       "on",         0, 0,          CHR__HELP("make it and wait for clients; off: connect to it") },
+    { "path",         CHR_OPTION_TEXT,   CHR__AT(chr_pipe_options, path),         CHR_REQUIRED, 0, 0,
+      CHR__HELP("name of the pipe, also without \\\\.\\pipe\\") },
+    { "server",       CHR_OPTION_BOOL,   CHR__AT(chr_pipe_options, server),       "on",         0, 0,
+      CHR__HELP("make it and wait for clients; off: connect to it") },
     { "reconnect-ms", CHR_OPTION_NUMBER, CHR__AT(chr_pipe_options, reconnect_ms), NULL,         0, 2000000000, CHR__HELP(CHR__HELP("server=off: connect again after so long")) },
     { NULL,           CHR_OPTION_TEXT,   0,                                       NULL,         0, 0,          NULL }
 };
@@ -24625,25 +24476,18 @@ static void chr__pipe_describe(const chr_dev *dev, chr_info *info)
 #define CHR__PIPE_HELP "a named pipe: its server, or a client"
 #endif
 
-static const chr_backend chr__pipe_kind = {
-    "pipe",                                   /* name         */
-    NULL,                                     /* alias        */
-    CHR__HELP(CHR__PIPE_HELP),                /* help         */
-    chr__pipe_rows,                           /* options      */
-    sizeof(chr_pipe_options),                 /* options_size */
-    sizeof(chr__pipe),                        /* state_size   */
-    CHR__URI(chr__pipe_uri),                  /* uri          */
-    chr__pipe_open,                           /* open         */
-    chr__pipe_close,                          /* close        */
-    &chr__stream_io,                          /* io           */
-    chr__pipe_describe,                       /* describe     */
-    NULL,                                     /* ioctl        */
-    NULL,                                     /* set_open     */
-    &chr__fd_peer,                            /* peer         */
-    NULL,                                     /* sharing      */
-    0,                                        /* fixed        */
-    NULL,                                     /* input        */
-};
+CHR_TABLE(chr_backend, chr__pipe_kind,
+    CHR_SET(name,         "pipe")
+    CHR_SET(help,         CHR__HELP(CHR__PIPE_HELP))
+    CHR_SET(options,      chr__pipe_rows)
+    CHR_SET(options_size, sizeof(chr_pipe_options))
+    CHR_SET(state_size,   sizeof(chr__pipe))
+    CHR_SET(uri,          CHR__URI(chr__pipe_uri))
+    CHR_SET(open,         chr__pipe_open)
+    CHR_SET(close,        chr__pipe_close)
+    CHR_SET(io,           &chr__stream_io)
+    CHR_SET(describe,     chr__pipe_describe)
+    CHR_SET(peer,         &chr__fd_peer));
 
 #undef CHR__PIPE_HELP
 #endif
@@ -24673,7 +24517,8 @@ typedef struct chr__pty {
 enum { CHR__PTY_LOOK_MS = 1000 };
 
 static const chr_option chr__pty_rows[] = {
-    { "path", CHR_OPTION_TEXT, CHR__AT(chr_pty_options, path), NULL, 0, 0, CHR__HELP("make a symlink to the terminal here") },
+    { "path", CHR_OPTION_TEXT, CHR__AT(chr_pty_options, path), NULL, 0, 0,
+      CHR__HELP("make a symlink to the terminal here") },
     { NULL,   CHR_OPTION_TEXT, 0,                              NULL, 0, 0, NULL }
 };
 
@@ -24872,12 +24717,11 @@ static void chr__pty_describe(const chr_dev *dev, chr_info *info)
     info->comes_back = 1;
 }
 
-static const chr_io chr__pty_io = {
-    chr__pty_write,          /* write   */
-    chr__stream_dev_read,    /* read    */
-    chr__stream_dev_update,  /* update  */
-    chr__stream_dev_wait_fd, /* wait_fd */
-};
+CHR_TABLE(chr_io, chr__pty_io,
+    CHR_SET(write,   chr__pty_write)
+    CHR_SET(read,    chr__stream_dev_read)
+    CHR_SET(update,  chr__stream_dev_update)
+    CHR_SET(wait_fd, chr__stream_dev_wait_fd));
 
 /* pty, pty,OPTIONS or pty:PATH. */
 CHR__PRIVATE int chr__pty_uri(const char *uri, chr_options *options)
@@ -24885,25 +24729,18 @@ CHR__PRIVATE int chr__pty_uri(const char *uri, chr_options *options)
     return chr__after(uri, "pty:") ? chr__uri_path(uri, "pty:", options) : chr__uri_name(uri, "pty", options);
 }
 
-static const chr_backend chr__pty_kind = {
-    "pty",                                    /* name         */
-    NULL,                                     /* alias        */
-    CHR__HELP("a new pseudo terminal"),       /* help         */
-    chr__pty_rows,                            /* options      */
-    sizeof(chr_pty_options),                  /* options_size */
-    sizeof(chr__pty),                         /* state_size   */
-    CHR__URI(chr__pty_uri),                   /* uri          */
-    chr__pty_open,                            /* open         */
-    chr__pty_close,                           /* close        */
-    &chr__pty_io,                             /* io           */
-    chr__pty_describe,                        /* describe     */
-    chr__pty_ioctl,                           /* ioctl        */
-    NULL,                                     /* set_open     */
-    NULL,                                     /* peer         */
-    NULL,                                     /* sharing      */
-    0,                                        /* fixed        */
-    NULL,                                     /* input        */
-};
+CHR_TABLE(chr_backend, chr__pty_kind,
+    CHR_SET(name,         "pty")
+    CHR_SET(help,         CHR__HELP("a new pseudo terminal"))
+    CHR_SET(options,      chr__pty_rows)
+    CHR_SET(options_size, sizeof(chr_pty_options))
+    CHR_SET(state_size,   sizeof(chr__pty))
+    CHR_SET(uri,          CHR__URI(chr__pty_uri))
+    CHR_SET(open,         chr__pty_open)
+    CHR_SET(close,        chr__pty_close)
+    CHR_SET(io,           &chr__pty_io)
+    CHR_SET(describe,     chr__pty_describe)
+    CHR_SET(ioctl,        chr__pty_ioctl));
 #endif
 
 /* ====================================================================================================================
@@ -24929,7 +24766,8 @@ typedef struct chr__stdio {
 enum { CHR__STDIO_LOOK_MS = 500 };
 
 static const chr_option chr__stdio_rows[] = {
-    { "signal", CHR_OPTION_BOOL, CHR__AT(chr_stdio_options, signal), "on", 0, 0, CHR__HELP("^C and the like are signals, not input") },
+    { "signal", CHR_OPTION_BOOL, CHR__AT(chr_stdio_options, signal), "on", 0, 0,
+      CHR__HELP("^C and the like are signals, not input") },
     { NULL,     CHR_OPTION_TEXT, 0,                                  NULL, 0, 0, NULL }
 };
 
@@ -24969,9 +24807,9 @@ static int chr__stdio_start(chr__stdio *stdio, chr_error *err)
     chr__fd_dev *base = &stdio->base;
     int          in = chr__os_standard(CHR_IN), out = chr__os_standard(CHR_OUT), code;
 
-    if (!chr__os_may(in, CHR_IN))
+    if (!chr__os_fd_allows(in, CHR_IN))
         in = stdio->null = chr__os_open(CHR__NULL_DEVICE, CHR__OPEN_READ, NULL);
-    if (!chr__os_may(out, CHR_OUT))
+    if (!chr__os_fd_allows(out, CHR_OUT))
         out = -1;
     code = chr__fd_start(base, in >= 0 ? in : -1, out, 0, chr__stream_input_over, err);
     if (code == 0)
@@ -25034,25 +24872,16 @@ static int chr__stdio_ioctl(chr_dev *dev, int command, void *arg)
     return chr__stdio_make_raw(stdio);
 }
 
-static const chr_backend chr__stdio_kind = {
-    "stdio",                                  /* name         */
-    NULL,                                     /* alias        */
-    CHR__HELP("standard input and output"),   /* help         */
-    chr__stdio_rows,                          /* options      */
-    sizeof(chr_stdio_options),                /* options_size */
-    sizeof(chr__stdio),                       /* state_size   */
-    NULL,                                     /* uri          */
-    chr__stdio_open,                          /* open         */
-    chr__stdio_close,                         /* close        */
-    &chr__stream_io,                          /* io           */
-    NULL,                                     /* describe     */
-    chr__stdio_ioctl,                         /* ioctl        */
-    NULL,                                     /* set_open     */
-    NULL,                                     /* peer         */
-    NULL,                                     /* sharing      */
-    0,                                        /* fixed        */
-    NULL,                                     /* input        */
-};
+CHR_TABLE(chr_backend, chr__stdio_kind,
+    CHR_SET(name,         "stdio")
+    CHR_SET(help,         CHR__HELP("standard input and output"))
+    CHR_SET(options,      chr__stdio_rows)
+    CHR_SET(options_size, sizeof(chr_stdio_options))
+    CHR_SET(state_size,   sizeof(chr__stdio))
+    CHR_SET(open,         chr__stdio_open)
+    CHR_SET(close,        chr__stdio_close)
+    CHR_SET(io,           &chr__stream_io)
+    CHR_SET(ioctl,        chr__stdio_ioctl));
 #endif
 
 /* ====================================================================================================================
@@ -25092,25 +24921,14 @@ static void chr__console_close(chr_dev *dev)
     console->has_screen = 0;
 }
 
-static const chr_backend chr__console_kind = {
-    "console",                                /* name         */
-    NULL,                                     /* alias        */
-    CHR__HELP("output to the process's console"), /* help     */
-    NULL,                                     /* options      */
-    sizeof(chr_common_options),               /* options_size */
-    sizeof(chr__console),                     /* state_size   */
-    NULL,                                     /* uri          */
-    chr__console_open,                        /* open         */
-    chr__console_close,                       /* close        */
-    &chr__stream_io,                          /* io           */
-    NULL,                                     /* describe     */
-    NULL,                                     /* ioctl        */
-    NULL,                                     /* set_open     */
-    NULL,                                     /* peer         */
-    NULL,                                     /* sharing      */
-    0,                                        /* fixed        */
-    NULL,                                     /* input        */
-};
+CHR_TABLE(chr_backend, chr__console_kind,
+    CHR_SET(name,         "console")
+    CHR_SET(help,         CHR__HELP("output to the process's console"))
+    CHR_SET(options_size, sizeof(chr_common_options))
+    CHR_SET(state_size,   sizeof(chr__console))
+    CHR_SET(open,         chr__console_open)
+    CHR_SET(close,        chr__console_close)
+    CHR_SET(io,           &chr__stream_io));
 #endif
 
 /* ====================================================================================================================
@@ -25145,8 +24963,8 @@ typedef struct chr__serial {
     chr__stream       stream;
     chr__bottom       bottom;
     chr__marks        marks;
-    chr__news         news;
-    chr_watch         news_watch;
+    chr__line_notifier         notifier;
+    chr_watch         notifier_watch;
     int               fd;         /* -1 = unplugged */
     int               out;        /* of a device that is no terminal: its second number, so that output outlives the
                                      input; or -1 */
@@ -25159,8 +24977,10 @@ typedef struct chr__serial {
 } chr__serial;
 
 static const chr_option chr__serial_rows[] = {
-    { "path",         CHR_OPTION_TEXT,   CHR__AT(chr_serial_options, path),         CHR_REQUIRED, 0, 0,          CHR__HELP("terminal device") },
-    { "reconnect-ms", CHR_OPTION_NUMBER, CHR__AT(chr_serial_options, reconnect_ms), NULL,         0, 2000000000, CHR__HELP("open an unplugged device again after so long") },
+    { "path",         CHR_OPTION_TEXT,   CHR__AT(chr_serial_options, path),         CHR_REQUIRED, 0, 0,
+      CHR__HELP("terminal device") },
+    { "reconnect-ms", CHR_OPTION_NUMBER, CHR__AT(chr_serial_options, reconnect_ms), NULL,         0, 2000000000,
+      CHR__HELP("open an unplugged device again after so long") },
     { NULL,           CHR_OPTION_TEXT,   0,                                         NULL,         0, 0,          NULL }
 };
 
@@ -25270,9 +25090,11 @@ static int chr__marks_pending(const chr__layer *layer)
     return marks->events || marks->owed >= 0 || marks->at < marks->end;
 }
 
-static const chr__layer_slots chr__marks_slots = {
-    "marks", NULL, NULL, chr__marks_read, chr__marks_write, chr__marks_pending, NULL, NULL, NULL, NULL, NULL, NULL
-};
+CHR_TABLE(chr__layer_slots, chr__marks_slots,
+    CHR_SET(name,    "marks")
+    CHR_SET(read,    chr__marks_read)
+    CHR_SET(write,   chr__marks_write)
+    CHR_SET(pending, chr__marks_pending));
 
 /* -- plugged and unplugged -- */
 
@@ -25281,8 +25103,8 @@ static void chr__serial_retry(void *opaque);
 /* The descriptor goes too, so that the device can come back under its old name. */
 static void chr__serial_unplug(chr__serial *serial)
 {
-    chr_watch_stop(&serial->news_watch);
-    chr__os_news_close(&serial->news);
+    chr_watch_stop(&serial->notifier_watch);
+    chr__os_line_notifier_close(&serial->notifier);
     chr__stream_close(&serial->stream);
     chr__bottom_close(&serial->bottom.layer);
     chr__os_close(serial->fd);
@@ -25311,26 +25133,28 @@ static void chr__serial_hung_up(chr__stream *stream, int code)
 }
 
 /* In front of what has come in: a break that a byte follows is seen before that. A handler may unplug or remove it. */
-static void chr__serial_news(void *opaque, int events)
+static void chr__serial_line_events(void *opaque, int events)
 {
     chr__serial *serial = (chr__serial *)opaque;
-    int          found = chr__os_news_take(&serial->news, &serial->bottom.in), errors = found & ~(CHR__NEWS_BREAK | CHR__NEWS_MODEM);
+    int          found = chr__os_line_notifier_read(&serial->notifier, &serial->bottom.in);
+    int          errors = found & ~(CHR__LINE_EVENT_BREAK | CHR__LINE_EVENT_MODEM);
 
     (void)events;
     serial->marks.errors |= errors;
-    if (found & CHR__NEWS_BREAK)
+    if (found & CHR__LINE_EVENT_BREAK)
         chr_be_event(&serial->dev, CHR_EVENT_BREAK);
     if (errors && serial->fd >= 0)
         chr_be_event(&serial->dev, CHR_EVENT_LINE_ERROR);
-    if (found & CHR__NEWS_MODEM && serial->fd >= 0)
+    if (found & CHR__LINE_EVENT_MODEM && serial->fd >= 0)
         chr_be_event(&serial->dev, CHR_EVENT_SERIAL);
 }
 
-static int chr__serial_watch_news(chr__serial *serial)
+static int chr__serial_watch_line_events(chr__serial *serial)
 {
-    int fd = chr__os_news_open(&serial->news, serial->fd);
+    int fd = chr__os_line_notifier_open(&serial->notifier, serial->fd);
 
-    return fd < 0 ? 0 : chr_watch_start(serial->dev.ctx, &serial->news_watch, fd, CHR_IN, chr__serial_news, serial);
+    return fd < 0 ? 0 : chr_watch_start(serial->dev.ctx, &serial->notifier_watch, fd, CHR_IN, chr__serial_line_events,
+                                        serial);
 }
 
 static int chr__serial_start(chr__serial *serial)
@@ -25345,7 +25169,7 @@ static int chr__serial_start(chr__serial *serial)
     serial->marks.layer.dev = &serial->dev;
     if (chr__bottom_open(&serial->bottom, &serial->dev, serial->fd, serial->fd, 1) < 0)
         return CHR_ERR_NO_MEMORY;
-    if (chr__serial_watch_news(serial) < 0)
+    if (chr__serial_watch_line_events(serial) < 0)
         return CHR_ERR_NO_MEMORY;
     return chr__stream_open(&serial->stream, &serial->dev, &serial->marks.layer, serial->bottom.in.fd, serial->bottom.out.fd,
                             chr__serial_hung_up, NULL);
@@ -25421,7 +25245,7 @@ static int chr__serial_plug(chr__serial *serial, chr_error *err)
     code = serial->fd = chr__os_serial_open(path, err);
     if (code < 0)
         return code;
-    code = chr__os_is_line(serial->fd) ? chr__serial_start_line(serial, path, &is_all, err) :
+    code = chr__os_is_serial_line(serial->fd) ? chr__serial_start_line(serial, path, &is_all, err) :
         chr__serial_start_plain(serial, path, err);
     if (code < 0) {
         chr__serial_unplug(serial);
@@ -25585,25 +25409,19 @@ static void chr__serial_describe(const chr_dev *dev, chr_info *info)
     info->comes_back = ((const chr_serial_options *)dev->options)->reconnect_ms > 0;
 }
 
-static const chr_backend chr__serial_kind = {
-    "serial",                                 /* name         */
-    "tty",                                    /* alias        */
-    CHR__HELP("a serial line, or any other terminal"), /* help         */
-    chr__serial_rows,                         /* options      */
-    sizeof(chr_serial_options),               /* options_size */
-    sizeof(chr__serial),                      /* state_size   */
-    CHR__URI(chr__serial_uri),                /* uri          */
-    chr__serial_open,                         /* open         */
-    chr__serial_close,                        /* close        */
-    &chr__stream_io,                          /* io           */
-    chr__serial_describe,                     /* describe     */
-    chr__serial_ioctl,                        /* ioctl        */
-    NULL,                                     /* set_open     */
-    NULL,                                     /* peer         */
-    NULL,                                     /* sharing      */
-    0,                                        /* fixed        */
-    NULL,                                     /* input        */
-};
+CHR_TABLE(chr_backend, chr__serial_kind,
+    CHR_SET(name,         "serial")
+    CHR_SET(alias,        "tty")
+    CHR_SET(help,         CHR__HELP("a serial line, or any other terminal"))
+    CHR_SET(options,      chr__serial_rows)
+    CHR_SET(options_size, sizeof(chr_serial_options))
+    CHR_SET(state_size,   sizeof(chr__serial))
+    CHR_SET(uri,          CHR__URI(chr__serial_uri))
+    CHR_SET(open,         chr__serial_open)
+    CHR_SET(close,        chr__serial_close)
+    CHR_SET(io,           &chr__stream_io)
+    CHR_SET(describe,     chr__serial_describe)
+    CHR_SET(ioctl,        chr__serial_ioctl));
 #endif
 
 /* ====================================================================================================================
@@ -25626,7 +25444,8 @@ typedef struct chr__parallel {
 enum { CHR__PARALLEL_BUSY_MS = 10 };
 
 static const chr_option chr__parallel_rows[] = {
-    { "path", CHR_OPTION_TEXT, CHR__AT(chr_parallel_options, path), CHR_REQUIRED, 0, 0, CHR__HELP("parallel port, as /dev/parport0") },
+    { "path", CHR_OPTION_TEXT, CHR__AT(chr_parallel_options, path), CHR_REQUIRED, 0, 0,
+      CHR__HELP("parallel port, as /dev/parport0") },
     { NULL,   CHR_OPTION_TEXT, 0,                                   NULL,         0, 0, NULL }
 };
 
@@ -25730,52 +25549,44 @@ static int chr__parallel_ioctl(chr_dev *dev, int command, void *arg)
     }
 }
 
-static const chr_io chr__parallel_io = {
-    chr__parallel_write,  /* write   */
-    NULL,                 /* read    */
-    chr__parallel_update, /* update  */
-    NULL,                 /* wait_fd */
-};
+CHR_TABLE(chr_io, chr__parallel_io,
+    CHR_SET(write,  chr__parallel_write)
+    CHR_SET(update, chr__parallel_update));
 
-static const chr_backend chr__parallel_kind = {
-    "parallel",                               /* name         */
-    "parport",                                /* alias        */
-    CHR__HELP("a parallel port"),             /* help         */
-    chr__parallel_rows,                       /* options      */
-    sizeof(chr_parallel_options),             /* options_size */
-    sizeof(chr__parallel),                    /* state_size   */
-    CHR__URI(chr__parallel_uri),              /* uri          */
-    chr__parallel_open,                       /* open         */
-    chr__parallel_close,                      /* close        */
-    &chr__parallel_io,                        /* io           */
-    NULL,                                     /* describe     */
-    chr__parallel_ioctl,                      /* ioctl        */
-    NULL,                                     /* set_open     */
-    NULL,                                     /* peer         */
-    NULL,                                     /* sharing      */
-    0,                                        /* fixed        */
-    NULL,                                     /* input        */
-};
+CHR_TABLE(chr_backend, chr__parallel_kind,
+    CHR_SET(name,         "parallel")
+    CHR_SET(alias,        "parport")
+    CHR_SET(help,         CHR__HELP("a parallel port"))
+    CHR_SET(options,      chr__parallel_rows)
+    CHR_SET(options_size, sizeof(chr_parallel_options))
+    CHR_SET(state_size,   sizeof(chr__parallel))
+    CHR_SET(uri,          CHR__URI(chr__parallel_uri))
+    CHR_SET(open,         chr__parallel_open)
+    CHR_SET(close,        chr__parallel_close)
+    CHR_SET(io,           &chr__parallel_io)
+    CHR_SET(ioctl,        chr__parallel_ioctl));
 #endif
 
 /* ====================================================================================================================
  * >>be_udp   datagrams to and from one peer
  *
- * far side   host:port; what others send is ignored          options   host, port, localaddr, localport, ipv4, ipv6
- * events     OPENED from creation: there is no connection, and so no CLOSED
+ * far side   host:port; datagrams from other addresses are dropped
+ * options    host, port, localaddr, localport, ipv4, ipv6
+ * events     OPENED at creation: UDP has no connection, and so no CLOSED
  *
- * One write is one datagram, of at most 65507 bytes; what waited in obuf= or history= goes out together. A received one comes in as
- * many reads as the frontend needs; one that fits comes in one read. Refusals (ICMP) change nothing: the peer may come later. Names
- * are looked up at creation, which can block.
+ * One write is one datagram of at limit 65507 bytes. Output buffered by obuf= or history= is sent as one datagram. A
+ * received datagram that fits into the frontend's room is one read; a larger one is split over several reads.
+ * ECONNREFUSED (ICMP port unreachable) is not fatal: the peer may start later. Host names are resolved at creation,
+ * which may block.
  * ==================================================================================================================== */
 #if CHARDEV_HAS_UDP
 
-enum { CHR__DATAGRAM_SIZE = 65536, CHR__DATAGRAM_MOST = 65507 /* that IPv4 can carry */ };
+enum { CHR__DATAGRAM_SIZE = 65536, CHR__DATAGRAM_MAX = 65507 /* payload of the largest IPv4 datagram */ };
 
 typedef struct chr__datagrams { /* the only layer */
     chr__layer     layer;
     int            fd;
-    unsigned char *rest; /* of the last datagram, what the frontend had no room for: from `at` to `end` */
+    unsigned char *rest; /* the part of the last datagram that the frontend had no room for: from `at` to `end` */
     int            at, end;
 } chr__datagrams;
 
@@ -25784,18 +25595,25 @@ typedef struct chr__udp {
     chr__stream    stream;
     chr__datagrams datagrams;
     int            fd;
-    char           name[300]; /* PEER:PORT@LOCAL:PORT, in numbers */
+    char           name[300]; /* PEER:PORT@LOCAL:PORT, numeric */
 } chr__udp;
 
+#define CHR__ROW(member) CHR__AT(chr_udp_options, member)
+
 static const chr_option chr__udp_rows[] = {
-    { "host",      CHR_OPTION_TEXT, CHR__AT(chr_udp_options, host),      "localhost",  0, 0, CHR__HELP("name or number of the peer") },
-    { "port",      CHR_OPTION_TEXT, CHR__AT(chr_udp_options, port),      CHR_REQUIRED, 0, 0, CHR__HELP("its port number or service") },
-    { "localaddr", CHR_OPTION_TEXT, CHR__AT(chr_udp_options, localaddr), NULL,         0, 0, CHR__HELP("our own address (default: any)") },
-    { "localport", CHR_OPTION_TEXT, CHR__AT(chr_udp_options, localport), NULL,         0, 0, CHR__HELP("our own port (default: any)") },
-    { "ipv4",      CHR_OPTION_BOOL, CHR__AT(chr_udp_options, ipv4),      NULL,         0, 0, CHR__HELP("on: IPv4 only; off: not IPv4") },
-    { "ipv6",      CHR_OPTION_BOOL, CHR__AT(chr_udp_options, ipv6),      NULL,         0, 0, CHR__HELP("on: IPv6 only; off: not IPv6") },
-    { NULL,        CHR_OPTION_TEXT, 0,                                   NULL,         0, 0, NULL }
+    { "host",      CHR_OPTION_TEXT, CHR__ROW(host),      "localhost",  0, 0, CHR__HELP("name or number of the peer") },
+    { "port",      CHR_OPTION_TEXT, CHR__ROW(port),      CHR_REQUIRED, 0, 0, CHR__HELP("its port number or service") },
+    { "localaddr", CHR_OPTION_TEXT, CHR__ROW(localaddr), NULL,         0, 0,
+      CHR__HELP("our own address (default: any)") },
+    { "localport", CHR_OPTION_TEXT, CHR__ROW(localport), NULL,         0, 0, CHR__HELP("our own port (default: any)") },
+    { "ipv4",      CHR_OPTION_BOOL, CHR__ROW(ipv4),      NULL,         0, 0,
+      CHR__HELP("on: IPv4 only; off: not IPv4") },
+    { "ipv6",      CHR_OPTION_BOOL, CHR__ROW(ipv6),      NULL,         0, 0,
+      CHR__HELP("on: IPv6 only; off: not IPv6") },
+    { NULL,        CHR_OPTION_TEXT, 0,                   NULL,         0, 0, NULL }
 };
+
+#undef CHR__ROW
 
 /* udp:[HOST]:PORT[@[LOCALADDR]:LOCALPORT][,opts] */
 CHR__PRIVATE int chr__udp_uri(const char *uri, chr_options *options)
@@ -25819,8 +25637,8 @@ CHR__PRIVATE int chr__udp_uri(const char *uri, chr_options *options)
 
 /* -- check -- */
 
-/* "" is as good as not given, as in udp::4444 */
-static const char *chr__udp_given(const char *text)
+/* NULL for "", which stands for an option that was not given, as in udp::4444. */
+static const char *chr__udp_nonempty(const char *text)
 {
     return text && text[0] ? text : NULL;
 }
@@ -25836,39 +25654,41 @@ static int chr__udp_check_port(const char *key, const char *text, int64_t least,
 
 static int chr__udp_check(const chr_udp_options *options, chr_error *err)
 {
-    if (!chr__udp_given(options->port))
+    if (!chr__udp_nonempty(options->port))
         return chr__fail(err, CHR_ERR_INVALID, "udp: needs port=");
-    if (chr__udp_check_port("port", options->port, 1, err) < 0 || chr__udp_check_port("localport", options->localport, 0, err) < 0)
+    if (chr__udp_check_port("port", options->port, 1, err) < 0 ||
+        chr__udp_check_port("localport", options->localport, 0, err) < 0)
         return CHR_ERR_INVALID;
     if (options->ipv4 == CHR_OFF && options->ipv6 == CHR_OFF)
         return chr__fail(err, CHR_ERR_INVALID, "udp: ipv4=off and ipv6=off leave no address family");
     return 0;
 }
 
-/* -- datagrams, in pieces -- */
+/* -- the layer: one write is one datagram; a datagram may be split over several reads -- */
 
+/* Reads the rest of the last datagram first. What doesn't fit of a new one is kept in `rest`. */
 static int chr__datagrams_read(chr__layer *layer, void *buf, size_t len)
 {
     chr__datagrams *datagrams = (chr__datagrams *)layer;
-    int             n = datagrams->end - datagrams->at, most = (int)chr__min(len, CHR__DATAGRAM_SIZE);
+    int             n = datagrams->end - datagrams->at, limit = (int)chr__min(len, CHR__DATAGRAM_SIZE);
 
     if (n > 0) {
-        n = n < most ? n : most;
+        n = n < limit ? n : limit;
         memcpy(buf, datagrams->rest + datagrams->at, (size_t)n);
         datagrams->at += n;
         return n;
     }
-    n = chr__os_datagram_receive(datagrams->fd, buf, (size_t)most, datagrams->rest, CHR__DATAGRAM_SIZE);
-    if (n <= most)
+    n = chr__os_datagram_receive(datagrams->fd, buf, (size_t)limit, datagrams->rest, CHR__DATAGRAM_SIZE);
+    if (n <= limit)
         return n;
     datagrams->at = 0;
-    datagrams->end = n - most;
-    return most;
+    datagrams->end = n - limit;
+    return limit;
 }
 
 static int chr__datagrams_write(chr__layer *layer, const void *buf, size_t len)
 {
-    return chr__os_datagram_send(((chr__datagrams *)layer)->fd, buf, chr__min(len, CHR__DATAGRAM_MOST));
+    return chr__os_datagram_send(((chr__datagrams *)layer)->fd, buf, chr__min(len, CHR__DATAGRAM_MAX));
 }
 
 static int chr__datagrams_pending(const chr__layer *layer)
@@ -25876,12 +25696,13 @@ static int chr__datagrams_pending(const chr__layer *layer)
     return ((const chr__datagrams *)layer)->at < ((const chr__datagrams *)layer)->end;
 }
 
-static const chr__layer_slots chr__datagrams_slots = {
-    "datagrams", NULL, NULL, chr__datagrams_read, chr__datagrams_write, chr__datagrams_pending, NULL, NULL, NULL, NULL,
-        NULL, NULL
-};
+CHR_TABLE(chr__layer_slots, chr__datagrams_slots,
+    CHR_SET(name,    "datagrams")
+    CHR_SET(read,    chr__datagrams_read)
+    CHR_SET(write,   chr__datagrams_write)
+    CHR_SET(pending, chr__datagrams_pending));
 
-/* To the stream a refusal looks like a hang-up. Here it is the end of nothing. */
+/* ECONNREFUSED on UDP is not fatal: clears SO_ERROR and goes on. The stream takes it for a hang-up. */
 static void chr__udp_refused(chr__stream *stream, int code)
 {
     CHR__TRACE(stream->dev, udp_refused, code, 0);
@@ -25892,30 +25713,34 @@ static void chr__udp_refused(chr__stream *stream, int code)
 
 /* -- open and close -- */
 
-/* As the options say it, for messages. */
+/* The address as the options give it, for error messages. */
 static void chr__udp_name(const chr_udp_options *options, const char *host, char *text, size_t size)
 {
-    const char *local = chr__udp_given(options->localaddr), *port = chr__udp_given(options->localport);
+    const char *local = chr__udp_nonempty(options->localaddr), *port = chr__udp_nonempty(options->localport);
     size_t      len = (size_t)chr__format(text, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, options->port);
 
     if ((local || port) && len < size)
-        chr__format(text + len, size - len, local && strchr(local, ':') ? "@[%s]:%s" : "@%s:%s", local ? local : "", port ? port : "");
+        chr__format(text + len, size - len, local && strchr(local, ':') ? "@[%s]:%s" : "@%s:%s", local ? local : "",
+                    port ? port : "");
 }
 
-/* Addresses of our own end: 0 = any will do. */
-static int chr__udp_locals(const chr_udp_options *options, chr__sockaddr *found, chr_error *err)
+/* Looks up the addresses to bind to. Returns how many; 0 = any address. */
+static int chr__udp_local_addresses(const chr_udp_options *options, chr__sockaddr *found, chr_error *err)
 {
-    const char *host = chr__udp_given(options->localaddr), *port = chr__udp_given(options->localport);
+    const char *host = chr__udp_nonempty(options->localaddr), *port = chr__udp_nonempty(options->localport);
 
     if (!host && !port)
         return 0;
-    return chr__os_lookup_type(SOCK_DGRAM, host, port ? port : "0", chr__ip_family(options->ipv4, options->ipv6), 1, 0, found, err);
+    return chr__os_lookup_type(SOCK_DGRAM, host, port ? port : "0", chr__ip_family(options->ipv4, options->ipv6), 1, 0,
+                               found, err);
 }
 
+/* Resolves both ends, then binds and connects a socket. `found` has room for 2 * CHR__MAX_ADDRESSES. Returns the
+ * descriptor or an error. */
 static int chr__udp_resolve(chr__udp *udp, chr__sockaddr *found, chr_error *err)
 {
     const chr_udp_options *options = (const chr_udp_options *)udp->dev.options;
-    const char            *host = chr__udp_given(options->host);
+    const char            *host = chr__udp_nonempty(options->host);
     chr__sockaddr         *locals = found + CHR__MAX_ADDRESSES;
     int                    family = chr__ip_family(options->ipv4, options->ipv6), peer_count, local_count;
 
@@ -25924,7 +25749,7 @@ static int chr__udp_resolve(chr__udp *udp, chr__sockaddr *found, chr_error *err)
     peer_count = chr__os_lookup_type(SOCK_DGRAM, host, options->port, family, 0, 0, found, err);
     if (peer_count < 0)
         return peer_count;
-    local_count = chr__udp_locals(options, locals, err);
+    local_count = chr__udp_local_addresses(options, locals, err);
     if (local_count < 0)
         return local_count;
     chr__udp_name(options, host, udp->name, sizeof udp->name);
@@ -25986,38 +25811,31 @@ static void chr__udp_describe(const chr_dev *dev, chr_info *info)
     chr__os_socket_name(udp->fd, 1, info->peer, sizeof info->peer);
 }
 
-static const chr_backend chr__udp_kind = {
-    "udp",                                    /* name         */
-    NULL,                                     /* alias        */
-    CHR__HELP("datagrams to and from one peer"), /* help         */
-    chr__udp_rows,                            /* options      */
-    sizeof(chr_udp_options),                  /* options_size */
-    sizeof(chr__udp),                         /* state_size   */
-    CHR__URI(chr__udp_uri),                   /* uri          */
-    chr__udp_open,                            /* open         */
-    chr__udp_close,                           /* close        */
-    &chr__stream_io,                          /* io           */
-    chr__udp_describe,                        /* describe     */
-    NULL,                                     /* ioctl        */
-    NULL,                                     /* set_open     */
-    NULL,                                     /* peer         */
-    NULL,                                     /* sharing      */
-    0,                                        /* fixed        */
-    NULL,                                     /* input        */
-};
+CHR_TABLE(chr_backend, chr__udp_kind,
+    CHR_SET(name,         "udp")
+    CHR_SET(help,         CHR__HELP("datagrams to and from one peer"))
+    CHR_SET(options,      chr__udp_rows)
+    CHR_SET(options_size, sizeof(chr_udp_options))
+    CHR_SET(state_size,   sizeof(chr__udp))
+    CHR_SET(uri,          CHR__URI(chr__udp_uri))
+    CHR_SET(open,         chr__udp_open)
+    CHR_SET(close,        chr__udp_close)
+    CHR_SET(io,           &chr__stream_io)
+    CHR_SET(describe,     chr__udp_describe));
 #endif
 
 /* ====================================================================================================================
  * >>be_socket   a stream socket: server or client, over TCP, unix, vsock or a descriptor that is open already
  *
- * far side   the peer that is connected: one at a time, the next one waits in the backlog; or several (clients=,
+ * far side   the peer that is connected: one at a time, further clients wait in the backlog; or several (clients=,
  *            >>fan_out)
- * options    exactly one of path, host/port, cid/port, fd; server, wait; reconnect; what is spoken over it
- * events     OPENED when a peer is connected and all handshakes are over; CLOSED when it has gone and its input is read
+ * options    exactly one of path, host/port, cid/port, fd; server, wait; reconnect; the protocols over it (layers)
+ * events     OPENED when a peer is connected and all handshakes are done; CLOSED after the peer's end of file (EOF) or
+ *            a reset, when its input has been read
  * ==================================================================================================================== */
 #if CHARDEV_HAS_SOCKET
 
-/* What help says of the options of a layer. */
+/* Help texts of a layer's options; a layer that is not built in is named there. */
 #if CHARDEV_HAS_TELNET
 #define CHR__TELNET_HELP(text) CHR__HELP(text)
 #else
@@ -26037,45 +25855,82 @@ static const chr_backend chr__udp_kind = {
 #define CHR__ROW(member) CHR__AT(chr_socket_options, member)
 
 static const chr_option chr__socket_rows[] = {
-    /* name           type                where                         default range           help */
-    { "path",         CHR_OPTION_TEXT,   CHR__ROW(address.path),      NULL,  0, 0,           CHR__HELP("unix socket") },
-    { "host",         CHR_OPTION_TEXT,   CHR__ROW(address.host),      NULL,  0, 0,           CHR__HELP("name or number of a host; \"\" = all interfaces, or this host") },
-    { "port",         CHR_OPTION_TEXT,   CHR__ROW(address.port),      NULL,  0, 0,           CHR__HELP("port number or service, with host or cid") },
-    { "cid",          CHR_OPTION_NUMBER, CHR__ROW(address.cid),       NULL,  0, UINT32_MAX,  CHR__HELP("vsock context id") },
-    { "fd",           CHR_OPTION_FD,     CHR__ROW(address.fd),        NULL,  0, 0,           CHR__HELP("descriptor that is open already: listening with server=on, else connected") },
-    { "to",           CHR_OPTION_NUMBER, CHR__ROW(address.to),        NULL,  0, 65535,       CHR__HELP("server: try all ports up to this one") },
-    { "ipv4",         CHR_OPTION_BOOL,   CHR__ROW(address.ipv4),      NULL,  0, 0,           CHR__HELP("on: IPv4 only; off: not IPv4") },
-    { "ipv6",         CHR_OPTION_BOOL,   CHR__ROW(address.ipv6),      NULL,  0, 0,           CHR__HELP("on: IPv6 only; off: not IPv6") },
-    { "abstract",     CHR_OPTION_BOOL,   CHR__ROW(address.abstract),  "off", 0, 0,           CHR__HELP("path is in Linux's abstract name space") },
-    { "tight",        CHR_OPTION_BOOL,   CHR__ROW(address.tight),     "on",  0, 0,           CHR__HELP("an abstract name is not padded with zeros") },
-    { "mode",         CHR_OPTION_TEXT,   CHR__ROW(address.mode),      NULL,  0, 0,           CHR__HELP("server: permissions of the socket file at path, octal (0660)") },
-    { "group",        CHR_OPTION_TEXT,   CHR__ROW(address.group),     NULL,  0, 0,           CHR__HELP("server: group of the socket file at path, name or number") },
-    { "server",       CHR_OPTION_BOOL,   CHR__ROW(server),            "off", 0, 0,           CHR__HELP("listen for a peer") },
-    { "wait",         CHR_OPTION_BOOL,   CHR__ROW(wait),              NULL,  0, 0,           CHR__HELP("server: block until a peer has come (default: on)") },
-    { "nodelay",      CHR_OPTION_BOOL,   CHR__ROW(nodelay),           NULL,  0, 0,           CHR__HELP("send small packets at once (TCP_NODELAY; default: off)") },
-    { "delay",        CHR_OPTION_BOOL,   CHR__ROW(delay),             NULL,  0, 0,           CHR__HELP("old word for the opposite of nodelay: not both") },
-    { "reconnect",    CHR_OPTION_NUMBER, CHR__ROW(reconnect),         NULL,  0, 2000000,     CHR__HELP("client: try again every so many seconds") },
-    { "reconnect-ms", CHR_OPTION_NUMBER, CHR__ROW(reconnect_ms),      NULL,  0, 2000000000,  CHR__HELP("client: try again every so many milliseconds") },
-    { "telnet",       CHR_OPTION_BOOL,   CHR__ROW(telnet),            "off", 0, 0,           CHR__TELNET_HELP("speak telnet") },
-    { "com-port",     CHR_OPTION_BOOL,   CHR__ROW(com_port),          "off", 0, 0,           CHR__TELNET_HELP("with telnet: line settings and modem lines too (RFC 2217)") },
-    { "terminal-type", CHR_OPTION_TEXT,  CHR__ROW(terminal_type),     NULL,  0, 0,           CHR__TELNET_HELP("telnet or tn3270 client: the terminal's name, for its server") },
-    { "tn3270",       CHR_OPTION_BOOL,   CHR__ROW(tn3270),            "off", 0, 0,           CHR__TELNET_HELP("speak tn3270") },
-    { "websocket",    CHR_OPTION_BOOL,   CHR__ROW(websocket),         "off", 0, 0,           CHR__WS_HELP("speak websocket") },
-    { "websocket-text", CHR_OPTION_BOOL, CHR__ROW(websocket_text),    "off", 0, 0,           CHR__WS_HELP("with websocket: text frames are input too; off: refused") },
-    { "ws-path",      CHR_OPTION_TEXT,   CHR__ROW(ws_path),           NULL,  0, 0,           CHR__WS_HELP("with websocket: path served, * and ? in it (default: any); client: path and query") },
-    { "ws-origin",    CHR_OPTION_LIST,   CHR__ROW(ws_origin),         NULL,  0, 0,           CHR__WS_HELP("with websocket: web pages that are let in beside our own, * and ? in it") },
-    { "ws-page",      CHR_OPTION_TEXT,   CHR__ROW(ws_page),           NULL,  0, 0,           CHR__WS_HELP("with websocket: file that a browser gets at /") },
-    { "half-close",   CHR_OPTION_BOOL,   CHR__ROW(half_close),        "off", 0, 0,           CHR__HELP("the peer's end of input is an event, and output goes on; off: CLOSED") },
-    { "keep-alive",   CHR_OPTION_BOOL,   CHR__ROW(keep_alive),        "off", 0, 0,           CHR__HELP("find out peers that have vanished: TCP keep-alive, websocket pings") },
-    { "keep-alive-idle", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_idle), NULL, 0, 32767,       CHR__HELP("seconds of silence before the first probe (default: the system's; websocket 30)") },
-    { "keep-alive-interval", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_interval), NULL, 0, 32767, CHR__HELP("seconds between probes (default: the system's; websocket 10)") },
-    { "keep-alive-count", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_count), NULL, 0, 127,       CHR__HELP("unanswered probes that end it (default: the system's; websocket 3)") },
-    { "idle-timeout", CHR_OPTION_NUMBER, CHR__ROW(idle_timeout),      NULL,  0, 2000000,     CHR__HELP("close a peer that sends nothing for so many seconds") },
-    { "clients",      CHR_OPTION_NUMBER, CHR__ROW(clients),           "1",   1, 64,          CHR__HELP("server: so many peers at once; output goes to all, input comes from any") },
-    { "replace",      CHR_OPTION_BOOL,   CHR__ROW(replace),           "off", 0, 0,           CHR__HELP("server: a new peer takes the place of the old one; off: it waits") },
-    { "tls-creds",    CHR_OPTION_TEXT,   CHR__ROW(tls_creds),         NULL,  0, 0,           CHR__TLS_HELP("id of TLS credentials") },
-    { "tls-authz",    CHR_OPTION_TEXT,   CHR__ROW(tls_authz),         NULL,  0, 0,           CHR__TLS_HELP("id of the list of peers that are let in") },
-    { "tls-hostname", CHR_OPTION_TEXT,   CHR__ROW(tls_hostname),      NULL,  0, 0,           CHR__TLS_HELP("whom to expect in the server's certificate") },
+    { "path",         CHR_OPTION_TEXT,   CHR__ROW(address.path),      NULL,  0, 0,
+      CHR__HELP("unix socket") },
+    { "host",         CHR_OPTION_TEXT,   CHR__ROW(address.host),      NULL,  0, 0,
+      CHR__HELP("name or number of a host; \"\" = all interfaces, or this host") },
+    { "port",         CHR_OPTION_TEXT,   CHR__ROW(address.port),      NULL,  0, 0,
+      CHR__HELP("port number or service, with host or cid") },
+    { "cid",          CHR_OPTION_NUMBER, CHR__ROW(address.cid),       NULL,  0, UINT32_MAX,
+      CHR__HELP("vsock context id") },
+    { "fd",           CHR_OPTION_FD,     CHR__ROW(address.fd),        NULL,  0, 0,
+      CHR__HELP("descriptor that is open already: listening with server=on, else connected") },
+    { "to",           CHR_OPTION_NUMBER, CHR__ROW(address.to),        NULL,  0, 65535,
+      CHR__HELP("server: try all ports up to this one") },
+    { "ipv4",         CHR_OPTION_BOOL,   CHR__ROW(address.ipv4),      NULL,  0, 0,
+      CHR__HELP("on: IPv4 only; off: not IPv4") },
+    { "ipv6",         CHR_OPTION_BOOL,   CHR__ROW(address.ipv6),      NULL,  0, 0,
+      CHR__HELP("on: IPv6 only; off: not IPv6") },
+    { "abstract",     CHR_OPTION_BOOL,   CHR__ROW(address.abstract),  "off", 0, 0,
+      CHR__HELP("path is in Linux's abstract name space") },
+    { "tight",        CHR_OPTION_BOOL,   CHR__ROW(address.tight),     "on",  0, 0,
+      CHR__HELP("an abstract name is not padded with zeros") },
+    { "mode",         CHR_OPTION_TEXT,   CHR__ROW(address.mode),      NULL,  0, 0,
+      CHR__HELP("server: permissions of the socket file at path, octal (0660)") },
+    { "group",        CHR_OPTION_TEXT,   CHR__ROW(address.group),     NULL,  0, 0,
+      CHR__HELP("server: group of the socket file at path, name or number") },
+    { "server",       CHR_OPTION_BOOL,   CHR__ROW(server),            "off", 0, 0,
+      CHR__HELP("listen for a peer") },
+    { "wait",         CHR_OPTION_BOOL,   CHR__ROW(wait),              NULL,  0, 0,
+      CHR__HELP("server: block until a peer has come (default: on)") },
+    { "nodelay",      CHR_OPTION_BOOL,   CHR__ROW(nodelay),           NULL,  0, 0,
+      CHR__HELP("send small packets at once (TCP_NODELAY; default: off)") },
+    { "delay",        CHR_OPTION_BOOL,   CHR__ROW(delay),             NULL,  0, 0,
+      CHR__HELP("old word for the opposite of nodelay: not both") },
+    { "reconnect",    CHR_OPTION_NUMBER, CHR__ROW(reconnect),         NULL,  0, 2000000,
+      CHR__HELP("client: try again every so many seconds") },
+    { "reconnect-ms", CHR_OPTION_NUMBER, CHR__ROW(reconnect_ms),      NULL,  0, 2000000000,
+      CHR__HELP("client: try again every so many milliseconds") },
+    { "telnet",       CHR_OPTION_BOOL,   CHR__ROW(telnet),            "off", 0, 0,
+      CHR__TELNET_HELP("speak telnet") },
+    { "com-port",     CHR_OPTION_BOOL,   CHR__ROW(com_port),          "off", 0, 0,
+      CHR__TELNET_HELP("with telnet: line settings and modem lines too (RFC 2217)") },
+    { "terminal-type", CHR_OPTION_TEXT,  CHR__ROW(terminal_type),     NULL,  0, 0,
+      CHR__TELNET_HELP("telnet or tn3270 client: the terminal's name, for its server") },
+    { "tn3270",       CHR_OPTION_BOOL,   CHR__ROW(tn3270),            "off", 0, 0,
+      CHR__TELNET_HELP("speak tn3270") },
+    { "websocket",    CHR_OPTION_BOOL,   CHR__ROW(websocket),         "off", 0, 0,
+      CHR__WS_HELP("speak websocket") },
+    { "websocket-text", CHR_OPTION_BOOL, CHR__ROW(websocket_text),    "off", 0, 0,
+      CHR__WS_HELP("with websocket: text frames are input too; off: refused") },
+    { "ws-path",      CHR_OPTION_TEXT,   CHR__ROW(ws_path),           NULL,  0, 0,
+      CHR__WS_HELP("with websocket: path served, * and ? in it (default: any); client: path and query") },
+    { "ws-origin",    CHR_OPTION_LIST,   CHR__ROW(ws_origin),         NULL,  0, 0,
+      CHR__WS_HELP("with websocket: web pages that are let in beside our own, * and ? in it") },
+    { "ws-page",      CHR_OPTION_TEXT,   CHR__ROW(ws_page),           NULL,  0, 0,
+      CHR__WS_HELP("with websocket: file that a browser gets at /") },
+    { "half-close",   CHR_OPTION_BOOL,   CHR__ROW(half_close),        "off", 0, 0,
+      CHR__HELP("the peer's end of input is an event, and output goes on; off: CLOSED") },
+    { "keep-alive",   CHR_OPTION_BOOL,   CHR__ROW(keep_alive),        "off", 0, 0,
+      CHR__HELP("find out peers that have vanished: TCP keep-alive, websocket pings") },
+    { "keep-alive-idle", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_idle), NULL, 0, 32767,
+      CHR__HELP("seconds of silence before the first probe (default: the system's; websocket 30)") },
+    { "keep-alive-interval", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_interval), NULL, 0, 32767,
+      CHR__HELP("seconds between probes (default: the system's; websocket 10)") },
+    { "keep-alive-count", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_count), NULL, 0, 127,
+      CHR__HELP("unanswered probes that end it (default: the system's; websocket 3)") },
+    { "idle-timeout", CHR_OPTION_NUMBER, CHR__ROW(idle_timeout),      NULL,  0, 2000000,
+      CHR__HELP("close a peer that sends nothing for so many seconds") },
+    { "clients",      CHR_OPTION_NUMBER, CHR__ROW(clients),           "1",   1, 64,
+      CHR__HELP("server: so many peers at once; output goes to all, input comes from any") },
+    { "replace",      CHR_OPTION_BOOL,   CHR__ROW(replace),           "off", 0, 0,
+      CHR__HELP("server: a new peer takes the place of the old one; off: it waits") },
+    { "tls-creds",    CHR_OPTION_TEXT,   CHR__ROW(tls_creds),         NULL,  0, 0,
+      CHR__TLS_HELP("id of TLS credentials") },
+    { "tls-authz",    CHR_OPTION_TEXT,   CHR__ROW(tls_authz),         NULL,  0, 0,
+      CHR__TLS_HELP("id of the list of peers that are let in") },
+    { "tls-hostname", CHR_OPTION_TEXT,   CHR__ROW(tls_hostname),      NULL,  0, 0,
+      CHR__TLS_HELP("whom to expect in the server's certificate") },
     { NULL,           CHR_OPTION_TEXT,   0,                           NULL,  0, 0,           NULL }
 };
 
@@ -26083,7 +25938,7 @@ static const chr_option chr__socket_rows[] = {
 
 /* -- >>socket_address   checks, names, addresses -- */
 
-/* From text the type follows from the keys; exactly one of them must be there. */
+/* Derives the type from the options given; exactly one of path, cid, fd and host/port is allowed. */
 static int chr__address_type(chr_address *address, chr_error *err)
 {
     static const chr_address_type types[] = { CHR_ADDR_UNIX, CHR_ADDR_VSOCK, CHR_ADDR_FD, CHR_ADDR_INET };
@@ -26105,7 +25960,8 @@ static int chr__address_type(chr_address *address, chr_error *err)
         }
     if (count == 1)
         return 0;
-    return chr__fail(err, CHR_ERR_INVALID, "socket: needs exactly one of path=, host=, cid= or fd=, given:%s", count ? names : " none");
+    return chr__fail(err, CHR_ERR_INVALID, "socket: needs exactly one of path=, host=, cid= or fd=, given:%s",
+                     count ? names : " none");
 }
 
 static int chr__address_check(const chr_address *address, int is_server, chr_error *err)
@@ -26124,7 +25980,8 @@ static int chr__address_check(const chr_address *address, int is_server, chr_err
     if (address->type == CHR_ADDR_VSOCK && (!by_number || port < 0 || port > UINT32_MAX))
         return chr__fail(err, CHR_ERR_INVALID, "socket: port=%s: a vsock port is a number of 32 bits", address->port);
     if (address->to && (!is_inet || !is_server || !by_number || port > address->to))
-        return chr__fail(err, CHR_ERR_INVALID, "socket: to=%d: goes with server=on, host= and a smaller port number", (int)address->to);
+        return chr__fail(err, CHR_ERR_INVALID, "socket: to=%d: goes with server=on, host= and a smaller port number",
+                         (int)address->to);
     if (address->abstract == CHR_ON && address->type != CHR_ADDR_UNIX)
         return chr__fail(err, CHR_ERR_INVALID, "socket: abstract=on goes with path= only");
     if (!is_inet && (address->ipv4 != CHR_DEFAULT || address->ipv6 != CHR_DEFAULT))
@@ -26133,12 +25990,13 @@ static int chr__address_check(const chr_address *address, int is_server, chr_err
         (address->type != CHR_ADDR_UNIX || address->abstract == CHR_ON || !is_server))
         return chr__fail(err, CHR_ERR_INVALID, "socket: %s= goes with server=on and path= only, not with abstract=on",
                          address->mode ? "mode" : "group");
-    if ((address->ipv4 == CHR_OFF && address->ipv6 == CHR_OFF) || (address->ipv4 == CHR_ON && address->ipv6 == CHR_ON && !is_server))
+    if ((address->ipv4 == CHR_OFF && address->ipv6 == CHR_OFF) ||
+        (address->ipv4 == CHR_ON && address->ipv6 == CHR_ON && !is_server))
         return chr__fail(err, CHR_ERR_INVALID, "socket: ipv4= and ipv6= leave no address family");
     return 0;
 }
 
-/* Permissions in octal, 0 to 0777. */
+/* Parses permissions in octal, 0 to 0777. */
 static int chr__address_mode(const char *text, unsigned *mode, chr_error *err)
 {
     const char *digit = text;
@@ -26150,7 +26008,7 @@ static int chr__address_mode(const char *text, unsigned *mode, chr_error *err)
     return 0;
 }
 
-/* A name's entry may be long: many members. */
+/* Looks a group name up, with a growing buffer (4 KiB to 4 MiB): a group's entry lists all its members. */
 static int chr__address_group_name(chr_context *ctx, const char *name, unsigned *group, chr_error *err)
 {
     size_t size;
@@ -26179,7 +26037,7 @@ static int chr__address_group(chr_context *ctx, const char *text, unsigned *grou
     return 0;
 }
 
-/* What listening on an address needs to know beside it. */
+/* Fills in what listen needs beside the address: IPv6 only or both; permissions and group of the socket file. */
 static int chr__address_terms(chr_context *ctx, const chr_address *address, chr__listen_terms *terms, chr_error *err)
 {
     memset(terms, 0, sizeof *terms);
@@ -26191,7 +26049,7 @@ static int chr__address_terms(chr_context *ctx, const chr_address *address, chr_
     return address->group ? chr__address_group(ctx, address->group, &terms->group, err) : 0;
 }
 
-/* The one check of a descriptor that is open already; each fault has its own message. */
+/* Checks a descriptor passed by fd=: it must be a stream socket, listening for a server, connected for a client. */
 static int chr__address_check_fd(int fd, int is_server, chr__socket_facts *facts, chr_error *err)
 {
     const char *fault;
@@ -26207,13 +26065,15 @@ static int chr__address_check_fd(int fd, int is_server, chr__socket_facts *facts
     return fault ? chr__fail(err, CHR_ERR_INVALID, "socket: fd=%d: %s", fd, fault) : 0;
 }
 
-/* As the options say it: for messages, and for query while nobody is connected. */
+/* The address as the options give it: for error messages, and for chr_query() while no peer is connected. */
 static void chr__address_name(const chr_address *address, char *text, size_t size)
 {
     const char *host = address->host ? address->host : "";
 
     switch (address->type) {
-    case CHR_ADDR_UNIX:  chr__format(text, size, "%s%s", address->path, address->abstract == CHR_ON ? ",abstract=on" : ""); break;
+    case CHR_ADDR_UNIX:
+        chr__format(text, size, "%s%s", address->path, address->abstract == CHR_ON ? ",abstract=on" : "");
+        break;
     case CHR_ADDR_VSOCK: chr__format(text, size, "%lld:%s", (long long)address->cid, address->port); break;
     case CHR_ADDR_FD:    chr__format(text, size, "%d", address->fd); break;
     case CHR_ADDR_INET:
@@ -26222,19 +26082,20 @@ static void chr__address_name(const chr_address *address, char *text, size_t siz
     }
 }
 
-/* -- what all layers stand on -- */
+/* -- the lowest layer: the socket itself -- */
 
+/* Descriptors that are passed with the next byte, or came with the last one (SCM_RIGHTS). */
 typedef struct chr__msgfds {
     int fds[CHR__MAX_MSGFDS], count;
 } chr__msgfds;
 
 typedef struct chr__socket_bottom { /* the lowest layer */
     chr__layer    layer;
-    int           fd, is_unix, is_under; /* other layers */
-    int           budget; /* under layers: what it may read still in this turn of the loop */
-    unsigned      turn;
-    uint64_t      received; /* likewise; what has come in all */
-    int         (*write)(chr__layer *layer, const void *buf, size_t len); /* likewise: what sends */
+    int           fd, is_unix, has_upper; /* has_upper: other layers are stacked on it */
+    int           budget;   /* under layers: bytes that may still be read in this turn of the loop */
+    unsigned      turn;     /* the turn that `budget` is for */
+    uint64_t      received; /* under layers: bytes received since the connection began */
+    int         (*write)(chr__layer *layer, const void *buf, size_t len); /* under layers: the function that sends */
     chr__msgfds  *outgoing, *incoming; /* NULL = none */
 } chr__socket_bottom;
 
@@ -26250,43 +26111,45 @@ CHR__PRIVATE const chr_socket_options *chr__layer_options(const chr__layer *laye
     return (const chr_socket_options *)layer->dev->options;
 }
 
-/* The serial line of a chardev with com-port=on. It outlives connections. */
+/* The serial line of a chardev with com-port=on (RFC 2217). It is kept over reconnects. */
 typedef struct chr__com_port {
-    chr_serial_params params, wanted; /* in force; of a client: what it has set, zeros = nothing yet */
-    int               flow, wanted_flow; /* the same; -1 = nothing yet */
-    int               errors;         /* CHR_LINE_... that a client's server has told */
-    int               ours;           /* CHR_TIOCM_...: what our frontend drives; -1 = nothing yet */
-    int               theirs;         /* what the peer drives */
-    int               in_break;       /* our frontend holds the line in break */
+    chr_serial_params params, wanted;    /* params: in force; wanted: of a client, what its frontend set last, zeros =
+                                            nothing yet */
+    int               flow, wanted_flow; /* the same for flow control; wanted_flow -1 = nothing yet */
+    int               errors;       /* of a client: CHR_LINE_... received from the server and not read yet */
+    int               local_lines;  /* CHR_TIOCM_... modem lines that our frontend drives; -1 = not set yet */
+    int               remote_lines; /* CHR_TIOCM_... modem lines that the peer drives */
+    int               in_break;     /* our frontend holds the line in break */
 } chr__com_port;
 
-typedef struct chr__telnet_dev { /* the states of chardevs that may speak it begin like this */
+typedef struct chr__telnet_dev { /* the common beginning of the state of chardevs that may have a telnet layer */
     chr_dev           dev;
     chr__stream       stream;
     chr__com_port     com_port;
-    chr_terminal_size terminal; /* of a client: what its frontend has set; 0 = not known */
+    chr_terminal_size terminal; /* of a client: the size that its frontend set; 0 = not known */
 } chr__telnet_dev;
 
 /* --------------------------------------------------------------------------------------------------------------------
  * >>layer_telnet   telnet (RFC 854 to 858, 1073, 1091, 1143), server and client, and tn3270 (RFC 1576), server and client
  *
- * handshake   the opening offers are sent; a peer that answers none of them, like nc, is welcome too. A tn3270 client waits for
- *             its host to agree to records and to all byte values, both ways
- * bytes       telnet: all 256 values, 0xFF doubled on the wire; in is CR NUL a CR until the peer says WILL BINARY, out is a
- *             lone CR sent as CR NUL once the peer has refused BINARY
- *             tn3270: records as they are on the wire: IAC EOR ends one, 0xFF in them is doubled, in and out
- * urgent      a Synch (urgent data and DM) changes nothing: there is no data here that would be better discarded
- * events      BREAK; RESIZED when the peer tells its window's size, which it is asked for once it has shown that it negotiates;
- *             SERIAL, LINE_ERROR, PURGE_RECEIVE and PURGE_TRANSMIT with com-port
+ * handshake   telnet: the opening option negotiation (WILL, DO) is sent; no answer is required, so that nc may connect.
+ *             A tn3270 client waits until its host agrees to END-OF-RECORD and BINARY in both directions
+ * bytes       telnet: all 256 values; 0xFF (IAC) is doubled on the wire. Input: CR NUL is CR, until the peer agrees to
+ *             send BINARY. Output: a lone CR is sent as CR NUL when the peer has refused BINARY
+ *             tn3270: records as they are on the wire, in both directions: IAC EOR ends a record, 0xFF in it is doubled
+ * urgent      a Synch (TCP urgent data and DM) discards no data: there is none here to discard
+ * events      BREAK; RESIZED when the peer sends its window size (NAWS), which is requested when its first answer shows
+ *             that it negotiates; SERIAL, LINE_ERROR, PURGE_RECEIVE and PURGE_TRANSMIT with com-port
  * -------------------------------------------------------------------------------------------------------------------- */
 #if CHARDEV_HAS_TELNET
 
-enum { /* commands */
-    CHR__TELNET_EOR = 239, CHR__TELNET_SE = 240, CHR__TELNET_BREAK = 243, CHR__TELNET_ARE_YOU_THERE = 246, CHR__TELNET_SB = 250,
-    CHR__TELNET_WILL = 251, CHR__TELNET_WONT = 252, CHR__TELNET_DO = 253, CHR__TELNET_DONT = 254, CHR__TELNET_IAC = 255
+enum { /* commands (RFC 854) */
+    CHR__TELNET_EOR = 239, CHR__TELNET_SE = 240, CHR__TELNET_BREAK = 243, CHR__TELNET_ARE_YOU_THERE = 246,
+    CHR__TELNET_SB = 250, CHR__TELNET_WILL = 251, CHR__TELNET_WONT = 252, CHR__TELNET_DO = 253,
+    CHR__TELNET_DONT = 254, CHR__TELNET_IAC = 255
 };
 
-enum { /* options; all that we ever agree to are below 64 */
+enum { /* options; all that are supported here are below 64 */
     CHR__TELNET_BINARY = 0, CHR__TELNET_ECHO = 1, CHR__TELNET_SGA = 3, CHR__TELNET_TERMINAL_TYPE = 24,
     CHR__TELNET_END_OF_RECORD = 25, CHR__TELNET_WINDOW_SIZE = 31, CHR__TELNET_COM_PORT = 44, CHR__TELNET_OPTIONS = 64
 };
@@ -26296,61 +26159,68 @@ enum { /* options; all that we ever agree to are below 64 */
 enum { CHR__TELNET_TYPE_IS, CHR__TELNET_TYPE_SEND, CHR__TELNET_TYPE_MOST = 40, CHR__TELNET_SUB_SIZE = 96,
       CHR__TELNET_GREETING = 1 << 16 };
 
-typedef enum chr__telnet_state {
+typedef enum chr__telnet_state { /* of the decoder */
     CHR__TELNET_IN_DATA,
     CHR__TELNET_IN_COMMAND,    /* after IAC */
     CHR__TELNET_IN_VERB,       /* after IAC WILL, WONT, DO, DONT */
     CHR__TELNET_IN_SUB,        /* after IAC SB */
-    CHR__TELNET_IN_SUB_COMMAND /* after IAC in there */
+    CHR__TELNET_IN_SUB_COMMAND /* after IAC inside a subnegotiation */
 } chr__telnet_state;
 
-/* One side's state of one option, RFC 1143: as nobody here ever asks to turn one off, three of its six are enough. */
-typedef enum chr__telnet_side { CHR__TELNET_NO, CHR__TELNET_ASKED, CHR__TELNET_YES } chr__telnet_side;
+/* The state of an option on one side (RFC 1143 section 7). We never request to turn an option off, so that NO, WANTYES
+ * and YES suffice. */
+typedef enum chr__telnet_side { CHR__TELNET_NO, CHR__TELNET_WANTYES, CHR__TELNET_YES } chr__telnet_side;
 
 typedef struct chr__telnet {
     chr__layer        layer;
     int               is_3270, is_server, has_com_port;
-    uint64_t          ours_allowed, theirs_allowed; /* options, one bit each */
-    unsigned char     ours[CHR__TELNET_OPTIONS], theirs[CHR__TELNET_OPTIONS]; /* chr__telnet_side */
+    uint64_t          local_allowed, remote_allowed; /* options that we agree to, one bit each: of our side (WILL, DO
+                                                        from the peer), of the peer's (WILL from the peer) */
+    unsigned char     local[CHR__TELNET_OPTIONS], remote[CHR__TELNET_OPTIONS]; /* chr__telnet_side of each option */
     chr__telnet_state state;
-    unsigned char     verb;
+    unsigned char     verb;       /* WILL, WONT, DO or DONT, whose option comes next */
     unsigned char     sub[8];     /* the first bytes of a subnegotiation; the rest is skipped */
     size_t            sub_length;
-    int               last_in, last_out; /* data bytes, for CR NUL */
-    int               owed;       /* a byte that is to be read next, or -1 */
-    unsigned          events;     /* one bit each of CHR_EVENT_..., to be told next */
-    int               is_flooded; /* more to answer than the peer reads */
-    int               asked_size; /* for the peer's window size, or offered ours */
-    chr_terminal_size size;
-    unsigned          to_tell;    /* what the peer is to be told, one bit each */
-    int               greeting;   /* bytes of a host that has not agreed to tn3270 yet */
-    unsigned char     line_mask, modem_mask, purged, errors;
-    int               told_modem_state, their_break;
-    int               is_stopped; /* the peer wants no output now */
-    chr__box          in, out;
+    int               last_in, last_out; /* last data byte of each direction, for CR NUL */
+    int               pending_byte; /* decoded already, the next that is read; -1 = none */
+    unsigned          events;       /* pending CHR_EVENT_..., one bit each, reported by the next reads */
+    int               is_flooded;   /* our answers overflow `out`, since the peer doesn't read them: fatal */
+    int               size_negotiated; /* NAWS was requested from the peer, or offered to it */
+    chr_terminal_size size;         /* the peer's window size (NAWS) */
+    unsigned          queued_items; /* subnegotiations queued for the peer, one bit each:
+                                       CHR__COM_BIT(), CHR__TELNET_... */
+    int               greeting;     /* bytes received from a host that has not agreed to tn3270 yet */
+    unsigned char     line_mask, modem_mask; /* bits of line and modem state that are notified (RFC 2217) */
+    unsigned char     purged, errors;        /* values of the queued PURGE-DATA and NOTIFY-LINESTATE */
+    int               sent_modem_state; /* in the last NOTIFY-MODEMSTATE */
+    int               remote_break;     /* the client holds the line in break */
+    int               is_suspended;     /* the peer has sent FLOWCONTROL-SUSPEND: no output */
+    chr__box          in, out;          /* received but not decoded; encoded but not sent */
 } chr__telnet;
 
 /* -- out -- */
 
-static int chr__telnet_send_kept(chr__telnet *telnet)
+/* Sends what is encoded. Returns 0 when all of it is sent; would-block on a short write or while suspended. */
+static int chr__telnet_send_encoded(chr__telnet *telnet)
 {
-    int code = telnet->is_stopped ? (int)CHR_ERR_WOULD_BLOCK : chr__box_flush(&telnet->out, telnet->layer.below);
+    int code = telnet->is_suspended ? (int)CHR_ERR_WOULD_BLOCK : chr__box_flush(&telnet->out, telnet->layer.below);
 
     telnet->layer.kept = chr__min(telnet->layer.kept, telnet->out.end - telnet->out.start);
     chr__box_close_empty(&telnet->out, telnet->layer.dev->ctx);
     return code;
 }
 
+/* Queues an answer. When there is no room even after a flush, the peer floods us with requests and reads no answers. */
 static void chr__telnet_send(chr__telnet *telnet, const void *bytes, size_t len)
 {
     if (chr__box_put(&telnet->out, telnet->layer.dev->ctx, bytes, len) == 0)
         return;
-    (void)chr__telnet_send_kept(telnet);
+    (void)chr__telnet_send_encoded(telnet);
     if (chr__box_put(&telnet->out, telnet->layer.dev->ctx, bytes, len) < 0)
         telnet->is_flooded = 1;
 }
 
-static void chr__telnet_say(chr__telnet *telnet, int verb, int option)
+static void chr__telnet_send_verb(chr__telnet *telnet, int verb, int option)
 {
     unsigned char bytes[3] = { CHR__TELNET_IAC, 0, 0 };
 
@@ -26360,7 +26230,7 @@ static void chr__telnet_say(chr__telnet *telnet, int verb, int option)
     chr__telnet_send(telnet, bytes, sizeof bytes);
 }
 
-/* A subnegotiation. */
+/* Sends a subnegotiation: IAC SB option bytes IAC SE, with IAC in the bytes doubled. */
 static void chr__telnet_send_sub(chr__telnet *telnet, int option, const unsigned char *bytes, size_t len)
 {
     unsigned char packet[CHR__TELNET_SUB_SIZE] = { CHR__TELNET_IAC, CHR__TELNET_SB };
@@ -26378,19 +26248,20 @@ static void chr__telnet_send_sub(chr__telnet *telnet, int option, const unsigned
     chr__telnet_send(telnet, packet, end);
 }
 
-static void chr__telnet_ask(chr__telnet *telnet, int verb, int option)
+/* Requests an option: WILL for our side, DO for the peer's. */
+static void chr__telnet_request(chr__telnet *telnet, int verb, int option)
 {
-    (verb == CHR__TELNET_WILL ? telnet->ours : telnet->theirs)[option] = CHR__TELNET_ASKED;
-    chr__telnet_say(telnet, verb, option);
+    (verb == CHR__TELNET_WILL ? telnet->local : telnet->remote)[option] = CHR__TELNET_WANTYES;
+    chr__telnet_send_verb(telnet, verb, option);
 }
 
-/* Encodes what there is room for; returns how much of `buf` that is. Our WILL BINARY came first in the stream and holds unless
- * the peer refuses it; then a CR gets its NUL, as soon as it is known that no LF follows. */
+/* Encodes as many bytes as `out` has room for, and returns how many. IAC is doubled. When the peer has refused our WILL
+ * BINARY, NUL follows a CR that no LF follows; until it refuses, output is binary, since WILL BINARY went out first. */
 static size_t chr__telnet_encode(chr__telnet *telnet, const unsigned char *buf, size_t len)
 {
     unsigned char *to;
     size_t         room = chr__box_room(&telnet->out), done = 0;
-    int            is_text = telnet->ours[CHR__TELNET_BINARY] == CHR__TELNET_NO;
+    int            is_text = telnet->local[CHR__TELNET_BINARY] == CHR__TELNET_NO;
 
     if (chr__box_open(&telnet->out, telnet->layer.dev->ctx) < 0)
         return 0;
@@ -26409,6 +26280,7 @@ static size_t chr__telnet_encode(chr__telnet *telnet, const unsigned char *buf, 
     return done;
 }
 
+/* tn3270: the frontend's bytes have IAC doubled and IAC EOR in them already. */
 static size_t chr__telnet_encode_record(chr__telnet *telnet, const unsigned char *buf, size_t len)
 {
     len = chr__min(len, chr__box_room(&telnet->out));
@@ -26417,55 +26289,58 @@ static size_t chr__telnet_encode_record(chr__telnet *telnet, const unsigned char
 
 /* -- >>com_port   a serial line over the network (RFC 2217): a server's client sets it, a client sets its server's --
  *
- * What is to be told, or to be answered, is one bit each; the words are made when there is room for them, from what is in force
- * then. So a peer that reads slowly costs nothing, and a server's frontend may correct what its client has set before the answer. */
+ * Commands, answers and notifications are queued as one bit each (telnet->queued_items). They are encoded when the
+ * output buffer has room, from the values in force at that moment: a peer that reads slowly costs no memory, and a
+ * server's frontend may correct a client's settings in its SERIAL handler before they are confirmed. */
 
 enum { /* a client's commands; a server's are 100 more */
-    CHR__COM_SIGNATURE, CHR__COM_SET_BAUDRATE, CHR__COM_SET_DATASIZE, CHR__COM_SET_PARITY, CHR__COM_SET_STOPSIZE, CHR__COM_SET_CONTROL,
-    CHR__COM_NOTIFY_LINESTATE, CHR__COM_NOTIFY_MODEMSTATE, CHR__COM_SUSPEND, CHR__COM_RESUME, CHR__COM_SET_LINESTATE_MASK,
-    CHR__COM_SET_MODEMSTATE_MASK, CHR__COM_PURGE_DATA, CHR__COM_COMMANDS,
-    /* SET-CONTROL stands for five things that are told one by one, like the commands */
-    CHR__COM_FLOW = CHR__COM_COMMANDS, CHR__COM_BREAK, CHR__COM_DTR, CHR__COM_RTS, CHR__COM_INBOUND_FLOW, CHR__COM_FACTS,
-    CHR__TELNET_TYPE = CHR__COM_FACTS, CHR__TELNET_SIZE, CHR__TELNET_FACTS, /* and what a telnet client without it
-                                                                               has to tell */
+    CHR__COM_SIGNATURE, CHR__COM_SET_BAUDRATE, CHR__COM_SET_DATASIZE, CHR__COM_SET_PARITY, CHR__COM_SET_STOPSIZE,
+    CHR__COM_SET_CONTROL, CHR__COM_NOTIFY_LINESTATE, CHR__COM_NOTIFY_MODEMSTATE, CHR__COM_SUSPEND, CHR__COM_RESUME,
+    CHR__COM_SET_LINESTATE_MASK, CHR__COM_SET_MODEMSTATE_MASK, CHR__COM_PURGE_DATA, CHR__COM_COMMANDS,
+    /* the five settings of SET-CONTROL, which are queued one by one */
+    CHR__COM_FLOW = CHR__COM_COMMANDS, CHR__COM_BREAK, CHR__COM_DTR, CHR__COM_RTS, CHR__COM_INBOUND_FLOW,
+    CHR__COM_ITEMS,
+    /* a telnet client's terminal type and window size, which are queued likewise */
+    CHR__TELNET_TYPE = CHR__COM_ITEMS, CHR__TELNET_SIZE, CHR__TELNET_ITEMS,
     CHR__COM_SERVER = 100
 };
 
-enum { /* line state; modem state, whose lower four bits say which of the upper ones have changed */
+enum { /* line state; modem state, whose lower four bits tell which of the upper four have changed */
     CHR__COM_LINE_ERRORS = CHR_LINE_OVERRUN | CHR_LINE_PARITY | CHR_LINE_FRAMING, CHR__COM_LINE_BREAK = 0x10,
-        CHR__COM_LINE_EMPTY = 0x60,
+    CHR__COM_LINE_EMPTY = 0x60,
     CHR__COM_MODEM_CTS = 0x10, CHR__COM_MODEM_DSR = 0x20, CHR__COM_MODEM_RI = 0x40, CHR__COM_MODEM_CD = 0x80
 };
 
 enum { CHR__COM_PORT_FAR = CHR_TIOCM_CTS | CHR_TIOCM_CAR | CHR_TIOCM_RI | CHR_TIOCM_DSR };
 
-#define CHR__COM_BIT(fact) (1u << (CHR__COM_##fact))
-#define CHR__COM_ALL       ((1u << CHR__COM_FACTS) - 1)
-#define CHR__COM_PARAMS    (CHR__COM_BIT(SET_BAUDRATE) | CHR__COM_BIT(SET_DATASIZE) | CHR__COM_BIT(SET_PARITY) | CHR__COM_BIT(SET_STOPSIZE))
+#define CHR__COM_BIT(item) (1u << (CHR__COM_##item))
+#define CHR__COM_ALL       ((1u << CHR__COM_ITEMS) - 1)
+#define CHR__COM_PARAMS    (CHR__COM_BIT(SET_BAUDRATE) | CHR__COM_BIT(SET_DATASIZE) | CHR__COM_BIT(SET_PARITY) | \
+                            CHR__COM_BIT(SET_STOPSIZE))
 
 static chr__com_port *chr__com_port_of(const chr__telnet *telnet)
 {
     return &((chr__telnet_dev *)telnet->layer.dev)->com_port;
 }
 
-/* By the book a client says WILL and its server DO. */
+/* The state of the COM-PORT option: a client sends WILL, a server DO (RFC 2217 section 2). */
 static int chr__com_port_side(const chr__telnet *telnet)
 {
-    return (telnet->is_server ? telnet->theirs : telnet->ours)[CHR__TELNET_COM_PORT];
+    return (telnet->is_server ? telnet->remote : telnet->local)[CHR__TELNET_COM_PORT];
 }
 
 static int chr__com_port_is_on(const chr__telnet *telnet) { return chr__com_port_side(telnet) == CHR__TELNET_YES; }
 
 static void chr__com_port_init(chr__com_port *port, int is_server)
 {
-    static const chr_serial_params at_first = { 115200, 'N', 8, 1 };
+    static const chr_serial_params defaults = { 115200, 'N', 8, 1 };
 
-    port->params = at_first;
+    port->params = defaults;
     port->wanted_flow = -1;
-    port->ours = is_server ? CHR_TIOCM_DTR | CHR_TIOCM_RTS : -1; /* a line of three wires is always ready */
+    port->local_lines = is_server ? CHR_TIOCM_DTR | CHR_TIOCM_RTS : -1; /* a three-wire line is always ready */
 }
 
-/* -- values as they are on the wire -- */
+/* -- values on the wire -- */
 
 static const char chr__com_parities[] = "?NOEMS";
 
@@ -26474,14 +26349,15 @@ static uint32_t chr__com_port_value(const chr_serial_params *params, int command
     switch (command) {
     case CHR__COM_SET_BAUDRATE: return (uint32_t)params->speed;
     case CHR__COM_SET_DATASIZE: return (uint32_t)params->data_bits;
-    case CHR__COM_SET_PARITY:   return params->parity ? (uint32_t)(strchr(chr__com_parities, params->parity) - chr__com_parities) : 0;
+    case CHR__COM_SET_PARITY:
+        return params->parity ? (uint32_t)(strchr(chr__com_parities, params->parity) - chr__com_parities) : 0;
     case CHR__COM_SET_STOPSIZE:
     default:                    return params->stop_bits == CHR_STOP_BITS_1_5 ? 3 : (uint32_t)params->stop_bits;
     }
 }
 
-/* Returns whether that changed something. What there isn't is left as it is. */
-static int chr__com_port_take(chr_serial_params *params, int command, uint32_t value)
+/* Sets one parameter from the wire. Returns whether it changed; an invalid or unsupported value changes nothing. */
+static int chr__com_port_apply(chr_serial_params *params, int command, uint32_t value)
 {
     chr_serial_params changed = *params;
     int               number = value <= 4000000 ? (int)value : 0;
@@ -26491,7 +26367,9 @@ static int chr__com_port_take(chr_serial_params *params, int command, uint32_t v
     case CHR__COM_SET_DATASIZE: changed.data_bits = number; break;
     case CHR__COM_SET_PARITY:   changed.parity = number <= 5 ? chr__com_parities[number] : 0; break;
     case CHR__COM_SET_STOPSIZE:
-    default:                    changed.stop_bits = number == 3 ? (int)CHR_STOP_BITS_1_5 : number < 3 ? number : 0; break;
+    default:
+        changed.stop_bits = number == 3 ? (int)CHR_STOP_BITS_1_5 : number < 3 ? number : 0;
+        break;
     }
     if (!chr__serial_params_valid(&changed) || chr__com_port_value(params, command) == value)
         return 0;
@@ -26499,17 +26377,19 @@ static int chr__com_port_take(chr_serial_params *params, int command, uint32_t v
     return 1;
 }
 
-/* As they come out of the null modem between a server's frontend and its client; unless they are at the far end of it already. */
-static int chr__com_port_cross(int lines)
+/* Modem lines after the null modem between a server's frontend and its client: DTR becomes DSR and CD, RTS becomes CTS.
+ * Lines of the far end (CTS, DSR, CD, RI) pass unchanged. */
+static int chr__com_port_null_modem(int lines)
 {
-    int crossed = (lines & CHR_TIOCM_DTR ? CHR_TIOCM_DSR | CHR_TIOCM_CAR : 0) | (lines & CHR_TIOCM_RTS ? CHR_TIOCM_CTS : 0);
+    int crossed = (lines & CHR_TIOCM_DTR ? CHR_TIOCM_DSR | CHR_TIOCM_CAR : 0) |
+                  (lines & CHR_TIOCM_RTS ? CHR_TIOCM_CTS : 0);
 
     return lines & CHR__COM_PORT_FAR ? lines & CHR__COM_PORT_FAR : crossed;
 }
 
 static int chr__com_port_modem_state(int lines)
 {
-    lines = chr__com_port_cross(lines);
+    lines = chr__com_port_null_modem(lines);
     return (lines & CHR_TIOCM_CTS ? CHR__COM_MODEM_CTS : 0) | (lines & CHR_TIOCM_DSR ? CHR__COM_MODEM_DSR : 0) |
            (lines & CHR_TIOCM_CAR ? CHR__COM_MODEM_CD : 0) | (lines & CHR_TIOCM_RI ? CHR__COM_MODEM_RI : 0);
 }
@@ -26520,15 +26400,15 @@ static int chr__com_port_modem_lines(int state)
            (state & CHR__COM_MODEM_CD ? CHR_TIOCM_CAR : 0) | (state & CHR__COM_MODEM_RI ? CHR_TIOCM_RI : 0);
 }
 
-/* The bits that say what has changed since it was told last; of RI only the end counts. */
+/* The delta bits: what has changed since the last NOTIFY-MODEMSTATE; of RI only the trailing edge counts. */
 static int chr__com_port_modem_changes(const chr__telnet *telnet, int state)
 {
-    int changed = (state ^ telnet->told_modem_state) & (CHR__COM_MODEM_CTS | CHR__COM_MODEM_DSR | CHR__COM_MODEM_CD);
+    int changed = (state ^ telnet->sent_modem_state) & (CHR__COM_MODEM_CTS | CHR__COM_MODEM_DSR | CHR__COM_MODEM_CD);
 
-    return (changed | (telnet->told_modem_state & ~state & CHR__COM_MODEM_RI)) >> 4;
+    return (changed | (telnet->sent_modem_state & ~state & CHR__COM_MODEM_RI)) >> 4;
 }
 
-/* -- out -- */
+/* -- out: commands and notifications -- */
 
 static void chr__com_port_send(chr__telnet *telnet, int command, const void *bytes, size_t len)
 {
@@ -26542,7 +26422,7 @@ static void chr__com_port_send(chr__telnet *telnet, int command, const void *byt
     chr__telnet_send_sub(telnet, CHR__TELNET_COM_PORT, sub, 1 + len);
 }
 
-static void chr__com_port_say(chr__telnet *telnet, int command, uint32_t value)
+static void chr__com_port_send_value(chr__telnet *telnet, int command, uint32_t value)
 {
     unsigned char bytes[4];
     int           len = command == CHR__COM_SET_BAUDRATE ? 4 : 1;
@@ -26551,31 +26431,31 @@ static void chr__com_port_say(chr__telnet *telnet, int command, uint32_t value)
     chr__com_port_send(telnet, command, bytes, (size_t)len);
 }
 
-static void chr__com_port_say_control(chr__telnet *telnet, int fact)
+static void chr__com_port_send_control(chr__telnet *telnet, int item)
 {
     const chr__com_port *port = chr__com_port_of(telnet);
-    int                  flow = telnet->is_server ? port->flow : port->wanted_flow; /* of a client -1: the question */
-    int                  lines = telnet->is_server ? port->theirs : port->ours;
-    int                  in_break = telnet->is_server ? telnet->their_break : port->in_break;
-    int                  value = fact == CHR__COM_FLOW  ? (flow < 0 ? 0 : 1 + chr__flow_out(flow))
-                               : fact == CHR__COM_BREAK ? (in_break ? 5 : 6)
-                               : fact == CHR__COM_DTR   ? (lines & CHR_TIOCM_DTR ? 8 : 9)
-                               : fact == CHR__COM_RTS   ? (lines & CHR_TIOCM_RTS ? 11 : 12)
+    int                  flow = telnet->is_server ? port->flow : port->wanted_flow; /* -1 = client: request it */
+    int                  lines = telnet->is_server ? port->remote_lines : port->local_lines;
+    int                  in_break = telnet->is_server ? telnet->remote_break : port->in_break;
+    int                  value = item == CHR__COM_FLOW  ? (flow < 0 ? 0 : 1 + chr__flow_out(flow))
+                               : item == CHR__COM_BREAK ? (in_break ? 5 : 6)
+                               : item == CHR__COM_DTR   ? (lines & CHR_TIOCM_DTR ? 8 : 9)
+                               : item == CHR__COM_RTS   ? (lines & CHR_TIOCM_RTS ? 11 : 12)
                                                      : flow < 0 ? 13 : 14 + chr__flow_in(flow);
 
-    chr__com_port_say(telnet, CHR__COM_SET_CONTROL, (uint32_t)value);
+    chr__com_port_send_value(telnet, CHR__COM_SET_CONTROL, (uint32_t)value);
 }
 
-static void chr__com_port_say_modem_state(chr__telnet *telnet)
+static void chr__com_port_send_modem_state(chr__telnet *telnet)
 {
-    int state = chr__com_port_modem_state(chr__com_port_of(telnet)->ours);
-    int told = (state | chr__com_port_modem_changes(telnet, state)) & telnet->modem_mask;
+    int state = chr__com_port_modem_state(chr__com_port_of(telnet)->local_lines);
+    int sent = (state | chr__com_port_modem_changes(telnet, state)) & telnet->modem_mask;
 
     if (telnet->is_server)
-        chr__com_port_say(telnet, CHR__COM_NOTIFY_MODEMSTATE, (uint32_t)told);
+        chr__com_port_send_value(telnet, CHR__COM_NOTIFY_MODEMSTATE, (uint32_t)sent);
     else
         chr__com_port_send(telnet, CHR__COM_NOTIFY_MODEMSTATE, NULL, 0);
-    telnet->told_modem_state = state;
+    telnet->sent_modem_state = state;
 }
 
 static int chr__com_port_line_state(const chr__telnet *telnet)
@@ -26583,17 +26463,17 @@ static int chr__com_port_line_state(const chr__telnet *telnet)
     return CHR__COM_LINE_EMPTY | telnet->errors | (chr__com_port_of(telnet)->in_break ? CHR__COM_LINE_BREAK : 0);
 }
 
-/* The errors are told once, the rest is as it is now. */
-static void chr__com_port_say_line_state(chr__telnet *telnet)
+/* Errors are sent once and cleared; a break is sent as long as it lasts. */
+static void chr__com_port_send_line_state(chr__telnet *telnet)
 {
-    chr__com_port_say(telnet, CHR__COM_NOTIFY_LINESTATE,
+    chr__com_port_send_value(telnet, CHR__COM_NOTIFY_LINESTATE,
                       (uint32_t)(chr__com_port_line_state(telnet) & telnet->line_mask));
     telnet->errors = 0;
 }
 
-/* -- and of a client's terminal -- */
+/* -- out: a client's terminal type (RFC 1091) and window size (RFC 1073) -- */
 
-static void chr__telnet_say_type(chr__telnet *telnet)
+static void chr__telnet_send_terminal_type(chr__telnet *telnet)
 {
     const char   *given = chr__layer_options(&telnet->layer)->terminal_type;
     const char   *name = given ? given : telnet->is_3270 ? "IBM-3278-2-E" : "unknown";
@@ -26604,7 +26484,7 @@ static void chr__telnet_say_type(chr__telnet *telnet)
     chr__telnet_send_sub(telnet, CHR__TELNET_TERMINAL_TYPE, sub, 1 + len);
 }
 
-static void chr__telnet_say_size(chr__telnet *telnet)
+static void chr__telnet_send_window_size(chr__telnet *telnet)
 {
     const chr_terminal_size *size = &((chr__telnet_dev *)telnet->layer.dev)->terminal;
     unsigned char            sub[4];
@@ -26614,104 +26494,108 @@ static void chr__telnet_say_size(chr__telnet *telnet)
     chr__telnet_send_sub(telnet, CHR__TELNET_WINDOW_SIZE, sub, sizeof sub);
 }
 
-static void chr__telnet_tell_fact(chr__telnet *telnet, int fact)
+/* Encodes and sends one queued item. */
+static void chr__telnet_send_item(chr__telnet *telnet, int item)
 {
     static const char    signature[] = "chardev.h " CHARDEV_VERSION;
     const chr__com_port *port = chr__com_port_of(telnet);
 
-    switch (fact) {
+    switch (item) {
     case CHR__COM_SIGNATURE:
-        chr__com_port_send(telnet, fact, signature, sizeof signature - 1);
+        chr__com_port_send(telnet, item, signature, sizeof signature - 1);
         break;
     case CHR__COM_SET_BAUDRATE: case CHR__COM_SET_DATASIZE: case CHR__COM_SET_PARITY: case CHR__COM_SET_STOPSIZE:
-        chr__com_port_say(telnet, fact, chr__com_port_value(telnet->is_server ? &port->params : &port->wanted, fact));
+        chr__com_port_send_value(telnet, item,
+                                 chr__com_port_value(telnet->is_server ? &port->params : &port->wanted, item));
         break;
     case CHR__COM_NOTIFY_LINESTATE:
-        chr__com_port_say_line_state(telnet);
+        chr__com_port_send_line_state(telnet);
         break;
     case CHR__COM_NOTIFY_MODEMSTATE:
-        chr__com_port_say_modem_state(telnet);
+        chr__com_port_send_modem_state(telnet);
         break;
     case CHR__COM_SET_LINESTATE_MASK:
-        chr__com_port_say(telnet, fact, telnet->line_mask);
+        chr__com_port_send_value(telnet, item, telnet->line_mask);
         break;
     case CHR__COM_SET_MODEMSTATE_MASK:
-        chr__com_port_say(telnet, fact, telnet->modem_mask);
+        chr__com_port_send_value(telnet, item, telnet->modem_mask);
         break;
     case CHR__COM_PURGE_DATA:
-        chr__com_port_say(telnet, fact, telnet->purged);
+        chr__com_port_send_value(telnet, item, telnet->purged);
         telnet->purged = 0;
         break;
     case CHR__TELNET_TYPE:
-        chr__telnet_say_type(telnet);
+        chr__telnet_send_terminal_type(telnet);
         break;
     case CHR__TELNET_SIZE:
-        chr__telnet_say_size(telnet);
+        chr__telnet_send_window_size(telnet);
         break;
     default:
-        chr__com_port_say_control(telnet, fact);
+        chr__com_port_send_control(telnet, item);
         break;
     }
 }
 
-/* A server doesn't answer before its frontend has heard of what it may want to correct. */
-static int chr__telnet_has_to_tell(const chr__telnet *telnet)
+/* A server confirms settings only when its frontend has had the events that they cause: it may correct them there. */
+static int chr__telnet_may_send_items(const chr__telnet *telnet)
 {
-    return telnet->to_tell && (!telnet->events || !telnet->is_server);
+    return telnet->queued_items && (!telnet->events || !telnet->is_server);
 }
 
-/* Of these facts what there is room for. */
-static void chr__telnet_tell(chr__telnet *telnet, unsigned facts)
+/* Sends as many of the queued items in the set `items` as fit into the output buffer. */
+static void chr__telnet_send_queued_items(chr__telnet *telnet, unsigned items)
 {
-    int fact;
+    int item;
 
-    for (fact = 0; fact < CHR__TELNET_FACTS && chr__telnet_has_to_tell(telnet); fact++)
-        if (telnet->to_tell & facts & (1u << fact) && chr__box_room(&telnet->out) > 0) {
-            telnet->to_tell &= ~(1u << fact);
-            chr__telnet_tell_fact(telnet, fact);
+    for (item = 0; item < CHR__TELNET_ITEMS && chr__telnet_may_send_items(telnet); item++)
+        if (telnet->queued_items & items & (1u << item) && chr__box_room(&telnet->out) > 0) {
+            telnet->queued_items &= ~(1u << item);
+            chr__telnet_send_item(telnet, item);
         }
 }
 
-/* -- negotiated -- */
+/* -- the COM-PORT option has been negotiated, or refused -- */
 
-static void chr__com_port_begins(chr__telnet *telnet)
+/* Queues the first notification and, for a client, all that its frontend has set already. */
+static void chr__com_port_start(chr__telnet *telnet)
 {
     const chr__com_port *port = chr__com_port_of(telnet);
 
-    (telnet->is_server ? telnet->theirs : telnet->ours)[CHR__TELNET_COM_PORT] = CHR__TELNET_YES;
+    (telnet->is_server ? telnet->remote : telnet->local)[CHR__TELNET_COM_PORT] = CHR__TELNET_YES;
     telnet->events |= 1u << CHR_EVENT_SERIAL;
-    telnet->told_modem_state = chr__com_port_modem_state(port->ours);
+    telnet->sent_modem_state = chr__com_port_modem_state(port->local_lines);
     telnet->modem_mask = 0xff;
-    telnet->to_tell |= CHR__COM_BIT(NOTIFY_MODEMSTATE);
+    telnet->queued_items |= CHR__COM_BIT(NOTIFY_MODEMSTATE);
     if (telnet->is_server)
         return;
     telnet->line_mask = CHR__COM_LINE_BREAK | CHR__COM_LINE_ERRORS;
-    telnet->to_tell |= CHR__COM_PARAMS | CHR__COM_BIT(FLOW) | CHR__COM_BIT(SET_LINESTATE_MASK) | CHR__COM_BIT(SET_MODEMSTATE_MASK);
+    telnet->queued_items |= CHR__COM_PARAMS | CHR__COM_BIT(FLOW) | CHR__COM_BIT(SET_LINESTATE_MASK) |
+                            CHR__COM_BIT(SET_MODEMSTATE_MASK);
     if (port->wanted_flow >= 0 && chr__flow_in(port->wanted_flow) != chr__flow_out(port->wanted_flow))
-        telnet->to_tell |= CHR__COM_BIT(INBOUND_FLOW);
-    if (port->ours >= 0)
-        telnet->to_tell |= CHR__COM_BIT(DTR) | CHR__COM_BIT(RTS);
+        telnet->queued_items |= CHR__COM_BIT(INBOUND_FLOW);
+    if (port->local_lines >= 0)
+        telnet->queued_items |= CHR__COM_BIT(DTR) | CHR__COM_BIT(RTS);
     if (port->in_break)
-        telnet->to_tell |= CHR__COM_BIT(BREAK);
+        telnet->queued_items |= CHR__COM_BIT(BREAK);
 }
 
+/* After each negotiation: starts or ends RFC 2217 when the COM-PORT option has changed. */
 static void chr__com_port_negotiated(chr__telnet *telnet, int was_on)
 {
     int is_on = chr__com_port_is_on(telnet);
 
     if (is_on && !was_on)
-        chr__com_port_begins(telnet);
+        chr__com_port_start(telnet);
     if (is_on || !was_on)
         return;
     telnet->events |= 1u << CHR_EVENT_SERIAL;
-    telnet->to_tell &= ~CHR__COM_ALL;
-    telnet->is_stopped = telnet->their_break = 0;
+    telnet->queued_items &= ~CHR__COM_ALL;
+    telnet->is_suspended = telnet->remote_break = 0;
 }
 
 /* -- in -- */
 
-/* The value of SET-CONTROL that sets an outbound flow control sets the inbound one too, until that gets another of
- * its own. */
+/* Values 1 to 3 of SET-CONTROL set both directions' flow control. Values 14 to 16 set the inbound one alone. */
 static void chr__com_port_set_control_flow(chr__telnet *telnet, int value)
 {
     chr__com_port *port = chr__com_port_of(telnet);
@@ -26720,38 +26604,40 @@ static void chr__com_port_set_control_flow(chr__telnet *telnet, int value)
     if (value >= 1 && value <= 3)
         port->flow = value - 1;
     if (value >= 1 && value <= 3 && was_split && telnet->is_server)
-        telnet->to_tell |= CHR__COM_BIT(INBOUND_FLOW);
+        telnet->queued_items |= CHR__COM_BIT(INBOUND_FLOW);
     if (value >= 14 && value <= 16)
         port->flow = chr__flow(chr__flow_out(port->flow), value - 14);
 }
 
-/* A server's client sets one of SET-CONTROL's five, or asks; also where it asks for what there isn't it learns what there is. */
-static void chr__com_port_control(chr__telnet *telnet, int value)
+/* Server: SET-CONTROL from the client sets or requests one of five settings. The value in force is the answer, also to
+ * a value that is not supported. */
+static void chr__com_port_control_requested(chr__telnet *telnet, int value)
 {
     chr__com_port *port = chr__com_port_of(telnet);
-    int            fact = value <= 3 || value == 17 || value == 19 ? CHR__COM_FLOW : value <= 6 ? CHR__COM_BREAK
+    int            item = value <= 3 || value == 17 || value == 19 ? CHR__COM_FLOW : value <= 6 ? CHR__COM_BREAK
                         : value <= 9 ? CHR__COM_DTR : value <= 12 ? CHR__COM_RTS : CHR__COM_INBOUND_FLOW;
-    int            line = fact == CHR__COM_DTR ? CHR_TIOCM_DTR : CHR_TIOCM_RTS;
-    int            flow = port->flow, theirs = port->theirs;
+    int            line = item == CHR__COM_DTR ? CHR_TIOCM_DTR : CHR_TIOCM_RTS;
+    int            flow = port->flow, remote = port->remote_lines;
 
     if (value > 19)
         return;
-    telnet->to_tell |= 1u << fact;
+    telnet->queued_items |= 1u << item;
     chr__com_port_set_control_flow(telnet, value);
-    if (value == 5 && !telnet->their_break)
+    if (value == 5 && !telnet->remote_break)
         telnet->events |= 1u << CHR_EVENT_BREAK;
     if (value == 5 || value == 6)
-        telnet->their_break = value == 5;
+        telnet->remote_break = value == 5;
     if (value == 8 || value == 11)
-        port->theirs |= line;
+        port->remote_lines |= line;
     if (value == 9 || value == 12)
-        port->theirs &= ~line;
-    if (flow != port->flow || theirs != port->theirs)
+        port->remote_lines &= ~line;
+    if (flow != port->flow || remote != port->remote_lines)
         telnet->events |= 1u << CHR_EVENT_SERIAL;
 }
 
-/* What was sent before has been delivered; what its frontend has queued for the client, and holds itself, goes. */
-static void chr__com_port_purged(chr__telnet *telnet, int what)
+/* Server: PURGE-DATA from the client. Drops output queued for the client; an event tells the frontend to drop its own
+ * buffers. Input that came before the command has been delivered. */
+static void chr__com_port_purge_requested(chr__telnet *telnet, int what)
 {
     telnet->purged = (unsigned char)what;
     if (what & CHR_PURGE_RECEIVE) {
@@ -26762,27 +26648,29 @@ static void chr__com_port_purged(chr__telnet *telnet, int what)
         telnet->events |= 1u << CHR_EVENT_PURGE_TRANSMIT;
 }
 
+/* Server: handles a command and queues its answer. */
 static void chr__com_port_from_client(chr__telnet *telnet, int command, uint32_t value)
 {
     if (command == CHR__COM_SET_CONTROL) {
-        chr__com_port_control(telnet, (int)value);
+        chr__com_port_control_requested(telnet, (int)value);
         return;
     }
     if (command == CHR__COM_PURGE_DATA && !chr__purge_valid((int)value))
         return;
-    telnet->to_tell |= 1u << command;
-    if (CHR__COM_PARAMS & (1u << command) && chr__com_port_take(&chr__com_port_of(telnet)->params, command, value))
+    telnet->queued_items |= 1u << command;
+    if (CHR__COM_PARAMS & (1u << command) && chr__com_port_apply(&chr__com_port_of(telnet)->params, command, value))
         telnet->events |= 1u << CHR_EVENT_SERIAL;
     if (command == CHR__COM_SET_LINESTATE_MASK)
         telnet->line_mask = (unsigned char)value;
     if (command == CHR__COM_SET_MODEMSTATE_MASK)
         telnet->modem_mask = (unsigned char)value;
     if (command == CHR__COM_PURGE_DATA)
-        chr__com_port_purged(telnet, (int)value);
+        chr__com_port_purge_requested(telnet, (int)value);
 }
 
-/* A server that has been asked for a split one says what it has in two answers. */
-static void chr__com_port_told_control(chr__telnet *telnet, int value)
+/* Client: the server reports SET-CONTROL. When inbound and outbound flow control were set apart, each has its own
+ * answer. */
+static void chr__com_port_control_reported(chr__telnet *telnet, int value)
 {
     chr__com_port *port = chr__com_port_of(telnet);
     int            in = chr__flow_in(port->flow), is_split = port->wanted_flow >= 0 && port->wanted_flow >> 4;
@@ -26792,20 +26680,21 @@ static void chr__com_port_told_control(chr__telnet *telnet, int value)
         port->flow = chr__flow(value - 1, in);
 }
 
+/* Client: handles a server's answer or notification. A SIGNATURE without a text requests ours. */
 static void chr__com_port_from_server(chr__telnet *telnet, int command, uint32_t value)
 {
     chr__com_port *port = chr__com_port_of(telnet);
-    int            lines = chr__com_port_modem_lines((int)value), flow = port->flow, theirs = port->theirs;
+    int            lines = chr__com_port_modem_lines((int)value), flow = port->flow, remote = port->remote_lines;
 
     if (command == CHR__COM_SIGNATURE)
-        telnet->to_tell |= CHR__COM_BIT(SIGNATURE);
-    if (CHR__COM_PARAMS & (1u << command) && chr__com_port_take(&port->params, command, value))
+        telnet->queued_items |= CHR__COM_BIT(SIGNATURE);
+    if (CHR__COM_PARAMS & (1u << command) && chr__com_port_apply(&port->params, command, value))
         telnet->events |= 1u << CHR_EVENT_SERIAL;
     if (command == CHR__COM_SET_CONTROL)
-        chr__com_port_told_control(telnet, (int)value);
+        chr__com_port_control_reported(telnet, (int)value);
     if (command == CHR__COM_NOTIFY_MODEMSTATE)
-        port->theirs = lines;
-    if (flow != port->flow || theirs != port->theirs)
+        port->remote_lines = lines;
+    if (flow != port->flow || remote != port->remote_lines)
         telnet->events |= 1u << CHR_EVENT_SERIAL;
     if (command == CHR__COM_NOTIFY_LINESTATE && value & CHR__COM_LINE_BREAK)
         telnet->events |= 1u << CHR_EVENT_BREAK;
@@ -26815,7 +26704,8 @@ static void chr__com_port_from_server(chr__telnet *telnet, int command, uint32_t
     }
 }
 
-/* How long the value of a command is. A signature that has a text is no question: it is skipped like what is too long. */
+/* The length of a command's value in bytes. A SIGNATURE with a text is no request: it is ignored, as any wrong length
+ * is. */
 static int chr__com_port_length(const chr__telnet *telnet, int command)
 {
     int is_notice = command == CHR__COM_NOTIFY_LINESTATE || command == CHR__COM_NOTIFY_MODEMSTATE;
@@ -26834,21 +26724,21 @@ static void chr__com_port_received(chr__telnet *telnet)
         telnet->sub_length != 2 + (size_t)chr__com_port_length(telnet, command))
         return;
     if (!chr__com_port_is_on(telnet))
-        chr__com_port_begins(telnet); /* some that are asked before they could offer it take that for the whole agreement */
+        chr__com_port_start(telnet); /* some peers take our WILL or DO for the whole agreement and send no answer */
     value = (uint32_t)chr__get_be(telnet->sub + 2, (int)telnet->sub_length - 2);
     CHR__TRACE(telnet->layer.dev, com_port_received, command, value);
     if (command == CHR__COM_SUSPEND || command == CHR__COM_RESUME)
-        telnet->is_stopped = command == CHR__COM_SUSPEND;
+        telnet->is_suspended = command == CHR__COM_SUSPEND;
     else if (telnet->is_server)
         chr__com_port_from_client(telnet, command, value);
     else
         chr__com_port_from_server(telnet, command, value);
 }
 
-/* -- what the frontend sets and asks; telnet is NULL while nobody is connected -- */
+/* -- ioctls of the frontend; telnet is NULL while no peer is connected -- */
 
-/* What differs from what is in force, or from what was asked for last: answers to older questions may still be on
- * their way. */
+/* A client queues the parameters that differ from those in force or from those requested last: answers to older
+ * requests may still be in flight. */
 static void chr__com_port_set_params(chr__com_port *port, chr__telnet *telnet, const chr_serial_params *params)
 {
     int command;
@@ -26856,7 +26746,7 @@ static void chr__com_port_set_params(chr__com_port *port, chr__telnet *telnet, c
     for (command = CHR__COM_SET_BAUDRATE; command <= CHR__COM_SET_STOPSIZE && telnet && !telnet->is_server; command++)
         if (chr__com_port_value(&port->wanted, command) != chr__com_port_value(params, command) ||
             chr__com_port_value(&port->params, command) != chr__com_port_value(params, command))
-            telnet->to_tell |= 1u << command;
+            telnet->queued_items |= 1u << command;
     port->params = port->wanted = *params;
 }
 
@@ -26866,25 +26756,27 @@ static void chr__com_port_set_flow(chr__com_port *port, chr__telnet *telnet, int
 
     flow = chr__flow(chr__flow_out(flow), chr__flow_in(flow));
     if (telnet && !telnet->is_server && (port->wanted_flow != flow || port->flow != flow))
-        telnet->to_tell |= CHR__COM_BIT(FLOW) | (was_split || flow >> 4 ? CHR__COM_BIT(INBOUND_FLOW) : 0);
+        telnet->queued_items |= CHR__COM_BIT(FLOW) | (was_split || flow >> 4 ? CHR__COM_BIT(INBOUND_FLOW) : 0);
     port->flow = port->wanted_flow = flow;
 }
 
 static void chr__com_port_set_lines(chr__com_port *port, chr__telnet *telnet, int lines)
 {
-    int changed = port->ours < 0 ? -1 : port->ours ^ lines, state = chr__com_port_modem_state(lines), news;
+    int changed = port->local_lines < 0 ? -1 : port->local_lines ^ lines;
+    int state = chr__com_port_modem_state(lines), notify;
 
-    port->ours = lines;
+    port->local_lines = lines;
     if (!telnet)
         return;
-    news = ((state ^ telnet->told_modem_state) | chr__com_port_modem_changes(telnet, state)) & telnet->modem_mask;
+    notify = ((state ^ telnet->sent_modem_state) | chr__com_port_modem_changes(telnet, state)) & telnet->modem_mask;
     if (telnet->is_server)
-        telnet->to_tell |= news ? CHR__COM_BIT(NOTIFY_MODEMSTATE) : 0;
+        telnet->queued_items |= notify ? CHR__COM_BIT(NOTIFY_MODEMSTATE) : 0;
     else
-        telnet->to_tell |= (changed & CHR_TIOCM_DTR ? CHR__COM_BIT(DTR) : 0) | (changed & CHR_TIOCM_RTS ? CHR__COM_BIT(RTS) : 0);
+        telnet->queued_items |= (changed & CHR_TIOCM_DTR ? CHR__COM_BIT(DTR) : 0) |
+                           (changed & CHR_TIOCM_RTS ? CHR__COM_BIT(RTS) : 0);
 }
 
-/* Only its server has a line to purge; what is queued for that goes here. */
+/* Only a client can purge: the line is its server's. Output that is still queued for the server is dropped here. */
 static int chr__com_port_purge(chr__telnet *telnet, int what)
 {
     if (!chr__purge_valid(what))
@@ -26896,7 +26788,7 @@ static int chr__com_port_purge(chr__telnet *telnet, int what)
     if (what & CHR_PURGE_TRANSMIT)
         chr__outbox_purge(telnet->layer.dev);
     telnet->purged = (unsigned char)(telnet->purged | what);
-    telnet->to_tell |= CHR__COM_BIT(PURGE_DATA);
+    telnet->queued_items |= CHR__COM_BIT(PURGE_DATA);
     return 0;
 }
 
@@ -26907,7 +26799,7 @@ static int chr__com_port_set_errors(chr__telnet *telnet, int errors)
     if (telnet)
         telnet->errors = (unsigned char)((telnet->errors | errors) & CHR__COM_LINE_ERRORS & telnet->line_mask);
     if (telnet && telnet->errors)
-        telnet->to_tell |= CHR__COM_BIT(NOTIFY_LINESTATE);
+        telnet->queued_items |= CHR__COM_BIT(NOTIFY_LINESTATE);
     return 0;
 }
 
@@ -26927,7 +26819,7 @@ static int chr__com_port_set(chr__com_port *port, chr__telnet *telnet, int comma
     case CHR_IOCTL_SERIAL_SET_TIOCM:
         chr__com_port_set_lines(port, telnet, *(const int *)arg & (CHR_TIOCM_DTR | CHR_TIOCM_RTS | CHR__COM_PORT_FAR));
         return 0;
-    case CHR_IOCTL_SERIAL_SET_BREAK: /* of a connection it is telnet's affair */
+    case CHR_IOCTL_SERIAL_SET_BREAK: /* while connected chr__telnet_set_break() handles it */
         port->in_break = *(const int *)arg != 0;
         return 0;
     case CHR_IOCTL_SERIAL_PURGE:
@@ -26949,7 +26841,7 @@ static int chr__com_port_get(chr__com_port *port, int is_server, int command, vo
         *(int *)arg = port->flow;
         return 0;
     case CHR_IOCTL_SERIAL_GET_TIOCM:
-        *(int *)arg = is_server ? chr__com_port_cross(port->theirs) : port->theirs;
+        *(int *)arg = is_server ? chr__com_port_null_modem(port->remote_lines) : port->remote_lines;
         return 0;
     case CHR_IOCTL_SERIAL_GET_ERRORS:
         *(int *)arg = port->errors;
@@ -26963,25 +26855,25 @@ static int chr__com_port_get(chr__com_port *port, int is_server, int command, vo
 static int chr__com_port_ioctl(chr__com_port *port, chr__telnet *telnet, int command, void *arg)
 {
     int is_get = command == CHR_IOCTL_SERIAL_GET_PARAMS || command == CHR_IOCTL_SERIAL_GET_FLOW ||
-        command == CHR_IOCTL_SERIAL_GET_TIOCM ||
-                 command == CHR_IOCTL_SERIAL_GET_ERRORS;
+                 command == CHR_IOCTL_SERIAL_GET_TIOCM || command == CHR_IOCTL_SERIAL_GET_ERRORS;
     int is_on = telnet && chr__com_port_is_on(telnet), code;
 
     if (is_get)
-        return is_on ? chr__com_port_get(port, telnet->is_server, command, arg) : telnet ? CHR_ERR_NOT_SUPPORTED : CHR_ERR_DISCONNECTED;
+        return is_on ? chr__com_port_get(port, telnet->is_server, command, arg)
+                     : telnet ? CHR_ERR_NOT_SUPPORTED : CHR_ERR_DISCONNECTED;
     code = chr__com_port_set(port, is_on ? telnet : NULL, command, arg);
     return code == 0 && telnet && chr__com_port_side(telnet) == CHR__TELNET_NO ? CHR_ERR_NOT_SUPPORTED : code;
 }
 
-/* -- out, with what the com port has to tell -- */
+/* -- out: data, behind the queued items -- */
 
 static int chr__telnet_flush(chr__layer *layer)
 {
     chr__telnet *telnet = (chr__telnet *)layer;
 
-    if (telnet->to_tell)
-        chr__telnet_tell(telnet, ~0u);
-    return chr__telnet_send_kept(telnet);
+    if (telnet->queued_items)
+        chr__telnet_send_queued_items(telnet, ~0u);
+    return chr__telnet_send_encoded(telnet);
 }
 
 static int chr__telnet_write(chr__layer *layer, const void *buf, size_t len)
@@ -26997,36 +26889,37 @@ static int chr__telnet_write(chr__layer *layer, const void *buf, size_t len)
                                                                                           len - done);
         done += count;
         layer->kept += count;
-        code = count > 0 ? chr__telnet_flush(layer) : (int)CHR_ERR_WOULD_BLOCK; /* 0: there is no memory */
+        code = count > 0 ? chr__telnet_flush(layer) : (int)CHR_ERR_WOULD_BLOCK; /* 0: out of memory */
     }
     return done > 0 ? (int)done : code;
 }
 
-/* -- negotiation -- */
+/* -- option negotiation (RFC 854, RFC 1143) -- */
 
-/* Only what changes a state is answered, and what is refused: so there are no loops. */
+/* Handles WILL, WONT, DO or DONT. Only a request that changes an option's state, or that is refused, is answered: this
+ * prevents negotiation loops. */
 static void chr__telnet_negotiate(chr__telnet *telnet, int verb, int option)
 {
-    int            is_theirs = verb == CHR__TELNET_WILL || verb == CHR__TELNET_WONT;
+    int            is_remote = verb == CHR__TELNET_WILL || verb == CHR__TELNET_WONT;
     int            turns_on = verb == CHR__TELNET_WILL || verb == CHR__TELNET_DO;
-    int            yes = is_theirs ? CHR__TELNET_DO : CHR__TELNET_WILL, no = yes + 1;
-    uint64_t       allowed = is_theirs ? telnet->theirs_allowed : telnet->ours_allowed;
+    int            yes = is_remote ? CHR__TELNET_DO : CHR__TELNET_WILL, no = yes + 1;
+    uint64_t       allowed = is_remote ? telnet->remote_allowed : telnet->local_allowed;
     int            is_allowed = option < CHR__TELNET_OPTIONS && (allowed & (UINT64_C(1) << option));
-    unsigned char *side = (is_theirs ? telnet->theirs : telnet->ours) + option % CHR__TELNET_OPTIONS;
+    unsigned char *side = (is_remote ? telnet->remote : telnet->local) + option % CHR__TELNET_OPTIONS;
 
     if (!is_allowed) {
         if (turns_on)
-            chr__telnet_say(telnet, no, option);
+            chr__telnet_send_verb(telnet, no, option);
         return;
     }
     if (turns_on && *side == CHR__TELNET_NO)
-        chr__telnet_say(telnet, yes, option);
+        chr__telnet_send_verb(telnet, yes, option);
     else if (!turns_on && *side == CHR__TELNET_YES)
-        chr__telnet_say(telnet, no, option);
+        chr__telnet_send_verb(telnet, no, option);
     *side = turns_on ? CHR__TELNET_YES : CHR__TELNET_NO;
 }
 
-/* Whether the frontend of a client has said how large its terminal is. */
+/* Client: whether the frontend has set the terminal's size. */
 static int chr__telnet_has_size(const chr__telnet *telnet)
 {
     const chr_terminal_size *size = &((const chr__telnet_dev *)telnet->layer.dev)->terminal;
@@ -27034,6 +26927,7 @@ static int chr__telnet_has_size(const chr__telnet *telnet)
     return size->columns > 0 || size->rows > 0;
 }
 
+/* Handles one negotiation, and what follows from it: RFC 2217 starts, the window size is sent or requested. */
 static void chr__telnet_negotiated(chr__telnet *telnet, int option)
 {
     int com_port_was_on = chr__com_port_is_on(telnet);
@@ -27041,15 +26935,16 @@ static void chr__telnet_negotiated(chr__telnet *telnet, int option)
     CHR__TRACE(telnet->layer.dev, telnet_received, telnet->verb, option);
     chr__telnet_negotiate(telnet, telnet->verb, option);
     chr__com_port_negotiated(telnet, com_port_was_on);
-    if (option == CHR__TELNET_WINDOW_SIZE && chr__telnet_has_size(telnet) && telnet->ours[option] == CHR__TELNET_YES)
-        telnet->to_tell |= 1u << CHR__TELNET_SIZE;
-    if (!(telnet->theirs_allowed & CHR__TELNET_BIT(WINDOW_SIZE)) || telnet->asked_size)
+    if (option == CHR__TELNET_WINDOW_SIZE && chr__telnet_has_size(telnet) && telnet->local[option] == CHR__TELNET_YES)
+        telnet->queued_items |= 1u << CHR__TELNET_SIZE;
+    if (!(telnet->remote_allowed & CHR__TELNET_BIT(WINDOW_SIZE)) || telnet->size_negotiated)
         return;
-    telnet->asked_size = 1;
-    if (telnet->theirs[CHR__TELNET_WINDOW_SIZE] == CHR__TELNET_NO)
-        chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_WINDOW_SIZE);
+    telnet->size_negotiated = 1;
+    if (telnet->remote[CHR__TELNET_WINDOW_SIZE] == CHR__TELNET_NO)
+        chr__telnet_request(telnet, CHR__TELNET_DO, CHR__TELNET_WINDOW_SIZE);
 }
 
+/* Handles a complete subnegotiation: COM-PORT, TERMINAL-TYPE SEND, or the peer's window size (NAWS). */
 static void chr__telnet_subnegotiated(chr__telnet *telnet)
 {
     const unsigned char *sub = telnet->sub;
@@ -27059,9 +26954,10 @@ static void chr__telnet_subnegotiated(chr__telnet *telnet)
     if (telnet->sub_length > 0 && sub[0] == CHR__TELNET_COM_PORT)
         chr__com_port_received(telnet);
     if (telnet->sub_length == 2 && sub[0] == CHR__TELNET_TERMINAL_TYPE && sub[1] == CHR__TELNET_TYPE_SEND &&
-        telnet->ours[CHR__TELNET_TERMINAL_TYPE] == CHR__TELNET_YES)
-        telnet->to_tell |= 1u << CHR__TELNET_TYPE;
-    if (telnet->sub_length != 5 || sub[0] != CHR__TELNET_WINDOW_SIZE || !(telnet->theirs_allowed & CHR__TELNET_BIT(WINDOW_SIZE)))
+        telnet->local[CHR__TELNET_TERMINAL_TYPE] == CHR__TELNET_YES)
+        telnet->queued_items |= 1u << CHR__TELNET_TYPE;
+    if (telnet->sub_length != 5 || sub[0] != CHR__TELNET_WINDOW_SIZE ||
+        !(telnet->remote_allowed & CHR__TELNET_BIT(WINDOW_SIZE)))
         return;
     telnet->size.columns = (int)chr__get_be(sub + 1, 2);
     telnet->size.rows = (int)chr__get_be(sub + 3, 2);
@@ -27070,35 +26966,36 @@ static void chr__telnet_subnegotiated(chr__telnet *telnet)
 
 /* -- in -- */
 
-/* Up to the next byte that may mean something else. */
-static size_t chr__telnet_plain(const chr__telnet *telnet, const unsigned char *bytes, size_t len)
+/* The length of plain data: up to the next IAC, or NUL (of CR NUL) where input is not binary. */
+static size_t chr__telnet_plain_length(const chr__telnet *telnet, const unsigned char *bytes, size_t len)
 {
     const void *stop = memchr(bytes, CHR__TELNET_IAC, len);
 
     len = stop ? (size_t)((const unsigned char *)stop - bytes) : len;
-    if (telnet->is_3270 || telnet->theirs[CHR__TELNET_BINARY] == CHR__TELNET_YES)
+    if (telnet->is_3270 || telnet->remote[CHR__TELNET_BINARY] == CHR__TELNET_YES)
         return len;
     stop = memchr(bytes, 0, len);
     return stop ? (size_t)((const unsigned char *)stop - bytes) : len;
 }
 
-/* The byte after IAC. Returns whether data came of it, in *data. */
+/* Handles the byte after IAC. Returns whether it decodes to a data byte, in *data. A tn3270 frontend reads IAC IAC and
+ * IAC EOR as they are; the second byte of them is pending then. */
 static int chr__telnet_command(chr__telnet *telnet, unsigned char c, unsigned char *data)
 {
-    int is_kept = telnet->is_3270 && (c == CHR__TELNET_IAC || c == CHR__TELNET_EOR ||
+    int is_verbatim = telnet->is_3270 && (c == CHR__TELNET_IAC || c == CHR__TELNET_EOR ||
                                       (telnet->is_server && (c == CHR__TELNET_SB || c == CHR__TELNET_SE)));
 
-    if (telnet->to_tell)
-        chr__telnet_tell(telnet, ~0u); /* what came before gets an answer of its own */
+    if (telnet->queued_items)
+        chr__telnet_send_queued_items(telnet, ~0u); /* answers earlier commands, before this one changes the values */
     telnet->state = CHR__TELNET_IN_DATA;
     if (c == CHR__TELNET_BREAK)
         telnet->events |= 1u << CHR_EVENT_BREAK;
     if (c == CHR__TELNET_ARE_YOU_THERE && !telnet->is_3270)
         chr__telnet_send(telnet, "\r\n[Yes]\r\n", 9);
-    if (is_kept)
-        telnet->owed = c;
+    if (is_verbatim)
+        telnet->pending_byte = c;
     *data = CHR__TELNET_IAC;
-    if (is_kept || c == CHR__TELNET_IAC)
+    if (is_verbatim || c == CHR__TELNET_IAC)
         return telnet->last_in = CHR__TELNET_IAC, 1;
     if (c < CHR__TELNET_SB)
         CHR__TRACE(telnet->layer.dev, telnet_command, c, 0);
@@ -27117,7 +27014,7 @@ static void chr__telnet_sub_byte(chr__telnet *telnet, unsigned char c)
         telnet->sub[telnet->sub_length++] = c;
 }
 
-/* A byte that may mean something else. */
+/* Handles one byte outside commands. NUL after CR is no data. */
 static int chr__telnet_data_byte(chr__telnet *telnet, unsigned char c, unsigned char *data)
 {
     int is_data = c != CHR__TELNET_IAC && !(c == 0 && telnet->last_in == '\r');
@@ -27130,7 +27027,7 @@ static int chr__telnet_data_byte(chr__telnet *telnet, unsigned char c, unsigned 
     return is_data;
 }
 
-/* One byte that is not plain. Returns whether data came of it, in *data. */
+/* One step of the decoder's state machine. Returns whether the byte decodes to a data byte, in *data. */
 static int chr__telnet_byte(chr__telnet *telnet, unsigned char c, unsigned char *data)
 {
     switch (telnet->state) {
@@ -27159,20 +27056,20 @@ static int chr__telnet_byte(chr__telnet *telnet, unsigned char c, unsigned char 
     }
 }
 
-static size_t chr__telnet_give_owed(chr__telnet *telnet, unsigned char *buf, size_t len)
+static size_t chr__telnet_read_pending_byte(chr__telnet *telnet, unsigned char *buf, size_t len)
 {
-    if (telnet->owed < 0 || len == 0)
+    if (telnet->pending_byte < 0 || len == 0)
         return 0;
-    *buf = (unsigned char)telnet->owed;
-    telnet->owed = -1;
+    *buf = (unsigned char)telnet->pending_byte;
+    telnet->pending_byte = -1;
     return 1;
 }
 
-/* Copies what is plain. */
-static size_t chr__telnet_take_plain(chr__telnet *telnet, unsigned char *buf, size_t len)
+/* Copies plain data at once. Returns how many bytes; 0 = the next byte needs the state machine. */
+static size_t chr__telnet_read_plain(chr__telnet *telnet, unsigned char *buf, size_t len)
 {
     const unsigned char *from = telnet->in.bytes + telnet->in.start;
-    size_t               plain = telnet->state == CHR__TELNET_IN_DATA ? chr__telnet_plain(telnet, from, len) : 0;
+    size_t               plain = telnet->state == CHR__TELNET_IN_DATA ? chr__telnet_plain_length(telnet, from, len) : 0;
 
     if (plain == 0)
         return 0;
@@ -27182,22 +27079,23 @@ static size_t chr__telnet_take_plain(chr__telnet *telnet, unsigned char *buf, si
     return plain;
 }
 
-/* What is in the inbox becomes data, until that is full, or an event comes between. */
+/* Decodes input into `buf` until that is full, the input buffer is empty, or an event is due at this place. */
 static size_t chr__telnet_decode(chr__telnet *telnet, unsigned char *buf, size_t len)
 {
     chr__box *in = &telnet->in;
-    size_t    done = chr__telnet_give_owed(telnet, buf, len), plain;
+    size_t    done = chr__telnet_read_pending_byte(telnet, buf, len), plain;
 
     while (done < len && !chr__box_is_empty(in) && !telnet->events && !telnet->is_flooded) {
-        plain = chr__telnet_take_plain(telnet, buf + done, chr__min(in->end - in->start, len - done));
+        plain = chr__telnet_read_plain(telnet, buf + done, chr__min(in->end - in->start, len - done));
         if (plain == 0)
             plain = (size_t)chr__telnet_byte(telnet, in->bytes[in->start++], buf + done);
         done += plain;
-        done += chr__telnet_give_owed(telnet, buf + done, len - done);
+        done += chr__telnet_read_pending_byte(telnet, buf + done, len - done);
     }
     return done;
 }
 
+/* Takes the pending event with the lowest number. */
 static int chr__telnet_next_event(chr__telnet *telnet)
 {
     int event = 0;
@@ -27216,14 +27114,14 @@ static int chr__telnet_read(chr__layer *layer, void *buf, size_t len)
 
     if (telnet->events)
         return CHR__LAYER_EVENT - chr__telnet_next_event(telnet);
-    if (telnet->owed < 0 && chr__box_is_empty(&telnet->in))
+    if (telnet->pending_byte < 0 && chr__box_is_empty(&telnet->in))
         n = chr__box_fill(&telnet->in, layer->below);
     if (n > 0)
         done = chr__telnet_decode(telnet, (unsigned char *)buf, len);
     chr__box_close_empty(&telnet->in, layer->dev->ctx);
     if (n <= 0)
         return n;
-    (void)chr__telnet_flush(layer); /* the answers; an error will meet the next write or read */
+    (void)chr__telnet_flush(layer); /* sends the answers; the next read or write reports an error */
     if (done > 0)
         return (int)done;
     return telnet->is_flooded ? (int)CHR_ERR_IO : (int)CHR__LAYER_NOTHING;
@@ -27233,38 +27131,38 @@ static int chr__telnet_pending(const chr__layer *layer)
 {
     const chr__telnet *telnet = (const chr__telnet *)layer;
 
-    return telnet->owed >= 0 || telnet->events || !chr__box_is_empty(&telnet->in);
+    return telnet->pending_byte >= 0 || telnet->events || !chr__box_is_empty(&telnet->in);
 }
 
-/* -- the rest of the slots -- */
+/* -- the handshake, and the other slots -- */
 
-/* A client's, once for each server. */
+/* Client: offers NAWS (RFC 1073), once for each connection. */
 static void chr__telnet_offer_size(chr__telnet *telnet)
 {
-    if (!telnet->asked_size && telnet->ours[CHR__TELNET_WINDOW_SIZE] == CHR__TELNET_NO)
-        chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_WINDOW_SIZE);
-    telnet->asked_size = 1;
+    if (!telnet->size_negotiated && telnet->local[CHR__TELNET_WINDOW_SIZE] == CHR__TELNET_NO)
+        chr__telnet_request(telnet, CHR__TELNET_WILL, CHR__TELNET_WINDOW_SIZE);
+    telnet->size_negotiated = 1;
 }
 
 static void chr__telnet_start_server(chr__telnet *telnet)
 {
-    telnet->ours_allowed = CHR__TELNET_BIT(ECHO) | CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY);
-    telnet->theirs_allowed = CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY) | CHR__TELNET_BIT(WINDOW_SIZE);
-    chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_ECHO);
-    chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_SGA);
-    chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_BINARY);
-    chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_BINARY);
+    telnet->local_allowed = CHR__TELNET_BIT(ECHO) | CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY);
+    telnet->remote_allowed = CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY) | CHR__TELNET_BIT(WINDOW_SIZE);
+    chr__telnet_request(telnet, CHR__TELNET_WILL, CHR__TELNET_ECHO);
+    chr__telnet_request(telnet, CHR__TELNET_WILL, CHR__TELNET_SGA);
+    chr__telnet_request(telnet, CHR__TELNET_WILL, CHR__TELNET_BINARY);
+    chr__telnet_request(telnet, CHR__TELNET_DO, CHR__TELNET_BINARY);
 }
 
-/* The guest's line is transparent: nothing between is to edit or translate. */
+/* A guest's serial line is transparent: SGA (character at a time) and BINARY; nothing is edited or translated. */
 static void chr__telnet_start_client(chr__telnet *telnet)
 {
-    telnet->ours_allowed = CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY) | CHR__TELNET_BIT(TERMINAL_TYPE) |
+    telnet->local_allowed = CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY) | CHR__TELNET_BIT(TERMINAL_TYPE) |
         CHR__TELNET_BIT(WINDOW_SIZE);
-    telnet->theirs_allowed = CHR__TELNET_BIT(ECHO) | CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY);
-    chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_SGA);
-    chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_BINARY);
-    chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_BINARY);
+    telnet->remote_allowed = CHR__TELNET_BIT(ECHO) | CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY);
+    chr__telnet_request(telnet, CHR__TELNET_DO, CHR__TELNET_SGA);
+    chr__telnet_request(telnet, CHR__TELNET_WILL, CHR__TELNET_BINARY);
+    chr__telnet_request(telnet, CHR__TELNET_DO, CHR__TELNET_BINARY);
     if (chr__telnet_has_size(telnet))
         chr__telnet_offer_size(telnet);
 }
@@ -27274,29 +27172,29 @@ static void chr__telnet_start_3270_server(chr__telnet *telnet)
     static const unsigned char send_type[] = { CHR__TELNET_IAC, CHR__TELNET_SB, CHR__TELNET_TERMINAL_TYPE, 1,
                                                CHR__TELNET_IAC, CHR__TELNET_SE };
 
-    telnet->ours_allowed = CHR__TELNET_BIT(END_OF_RECORD) | CHR__TELNET_BIT(BINARY);
-    telnet->theirs_allowed = telnet->ours_allowed | CHR__TELNET_BIT(TERMINAL_TYPE);
-    chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_END_OF_RECORD);
-    chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_END_OF_RECORD);
-    chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_BINARY);
-    chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_BINARY);
-    chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_TERMINAL_TYPE);
+    telnet->local_allowed = CHR__TELNET_BIT(END_OF_RECORD) | CHR__TELNET_BIT(BINARY);
+    telnet->remote_allowed = telnet->local_allowed | CHR__TELNET_BIT(TERMINAL_TYPE);
+    chr__telnet_request(telnet, CHR__TELNET_DO, CHR__TELNET_END_OF_RECORD);
+    chr__telnet_request(telnet, CHR__TELNET_WILL, CHR__TELNET_END_OF_RECORD);
+    chr__telnet_request(telnet, CHR__TELNET_DO, CHR__TELNET_BINARY);
+    chr__telnet_request(telnet, CHR__TELNET_WILL, CHR__TELNET_BINARY);
+    chr__telnet_request(telnet, CHR__TELNET_DO, CHR__TELNET_TERMINAL_TYPE);
     chr__telnet_send(telnet, send_type, sizeof send_type);
 }
 
-/* It is the host that begins. */
+/* tn3270: the host begins the negotiation, so that a client requests nothing. */
 static void chr__telnet_start_3270_client(chr__telnet *telnet)
 {
-    telnet->theirs_allowed = CHR__TELNET_BIT(END_OF_RECORD) | CHR__TELNET_BIT(BINARY);
-    telnet->ours_allowed = telnet->theirs_allowed | CHR__TELNET_BIT(TERMINAL_TYPE);
+    telnet->remote_allowed = CHR__TELNET_BIT(END_OF_RECORD) | CHR__TELNET_BIT(BINARY);
+    telnet->local_allowed = telnet->remote_allowed | CHR__TELNET_BIT(TERMINAL_TYPE);
 }
 
-/* There are some that say both WILL and DO. */
+/* COM-PORT is allowed on both sides: some peers send both WILL and DO. */
 static void chr__telnet_start_com_port(chr__telnet *telnet)
 {
-    telnet->ours_allowed |= CHR__TELNET_BIT(COM_PORT);
-    telnet->theirs_allowed |= CHR__TELNET_BIT(COM_PORT);
-    chr__telnet_ask(telnet, telnet->is_server ? CHR__TELNET_DO : CHR__TELNET_WILL, CHR__TELNET_COM_PORT);
+    telnet->local_allowed |= CHR__TELNET_BIT(COM_PORT);
+    telnet->remote_allowed |= CHR__TELNET_BIT(COM_PORT);
+    chr__telnet_request(telnet, telnet->is_server ? CHR__TELNET_DO : CHR__TELNET_WILL, CHR__TELNET_COM_PORT);
 }
 
 static int chr__telnet_start(chr__layer *layer, chr_error *err)
@@ -27305,7 +27203,7 @@ static int chr__telnet_start(chr__layer *layer, chr_error *err)
     const chr_socket_options *options = chr__layer_options(layer);
 
     (void)err;
-    telnet->owed = -1;
+    telnet->pending_byte = -1;
     telnet->is_server = options->server == CHR_ON;
     telnet->has_com_port = options->com_port == CHR_ON;
     telnet->is_3270 = options->tn3270 == CHR_ON;
@@ -27322,16 +27220,17 @@ static int chr__telnet_start(chr__layer *layer, chr_error *err)
     return 0;
 }
 
-/* Records and all byte values, both ways (RFC 1576 section 4). */
-static int chr__telnet_is_agreed(const chr__telnet *telnet)
+/* tn3270: END-OF-RECORD and BINARY are on in both directions (RFC 1576 section 4). */
+static int chr__telnet_3270_agreed(const chr__telnet *telnet)
 {
-    const unsigned char *ours = telnet->ours, *theirs = telnet->theirs;
+    const unsigned char *local = telnet->local, *remote = telnet->remote;
 
-    return ours[CHR__TELNET_END_OF_RECORD] == CHR__TELNET_YES && theirs[CHR__TELNET_END_OF_RECORD] == CHR__TELNET_YES &&
-           ours[CHR__TELNET_BINARY] == CHR__TELNET_YES && theirs[CHR__TELNET_BINARY] == CHR__TELNET_YES;
+    return local[CHR__TELNET_END_OF_RECORD] == CHR__TELNET_YES &&
+           remote[CHR__TELNET_END_OF_RECORD] == CHR__TELNET_YES &&
+           local[CHR__TELNET_BINARY] == CHR__TELNET_YES && remote[CHR__TELNET_BINARY] == CHR__TELNET_YES;
 }
 
-/* Whether what comes next is no data. */
+/* Whether the next bytes are a command and no data. */
 static int chr__telnet_is_at_command(const chr__telnet *telnet)
 {
     const unsigned char *next = telnet->in.bytes + telnet->in.start;
@@ -27341,26 +27240,27 @@ static int chr__telnet_is_at_command(const chr__telnet *telnet)
          next[1] != CHR__TELNET_IAC && next[1] != CHR__TELNET_EOR);
 }
 
-/* What a host says before it agrees is for people, like a greeting: it is dropped. The rest of the negotiation is
- * answered, and the first record stays in the inbox. */
-static void chr__telnet_agree(chr__telnet *telnet)
+/* tn3270 client: drops the text that a host sends before the options are agreed, such as a greeting. Negotiation is
+ * answered, and the first record stays in the input buffer. */
+static void chr__telnet_skip_greeting(chr__telnet *telnet)
 {
     unsigned char dropped;
 
-    while (!chr__box_is_empty(&telnet->in) && (!chr__telnet_is_agreed(telnet) || chr__telnet_is_at_command(telnet))) {
+    while (!chr__box_is_empty(&telnet->in) && (!chr__telnet_3270_agreed(telnet) || chr__telnet_is_at_command(telnet))) {
         (void)chr__telnet_byte(telnet, telnet->in.bytes[telnet->in.start++], &dropped);
-        if (!chr__telnet_is_agreed(telnet)) {
+        if (!chr__telnet_3270_agreed(telnet)) {
             telnet->events = 0;
-            telnet->owed = -1;
+            telnet->pending_byte = -1;
         }
     }
 }
 
+/* tn3270 client: one step of the handshake. Returns 0 when the options are agreed, would-block, or an error. */
 static int chr__telnet_step_3270(chr__telnet *telnet, int *wants, chr_error *err)
 {
     int n;
 
-    while (!chr__telnet_is_agreed(telnet)) {
+    while (!chr__telnet_3270_agreed(telnet)) {
         n = chr__box_fill(&telnet->in, telnet->layer.below);
         *wants = CHR_IN;
         if (n <= 0)
@@ -27374,8 +27274,8 @@ static int chr__telnet_step_3270(chr__telnet *telnet, int *wants, chr_error *err
         if (telnet->greeting > CHR__TELNET_GREETING || telnet->is_flooded)
             return chr__fail(err, CHR_ERR_IO, "tn3270: the host sent more than %d bytes and has not agreed to records",
                              CHR__TELNET_GREETING);
-        chr__telnet_agree(telnet);
-        (void)chr__telnet_flush(&telnet->layer); /* an error will meet the next step, write or read */
+        chr__telnet_skip_greeting(telnet);
+        (void)chr__telnet_flush(&telnet->layer); /* the next step, read or write reports an error */
     }
     chr__box_close_empty(&telnet->in, telnet->layer.dev->ctx);
     return 0;
@@ -27389,44 +27289,44 @@ static int chr__telnet_step(chr__layer *layer, int *wants, chr_error *err)
     *wants = CHR_OUT;
     if (code == 0 && telnet->is_3270 && !telnet->is_server)
         return chr__telnet_step_3270(telnet, wants, err);
-    if (code == 0 && telnet->has_com_port) /* the line is this peer's now */
-        /* many clients never say so */
-        chr__com_port_of(telnet)->theirs = telnet->is_server ? CHR_TIOCM_DTR | CHR_TIOCM_RTS : 0;
-    return code == 0 || code == CHR_ERR_WOULD_BLOCK ? code : chr__fail(err, code, "telnet: the peer went before it was greeted");
+    if (code == 0 && telnet->has_com_port) /* a new peer; a client has DTR and RTS on: many clients never send them */
+        chr__com_port_of(telnet)->remote_lines = telnet->is_server ? CHR_TIOCM_DTR | CHR_TIOCM_RTS : 0;
+    return code == 0 || code == CHR_ERR_WOULD_BLOCK
+               ? code : chr__fail(err, code, "telnet: the peer went before it was greeted");
 }
 
 static int chr__telnet_unsent(const chr__layer *layer)
 {
     const chr__telnet *telnet = (const chr__telnet *)layer;
+    int                has_items = chr__telnet_may_send_items(telnet);
+    int                count = (int)(telnet->out.end - telnet->out.start) + (has_items ? 1 : 0);
 
-    int                count = (int)(telnet->out.end - telnet->out.start) + (chr__telnet_has_to_tell(telnet) ? 1 : 0);
-
-    return telnet->is_stopped ? -1 - count : count;
+    return telnet->is_suspended ? -1 - count : count;
 }
 
-/* In the way that the peer understands. It begins at once or not at all, since its end would take its place among what waits; and it
- * ends as soon as there is room. */
+/* Sends a break as RFC 2217 does when that is on, else as IAC BREAK. The begin is sent at once or fails with
+ * would-block: only one of begin and end can be queued. The end is queued until there is room. */
 static int chr__telnet_set_break(chr__telnet *telnet, int in_break)
 {
     static const unsigned char break_signal[] = { CHR__TELNET_IAC, CHR__TELNET_BREAK };
-    int                        is_told = chr__com_port_is_on(telnet) && telnet->line_mask & CHR__COM_LINE_BREAK;
-    int                        fact = telnet->is_server ? CHR__COM_NOTIFY_LINESTATE : CHR__COM_BREAK;
+    int                        by_rfc2217 = chr__com_port_is_on(telnet) && telnet->line_mask & CHR__COM_LINE_BREAK;
+    int                        item = telnet->is_server ? CHR__COM_NOTIFY_LINESTATE : CHR__COM_BREAK;
 
     if (in_break && chr__box_room(&telnet->out) < sizeof break_signal)
         return CHR_ERR_WOULD_BLOCK;
     if (telnet->has_com_port)
         chr__com_port_of(telnet)->in_break = in_break;
-    if (in_break && is_told)
-        chr__telnet_tell_fact(telnet, fact);
+    if (in_break && by_rfc2217)
+        chr__telnet_send_item(telnet, item);
     else if (in_break)
         chr__telnet_send(telnet, break_signal, sizeof break_signal);
-    else if (is_told)
-        telnet->to_tell |= 1u << fact;
+    else if (by_rfc2217)
+        telnet->queued_items |= 1u << item;
     (void)chr__telnet_flush(&telnet->layer);
     return 0;
 }
 
-/* Of a client; telnet is NULL while it is not connected. */
+/* Client: sets the terminal's size, and sends it when connected. `telnet` is NULL while it is not. */
 static int chr__telnet_set_size(chr__telnet_dev *state, chr__telnet *telnet, const chr_terminal_size *size)
 {
     if (!chr__terminal_size_valid(size))
@@ -27435,14 +27335,14 @@ static int chr__telnet_set_size(chr__telnet_dev *state, chr__telnet *telnet, con
     if (!telnet)
         return 0;
     chr__telnet_offer_size(telnet);
-    if (telnet->ours[CHR__TELNET_WINDOW_SIZE] == CHR__TELNET_YES)
-        telnet->to_tell |= 1u << CHR__TELNET_SIZE;
+    if (telnet->local[CHR__TELNET_WINDOW_SIZE] == CHR__TELNET_YES)
+        telnet->queued_items |= 1u << CHR__TELNET_SIZE;
     (void)chr__telnet_flush(&telnet->layer);
-    return telnet->ours[CHR__TELNET_WINDOW_SIZE] == CHR__TELNET_NO ? CHR_ERR_NOT_SUPPORTED : 0;
+    return telnet->local[CHR__TELNET_WINDOW_SIZE] == CHR__TELNET_NO ? CHR_ERR_NOT_SUPPORTED : 0;
 }
 
-/* While nobody is connected. */
-static int chr__telnet_ioctl_away(chr_dev *dev, int command, void *arg)
+/* ioctls while no peer is connected: the value is kept for the next connection. */
+static int chr__telnet_ioctl_disconnected(chr_dev *dev, int command, void *arg)
 {
     const chr_socket_options *options = (const chr_socket_options *)dev->options;
     chr__telnet_dev          *state = (chr__telnet_dev *)dev;
@@ -27457,10 +27357,10 @@ static int chr__telnet_com_port_ioctl(chr__telnet *telnet, int command, void *ar
 {
     int code = chr__com_port_ioctl(chr__com_port_of(telnet), telnet, command, arg);
 
-    /* a server's handler may go on correcting */
-    chr__telnet_tell(telnet, telnet->is_server ? CHR__COM_BIT(NOTIFY_MODEMSTATE) | CHR__COM_BIT(NOTIFY_LINESTATE) :
-                     ~0u);
-    (void)chr__telnet_send_kept(telnet);
+    /* a server's frontend may correct more in the same handler: its other answers stay queued until that returns */
+    chr__telnet_send_queued_items(telnet, telnet->is_server ? CHR__COM_BIT(NOTIFY_MODEMSTATE) |
+                                                              CHR__COM_BIT(NOTIFY_LINESTATE) : ~0u);
+    (void)chr__telnet_send_encoded(telnet);
     return code;
 }
 
@@ -27475,8 +27375,9 @@ static int chr__telnet_ioctl(chr__layer *layer, int command, void *arg)
         *(chr_terminal_size *)arg = telnet->size;
         return telnet->size.columns || telnet->size.rows ? 0 : CHR_ERR_NOT_SUPPORTED;
     case CHR_IOCTL_SET_TERMINAL_SIZE:
-        return telnet->is_server || telnet->is_3270 ? (int)CHR_ERR_NOT_SUPPORTED
-                                                    : chr__telnet_set_size((chr__telnet_dev *)layer->dev, telnet, (const chr_terminal_size *)arg);
+        if (telnet->is_server || telnet->is_3270)
+            return CHR_ERR_NOT_SUPPORTED;
+        return chr__telnet_set_size((chr__telnet_dev *)layer->dev, telnet, (const chr_terminal_size *)arg);
     default:
         return telnet->has_com_port ? chr__telnet_com_port_ioctl(telnet, command, arg) : CHR_ERR_NOT_SUPPORTED;
     }
@@ -27511,20 +27412,17 @@ static int chr__telnet_check_options(const chr_socket_options *options, chr_erro
     return 0;
 }
 
-static const chr__layer_slots chr__telnet_slots = {
-    "telnet",            /* name    */
-    chr__telnet_start,   /* start   */
-    chr__telnet_step,    /* step    */
-    chr__telnet_read,    /* read    */
-    chr__telnet_write,   /* write   */
-    chr__telnet_pending, /* pending */
-    chr__telnet_unsent,  /* unsent  */
-    chr__telnet_flush,   /* flush   */
-    NULL,                /* shutdown */
-    chr__telnet_ioctl,   /* ioctl   */
-    NULL,                /* ping    */
-    chr__telnet_close,   /* close   */
-};
+CHR_TABLE(chr__layer_slots, chr__telnet_slots,
+    CHR_SET(name,    "telnet")
+    CHR_SET(start,   chr__telnet_start)
+    CHR_SET(step,    chr__telnet_step)
+    CHR_SET(read,    chr__telnet_read)
+    CHR_SET(write,   chr__telnet_write)
+    CHR_SET(pending, chr__telnet_pending)
+    CHR_SET(unsent,  chr__telnet_unsent)
+    CHR_SET(flush,   chr__telnet_flush)
+    CHR_SET(ioctl,   chr__telnet_ioctl)
+    CHR_SET(close,   chr__telnet_close));
 
 #define CHR__TELNET_LAYER &chr__telnet_slots, sizeof(chr__telnet)
 
@@ -27540,7 +27438,7 @@ static int chr__telnet_check_options(const chr_socket_options *options, chr_erro
     return key ? chr__fail(err, CHR_ERR_NOT_SUPPORTED, "socket: %s: built without telnet", key) : 0;
 }
 
-static int chr__telnet_ioctl_away(chr_dev *dev, int command, void *arg)
+static int chr__telnet_ioctl_disconnected(chr_dev *dev, int command, void *arg)
 {
     return (void)dev, (void)command, (void)arg, CHR_ERR_NOT_SUPPORTED;
 }
@@ -28607,20 +28505,18 @@ static int chr__ws_check_options(const chr_socket_options *options, chr_error *e
     return 0;
 }
 
-static const chr__layer_slots chr__ws_slots = {
-    "websocket",     /* name    */
-    chr__ws_start,   /* start   */
-    chr__ws_step,    /* step    */
-    chr__ws_read,    /* read    */
-    chr__ws_write,   /* write   */
-    chr__ws_pending, /* pending */
-    chr__ws_unsent,  /* unsent  */
-    chr__ws_flush,   /* flush   */
-    chr__ws_shutdown, /* shutdown */
-    NULL,            /* ioctl   */
-    chr__ws_ping,    /* ping    */
-    chr__ws_close,   /* close   */
-};
+CHR_TABLE(chr__layer_slots, chr__ws_slots,
+    CHR_SET(name,     "websocket")
+    CHR_SET(start,    chr__ws_start)
+    CHR_SET(step,     chr__ws_step)
+    CHR_SET(read,     chr__ws_read)
+    CHR_SET(write,    chr__ws_write)
+    CHR_SET(pending,  chr__ws_pending)
+    CHR_SET(unsent,   chr__ws_unsent)
+    CHR_SET(flush,    chr__ws_flush)
+    CHR_SET(shutdown, chr__ws_shutdown)
+    CHR_SET(ping,     chr__ws_ping)
+    CHR_SET(close,    chr__ws_close));
 
 #define CHR__WS_LAYER &chr__ws_slots, sizeof(chr__websocket)
 
@@ -28668,15 +28564,24 @@ typedef struct chr__psk_options {
 
 #define CHR__ROW(member) offsetof(chr__x509_options, member)
 static const chr_option chr__x509_rows[] = {
-    { "endpoint",    CHR_OPTION_TEXT, CHR__ROW(tls.endpoint),    "client", 0, 0, CHR__HELP("server or client") },
-    { "dir",         CHR_OPTION_TEXT, CHR__ROW(tls.dir),         NULL,     0, 0, CHR__HELP("where ca-cert.pem, server-cert.pem, server-key.pem, ... are") },
-    { "cafile",      CHR_OPTION_TEXT, CHR__ROW(cafile),          NULL,     0, 0, CHR__HELP("certificates of those who may sign the peer's") },
-    { "crlfile",     CHR_OPTION_TEXT, CHR__ROW(crlfile),         NULL,     0, 0, CHR__HELP("which certificates they have revoked") },
-    { "certfile",    CHR_OPTION_TEXT, CHR__ROW(certfile),        NULL,     0, 0, CHR__HELP("the certificate to show") },
-    { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0, CHR__HELP("its private key") },
-    { "verify-peer", CHR_OPTION_BOOL, CHR__ROW(verify_peer),     "on",     0, 0, CHR__HELP("server: ask for the peer's certificate and verify it") },
-    { "min-version", CHR_OPTION_TEXT, CHR__ROW(tls.min_version), "1.2",    0, 0, CHR__HELP("1.2 or 1.3") },
-    { "priority",    CHR_OPTION_TEXT, CHR__ROW(tls.priority),    NULL,     0, 0, CHR__HELP("cipher suites by mbed TLS's names, the best first, ':' between them") },
+    { "endpoint",    CHR_OPTION_TEXT, CHR__ROW(tls.endpoint),    "client", 0, 0,
+      CHR__HELP("server or client") },
+    { "dir",         CHR_OPTION_TEXT, CHR__ROW(tls.dir),         NULL,     0, 0,
+      CHR__HELP("where ca-cert.pem, server-cert.pem, server-key.pem, ... are") },
+    { "cafile",      CHR_OPTION_TEXT, CHR__ROW(cafile),          NULL,     0, 0,
+      CHR__HELP("certificates of those who may sign the peer's") },
+    { "crlfile",     CHR_OPTION_TEXT, CHR__ROW(crlfile),         NULL,     0, 0,
+      CHR__HELP("which certificates they have revoked") },
+    { "certfile",    CHR_OPTION_TEXT, CHR__ROW(certfile),        NULL,     0, 0,
+      CHR__HELP("the certificate to show") },
+    { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0,
+      CHR__HELP("its private key") },
+    { "verify-peer", CHR_OPTION_BOOL, CHR__ROW(verify_peer),     "on",     0, 0,
+      CHR__HELP("server: ask for the peer's certificate and verify it") },
+    { "min-version", CHR_OPTION_TEXT, CHR__ROW(tls.min_version), "1.2",    0, 0,
+      CHR__HELP("1.2 or 1.3") },
+    { "priority",    CHR_OPTION_TEXT, CHR__ROW(tls.priority),    NULL,     0, 0,
+      CHR__HELP("cipher suites by mbed TLS's names, the best first, ':' between them") },
     { NULL,          CHR_OPTION_TEXT, 0,                         NULL,     0, 0, NULL }
 };
 #undef CHR__ROW
@@ -28685,10 +28590,13 @@ static const chr_option chr__x509_rows[] = {
 static const chr_option chr__psk_rows[] = {
     { "endpoint",    CHR_OPTION_TEXT, CHR__ROW(tls.endpoint),    "client", 0, 0, CHR__HELP("server or client") },
     { "dir",         CHR_OPTION_TEXT, CHR__ROW(tls.dir),         NULL,     0, 0, CHR__HELP("where keys.psk is") },
-    { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0, CHR__HELP("lines of NAME:KEY, the key in hexadecimal") },
-    { "username",    CHR_OPTION_TEXT, CHR__ROW(username),        "qemu",   0, 0, CHR__HELP("client: the name to show") },
+    { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0,
+      CHR__HELP("lines of NAME:KEY, the key in hexadecimal") },
+    { "username",    CHR_OPTION_TEXT, CHR__ROW(username),        "qemu",   0, 0,
+      CHR__HELP("client: the name to show") },
     { "min-version", CHR_OPTION_TEXT, CHR__ROW(tls.min_version), "1.2",    0, 0, CHR__HELP("1.2 or 1.3") },
-    { "priority",    CHR_OPTION_TEXT, CHR__ROW(tls.priority),    NULL,     0, 0, CHR__HELP("cipher suites by mbed TLS's names, the best first, ':' between them") },
+    { "priority",    CHR_OPTION_TEXT, CHR__ROW(tls.priority),    NULL,     0, 0,
+      CHR__HELP("cipher suites by mbed TLS's names, the best first, ':' between them") },
     { NULL,          CHR_OPTION_TEXT, 0,                         NULL,     0, 0, NULL }
 };
 #undef CHR__ROW
@@ -29027,15 +28935,19 @@ static int chr__tls_creds_common(chr__tls_creds *creds, chr_error *err)
     return options->priority ? chr__tls_read_priority(creds, options->priority, err) : 0;
 }
 
-static const chr_backend chr__x509_kind = {
-    "tls-creds-x509", NULL, "certificates for TLS", chr__x509_rows, sizeof(chr__x509_options), sizeof(chr__tls_creds),
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL
-};
+CHR_TABLE(chr_backend, chr__x509_kind,
+    CHR_SET(name,         "tls-creds-x509")
+    CHR_SET(help,         "certificates for TLS")
+    CHR_SET(options,      chr__x509_rows)
+    CHR_SET(options_size, sizeof(chr__x509_options))
+    CHR_SET(state_size,   sizeof(chr__tls_creds)));
 
-static const chr_backend chr__psk_kind = {
-    "tls-creds-psk", NULL, "keys for TLS that both sides have", chr__psk_rows, sizeof(chr__psk_options), sizeof(chr__tls_creds),
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL
-};
+CHR_TABLE(chr_backend, chr__psk_kind,
+    CHR_SET(name,         "tls-creds-psk")
+    CHR_SET(help,         "keys for TLS that both sides have")
+    CHR_SET(options,      chr__psk_rows)
+    CHR_SET(options_size, sizeof(chr__psk_options))
+    CHR_SET(state_size,   sizeof(chr__tls_creds)));
 
 static int chr__tls_creds_new(const chr_options *list, const chr_backend *kind, chr_error *err)
 {
@@ -29069,8 +28981,10 @@ typedef struct chr__authz_options {
 } chr__authz_options;
 
 static const chr_option chr__authz_rows[] = {
-    { "match",  CHR_OPTION_TEXT, offsetof(chr__authz_options, match),  CHR_REQUIRED, 0, 0, CHR__HELP("whom to let in: CN=fred,,O=Example (commas doubled)") },
-    { "format", CHR_OPTION_TEXT, offsetof(chr__authz_options, format), "exact",      0, 0, CHR__HELP("exact, or glob: * and ? stand for others") },
+    { "match",  CHR_OPTION_TEXT, offsetof(chr__authz_options, match),  CHR_REQUIRED, 0, 0,
+      CHR__HELP("whom to let in: CN=fred,,O=Example (commas doubled)") },
+    { "format", CHR_OPTION_TEXT, offsetof(chr__authz_options, format), "exact",      0, 0,
+      CHR__HELP("exact, or glob: * and ? stand for others") },
     { NULL,     CHR_OPTION_TEXT, 0,                                    NULL,         0, 0, NULL }
 };
 
@@ -29080,10 +28994,12 @@ typedef struct chr__authz {
     int                is_glob;
 } chr__authz;
 
-static const chr_backend chr__authz_kind = {
-    "authz-list", NULL, "peers that a socket lets in", chr__authz_rows, sizeof(chr__authz_options), sizeof(chr__authz),
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL
-};
+CHR_TABLE(chr_backend, chr__authz_kind,
+    CHR_SET(name,         "authz-list")
+    CHR_SET(help,         "peers that a socket lets in")
+    CHR_SET(options,      chr__authz_rows)
+    CHR_SET(options_size, sizeof(chr__authz_options))
+    CHR_SET(state_size,   sizeof(chr__authz)));
 
 static void chr__authz_release(chr_context *ctx, chr__object *object)
 {
@@ -29934,20 +29850,17 @@ static void chr__tls_close(chr__layer *layer)
     tls->creds = NULL;
 }
 
-static const chr__layer_slots chr__tls_slots = {
-    "tls",            /* name    */
-    chr__tls_start,   /* start   */
-    chr__tls_step,    /* step    */
-    chr__tls_read,    /* read    */
-    chr__tls_write,   /* write   */
-    chr__tls_pending, /* pending */
-    chr__tls_unsent,  /* unsent  */
-    chr__tls_flush,   /* flush   */
-    chr__tls_shutdown, /* shutdown */
-    NULL,             /* ioctl   */
-    NULL,             /* ping    */
-    chr__tls_close,   /* close   */
-};
+CHR_TABLE(chr__layer_slots, chr__tls_slots,
+    CHR_SET(name,     "tls")
+    CHR_SET(start,    chr__tls_start)
+    CHR_SET(step,     chr__tls_step)
+    CHR_SET(read,     chr__tls_read)
+    CHR_SET(write,    chr__tls_write)
+    CHR_SET(pending,  chr__tls_pending)
+    CHR_SET(unsent,   chr__tls_unsent)
+    CHR_SET(flush,    chr__tls_flush)
+    CHR_SET(shutdown, chr__tls_shutdown)
+    CHR_SET(close,    chr__tls_close));
 
 #define CHR__TLS_LAYER &chr__tls_slots, sizeof(chr__tls)
 
@@ -30210,7 +30123,7 @@ static int chr__socket_fin(chr__layer *layer)
     chr__socket_bottom *bottom = (chr__socket_bottom *)layer;
 
     chr__os_shutdown(bottom->fd);
-    layer->slots = &chr__socket_shut[bottom->is_under][bottom->is_unix];
+    layer->slots = &chr__socket_shut[bottom->has_upper][bottom->is_unix];
     return 0;
 }
 
@@ -30261,9 +30174,9 @@ static int chr__link_build_layers(chr__link *link, chr_error *err)
     int                       i, code = 0;
 
     link->bottom.is_unix = link->is_unix;
-    link->bottom.is_under = chr__layer_scheme(options) != NULL;
+    link->bottom.has_upper = chr__layer_scheme(options) != NULL;
     link->bottom.write = chr__socket_bottoms[0][link->is_unix].write;
-    link->bottom.layer.slots = &chr__socket_bottoms[link->bottom.is_under][link->is_unix];
+    link->bottom.layer.slots = &chr__socket_bottoms[link->bottom.has_upper][link->is_unix];
     link->bottom.layer.dev = link->linger.dev;
     link->bottom.fd = link->fd;
     link->bottom.turn = link->linger.dev->ctx->turn - 1;
@@ -30296,7 +30209,7 @@ static void chr__link_end(chr__link *link, int takes_rest)
     chr_timer_stop(&linger->tick);
     if (chr__link_socket(link)->host)
         chr__link_move(link, chr__link_socket(link)->host);
-    if (chr__is_given(linger->dev, link->fd) ||
+    if (chr__is_caller_fd(linger->dev, link->fd) ||
         (link->is_given && !chr__link_has_layers(link) && !(source && chr__outbox_waits(source)))) {
         chr__close_own(linger->dev, link->fd);
         chr__link_free(linger);
@@ -30485,7 +30398,7 @@ static void chr__socket_ended(chr__stream *stream, int code)
 {
     chr__socket *sock = (chr__socket *)stream->dev;
 
-    if (code == 0 && chr__socket_options(sock)->half_close == CHR_ON && !stream->input_over &&
+    if (code == 0 && chr__socket_options(sock)->half_close == CHR_ON && !stream->input_ended &&
         chr__stream_half_close(stream))
         chr_be_event(&sock->dev, CHR_EVENT_INPUT_END);
     else
@@ -30542,7 +30455,8 @@ static int64_t chr__link_silence(chr__link *link)
     int64_t      now = chr__real_now(ctx);
     uint64_t     heard = link->bottom.received + link->linger.dev->bytes_in;
 
-    if (heard != link->heard || chr__os_unread(link->fd) > 0 || chr__stream_pending(&chr__link_socket(link)->stream)) {
+    if (heard != link->heard || chr__os_bytes_readable(link->fd) > 0 ||
+        chr__stream_pending(&chr__link_socket(link)->stream)) {
         link->heard_at = now;
         link->pings = 0;
     }
@@ -31281,7 +31195,8 @@ static size_t chr__socket_queued(const chr_dev *dev)
     size_t             i, count = chr__stream_queued(&sock->stream);
 
     for (i = 0; i < sock->fan.count; i++)
-        count += (size_t)chr__queued(sock->fan.members[i].fe.dev) + (size_t)sock->fan.members[i].fe.dev->ending;
+        count += (size_t)chr__queued(sock->fan.members[i].fe.dev) +
+                 (size_t)sock->fan.members[i].fe.dev->shutdown_pending;
     return count;
 }
 
@@ -31297,7 +31212,7 @@ static int chr__socket_ioctl(chr_dev *dev, int command, void *arg)
         if (layer->slots->ioctl)
             code = layer->slots->ioctl(layer, command, arg);
     if (!stream->top)
-        code = chr__telnet_ioctl_away(dev, command, arg);
+        code = chr__telnet_ioctl_disconnected(dev, command, arg);
     if (chr__stream_unsent(stream))
         chr__stream_update(stream);
     return code;
@@ -31446,12 +31361,10 @@ static int chr__socket_fan_wait_fd(chr_dev *dev, int *events)
     return chr__fan_wait_fd(&((chr__socket *)dev)->fan, events);
 }
 
-static const chr_io chr__socket_fan_io = {
-    chr__socket_fan_write,   /* write   */
-    NULL,                    /* read    */
-    chr__socket_fan_update,  /* update  */
-    chr__socket_fan_wait_fd, /* wait_fd */
-};
+CHR_TABLE(chr_io, chr__socket_fan_io,
+    CHR_SET(write,   chr__socket_fan_write)
+    CHR_SET(update,  chr__socket_fan_update)
+    CHR_SET(wait_fd, chr__socket_fan_wait_fd));
 
 static int chr__socket_add_seat(chr__socket *sock, const chr_socket_options *options, chr_error *err)
 {
@@ -31640,35 +31553,28 @@ CHR__PRIVATE int chr__socket_uri(const char *uri, chr_options *options)
     return code;
 }
 
-static const chr_peer_slots chr__socket_peer = {
-    chr__socket_disconnect,     /* disconnect     */
-    chr__socket_wait_connected, /* wait_connected */
-    chr__socket_add_client,     /* add_client     */
-    chr__socket_set_msgfds,     /* set_msgfds     */
-    chr__socket_get_msgfds,     /* get_msgfds     */
-    chr__socket_shutdown,       /* shutdown       */
-    chr__socket_queued,         /* queued         */
-};
+CHR_TABLE(chr_peer_slots, chr__socket_peer,
+    CHR_SET(disconnect,     chr__socket_disconnect)
+    CHR_SET(wait_connected, chr__socket_wait_connected)
+    CHR_SET(add_client,     chr__socket_add_client)
+    CHR_SET(set_msgfds,     chr__socket_set_msgfds)
+    CHR_SET(get_msgfds,     chr__socket_get_msgfds)
+    CHR_SET(shutdown,       chr__socket_shutdown)
+    CHR_SET(queued,         chr__socket_queued));
 
-static const chr_backend chr__socket_kind = {
-    "socket",                                                        /* name         */
-    NULL,                                                            /* alias        */
-    CHR__HELP("a stream socket: TCP, unix, vsock, or one that is open already"), /* help         */
-    chr__socket_rows,                                                /* options      */
-    sizeof(chr_socket_options),                                      /* options_size */
-    sizeof(chr__socket),                                             /* state_size   */
-    CHR__URI(chr__socket_uri),                                       /* uri          */
-    chr__socket_open,                                                /* open         */
-    chr__socket_close,                                               /* close        */
-    &chr__stream_io,                                                 /* io           */
-    chr__socket_describe,                                            /* describe     */
-    chr__socket_ioctl,                                               /* ioctl        */
-    NULL,                                                            /* set_open     */
-    &chr__socket_peer,                                               /* peer         */
-    NULL,                                                            /* sharing      */
-    0,                                                               /* fixed        */
-    NULL,                                                            /* input        */
-};
+CHR_TABLE(chr_backend, chr__socket_kind,
+    CHR_SET(name,         "socket")
+    CHR_SET(help,         CHR__HELP("a stream socket: TCP, unix, vsock, or one that is open already"))
+    CHR_SET(options,      chr__socket_rows)
+    CHR_SET(options_size, sizeof(chr_socket_options))
+    CHR_SET(state_size,   sizeof(chr__socket))
+    CHR_SET(uri,          CHR__URI(chr__socket_uri))
+    CHR_SET(open,         chr__socket_open)
+    CHR_SET(close,        chr__socket_close)
+    CHR_SET(io,           &chr__stream_io)
+    CHR_SET(describe,     chr__socket_describe)
+    CHR_SET(ioctl,        chr__socket_ioctl)
+    CHR_SET(peer,         &chr__socket_peer));
 #endif
 
 /* ====================================================================================================================
@@ -31703,12 +31609,14 @@ typedef struct chr__spice {
 } chr__spice;
 
 static const chr_option chr__spicevmc_rows[] = {
-    { "name", CHR_OPTION_TEXT, CHR__AT(chr_spicevmc_options, name), CHR_REQUIRED, 0, 0, CHR__HELP("one that the spice server recognises: vdagent, ...") },
+    { "name", CHR_OPTION_TEXT, CHR__AT(chr_spicevmc_options, name), CHR_REQUIRED, 0, 0,
+      CHR__HELP("one that the spice server recognises: vdagent, ...") },
     { NULL,   CHR_OPTION_TEXT, 0,                                   NULL,         0, 0, NULL }
 };
 
 static const chr_option chr__spiceport_rows[] = {
-    { "name", CHR_OPTION_TEXT, CHR__AT(chr_spiceport_options, name), CHR_REQUIRED, 0, 0, CHR__HELP("what clients know the port by: org.example.console") },
+    { "name", CHR_OPTION_TEXT, CHR__AT(chr_spiceport_options, name), CHR_REQUIRED, 0, 0,
+      CHR__HELP("what clients know the port by: org.example.console") },
     { NULL,   CHR_OPTION_TEXT, 0,                                    NULL,         0, 0, NULL }
 };
 
@@ -31990,12 +31898,9 @@ static void chr__spice_describe(const chr_dev *dev, chr_info *info)
     info->comes_back = 1;
 }
 
-static const chr_io chr__spice_io = {
-    chr__spice_write,  /* write   */
-    NULL,              /* read    */
-    chr__spice_update, /* update  */
-    NULL,              /* wait_fd */
-};
+CHR_TABLE(chr_io, chr__spice_io,
+    CHR_SET(write,  chr__spice_write)
+    CHR_SET(update, chr__spice_update));
 
 /* -- spicevmc -- */
 
@@ -32030,25 +31935,17 @@ static void chr__spicevmc_set_open(chr_dev *dev, int is_open)
         chr__log_line(dev->ctx, dev->id, err.text);
 }
 
-static const chr_backend chr__spicevmc_kind = {
-    "spicevmc",                                           /* name         */
-    NULL,                                                 /* alias        */
-    CHR__HELP("a channel of a spice server: vdagent, usbredir, ..."), /* help         */
-    chr__spicevmc_rows,                                   /* options      */
-    sizeof(chr_spicevmc_options),                         /* options_size */
-    sizeof(chr__spice),                                   /* state_size   */
-    NULL,                                                 /* uri          */
-    chr__spicevmc_open,                                   /* open         */
-    chr__spice_close,                                     /* close        */
-    &chr__spice_io,                                       /* io           */
-    chr__spice_describe,                                  /* describe     */
-    NULL,                                                 /* ioctl        */
-    chr__spicevmc_set_open,                               /* set_open     */
-    NULL,                                                 /* peer         */
-    NULL,                                                 /* sharing      */
-    0,                                                    /* fixed        */
-    NULL,                                                 /* input        */
-};
+CHR_TABLE(chr_backend, chr__spicevmc_kind,
+    CHR_SET(name,         "spicevmc")
+    CHR_SET(help,         CHR__HELP("a channel of a spice server: vdagent, usbredir, ..."))
+    CHR_SET(options,      chr__spicevmc_rows)
+    CHR_SET(options_size, sizeof(chr_spicevmc_options))
+    CHR_SET(state_size,   sizeof(chr__spice))
+    CHR_SET(open,         chr__spicevmc_open)
+    CHR_SET(close,        chr__spice_close)
+    CHR_SET(io,           &chr__spice_io)
+    CHR_SET(describe,     chr__spice_describe)
+    CHR_SET(set_open,     chr__spicevmc_set_open));
 
 /* -- spiceport -- */
 
@@ -32086,25 +31983,18 @@ static int chr__spiceport_ioctl(chr_dev *dev, int command, void *arg)
     return 0;
 }
 
-static const chr_backend chr__spiceport_kind = {
-    "spiceport",                        /* name         */
-    NULL,                               /* alias        */
-    CHR__HELP("a named port of a spice server"), /* help         */
-    chr__spiceport_rows,                /* options      */
-    sizeof(chr_spiceport_options),      /* options_size */
-    sizeof(chr__spice),                 /* state_size   */
-    NULL,                               /* uri          */
-    chr__spiceport_open,                /* open         */
-    chr__spice_close,                   /* close        */
-    &chr__spice_io,                     /* io           */
-    chr__spice_describe,                /* describe     */
-    chr__spiceport_ioctl,               /* ioctl        */
-    chr__spiceport_set_open,            /* set_open     */
-    NULL,                               /* peer         */
-    NULL,                               /* sharing      */
-    0,                                  /* fixed        */
-    NULL,                               /* input        */
-};
+CHR_TABLE(chr_backend, chr__spiceport_kind,
+    CHR_SET(name,         "spiceport")
+    CHR_SET(help,         CHR__HELP("a named port of a spice server"))
+    CHR_SET(options,      chr__spiceport_rows)
+    CHR_SET(options_size, sizeof(chr_spiceport_options))
+    CHR_SET(state_size,   sizeof(chr__spice))
+    CHR_SET(open,         chr__spiceport_open)
+    CHR_SET(close,        chr__spice_close)
+    CHR_SET(io,           &chr__spice_io)
+    CHR_SET(describe,     chr__spice_describe)
+    CHR_SET(ioctl,        chr__spiceport_ioctl)
+    CHR_SET(set_open,     chr__spiceport_set_open));
 #endif
 
 /* ====================================================================================================================
@@ -32258,7 +32148,7 @@ static void chr__context_reset_watches(chr_context *ctx)
             chr_watch_stop(ctx->watches[i]);
     if (CHR__SETS && !CHR__SET_ALONE)
         chr__set_many(ctx, ctx->watch_capacity > CHR__MANY_WATCHES ? CHR__MANY : CHR__FEW);
-    chr__os_waker_quiet(&ctx->waker);
+    chr__os_waker_drain(&ctx->waker);
 }
 
 #else
@@ -32276,7 +32166,7 @@ static int chr__context_start(chr_context *ctx)
     ctx->lazy.next = ctx->lazy.prev = &ctx->lazy;
     ctx->last_dev = &ctx->devs;
     chr__dev_queue_init(&ctx->urgent);
-    chr__dev_queue_init(&ctx->starved);
+    chr__dev_queue_init(&ctx->blocked);
     ctx->builtins = chr__builtins;
     ctx->left_out = chr__left_outs;
     ctx->untidy = ctx->config.timeout_changed != NULL;
@@ -32420,35 +32310,35 @@ static void chr__context_drain(chr_context *ctx)
 }
 
 #if CHARDEV_HAS_DESCRIPTORS
-CHR__PRIVATE void chr__named_fd_end(void *named, void *ctx)
+CHR__PRIVATE void chr__named_fd_free(void *named, void *ctx)
 {
     chr__os_close(((chr__named_fd *)named)->fd);
     chr__free((chr_context *)ctx, named);
 }
 
-static void chr__named_fds_end(chr_context *ctx)
+static void chr__named_fds_free(chr_context *ctx)
 {
-    chr__table_each(&ctx->fds_by_name, NULL, 0, chr__named_fd_end, ctx);
+    chr__table_each(&ctx->fds_by_name, NULL, 0, chr__named_fd_free, ctx);
     chr__table_free(ctx, &ctx->fds_by_name);
     chr__table_free(ctx, &ctx->fds_by_number);
 }
 
 #else
 
-static void chr__named_fds_end(chr_context *ctx) { (void)ctx; }
+static void chr__named_fds_free(chr_context *ctx) { (void)ctx; }
 #endif
 
-static void chr__object_end(void *object, void *ctx)
+static void chr__object_free_entry(void *object, void *ctx)
 {
     chr__object_drop((chr_context *)ctx, (chr__object *)object);
 }
 
-static void chr__context_forget(chr_context *ctx)
+static void chr__context_free_tables(chr_context *ctx)
 {
     chr__kind_node *node;
 
-    chr__named_fds_end(ctx);
-    chr__table_each(&ctx->objects, NULL, 0, chr__object_end, ctx);
+    chr__named_fds_free(ctx);
+    chr__table_each(&ctx->objects, NULL, 0, chr__object_free_entry, ctx);
     chr__table_free(ctx, &ctx->objects);
     while ((node = ctx->kinds) != NULL) {
         ctx->kinds = node->next;
@@ -32473,7 +32363,7 @@ static void chr__context_close(chr_context *ctx)
     if (ctx->dead)
         chr__tidy(ctx); /* removed outside of any dispatch */
     chr_replay_close(ctx);
-    chr__context_forget(ctx);
+    chr__context_free_tables(ctx);
 }
 
 CHARDEV_API void chr_context_free(chr_context *ctx)
@@ -32618,15 +32508,15 @@ static int chr__add_client(chr_dev *dev, int fd, chr_error *err)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': a %s takes no clients", dev->id, dev->kind->name);
     if (CHR__IN_TRACE(ctx))
         return chr__fail_in_trace(err);
-    if (chr__given_note(dev, fd, 0) < 0)
+    if (chr__caller_fd_add(dev, fd, 0) < 0)
         return chr__no_memory(err);
     chr__quiet_outside(ctx);
     code = dev->kind->peer->add_client(dev, fd, err);
     chr__loud_outside(ctx);
     if (code < 0)
-        chr__given_return(dev);
+        chr__caller_fds_rollback(dev);
     else
-        chr__given_keep(dev);
+        chr__caller_fds_commit(dev);
     return code;
 }
 
@@ -33031,7 +32921,7 @@ CHARDEV_API void chr_mux_suspend_open(chr_context *ctx)
 /* OPENED, and after it the input that waits for that. */
 static void chr__mux_reopen(chr_dev *dev)
 {
-    chr__postpone(dev, 1u << CHR_EVENT_OPENED | (dev->input_over ? 1u << CHR_EVENT_INPUT_END : 0));
+    chr__postpone(dev, 1u << CHR_EVENT_OPENED | (dev->input_ended ? 1u << CHR_EVENT_INPUT_END : 0));
     chr__update(dev);
 }
 
@@ -33300,6 +33190,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__SEE
 #undef CHR__SHOW
 #undef CHR__CHANNEL_SLOT
+#undef CHR__CHANNELS_HOLD
 #undef CHR__NULL_DEVICE
 #undef CHR__USDT
 #undef CHR__TRACES

@@ -96,7 +96,7 @@ static void on_signal(int number)
 
 int main(int argc, char **argv)
 {
-    static const chr_handlers handlers = { can_read, typed, NULL, NULL };
+    static const chr_handlers handlers = { .can_read = can_read, .read = typed };
     int                       status = 2;
 
     if (argc != 4) return fprintf(stderr, "usage: console_share " HERE_PATH " PORT LOGFILE\n"), 2;

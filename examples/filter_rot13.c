@@ -75,36 +75,38 @@ static int rot13_read(chr_dev *dev, void *buf, size_t len)
 
 static int rot13_open(chr_dev *dev, chr_error *err)
 {
-    static const chr_handlers handlers = { NULL, rot13_got, NULL, NULL }; /* the others pass on as it comes */
+    CHR_TABLE(chr_handlers, handlers, CHR_SET(read, rot13_got)); /* the others pass on as it comes */
     return chr_stacked_open(dev, ((const rot13_options *)dev->options)->chardev, &handlers, err);
 }
 
-static const chr_io rot13_io = { rot13_write, rot13_read, chr_stacked_update, chr_stacked_wait_fd };
+CHR_TABLE(chr_io, rot13_io,
+    CHR_SET(write,   rot13_write)
+    CHR_SET(read,    rot13_read)
+    CHR_SET(update,  chr_stacked_update)
+    CHR_SET(wait_fd, chr_stacked_wait_fd));
 
-static const chr_peer_slots rot13_peer = {
-    chr_stacked_disconnect, chr_stacked_wait_connected, chr_stacked_add_client, chr_stacked_set_msgfds,
-    chr_stacked_get_msgfds, chr_stacked_shutdown, chr_stacked_queued,
-};
+CHR_TABLE(chr_peer_slots, rot13_peer,
+    CHR_SET(disconnect,     chr_stacked_disconnect)
+    CHR_SET(wait_connected, chr_stacked_wait_connected)
+    CHR_SET(add_client,     chr_stacked_add_client)
+    CHR_SET(set_msgfds,     chr_stacked_set_msgfds)
+    CHR_SET(get_msgfds,     chr_stacked_get_msgfds)
+    CHR_SET(shutdown,       chr_stacked_shutdown)
+    CHR_SET(queued,         chr_stacked_queued));
 
-static const chr_backend rot13_backend = {
-    "rot13",                            /* name         */
-    NULL,                               /* alias        */
-    "turns the letters of another one", /* help         */
-    rot13_rows,                         /* options      */
-    sizeof(rot13_options),              /* options_size */
-    sizeof(chr_stacked),                /* state_size: a struct that begins with it, if you need more */
-    NULL,                               /* uri          */
-    rot13_open,                         /* open         */
-    chr_stacked_close,                  /* close        */
-    &rot13_io,                          /* io           */
-    chr_stacked_describe,               /* describe     */
-    chr_stacked_ioctl,                  /* ioctl        */
-    chr_stacked_set_open,               /* set_open     */
-    &rot13_peer,                        /* peer         */
-    NULL,                               /* sharing      */
-    0,                                  /* fixed        */
-    NULL,                               /* input        */
-};
+CHR_TABLE(chr_backend, rot13_backend,
+    CHR_SET(name,         "rot13")
+    CHR_SET(help,         "turns the letters of another one")
+    CHR_SET(options,      rot13_rows)
+    CHR_SET(options_size, sizeof(rot13_options))
+    CHR_SET(state_size,   sizeof(chr_stacked)) /* a struct that begins with it, if you need more */
+    CHR_SET(open,         rot13_open)
+    CHR_SET(close,        chr_stacked_close)
+    CHR_SET(io,           &rot13_io)
+    CHR_SET(describe,     chr_stacked_describe)
+    CHR_SET(ioctl,        chr_stacked_ioctl)
+    CHR_SET(set_open,     chr_stacked_set_open)
+    CHR_SET(peer,         &rot13_peer));
 
 /* ---- a program with it: says hello at the last chardev, and prints what comes from there, until that ends ---- */
 #ifndef FILTER_ROT13_ALONE

@@ -640,7 +640,7 @@ static void leave(struct side *s)
 
 static void relay_until_done(struct relay *r)
 {
-    static const chr_handlers handlers = { can_read, got, happened, NULL };
+    static const chr_handlers handlers = { .can_read = can_read, .read = got, .event = happened };
 
     chr_fe_set_handlers(&r->a.fe, &handlers, &r->a);
     chr_fe_set_handlers(&r->b.fe, &handlers, &r->b);

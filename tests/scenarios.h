@@ -38,6 +38,8 @@ struct scene {
     const long     *fired;                /* how many system calls have failed; NULL = none ever does */
     int             complete;             /* all that was to happen has happened */
     int             strict;               /* nothing goes wrong in this life: no error may be told */
+    void          (*made)(scene *);       /* called when the chardev is there; or NULL */
+    int             is_sound;             /* nothing goes wrong from now on */
 };
 
 static inline char scene_byte(size_t i)
@@ -298,7 +300,7 @@ static inline void scene_init(scene *s, const scenario *kind)
 /* Turns without progress before it is given up: few after a failure that may have ended it all, else more than a busy machine needs. */
 static inline int scene_patience(const scene *s)
 {
-    return !s->strict && (s->r.failed || (s->fired && *s->fired)) ? 60 : 10000;
+    return !s->strict && !s->is_sound && (s->r.failed || (s->fired && *s->fired)) ? 60 : 10000;
 }
 
 static inline int scene_send(scene *s)
@@ -639,6 +641,8 @@ static inline int scene_make(scene *s)
     if (!s->dev) {
         CHECK(s->err.code < 0 && s->err.code >= CHR_ERR_NO_SPACE);
         CHECK(s->err.text[0] != 0);
+        if (s->r.failed && s->kind->prepare == prepare_pty) CHECK(!exists(scratch("tty"))); /* no link is left, */
+        if (s->r.failed && s->kind->prepare == prepare_server) CHECK(!exists(scratch("s"))); /* nor a socket */
         CHECK(s->parts[0][0] ? chr_find(s->r.ctx, "d") == NULL : chr_next(s->r.ctx, NULL) == NULL);
         return 0;
     }
@@ -651,6 +655,7 @@ static inline int scene_live(scene *s)
 {
     int complete = 0;
     if (scene_make(s)) {
+        if (s->made) s->made(s);
         s->rec.room = SCENE_ROOM;
         s->rec.then = scene_more_room;
         if (chr_fe_init(&s->rec.fe, s->dev, &s->err) == 0) {

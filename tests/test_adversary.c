@@ -53,10 +53,19 @@ static int probe_ioctl(chr_dev *dev, int command, void *arg)
     return 0;
 }
 
-static const chr_io probe_io = { probe_write, probe_read, NULL, NULL };
+CHR_TABLE(chr_io, probe_io,
+    CHR_SET(write, probe_write)
+    CHR_SET(read,  probe_read));
 
-static const chr_backend probe_backend = { "probe", NULL, "the test is the far side", NULL, sizeof(chr_common_options), sizeof(chr_dev),
-                                           NULL, probe_open, NULL, &probe_io, NULL, probe_ioctl, probe_set_open, NULL, NULL, 0, NULL };
+CHR_TABLE(chr_backend, probe_backend,
+    CHR_SET(name,         "probe")
+    CHR_SET(help,         "the test is the far side")
+    CHR_SET(options_size, sizeof(chr_common_options))
+    CHR_SET(state_size,   sizeof(chr_dev))
+    CHR_SET(open,         probe_open)
+    CHR_SET(io,           &probe_io)
+    CHR_SET(ioctl,        probe_ioctl)
+    CHR_SET(set_open,     probe_set_open));
 
 static void open_probe_rig(rig *r)
 {
@@ -1361,7 +1370,7 @@ TEST(a_refused_backend_that_was_open_is_closed_again)
     snprintf(options, sizeof options, "socket,fd=%d", fds[0]);
     CHECK_INT(chr_change(r.ctx, "x", options, NULL), CHR_ERR_BUSY);
     settle(&r);
-    CHECK(!rec.open && !rec.fe.told_open);
+    CHECK(!rec.open && !rec.fe.opened_delivered);
     CHECK_STR(rec.events + strlen(rec.events) - 2, "OC");
     CHECK_INT(strlen(rec.events), 4);
     close(fds[0]);

@@ -349,8 +349,11 @@ static int wire_ioctl(chr_dev *dev, int command, void *arg)
     return wire_write(dev, "<break>", 7) > 0 ? 0 : CHR_ERR_IO;
 }
 
-static const chr_io         wire_io = { wire_write, NULL, wire_update, NULL };
-static const chr_peer_slots wire_peer = { wire_disconnect, NULL, NULL, NULL, NULL, NULL, NULL };
+CHR_TABLE(chr_io, wire_io,
+    CHR_SET(write,  wire_write)
+    CHR_SET(update, wire_update));
+CHR_TABLE(chr_peer_slots, wire_peer,
+    CHR_SET(disconnect, wire_disconnect));
 static const chr_backend    wire_kind = { .name = "wire", .help = "a test's", .options_size = sizeof(chr_common_options),
                                           .state_size = sizeof(wire), .open = wire_open, .io = &wire_io,
                                           .ioctl = wire_ioctl, .peer = &wire_peer };

@@ -53,10 +53,19 @@ static void wire_set_open(chr_dev *dev, int is_open)
     if (len + 1 < sizeof wire_story) wire_story[len] = (char)((is_open ? 'A' : 'a') + ((wire *)dev)->number);
 }
 
-static const chr_io wire_io = { wire_write, NULL, wire_update, NULL };
+CHR_TABLE(chr_io, wire_io,
+    CHR_SET(write,  wire_write)
+    CHR_SET(update, wire_update));
 
-static const chr_backend wire_backend = { "wire", NULL, "the test is the far side", NULL, sizeof(chr_common_options), sizeof(wire),
-                                          NULL, wire_open, wire_close, &wire_io, NULL, NULL, wire_set_open, NULL, NULL, 0, NULL };
+CHR_TABLE(chr_backend, wire_backend,
+    CHR_SET(name,         "wire")
+    CHR_SET(help,         "the test is the far side")
+    CHR_SET(options_size, sizeof(chr_common_options))
+    CHR_SET(state_size,   sizeof(wire))
+    CHR_SET(open,         wire_open)
+    CHR_SET(close,        wire_close)
+    CHR_SET(io,           &wire_io)
+    CHR_SET(set_open,     wire_set_open));
 
 /* Runs a function once from the loop, where backends may call the core. */
 typedef struct from_loop {

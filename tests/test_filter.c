@@ -71,11 +71,25 @@ static int crlf_open(chr_dev *dev, chr_error *err)
     return chr_stacked_open(dev, ((const rot13_options *)dev->options)->chardev, NULL, err);
 }
 
-static const chr_io         crlf_io = { crlf_write, NULL, crlf_update, chr_stacked_wait_fd };
-static const chr_peer_slots crlf_peer = { NULL, NULL, NULL, NULL, NULL, NULL, crlf_queued };
-static const chr_backend    crlf_backend = { "crlf", NULL, "newlines as two bytes", rot13_rows, sizeof(rot13_options), sizeof(crlf), NULL, crlf_open,
-                                             chr_stacked_close, &crlf_io, chr_stacked_describe, chr_stacked_ioctl, chr_stacked_set_open, &crlf_peer,
-                                             NULL, 0, NULL };
+CHR_TABLE(chr_io, crlf_io,
+    CHR_SET(write,   crlf_write)
+    CHR_SET(update,  crlf_update)
+    CHR_SET(wait_fd, chr_stacked_wait_fd));
+CHR_TABLE(chr_peer_slots, crlf_peer,
+    CHR_SET(queued, crlf_queued));
+CHR_TABLE(chr_backend, crlf_backend,
+    CHR_SET(name,         "crlf")
+    CHR_SET(help,         "newlines as two bytes")
+    CHR_SET(options,      rot13_rows)
+    CHR_SET(options_size, sizeof(rot13_options))
+    CHR_SET(state_size,   sizeof(crlf))
+    CHR_SET(open,         crlf_open)
+    CHR_SET(close,        chr_stacked_close)
+    CHR_SET(io,           &crlf_io)
+    CHR_SET(describe,     chr_stacked_describe)
+    CHR_SET(ioctl,        chr_stacked_ioctl)
+    CHR_SET(set_open,     chr_stacked_set_open)
+    CHR_SET(peer,         &crlf_peer));
 
 /* ---- the rig ------------------------------------------------------------------------------------------------------------ */
 

@@ -208,9 +208,15 @@ static int kind_write(chr_dev *dev, const void *buf, size_t len)
 
 TEST(a_context_as_new)
 {
-    static const chr_io      io = { kind_write, NULL, NULL, NULL };
-    static const chr_backend kind = { "mine", NULL, "", NULL, sizeof(chr_common_options), sizeof(chr_dev), NULL, kind_open, NULL, &io,
-                                      NULL, NULL, NULL, NULL, NULL, 0, NULL };
+    CHR_TABLE(chr_io, io,
+        CHR_SET(write, kind_write));
+    CHR_TABLE(chr_backend, kind,
+        CHR_SET(name,         "mine")
+        CHR_SET(help,         "")
+        CHR_SET(options_size, sizeof(chr_common_options))
+        CHR_SET(state_size,   sizeof(chr_dev))
+        CHR_SET(open,         kind_open)
+        CHR_SET(io,           &io));
     int       fds[2], i;
     long      live = 0, calls = 0;
     rig       r;

@@ -44,10 +44,19 @@ static int odd_ioctl(chr_dev *dev, int command, void *arg)
     return 0;
 }
 
-static const chr_io odd_io = { odd_write, NULL, odd_update, NULL };
+CHR_TABLE(chr_io, odd_io,
+    CHR_SET(write,  odd_write)
+    CHR_SET(update, odd_update));
 
-static const chr_backend odd_backend = { "odd", NULL, "does what the test asks for", NULL, sizeof(chr_common_options), sizeof(chr_dev),
-                                         NULL, odd_open, odd_close, &odd_io, NULL, odd_ioctl, NULL, NULL, NULL, 0, NULL };
+CHR_TABLE(chr_backend, odd_backend,
+    CHR_SET(name,         "odd")
+    CHR_SET(help,         "does what the test asks for")
+    CHR_SET(options_size, sizeof(chr_common_options))
+    CHR_SET(state_size,   sizeof(chr_dev))
+    CHR_SET(open,         odd_open)
+    CHR_SET(close,        odd_close)
+    CHR_SET(io,           &odd_io)
+    CHR_SET(ioctl,        odd_ioctl));
 
 static void open_odd_rig(rig *r)
 {
@@ -118,10 +127,17 @@ static int  odd_or_shy(chr_dev *dev, const void *buf, size_t len) { return shy ?
 static int  shy_open(chr_dev *dev, chr_error *err) { (void)err; chr_be_event(dev, CHR_EVENT_OPENED); return 0; }
 static void shy_update(chr_dev *dev) { if (chr_be_wants_writable(dev)) chr_be_writable(dev); }
 
-static const chr_io shy_io = { odd_or_shy, NULL, shy_update, NULL };
+CHR_TABLE(chr_io, shy_io,
+    CHR_SET(write,  odd_or_shy)
+    CHR_SET(update, shy_update));
 
-static const chr_backend shy_backend = { "shy", NULL, "tells CLOSED in write", NULL, sizeof(chr_common_options), sizeof(chr_dev),
-                                         NULL, shy_open, NULL, &shy_io, NULL, NULL, NULL, NULL, NULL, 0, NULL };
+CHR_TABLE(chr_backend, shy_backend,
+    CHR_SET(name,         "shy")
+    CHR_SET(help,         "tells CLOSED in write")
+    CHR_SET(options_size, sizeof(chr_common_options))
+    CHR_SET(state_size,   sizeof(chr_dev))
+    CHR_SET(open,         shy_open)
+    CHR_SET(io,           &shy_io));
 
 TEST(a_slot_that_tells_closed_is_not_entered_again)
 {

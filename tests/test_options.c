@@ -57,8 +57,16 @@ static const chr_option probe_table[] = {
 
 static const chr_io probe_io = { NULL, NULL, NULL, NULL };
 
-static const chr_backend probe_backend = { "probe", "sonde", "remembers its options", probe_table, sizeof(probe_options), sizeof(probe),
-                                           NULL, probe_open, probe_close, &probe_io, NULL, NULL, NULL, NULL, NULL, 0, NULL };
+CHR_TABLE(chr_backend, probe_backend,
+    CHR_SET(name,         "probe")
+    CHR_SET(alias,        "sonde")
+    CHR_SET(help,         "remembers its options")
+    CHR_SET(options,      probe_table)
+    CHR_SET(options_size, sizeof(probe_options))
+    CHR_SET(state_size,   sizeof(probe))
+    CHR_SET(open,         probe_open)
+    CHR_SET(close,        probe_close)
+    CHR_SET(io,           &probe_io));
 
 static void open_probe_rig(rig *r)
 {

@@ -295,9 +295,18 @@ static void probe_update(chr_dev *dev)
     if (!dev->removed && (w.budget > 0 || chr_be_wants_writable(dev))) chr_idle_start(dev->ctx, &((probe *)dev)->idle, probe_run, dev);
 }
 
-static const chr_io      probe_io = { probe_write, probe_read, probe_update, NULL };
-static const chr_backend probe_kind = { "probe", NULL, "the test is the far side", NULL, sizeof(chr_common_options), sizeof(probe),
-                                        NULL, probe_open, probe_close, &probe_io, NULL, NULL, NULL, NULL, NULL, 0, NULL };
+CHR_TABLE(chr_io, probe_io,
+    CHR_SET(write,  probe_write)
+    CHR_SET(read,   probe_read)
+    CHR_SET(update, probe_update));
+CHR_TABLE(chr_backend, probe_kind,
+    CHR_SET(name,         "probe")
+    CHR_SET(help,         "the test is the far side")
+    CHR_SET(options_size, sizeof(chr_common_options))
+    CHR_SET(state_size,   sizeof(probe))
+    CHR_SET(open,         probe_open)
+    CHR_SET(close,        probe_close)
+    CHR_SET(io,           &probe_io));
 
 static int display_size(void *opaque) { return (void)opaque, below(90); }
 

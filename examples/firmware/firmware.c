@@ -57,26 +57,17 @@ static int uart_open(chr_dev *dev, chr_error *err)
     return 0;
 }
 
-static const chr_io      uart_io = { uart_write, NULL, uart_update, NULL };
-static const chr_backend uart_kind = {
-    "uart",                     /* name         */
-    NULL,                       /* alias        */
-    "the board's first UART",   /* help         */
-    NULL,                       /* options      */
-    sizeof(chr_common_options), /* options_size */
-    sizeof(uart),               /* state_size   */
-    NULL,                       /* uri          */
-    uart_open,                  /* open         */
-    NULL,                       /* close        */
-    &uart_io,                   /* io           */
-    NULL,                       /* describe     */
-    NULL,                       /* ioctl        */
-    NULL,                       /* set_open     */
-    NULL,                       /* peer         */
-    NULL,                       /* sharing      */
-    0,                          /* fixed        */
-    NULL,                       /* input        */
-};
+CHR_TABLE(chr_io, uart_io,
+    CHR_SET(write,  uart_write)
+    CHR_SET(update, uart_update));
+
+CHR_TABLE(chr_backend, uart_kind,
+    CHR_SET(name,         "uart")
+    CHR_SET(help,         "the board's first UART")
+    CHR_SET(options_size, sizeof(chr_common_options))
+    CHR_SET(state_size,   sizeof(uart))
+    CHR_SET(open,         uart_open)
+    CHR_SET(io,           &uart_io));
 
 /* ---- the log channel as a backend: what is written to it goes to the mux --------------------------------------------- */
 
@@ -95,11 +86,16 @@ static int channel_open(chr_dev *dev, chr_error *err)
     return 0;
 }
 
-static const chr_io      channel_io = { channel_write, NULL, NULL, NULL };
-static const chr_backend channel_kind = {
-    "channel", NULL, "the log channel of the console", NULL, sizeof(chr_common_options), sizeof(chr_dev), NULL, channel_open, NULL,
-    &channel_io, NULL, NULL, NULL, NULL, NULL, 0, NULL
-};
+CHR_TABLE(chr_io, channel_io,
+    CHR_SET(write, channel_write));
+
+CHR_TABLE(chr_backend, channel_kind,
+    CHR_SET(name,         "channel")
+    CHR_SET(help,         "the log channel of the console")
+    CHR_SET(options_size, sizeof(chr_common_options))
+    CHR_SET(state_size,   sizeof(chr_dev))
+    CHR_SET(open,         channel_open)
+    CHR_SET(io,           &channel_io));
 
 /* ---- what runs on it -------------------------------------------------------------------------------------------------- */
 
@@ -193,8 +189,8 @@ static int attach(chr_frontend *fe, chr_dev *dev, const chr_handlers *handlers)
 
 int main(void)
 {
-    static const chr_handlers shell_handlers = { shell_room, shell_read, shell_event, NULL };
-    static const chr_handlers channel_handlers = { NULL, channel_read, NULL, NULL };
+    static const chr_handlers shell_handlers = { .can_read = shell_room, .read = shell_read, .event = shell_event };
+    static const chr_handlers channel_handlers = { .read = channel_read };
     chr_dev                  *console;
     unsigned                  seen;
 

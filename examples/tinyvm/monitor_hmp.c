@@ -501,7 +501,7 @@ static void free_hmp(struct monitor *monitor)
 
 struct monitor *hmp_new(struct vm *vm, chr_dev *dev, chr_error *err)
 {
-    static const chr_handlers handlers = { can_read, got_input, got_event, NULL };
+    static const chr_handlers handlers = { .can_read = can_read, .read = got_input, .event = got_event };
     struct hmp               *h = xcalloc(1, sizeof *h);
     h->base.vm = vm;
     h->base.drained = drained;

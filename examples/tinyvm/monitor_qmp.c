@@ -622,7 +622,7 @@ static void free_qmp(struct monitor *monitor)
 
 struct monitor *qmp_new(struct vm *vm, chr_dev *dev, chr_error *err)
 {
-    static const chr_handlers handlers = { can_read, got_input, got_event, NULL };
+    static const chr_handlers handlers = { .can_read = can_read, .read = got_input, .event = got_event };
     struct qmp               *q = xcalloc(1, sizeof *q);
     q->base.vm = vm;
     q->base.event = tell_event;

@@ -427,7 +427,7 @@ static int changed(void *opaque)
 
 int uart_init(struct uart *uart, chr_dev *dev, chr_error *err)
 {
-    static const chr_handlers handlers = { NULL, NULL, got_event, changed };
+    static const chr_handlers handlers = { .event = got_event, .change = changed };
     uart_reset(uart);
     int rc = chr_fe_init(&uart->fe, dev, err);
     if (rc == 0 && chr_fe_set_buffers(&uart->fe, UART_BUFFER, UART_BUFFER) < 0) {

@@ -114,11 +114,17 @@ static int source_open(chr_dev *dev, chr_error *err)
     return 0;
 }
 
-static const chr_io source_io = { source_write, NULL, source_update, NULL };
-static const chr_backend source_kind = {
-    "source", NULL, "always has input", NULL, sizeof(chr_common_options), sizeof(source), NULL, source_open, source_close,
-    &source_io, NULL, NULL, NULL, NULL, NULL, 0, NULL
-};
+CHR_TABLE(chr_io, source_io,
+    CHR_SET(write,  source_write)
+    CHR_SET(update, source_update));
+CHR_TABLE(chr_backend, source_kind,
+    CHR_SET(name,         "source")
+    CHR_SET(help,         "always has input")
+    CHR_SET(options_size, sizeof(chr_common_options))
+    CHR_SET(state_size,   sizeof(source))
+    CHR_SET(open,         source_open)
+    CHR_SET(close,        source_close)
+    CHR_SET(io,           &source_io));
 
 /* ---- what chardev.h does, a batch of messages at a time ----------------------------------------------------------- */
 

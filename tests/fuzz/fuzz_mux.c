@@ -47,10 +47,17 @@ static void base_update(chr_dev *dev)
     (void)dev;
 }
 
-static const chr_io base_io = { base_write, NULL, base_update, NULL };
+CHR_TABLE(chr_io, base_io,
+    CHR_SET(write,  base_write)
+    CHR_SET(update, base_update));
 
-static const chr_backend base_backend = { "base", NULL, "the model is the far side", NULL, sizeof(chr_common_options), sizeof(chr_dev), NULL,
-                                          base_open, NULL, &base_io, NULL, NULL, NULL, NULL, NULL, 0, NULL };
+CHR_TABLE(chr_backend, base_backend,
+    CHR_SET(name,         "base")
+    CHR_SET(help,         "the model is the far side")
+    CHR_SET(options_size, sizeof(chr_common_options))
+    CHR_SET(state_size,   sizeof(chr_dev))
+    CHR_SET(open,         base_open)
+    CHR_SET(io,           &base_io));
 
 /* ---- the frontends ------------------------------------------------------------------------------------------------------- */
 

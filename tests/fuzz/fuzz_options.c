@@ -32,8 +32,14 @@ static const chr_option sink_table[] = {
 
 static const chr_io sink_io = { NULL, NULL, NULL, NULL };
 
-static const chr_backend sink_backend = { "sink", NULL, "remembers its options", sink_table, sizeof(sink_options), sizeof(chr_dev), NULL,
-                                          sink_open, NULL, &sink_io, NULL, NULL, NULL, NULL, NULL, 0, NULL };
+CHR_TABLE(chr_backend, sink_backend,
+    CHR_SET(name,         "sink")
+    CHR_SET(help,         "remembers its options")
+    CHR_SET(options,      sink_table)
+    CHR_SET(options_size, sizeof(sink_options))
+    CHR_SET(state_size,   sizeof(chr_dev))
+    CHR_SET(open,         sink_open)
+    CHR_SET(io,           &sink_io));
 
 /* "sink,id=x,KEY=VALUE", with the commas of VALUE doubled where it is a text. Returns the code. */
 static int options_try(chr_context *ctx, const char *key, const char *value)
