@@ -865,7 +865,7 @@ class Trier:
 
     def same_assembly(self, fault):
         """Whether gcc makes the same of the function, with all flavours on."""
-        command = ['gcc', '-xc', '-std=gnu99', '-O1', '-w', '-fkeep-static-functions', '-S', '-o', '-', *DEFINES, *flavour_flags('-tls-spice'), '-']
+        command = ['gcc', '-xc', '-std=gnu99', '-O1', '-w', '-fkeep-static-functions', '-fkeep-inline-functions', '-S', '-o', '-', *DEFINES, *flavour_flags('-tls-spice'), '-']
 
         def assembly(text):
             return subprocess.run(command, input='#define CHARDEV_IMPLEMENTATION\n' + text, capture_output=True, text=True, check=False)

@@ -6,6 +6,10 @@
 #include "private.h"
 #include "rig.h"
 
+#ifndef _WIN32
+#include <sys/ioctl.h>
+#endif
+
 typedef struct spot { /* a watch that counts */
     rig      *r;
     chr_watch watch;
@@ -394,4 +398,27 @@ TEST(at_rest_nothing_waits)
     check_rest(&r, "removal");
     close(fds[1]);
     rig_close(&r);
+}
+
+/* ---- wake-ups ------------------------------------------------------------------------------------------------------------------ */
+
+/* However much changes while a loop sleeps, one byte wakes it. */
+TEST(a_sleeping_loop_is_woken_once)
+{
+#ifndef _WIN32
+    static spot     s[5];
+    chr_poll        polls[4];
+    int             timeout, i, bytes = -1;
+    rig             r;
+    rig_open_virtual(&r);
+    REQUIRE(chr_loop_prepare(r.ctx, polls, 4, &timeout) == 1);
+    for (i = 0; i < 5; i++) chr_idle_start(r.ctx, &s[i].idle, spot_idle, &s[i]);
+    REQUIRE(ioctl(polls[0].fd, FIONREAD, &bytes) == 0);
+    CHECK_INT(bytes, 1);
+    settle(&r);
+    for (i = 0; i < 5; i++) CHECK_INT(s[i].count, 1);
+    rig_close(&r);
+#else
+    SKIP("what wakes a loop is no pipe on this system");
+#endif
 }

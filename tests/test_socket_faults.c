@@ -231,3 +231,31 @@ TEST(a_frontend_in_memory_that_was_something_else)
     close(fds[1]);
     rig_close(&r);
 }
+
+/* ---- wake-ups ------------------------------------------------------------------------------------------------------------------ */
+
+/* Room that came silently is found before the loop sleeps: to look for input from then on needs no wake-up, which would be a byte
+ * written to a pipe. */
+TEST(what_a_step_does_itself_wakes_nobody)
+{
+    recorder rec;
+    int      fds[2], i;
+    rig      r;
+    NEED_POSIX("there is no descriptor of the loop on this system");
+    rig_open(&r);
+    if (chr_loop_fd(r.ctx) < 0) SKIP("there is no descriptor of the loop on this system");
+    socket_pair(fds);
+    attach_with_room(&rec, make(&r, optionsf("socket,id=s,fd=%d", fds[0])), 0);
+    say(fds[1], "abc");
+    for (i = 0; i < 5; i++) chr_loop_step(r.ctx, 0);
+    CHECK_INT(rec.length, 0);
+    fault_arm(FAULT_write, EIO, 1 << 30, 0); /* to count them */
+    rec.room = 10;
+    for (i = 0; i < 5; i++) chr_loop_step(r.ctx, 0);
+    CHECK_INPUT(&rec, "abc");
+    CHECK_INT(fault_plan.counts[FAULT_write], 0);
+    fault_disarm();
+    detach(&rec);
+    close(fds[1]);
+    rig_close(&r);
+}
