@@ -861,7 +861,7 @@ class Trier:
             else:
                 parts += [self.source.text[at:start], ';', '\n' * self.source.text.count('\n', start, end)]
             at = end
-        return ''.join(parts) + self.source.text[at:]
+        return (''.join(parts) + self.source.text[at:]).replace('__attribute__((always_inline))', '')  # those would not be kept
 
     def same_assembly(self, fault):
         """Whether gcc makes the same of the function, with all flavours on."""
