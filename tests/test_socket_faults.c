@@ -57,13 +57,17 @@ TEST(a_port_that_was_just_left_is_taken_again)
 TEST(a_server_without_ipv6_is_one_of_ipv4)
 {
     recorder rec;
+    chr_info info;
     int      fd;
     rig      r;
+    if (!has_ipv6_loopback()) SKIP("this machine has no IPv6");
     rig_open(&r);
     fault_arm(FAULT_socket, EAFNOSUPPORT, 1, 0);
     attach(&rec, make(&r, "socket,id=s,host=,port=0,server=on,wait=off"));
     CHECK(fault_plan.fired == 1);
     fault_disarm();
+    chr_query(rec.fe.dev, &info);
+    CHECK_INT(strncmp(info.address, "0.0.0.0:", 8), 0);
     fd = tcp_connect(port_of(rec.fe.dev));
     CHECK(fd >= 0);
     PUMP(&r, rec.open);
