@@ -55,7 +55,7 @@ void private_sha1(const void *data, size_t len, unsigned char digest[20])
 
 void private_ws_proof(const char *key, char *proof)
 {
-    chr__ws_proof(key, proof);
+    chr__ws_accept_value(key, proof);
 }
 
 #endif
