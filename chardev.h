@@ -14574,7 +14574,7 @@ static void chr__log_goes_on(chr_dev *dev, int code)
 
 static int chr__log_rotate(chr_dev *dev)
 {
-    int64_t   wanted = ((const chr_common_options *)dev->options)->logfiles, files = wanted ? wanted : CHR__LOG_FILES;
+    int64_t   wanted = ((const chr_common_options *)dev->options)->logfiles, files = wanted ? wanted : (int64_t)CHR__LOG_FILES;
     chr__log *log = dev->log;
     int       fd, code = chr__log_shift(log, files);
 
@@ -23878,7 +23878,7 @@ static int chr__fault_count_bits(unsigned kinds)
 static int chr__fault_decide(chr__fault *fault, unsigned kinds)
 {
     const chr_fault_options *options = (const chr_fault_options *)fault->on.dev.options;
-    int                      count, byte, rate = options->rate ? (int)options->rate : CHR__FAULT_RATE;
+    int                      count, byte, rate = options->rate ? (int)options->rate : (int)CHR__FAULT_RATE;
 
     kinds &= fault->enabled;
     count = chr__fault_count_bits(kinds);
