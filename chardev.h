@@ -83,9 +83,9 @@
  *                              the flags of pkg-config spice-server
  *     CHARDEV_FREESTANDING     no operating system: the portable backends (null to fault) and your own; memory and
  *                              clock by hooks. No watches, log files or recordings
- *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV SCRIPT MSMOUSE WCTABLET BRAILLE (or only its
- *                              BRLAPI) MUX HUB FAULT FD WIN FILE PIPE PTY STDIO CONSOLE SERIAL PARALLEL UDP SOCKET
- *                              SPICE
+ *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV SCRIPT MSMOUSE WCTABLET BRAILLE MUX HUB FAULT FD
+ *                              WIN FILE PIPE PTY STDIO CONSOLE SERIAL PARALLEL UDP SOCKET SPICE; or braille's BRLAPI
+ *                              only
  *     CHARDEV_NO_TELNET        leave out a socket's telnet, RFC 2217 and tn3270: telnet=on, com-port=on, tn3270=on are
  *                              CHR_ERR_NOT_SUPPORTED
  *     CHARDEV_NO_WEBSOCKET     leave out a socket's websocket: websocket=on is CHR_ERR_NOT_SUPPORTED
@@ -114,8 +114,7 @@
  *     CHARDEV_NO_BASE64        CHR_BASE64 is CHR_ERR_NOT_SUPPORTED for chr_ringbuf_read() and chr_ringbuf_write()
  *     CHARDEV_ERROR_SIZE       size of chr_error.text in bytes; default 1024; 96 is enough for firmware
  *     CHARDEV_BUFFER_SIZE      bytes: the largest read, and a mux's buffer; default 65536, freestanding 1024
- *     CHARDEV_BARRIER()        memory barrier for chr_isr_ring where the compiler has no __atomic builtins; default
- *                              none
+ *     CHARDEV_BARRIER()        memory barrier for chr_isr_ring, where the compiler has no __atomic builtins
  *     CHR_SYS(name)            how a system call is reached; default `name`. Tests inject faults here
  *
  * RULES that hold for all that follows.
@@ -127,8 +126,8 @@
  *       was wrong.
  *     - Any function may be called from inside any handler, also to remove the chardev whose handler runs. The
  *       functions that block (each says so) return CHR_ERR_IN_HANDLER there.
- *     - Your calls are not re-entrant: they don't call your handlers before they return. Events, can_read and input
- *       come from the loop. Exceptions: chr_fe_set_handlers() on an open chardev delivers OPENED; chr_change() calls
+ *     - Handlers are not re-entered: none is called before a call of yours returns. Events, can_read and input come
+ *       from the loop. Exceptions: chr_fe_set_handlers() on an open chardev delivers OPENED; chr_change() calls
  *       `change`, before it CLOSED when the old backend was open and the new one is not, after it OPENED in the
  *       opposite case; chr_send_break() delivers BREAK and chr_inject() input; chr_fe_take_focus() delivers MUX_OUT and
  *       MUX_IN; chr_context_free() and chr_context_reset() deliver CLOSED. Pending events are delivered before these,
@@ -150,8 +149,7 @@
  *     any thread                                  cost
  *     chr_fe_write, chr_fe_printf                 the lock; one system call; a wake-up when work is posted to the loop.
  *                                                 With buffers: a wake-up when the first byte is gathered
- *     chr_fe_write_all, chr_fe_read_all,          the same for each attempt; waits without the lock, up to 20 ms at a
- *                                                 time
+ *     chr_fe_write_all, chr_fe_read_all,          the same for each attempt; waits without the lock, in steps of 20 ms
  *     chr_fe_flush
  *     chr_fe_read                                 the lock; a wake-up when half of a full buffer is free again, or when
  *                                                 an event is next
@@ -315,8 +313,7 @@ typedef struct chr_trace    chr_trace;
 /* Zero-initialise it and set what you need. `opaque` is the first argument of each hook. */
 typedef struct chr_config {
     void *opaque;
-    void *(*allocate)(void *opaque, void *ptr, size_t size); /* like realloc(); size 0 frees. Default: realloc and
-                                                                free */
+    void *(*allocate)(void *opaque, void *ptr, size_t size); /* like realloc(); size 0 frees. Default: realloc() */
     void  (*log)(void *opaque, const char *line);            /* one line that no caller can get, e.g. a failed
                                                                 reconnect. It may call what a handler may. Default:
                                                                 dropped */
@@ -340,8 +337,8 @@ typedef struct chr_config {
 } chr_config;
 
 /* A new context: loop, registry, named descriptors. `config` is copied; NULL = the defaults. Returns NULL when memory
- * or descriptors run out, or when the freestanding profile has no `allocate` hook. You own it:
- * chr_context_free(). The calling thread becomes its owner thread. */
+ * or descriptors run out, or when the freestanding profile has no `allocate` hook. You own it: chr_context_free(). The
+ * calling thread becomes its owner thread. */
 CHARDEV_API chr_context *chr_context_new(const chr_config *config);
 
 /* The same in a block of memory of yours, for machines without malloc: all allocations of the context come from it,
@@ -547,8 +544,8 @@ CHARDEV_API void chr_idle_stop(chr_idle *idle);
  * >>options   one table per backend: the parser, the help text and the typed struct all come from it
  * ====================================================================================================================
  * Text: "BACKEND,key=value,key=value". ",," in a value is a comma. A bare word means word=on, "noword" word=off. Of
- * equal keys the last one counts. bool: on off yes no true false y n. number: decimal or 0x hex. size: with suffix K M
- * G T.
+ * equal keys the last one counts. bool: on off yes no true false y n. number: decimal or 0x hex. size: a number with
+ * K, M, G or T.
  */
 
 typedef enum chr_option_type {
@@ -556,8 +553,7 @@ typedef enum chr_option_type {
     CHR_OPTION_NUMBER, /* int64_t, from min to max */
     CHR_OPTION_SIZE,   /* int64_t in bytes, from min to max */
     CHR_OPTION_TEXT,   /* const char *; NULL = not given */
-    CHR_OPTION_FD,     /* int: number of an inherited descriptor, or for a monitor's peer its name; -1 = not given in
-                          text */
+    CHR_OPTION_FD,     /* int: number of an inherited descriptor, or for a monitor's peer its name; -1 = not given */
     CHR_OPTION_LIST    /* const char *const *, ends with NULL: NAME.0=text,NAME.1=text...; a single one: NAME=text */
 } chr_option_type;
 
@@ -638,8 +634,7 @@ enum {
     CHR_EVENT_PURGE_TRANSMIT, /* it drops what it has sent and the line has not yet transmitted */
     CHR_EVENT_INPUT_END,      /* half-close=on: end of file (EOF) of the input, output goes on; between OPENED and
                                  CLOSED */
-    CHR_EVENT_READABLE        /* the input buffer was empty and has bytes now: chr_fe_read(); see
-                                 chr_fe_set_buffers() */
+    CHR_EVENT_READABLE        /* an empty input buffer has got bytes: chr_fe_read(), chr_fe_set_buffers() */
 };
 
 #ifndef CHARDEV_NO_OPTIONS
@@ -749,19 +744,20 @@ enum { CHR_INFO_TEXT = 512 };
 typedef struct chr_info {
     const char *id, *backend;  /* valid as long as the chardev */
     char        filename[CHR_INFO_TEXT]; /* the far side: "unix:/tmp/s,server=on", "disconnected:tcp:...",
-                                  "pty:/dev/pts/3"; a connected TCP socket: "tcp:OWN:PORT,server=on <-> PEER:PORT"; a
-                                  socket that came by fd= in the same form */
-    char        address[CHR_INFO_TEXT]; /* socket: the address that a server listens on (port 0 resolved) or a client is
-                                  connected to; udp: the local one. Numeric HOST:PORT, IPv6 in brackets; CID:PORT; a
-                                  path, "@NAME" if abstract. Else empty */
-    char        peer[CHR_INFO_TEXT]; /* the connected peer's, or udp's; empty when it has none (most unix clients) */
+                                            "pty:/dev/pts/3"; a connected TCP socket: "tcp:OWN:PORT,server=on <->
+                                            PEER:PORT"; a socket that came by fd= in the same form */
+    char        address[CHR_INFO_TEXT];  /* socket: the address that a server listens on (port 0 resolved) or a client
+                                            is connected to; udp: the local one. Numeric HOST:PORT, IPv6 in brackets;
+                                            CID:PORT; a path, "@NAME" if abstract. Else empty */
+    char        peer[CHR_INFO_TEXT]; /* address of the peer, if connected, or of udp's; empty: none (most unix
+                                        clients) */
     int         frontend_open, be_open;
     int         comes_back;    /* when closed, it may open again by itself: a server, a pty, a client with reconnect */
     uint64_t    bytes_in, bytes_out, bytes_dropped; /* input delivered; output accepted; dropped */
     uint64_t    bytes_queued;  /* output still queued in history=, obuf= or a layer (there in encoded form) */
     int         clients;       /* socket with server=on: number of connected peers */
     char        client_addresses[2 * CHR_INFO_TEXT]; /* their addresses, separated by spaces ("unix" for one without a
-                                           name); cut when full */
+                                                        name); cut when full */
 } chr_info;
 
 /* Fills *info with the state of a chardev. Owner thread, any handler and the trace hook. */
@@ -922,17 +918,14 @@ CHARDEV_API int chr_fe_writable(const chr_frontend *fe);
 CHARDEV_API int chr_fe_flush(chr_frontend *fe, int timeout_ms);
 #endif
 
-/* Commands for chr_fe_ioctl(), with the type of `arg`. CHR_ERR_NOT_SUPPORTED where the far side has no such
- * function. */
+/* Commands for chr_fe_ioctl(), with the type of `arg`. CHR_ERR_NOT_SUPPORTED where the far side can't do it. */
 enum {
     CHR_IOCTL_SET_ECHO = 1,         /* int *: 1 = the terminal echoes */
     CHR_IOCTL_SERIAL_SET_PARAMS,    /* chr_serial_params *: speed and format of the line; CHR_ERR_INVALID: the line
                                        can't have them, GET_PARAMS returns what it has */
-    CHR_IOCTL_SERIAL_SET_BREAK,     /* int *: 1 = the line is held in break, 0 = no longer; telnet sends its BREAK for
-                                       1 */
+    CHR_IOCTL_SERIAL_SET_BREAK,     /* int *: 1 = the line is held in break, 0 = no longer; telnet: 1 sends BREAK */
     CHR_IOCTL_SERIAL_GET_TIOCM,     /* int *: the modem lines, CHR_TIOCM_... */
-    CHR_IOCTL_SERIAL_SET_TIOCM,     /* int *: CHR_TIOCM_DTR and CHR_TIOCM_RTS; others are ignored (but see com-port
-                                       below) */
+    CHR_IOCTL_SERIAL_SET_TIOCM,     /* int *: CHR_TIOCM_DTR and CHR_TIOCM_RTS; others only with com-port, see below */
     CHR_IOCTL_SERIAL_GET_PARAMS,    /* chr_serial_params *: those in force */
     CHR_IOCTL_SERIAL_SET_FLOW,      /* int *: flow control of the line, CHR_FLOW_...; CHR_ERR_INVALID as SET_PARAMS */
     CHR_IOCTL_SERIAL_GET_FLOW,      /* int * */
@@ -949,12 +942,10 @@ enum {
     CHR_IOCTL_SERIAL_PURGE,         /* int *: CHR_PURGE_...: drops the bytes in the line's queues, and those in obuf=;
                                        CHR_ERR_INVALID */
     CHR_IOCTL_SERIAL_GET_ERRORS,    /* int *: CHR_LINE_...: errors since the last call */
-    CHR_IOCTL_SERIAL_SET_ERRORS,    /* int *: a com-port server reports these to its client, as the client's mask
-                                       allows */
+    CHR_IOCTL_SERIAL_SET_ERRORS,    /* int *: a com-port server reports these to its client, if its mask allows */
     CHR_IOCTL_GET_TERMINAL_SIZE = 40, /* chr_terminal_size *: of stdio's terminal, or that of a telnet peer (NAWS);
                                          NOT_SUPPORTED until it is known */
-    CHR_IOCTL_SET_TERMINAL_SIZE     /* chr_terminal_size *, 0 to 65535: of a pty; a telnet client sends it to each
-                                       server */
+    CHR_IOCTL_SET_TERMINAL_SIZE     /* chr_terminal_size *, 0 to 65535: of a pty; a telnet client sends it (NAWS) */
 };
 
 /* A serial line over the network (socket with com-port=on, RFC 2217). A client controls the line at its server: its
@@ -1182,8 +1173,7 @@ typedef struct chr_sharing_slots {
     int  (*attach)(chr_dev *dev, chr_frontend *fe, chr_error *err); /* a frontend is attached: CHR_ERR_BUSY, ... */
     void (*detach)(chr_dev *dev, chr_frontend *fe);
     void (*focus)(chr_dev *dev, chr_frontend *fe); /* chr_fe_take_focus() */
-    void (*event)(chr_dev *dev, int event);     /* an event of this chardev: pass it to frontends,
-                                                   chr_be_tell_event() */
+    void (*event)(chr_dev *dev, int event);     /* of this chardev: pass it on by chr_be_tell_event() */
     int  (*wants_writable)(const chr_dev *dev); /* whether any frontend waits for writability */
     void (*writable)(chr_dev *dev);             /* output is possible: chr_be_tell_writable() for those that wait */
     int  (*inject)(chr_dev *dev, const void *data, size_t len); /* chr_inject(); NULL = not supported */
@@ -1253,8 +1243,7 @@ struct chr_dev {
     int                closing;        /* chr_context_free() has begun: no OPENED any more */
     int                input_ended;    /* set by INPUT_END, cleared by OPENED and CLOSED */
     int                was_open;       /* set by the first OPENED, never cleared */
-    int                eof_state;      /* cache for chr_fe_eof(): 1 = closed for good, -1 = it may reopen, 0 = not
-                                          computed */
+    int                eof_state;      /* cache for chr_fe_eof(): 1 = closed for good, -1 = may reopen, 0 = unknown */
     int                shutdown_pending; /* half-close requested: it follows when the queued output has been sent */
     int64_t            stalled_since;  /* clock when queued output last made progress; 0 = not measured */
     uint64_t           stalled_bytes;  /* bytes sent by then */
@@ -1345,8 +1334,7 @@ CHARDEV_API int    chr_stacked_wait_fd(chr_dev *dev, int *events);              
 CHARDEV_API void   chr_stacked_describe(const chr_dev *dev, chr_info *info);             /* "rot13:unix:/tmp/s" */
 CHARDEV_API int    chr_stacked_ioctl(chr_dev *dev, int command, void *arg);
 CHARDEV_API void   chr_stacked_set_open(chr_dev *dev, int is_open);
-CHARDEV_API int    chr_stacked_disconnect(chr_dev *dev);                                 /* this and the rest: peer
-                                                                                            slots */
+CHARDEV_API int    chr_stacked_disconnect(chr_dev *dev);                                 /* from here: peer slots */
 CHARDEV_API int    chr_stacked_wait_connected(chr_dev *dev, chr_error *err);
 CHARDEV_API int    chr_stacked_add_client(chr_dev *dev, int fd, chr_error *err);
 CHARDEV_API int    chr_stacked_set_msgfds(chr_dev *dev, const int *fds, int count);
@@ -1411,8 +1399,7 @@ typedef struct chr_script_options {
     const char        *file;    /* path of the script; exactly one of `file` and `text` */
     const char        *text;    /* the script itself; in option text a comma is doubled */
     int64_t            timeout; /* seconds that an expect or a send may take; 0 = 10 */
-    int64_t            window;  /* bytes: the newest output that is kept for the next expect; 0 = 64K (freestanding
-                                   1K) */
+    int64_t            window;  /* bytes of the newest output kept for the next expect; 0 = 64K (freestanding 1K) */
     chr_bool           exit;    /* at the end call the context's `exit` hook with 1 when the script failed, or with 0
                                    when no other script with exit=on still runs; default on */
 } chr_script_options;
@@ -1505,7 +1492,7 @@ typedef struct chr_parallel_options {
 
 typedef struct chr_udp_options {
     chr_common_options common;
-    const char        *host, *port;           /* the peer; host NULL: localhost; port is a number or a service,
+    const char        *host, *port;           /* the peer; host NULL: localhost; port: a number or a service,
                                                  required */
     const char        *localaddr, *localport; /* local address, to receive on and send from; NULL: any */
     chr_bool           ipv4, ipv6;            /* on = only that family; off = not that one */
@@ -1518,8 +1505,7 @@ typedef enum chr_address_type {
 /* An address, or a descriptor, of a socket. */
 typedef struct chr_address {
     chr_address_type type;        /* which of the members below are used */
-    const char      *host, *port; /* INET: host NULL: all interfaces (server) or localhost; port is a number or a
-                                     service */
+    const char      *host, *port; /* INET: host NULL: all interfaces (server) or localhost; port: number or service */
     int64_t          to;          /* INET server: try ports up to this one; 0 = only `port` */
     chr_bool         ipv4, ipv6;  /* INET: on = only that family; off = not that one */
     const char      *path;        /* UNIX */
@@ -1556,14 +1542,12 @@ typedef struct chr_socket_options {
     chr_bool           half_close;   /* end of file of the input is CHR_EVENT_INPUT_END, output goes on; default off: it
                                         is CLOSED */
     chr_bool           keep_alive;   /* detects a dead peer: TCP keep-alive, pings on a websocket; default off */
-    int64_t            keep_alive_idle, keep_alive_interval; /* seconds without input before the first probe, and
-                                                                between
-                                        probes; 0 = the system's default, websocket: 30 and 10 */
+    int64_t            keep_alive_idle, keep_alive_interval; /* seconds without input before the first probe; between
+                                                                probes; 0 = the system's default, websocket: 30, 10 */
     int64_t            keep_alive_count; /* unanswered probes that end the connection; 0 = the system's default,
                                             websocket: 3 */
     int64_t            idle_timeout; /* seconds without input after which the peer is disconnected; 0 = never */
-    chr_bool           replace;      /* server: a new peer replaces the connected one; default off: it stays in the
-                                        backlog */
+    chr_bool           replace;      /* server: a new peer replaces the old one; default off: it waits in the backlog */
     int64_t            clients;      /* server: the largest number of peers at once, at most 64; output goes to all,
                                         input comes from any; default 1 */
     const char        *tls_creds;    /* id of TLS credentials, chr_tls_creds_add(); NULL = no TLS */
@@ -1573,8 +1557,7 @@ typedef struct chr_socket_options {
 
 typedef struct chr_spicevmc_options {
     chr_common_options common;
-    const char        *name; /* subtype of the channel, one that the spice server knows: vdagent, usbredir...;
-                                required */
+    const char        *name; /* subtype of the channel, known to the spice server: vdagent, usbredir...; required */
 } chr_spicevmc_options;
 
 typedef struct chr_spiceport_options {
