@@ -29010,7 +29010,7 @@ static int chr__psk_add(chr__tls_creds *creds, chr_context *ctx, const char *lin
         return 0;
     for (i = 0; i < digits && chr__digit(colon[1 + i]) < 16; i++)
         ;
-    if (!colon || colon == line || digits == 0 || digits % 2 || i < digits || digits > 2 * sizeof psk->key)
+    if (colon == line || digits == 0 || digits % 2 || i < digits || digits > 2 * sizeof psk->key)
         return chr__fail(err, CHR_ERR_INVALID, "%s '%s': a line of the key file is not NAME:HEX with at most %d digits",
                          creds->object.kind->name, creds->object.id, (int)(2 * sizeof psk->key));
     psk = (chr__psk *)chr__allocate(ctx, sizeof *psk + (size_t)(colon - line));
