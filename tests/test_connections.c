@@ -305,6 +305,62 @@ TEST(what_the_peer_typed_does_not_destroy_what_it_was_sent)
     }
 }
 
+/* Where the system does not say what is unsent (SIOCOUTQ), the peer's own end is what is waited for: what it types before is no reset. */
+TEST(what_is_typed_where_nobody_knows_what_is_unsent)
+{
+    static char bytes[1 << 16];
+    int         fd, fds, how;
+    for (how = 0; how < 3; how++) {
+        pair    p;
+        size_t  got = 0;
+        ssize_t n;
+        open_server(&p, &layers[0], "host=127.0.0.1,port=0", "");
+        fd = tcp_connect(tcp_port(&p));
+        PUMP(&p.near_rig, p.near.open);
+        write_much(&p);
+        fds = count_fds();
+        fault_arm(FAULT_ioctl, how == 0 ? ENOTTY : how == 1 ? EINVAL : EIO, 1, 1);
+        end_connection(&p, 'd', NULL);
+        pass_real_time(&p.near_rig, 50);
+        CHECK_INT(count_fds(), fds); /* it is open still */
+        CHECK_INT(send(fd, "typed", 5, MSG_NOSIGNAL), 5);
+        fcntl(fd, F_SETFL, O_NONBLOCK);
+        PUMP(&p.near_rig, (n = recv(fd, bytes, sizeof bytes, 0), got += n > 0 ? (size_t)n : 0, n == 0 || (n < 0 && errno != EAGAIN)));
+        CHECK_INT(n, 0);
+        CHECK_INT(got, p.taken);
+        CHECK_INT(send(fd, "typed", 5, MSG_NOSIGNAL), 5);
+        close(fd);
+        PUMP(&p.near_rig, count_fds() == fds - 2);
+        CHECK(fault_plan.fired > 0);
+        fault_disarm();
+        detach(&p.near);
+        rig_close(&p.near_rig);
+        scratch_clean();
+    }
+}
+
+/* One that never ends has two seconds, as any that doesn't move. */
+TEST(a_peer_that_stays_where_nobody_knows_what_is_unsent)
+{
+    pair p;
+    int  fd, fds;
+    open_server(&p, &layers[0], "host=127.0.0.1,port=0", "");
+    fd = tcp_connect(tcp_port(&p));
+    PUMP(&p.near_rig, p.near.open);
+    CHECK_INT(chr_fe_write(&p.near.fe, "x", 1), 1);
+    fds = count_fds();
+    fault_arm(FAULT_ioctl, ENOTTY, 1, 1);
+    fault_plan.haste = 10;
+    end_connection(&p, 'd', NULL);
+    pass_real_time(&p.near_rig, 1000);
+    CHECK_INT(count_fds(), fds);
+    PUMP(&p.near_rig, count_fds() == fds - 1);
+    fault_disarm();
+    close(fd);
+    detach(&p.near);
+    rig_close(&p.near_rig);
+}
+
 /* One that reads a little now and then is waited for, ten seconds in all. */
 TEST(a_trickle_ends)
 {
@@ -610,6 +666,25 @@ TEST(a_flood_gets_a_bounded_share_of_each_turn)
         CHECK_STR(p.near.events, "O");
         close_flooded(&p, fd);
     }
+}
+
+/* Without a layer too: four buffers a turn, and then the others. */
+TEST(a_flood_without_layers_gets_a_bounded_share_of_each_turn)
+{
+    pair p;
+    int  k, fd;
+    NEED_POSIX("there are no faults of system calls on this system");
+    fd = open_flooded(&p, &layers[0]);
+    fault_plan.flood = "x";
+    fault_plan.flood_size = 1;
+    for (k = 0; k < 10; k++) {
+        fault_plan.flooded = 0;
+        CHECK(chr_loop_step(p.near_rig.ctx, 0) > 0);
+        CHECK(fault_plan.flooded > 0);
+        CHECK(fault_plan.flooded <= 4 * TURN);
+    }
+    CHECK_STR(p.near.events, "O");
+    close_flooded(&p, fd);
 }
 
 TEST(who_blocks_keeps_its_time_in_a_flood)
