@@ -83,9 +83,9 @@
  *                              the flags of pkg-config spice-server
  *     CHARDEV_FREESTANDING     no operating system: the portable backends (null to fault) and your own; memory and
  *                              clock by hooks. No watches, log files or recordings
- *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV SCRIPT MSMOUSE WCTABLET BRAILLE (or only its
- *                              BRLAPI) MUX HUB FAULT FD WIN FILE PIPE PTY STDIO CONSOLE SERIAL PARALLEL UDP SOCKET
- *                              SPICE
+ *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV SCRIPT MSMOUSE WCTABLET BRAILLE MUX HUB FAULT FD
+ *                              WIN FILE PIPE PTY STDIO CONSOLE SERIAL PARALLEL UDP SOCKET SPICE; or braille's BRLAPI
+ *                              only
  *     CHARDEV_NO_TELNET        leave out a socket's telnet, RFC 2217 and tn3270: telnet=on, com-port=on, tn3270=on are
  *                              CHR_ERR_NOT_SUPPORTED
  *     CHARDEV_NO_WEBSOCKET     leave out a socket's websocket: websocket=on is CHR_ERR_NOT_SUPPORTED
@@ -114,8 +114,7 @@
  *     CHARDEV_NO_BASE64        CHR_BASE64 is CHR_ERR_NOT_SUPPORTED for chr_ringbuf_read() and chr_ringbuf_write()
  *     CHARDEV_ERROR_SIZE       size of chr_error.text in bytes; default 1024; 96 is enough for firmware
  *     CHARDEV_BUFFER_SIZE      bytes: the largest read, and a mux's buffer; default 65536, freestanding 1024
- *     CHARDEV_BARRIER()        memory barrier for chr_isr_ring where the compiler has no __atomic builtins; default
- *                              none
+ *     CHARDEV_BARRIER()        memory barrier for chr_isr_ring, where the compiler has no __atomic builtins
  *     CHR_SYS(name)            how a system call is reached; default `name`. Tests inject faults here
  *
  * RULES that hold for all that follows.
@@ -127,8 +126,8 @@
  *       was wrong.
  *     - Any function may be called from inside any handler, also to remove the chardev whose handler runs. The
  *       functions that block (each says so) return CHR_ERR_IN_HANDLER there.
- *     - Your calls are not re-entrant: they don't call your handlers before they return. Events, can_read and input
- *       come from the loop. Exceptions: chr_fe_set_handlers() on an open chardev delivers OPENED; chr_change() calls
+ *     - Handlers are not re-entered: none is called before a call of yours returns. Events, can_read and input come
+ *       from the loop. Exceptions: chr_fe_set_handlers() on an open chardev delivers OPENED; chr_change() calls
  *       `change`, before it CLOSED when the old backend was open and the new one is not, after it OPENED in the
  *       opposite case; chr_send_break() delivers BREAK and chr_inject() input; chr_fe_take_focus() delivers MUX_OUT and
  *       MUX_IN; chr_context_free() and chr_context_reset() deliver CLOSED. Pending events are delivered before these,
@@ -150,8 +149,7 @@
  *     any thread                                  cost
  *     chr_fe_write, chr_fe_printf                 the lock; one system call; a wake-up when work is posted to the loop.
  *                                                 With buffers: a wake-up when the first byte is gathered
- *     chr_fe_write_all, chr_fe_read_all,          the same for each attempt; waits without the lock, up to 20 ms at a
- *                                                 time
+ *     chr_fe_write_all, chr_fe_read_all,          the same for each attempt; waits without the lock, in steps of 20 ms
  *     chr_fe_flush
  *     chr_fe_read                                 the lock; a wake-up when half of a full buffer is free again, or when
  *                                                 an event is next
@@ -315,8 +313,7 @@ typedef struct chr_trace    chr_trace;
 /* Zero-initialise it and set what you need. `opaque` is the first argument of each hook. */
 typedef struct chr_config {
     void *opaque;
-    void *(*allocate)(void *opaque, void *ptr, size_t size); /* like realloc(); size 0 frees. Default: realloc and
-                                                                free */
+    void *(*allocate)(void *opaque, void *ptr, size_t size); /* like realloc(); size 0 frees. Default: realloc() */
     void  (*log)(void *opaque, const char *line);            /* one line that no caller can get, e.g. a failed
                                                                 reconnect. It may call what a handler may. Default:
                                                                 dropped */
@@ -340,8 +337,8 @@ typedef struct chr_config {
 } chr_config;
 
 /* A new context: loop, registry, named descriptors. `config` is copied; NULL = the defaults. Returns NULL when memory
- * or descriptors run out, or when the freestanding profile has no `allocate` hook. You own it:
- * chr_context_free(). The calling thread becomes its owner thread. */
+ * or descriptors run out, or when the freestanding profile has no `allocate` hook. You own it: chr_context_free(). The
+ * calling thread becomes its owner thread. */
 CHARDEV_API chr_context *chr_context_new(const chr_config *config);
 
 /* The same in a block of memory of yours, for machines without malloc: all allocations of the context come from it,
@@ -547,8 +544,8 @@ CHARDEV_API void chr_idle_stop(chr_idle *idle);
  * >>options   one table per backend: the parser, the help text and the typed struct all come from it
  * ====================================================================================================================
  * Text: "BACKEND,key=value,key=value". ",," in a value is a comma. A bare word means word=on, "noword" word=off. Of
- * equal keys the last one counts. bool: on off yes no true false y n. number: decimal or 0x hex. size: with suffix K M
- * G T.
+ * equal keys the last one counts. bool: on off yes no true false y n. number: decimal or 0x hex. size: a number with
+ * K, M, G or T.
  */
 
 typedef enum chr_option_type {
@@ -556,8 +553,7 @@ typedef enum chr_option_type {
     CHR_OPTION_NUMBER, /* int64_t, from min to max */
     CHR_OPTION_SIZE,   /* int64_t in bytes, from min to max */
     CHR_OPTION_TEXT,   /* const char *; NULL = not given */
-    CHR_OPTION_FD,     /* int: number of an inherited descriptor, or for a monitor's peer its name; -1 = not given in
-                          text */
+    CHR_OPTION_FD,     /* int: number of an inherited descriptor, or for a monitor's peer its name; -1 = not given */
     CHR_OPTION_LIST    /* const char *const *, ends with NULL: NAME.0=text,NAME.1=text...; a single one: NAME=text */
 } chr_option_type;
 
@@ -580,8 +576,8 @@ typedef struct chr_common_options {
     const char *logfile;      /* appends what the guest wrote and the backend accepted to this file; created with mode
                                  0666&umask, truncated at creation. When it can't be written (ENOSPC, a FIFO that is
                                  full or not read) logging ends, with one line to `log` */
-    chr_bool    logappend;    /* don't truncate the file at creation; default off */
-    chr_bool    logtimestamp; /* UTC time before each line; default off */
+    chr_bool    logappend;    /* don't truncate the file at creation; default off; without logfile no effect */
+    chr_bool    logtimestamp; /* with logfile: UTC time before each line; default off */
     chr_bool    mux;          /* create ID-base, and a mux named ID on it; default off */
     int64_t     history;      /* bytes: the last ones written, also while disconnected, are sent to each new peer first;
                                  0 = none */
@@ -589,7 +585,7 @@ typedef struct chr_common_options {
                                  when it is full. 0 = none */
     int64_t     logsize;      /* bytes: before a log file grows beyond it, it is renamed to PATH.1, that to PATH.2, ...;
                                  0 = never */
-    int64_t     logfiles;     /* with logsize: the largest number of files, PATH included, 1 to 1000; 0 = 5 */
+    int64_t     logfiles;     /* with logsize only: the largest number of files, PATH included, 1 to 1000; 0 = 5 */
     const char *obuf_full;    /* when a write finds no room in obuf: "wait" (back-pressure: CHR_ERR_WOULD_BLOCK; the
                                  same as NULL), "drop-oldest" (the oldest queued bytes are dropped, the write
                                  succeeds), or "disconnect" (the peer is disconnected from the loop; queued bytes and
@@ -638,8 +634,7 @@ enum {
     CHR_EVENT_PURGE_TRANSMIT, /* it drops what it has sent and the line has not yet transmitted */
     CHR_EVENT_INPUT_END,      /* half-close=on: end of file (EOF) of the input, output goes on; between OPENED and
                                  CLOSED */
-    CHR_EVENT_READABLE        /* the input buffer was empty and has bytes now: chr_fe_read(); see
-                                 chr_fe_set_buffers() */
+    CHR_EVENT_READABLE        /* an empty input buffer has got bytes: chr_fe_read(), chr_fe_set_buffers() */
 };
 
 #ifndef CHARDEV_NO_OPTIONS
@@ -749,19 +744,20 @@ enum { CHR_INFO_TEXT = 512 };
 typedef struct chr_info {
     const char *id, *backend;  /* valid as long as the chardev */
     char        filename[CHR_INFO_TEXT]; /* the far side: "unix:/tmp/s,server=on", "disconnected:tcp:...",
-                                  "pty:/dev/pts/3"; a connected TCP socket: "tcp:OWN:PORT,server=on <-> PEER:PORT"; a
-                                  socket that came by fd= in the same form */
-    char        address[CHR_INFO_TEXT]; /* socket: the address that a server listens on (port 0 resolved) or a client is
-                                  connected to; udp: the local one. Numeric HOST:PORT, IPv6 in brackets; CID:PORT; a
-                                  path, "@NAME" if abstract. Else empty */
-    char        peer[CHR_INFO_TEXT]; /* the connected peer's, or udp's; empty when it has none (most unix clients) */
+                                            "pty:/dev/pts/3"; a connected TCP socket: "tcp:OWN:PORT,server=on <->
+                                            PEER:PORT"; a socket that came by fd= in the same form */
+    char        address[CHR_INFO_TEXT];  /* socket: the address that a server listens on (port 0 resolved) or a client
+                                            is connected to; udp: the local one. Numeric HOST:PORT, IPv6 in brackets;
+                                            CID:PORT; a path, "@NAME" if abstract. Else empty */
+    char        peer[CHR_INFO_TEXT]; /* address of the peer, if connected, or of udp's; empty: none (most unix
+                                        clients) */
     int         frontend_open, be_open;
     int         comes_back;    /* when closed, it may open again by itself: a server, a pty, a client with reconnect */
     uint64_t    bytes_in, bytes_out, bytes_dropped; /* input delivered; output accepted; dropped */
     uint64_t    bytes_queued;  /* output still queued in history=, obuf= or a layer (there in encoded form) */
     int         clients;       /* socket with server=on: number of connected peers */
     char        client_addresses[2 * CHR_INFO_TEXT]; /* their addresses, separated by spaces ("unix" for one without a
-                                           name); cut when full */
+                                                        name); cut when full */
 } chr_info;
 
 /* Fills *info with the state of a chardev. Owner thread, any handler and the trace hook. */
@@ -922,17 +918,14 @@ CHARDEV_API int chr_fe_writable(const chr_frontend *fe);
 CHARDEV_API int chr_fe_flush(chr_frontend *fe, int timeout_ms);
 #endif
 
-/* Commands for chr_fe_ioctl(), with the type of `arg`. CHR_ERR_NOT_SUPPORTED where the far side has no such
- * function. */
+/* Commands for chr_fe_ioctl(), with the type of `arg`. CHR_ERR_NOT_SUPPORTED where the far side can't do it. */
 enum {
     CHR_IOCTL_SET_ECHO = 1,         /* int *: 1 = the terminal echoes */
     CHR_IOCTL_SERIAL_SET_PARAMS,    /* chr_serial_params *: speed and format of the line; CHR_ERR_INVALID: the line
                                        can't have them, GET_PARAMS returns what it has */
-    CHR_IOCTL_SERIAL_SET_BREAK,     /* int *: 1 = the line is held in break, 0 = no longer; telnet sends its BREAK for
-                                       1 */
+    CHR_IOCTL_SERIAL_SET_BREAK,     /* int *: 1 = the line is held in break, 0 = no longer; telnet: 1 sends BREAK */
     CHR_IOCTL_SERIAL_GET_TIOCM,     /* int *: the modem lines, CHR_TIOCM_... */
-    CHR_IOCTL_SERIAL_SET_TIOCM,     /* int *: CHR_TIOCM_DTR and CHR_TIOCM_RTS; others are ignored (but see com-port
-                                       below) */
+    CHR_IOCTL_SERIAL_SET_TIOCM,     /* int *: CHR_TIOCM_DTR and CHR_TIOCM_RTS; others only with com-port, see below */
     CHR_IOCTL_SERIAL_GET_PARAMS,    /* chr_serial_params *: those in force */
     CHR_IOCTL_SERIAL_SET_FLOW,      /* int *: flow control of the line, CHR_FLOW_...; CHR_ERR_INVALID as SET_PARAMS */
     CHR_IOCTL_SERIAL_GET_FLOW,      /* int * */
@@ -949,12 +942,10 @@ enum {
     CHR_IOCTL_SERIAL_PURGE,         /* int *: CHR_PURGE_...: drops the bytes in the line's queues, and those in obuf=;
                                        CHR_ERR_INVALID */
     CHR_IOCTL_SERIAL_GET_ERRORS,    /* int *: CHR_LINE_...: errors since the last call */
-    CHR_IOCTL_SERIAL_SET_ERRORS,    /* int *: a com-port server reports these to its client, as the client's mask
-                                       allows */
+    CHR_IOCTL_SERIAL_SET_ERRORS,    /* int *: a com-port server reports these to its client, if its mask allows */
     CHR_IOCTL_GET_TERMINAL_SIZE = 40, /* chr_terminal_size *: of stdio's terminal, or that of a telnet peer (NAWS);
                                          NOT_SUPPORTED until it is known */
-    CHR_IOCTL_SET_TERMINAL_SIZE     /* chr_terminal_size *, 0 to 65535: of a pty; a telnet client sends it to each
-                                       server */
+    CHR_IOCTL_SET_TERMINAL_SIZE     /* chr_terminal_size *, 0 to 65535: of a pty; a telnet client sends it (NAWS) */
 };
 
 /* A serial line over the network (socket with com-port=on, RFC 2217). A client controls the line at its server: its
@@ -1182,8 +1173,7 @@ typedef struct chr_sharing_slots {
     int  (*attach)(chr_dev *dev, chr_frontend *fe, chr_error *err); /* a frontend is attached: CHR_ERR_BUSY, ... */
     void (*detach)(chr_dev *dev, chr_frontend *fe);
     void (*focus)(chr_dev *dev, chr_frontend *fe); /* chr_fe_take_focus() */
-    void (*event)(chr_dev *dev, int event);     /* an event of this chardev: pass it to frontends,
-                                                   chr_be_tell_event() */
+    void (*event)(chr_dev *dev, int event);     /* of this chardev: pass it on by chr_be_tell_event() */
     int  (*wants_writable)(const chr_dev *dev); /* whether any frontend waits for writability */
     void (*writable)(chr_dev *dev);             /* output is possible: chr_be_tell_writable() for those that wait */
     int  (*inject)(chr_dev *dev, const void *data, size_t len); /* chr_inject(); NULL = not supported */
@@ -1253,8 +1243,7 @@ struct chr_dev {
     int                closing;        /* chr_context_free() has begun: no OPENED any more */
     int                input_ended;    /* set by INPUT_END, cleared by OPENED and CLOSED */
     int                was_open;       /* set by the first OPENED, never cleared */
-    int                eof_state;      /* cache for chr_fe_eof(): 1 = closed for good, -1 = it may reopen, 0 = not
-                                          computed */
+    int                eof_state;      /* cache for chr_fe_eof(): 1 = closed for good, -1 = may reopen, 0 = unknown */
     int                shutdown_pending; /* half-close requested: it follows when the queued output has been sent */
     int64_t            stalled_since;  /* clock when queued output last made progress; 0 = not measured */
     uint64_t           stalled_bytes;  /* bytes sent by then */
@@ -1345,8 +1334,7 @@ CHARDEV_API int    chr_stacked_wait_fd(chr_dev *dev, int *events);              
 CHARDEV_API void   chr_stacked_describe(const chr_dev *dev, chr_info *info);             /* "rot13:unix:/tmp/s" */
 CHARDEV_API int    chr_stacked_ioctl(chr_dev *dev, int command, void *arg);
 CHARDEV_API void   chr_stacked_set_open(chr_dev *dev, int is_open);
-CHARDEV_API int    chr_stacked_disconnect(chr_dev *dev);                                 /* this and the rest: peer
-                                                                                            slots */
+CHARDEV_API int    chr_stacked_disconnect(chr_dev *dev);                                 /* from here: peer slots */
 CHARDEV_API int    chr_stacked_wait_connected(chr_dev *dev, chr_error *err);
 CHARDEV_API int    chr_stacked_add_client(chr_dev *dev, int fd, chr_error *err);
 CHARDEV_API int    chr_stacked_set_msgfds(chr_dev *dev, const int *fds, int count);
@@ -1411,8 +1399,7 @@ typedef struct chr_script_options {
     const char        *file;    /* path of the script; exactly one of `file` and `text` */
     const char        *text;    /* the script itself; in option text a comma is doubled */
     int64_t            timeout; /* seconds that an expect or a send may take; 0 = 10 */
-    int64_t            window;  /* bytes: the newest output that is kept for the next expect; 0 = 64K (freestanding
-                                   1K) */
+    int64_t            window;  /* bytes of the newest output kept for the next expect; 0 = 64K (freestanding 1K) */
     chr_bool           exit;    /* at the end call the context's `exit` hook with 1 when the script failed, or with 0
                                    when no other script with exit=on still runs; default on */
 } chr_script_options;
@@ -1505,7 +1492,7 @@ typedef struct chr_parallel_options {
 
 typedef struct chr_udp_options {
     chr_common_options common;
-    const char        *host, *port;           /* the peer; host NULL: localhost; port is a number or a service,
+    const char        *host, *port;           /* the peer; host NULL: localhost; port: a number or a service,
                                                  required */
     const char        *localaddr, *localport; /* local address, to receive on and send from; NULL: any */
     chr_bool           ipv4, ipv6;            /* on = only that family; off = not that one */
@@ -1518,8 +1505,7 @@ typedef enum chr_address_type {
 /* An address, or a descriptor, of a socket. */
 typedef struct chr_address {
     chr_address_type type;        /* which of the members below are used */
-    const char      *host, *port; /* INET: host NULL: all interfaces (server) or localhost; port is a number or a
-                                     service */
+    const char      *host, *port; /* INET: host NULL: all interfaces (server) or localhost; port: number or service */
     int64_t          to;          /* INET server: try ports up to this one; 0 = only `port` */
     chr_bool         ipv4, ipv6;  /* INET: on = only that family; off = not that one */
     const char      *path;        /* UNIX */
@@ -1556,14 +1542,12 @@ typedef struct chr_socket_options {
     chr_bool           half_close;   /* end of file of the input is CHR_EVENT_INPUT_END, output goes on; default off: it
                                         is CLOSED */
     chr_bool           keep_alive;   /* detects a dead peer: TCP keep-alive, pings on a websocket; default off */
-    int64_t            keep_alive_idle, keep_alive_interval; /* seconds without input before the first probe, and
-                                                                between
-                                        probes; 0 = the system's default, websocket: 30 and 10 */
+    int64_t            keep_alive_idle, keep_alive_interval; /* seconds without input before the first probe; between
+                                                                probes; 0 = the system's default, websocket: 30, 10 */
     int64_t            keep_alive_count; /* unanswered probes that end the connection; 0 = the system's default,
                                             websocket: 3 */
     int64_t            idle_timeout; /* seconds without input after which the peer is disconnected; 0 = never */
-    chr_bool           replace;      /* server: a new peer replaces the connected one; default off: it stays in the
-                                        backlog */
+    chr_bool           replace;      /* server: a new peer replaces the old one; default off: it waits in the backlog */
     int64_t            clients;      /* server: the largest number of peers at once, at most 64; output goes to all,
                                         input comes from any; default 1 */
     const char        *tls_creds;    /* id of TLS credentials, chr_tls_creds_add(); NULL = no TLS */
@@ -1573,8 +1557,7 @@ typedef struct chr_socket_options {
 
 typedef struct chr_spicevmc_options {
     chr_common_options common;
-    const char        *name; /* subtype of the channel, one that the spice server knows: vdagent, usbredir...;
-                                required */
+    const char        *name; /* subtype of the channel, known to the spice server: vdagent, usbredir...; required */
 } chr_spicevmc_options;
 
 typedef struct chr_spiceport_options {
@@ -3305,14 +3288,14 @@ CHR__PRIVATE int chr__os_bytes_readable(int fd)
     return CHR_SYS(ioctl)(fd, (chr__request)FIONREAD, &count) < 0 ? 0 : count;
 }
 
-/* Bytes that a TCP socket has sent and the peer has not acknowledged (TIOCOUTQ); 0 also where that is not known. */
+/* Bytes that a TCP socket has sent and the peer has not acknowledged (TIOCOUTQ); -1 where that is not known. */
 CHR__PRIVATE int chr__os_bytes_unacked(int fd)
 {
-    int count = 0;
+    int count = -1;
 
 #ifdef TIOCOUTQ
     if (CHR_SYS(ioctl)(fd, (chr__request)TIOCOUTQ, &count) < 0)
-        count = 0;
+        count = -1;
 #endif
     return count;
 }
@@ -3568,15 +3551,33 @@ static int chr__os_set_open(chr__set *set, chr__waker *waker, const chr_config *
     return chr__os_code(error);
 }
 
+/* The kernel's layout of struct epoll_event. It is packed on x86-64, and the system's header says so by an __attribute__,
+ * which glibc defines away for compilers that it doesn't know (tcc): there the header's struct is another one. */
+#if defined(__x86_64__)
+typedef struct chr__told {
+    uint32_t events, fd, key; /* the last two are what comes back */
+} chr__told;
+
+static void chr__told_set(chr__told *entry, unsigned fd, unsigned key) { entry->fd = fd, entry->key = key; }
+static int  chr__told_fd(const chr__told *entry) { return (int)entry->fd; }
+static unsigned chr__told_key(const chr__told *entry) { return entry->key; }
+#else
+typedef struct epoll_event chr__told;
+
+static void chr__told_set(chr__told *entry, unsigned fd, unsigned key) { entry->data.u64 = (uint64_t)key << 32 | fd; }
+static int  chr__told_fd(const chr__told *entry) { return (int)(entry->data.u64 & 0xffffffff); }
+static unsigned chr__told_key(const chr__told *entry) { return (unsigned)(entry->data.u64 >> 32); }
+#endif
+
 static int chr__os_set_control(chr__set *set, int operation, int fd, int events, unsigned key)
 {
-    struct epoll_event entry;
+    chr__told entry;
 
     memset(&entry, 0, sizeof entry);
     entry.events = (events & CHR_IN ? (unsigned)EPOLLIN : 0u) | (events & CHR_OUT ? (unsigned)EPOLLOUT : 0u) |
                    (events & CHR_HUP ? (unsigned)EPOLLRDHUP : 0u);
-    entry.data.u64 = (uint64_t)key << 32 | (unsigned)fd;
-    return CHR_SYS(epoll_ctl)(set->fd, operation, fd, &entry);
+    chr__told_set(&entry, (unsigned)fd, key);
+    return CHR_SYS(epoll_ctl)(set->fd, operation, fd, (struct epoll_event *)(void *)&entry);
 }
 
 /* Changes an entry. `before`: the events it waits for now; 0 = no entry. ENOENT and EEXIST: the descriptor was closed,
@@ -3595,14 +3596,14 @@ static int chr__os_set_put(chr__set *set, int fd, int before, int events, unsign
 /* The number of ready entries, up to `most`; 0 also after EINTR or the alarm. */
 static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int timeout_ms)
 {
-    struct epoll_event entries[CHR__READY_MOST];
-    int                i, count = 0, n = CHR_SYS(epoll_wait)(set->fd, entries, most, timeout_ms);
+    chr__told entries[CHR__READY_MOST];
+    int        i, count = 0, n = CHR_SYS(epoll_wait)(set->fd, (struct epoll_event *)(void *)entries, most, timeout_ms);
 
     for (i = 0; i < n; i++) {
-        unsigned events = entries[i].events, key = (unsigned)(entries[i].data.u64 >> 32);
+        unsigned events = entries[i].events, key = chr__told_key(&entries[i]);
         if (key == 0) /* the alarm's */
             continue;
-        ready[count].fd = (int)(entries[i].data.u64 & 0xffffffff);
+        ready[count].fd = chr__told_fd(&entries[i]);
         ready[count].key = key;
         ready[count++].events = (events & EPOLLIN ? CHR_IN : 0) | (events & EPOLLOUT ? CHR_OUT : 0) |
                                 (events & (EPOLLHUP | EPOLLERR) ? CHR_HUP : 0) |
@@ -8517,7 +8518,7 @@ typedef struct chr__tcp_info {
 } chr__tcp_info;
 
 /* Falls as the peer's system acknowledges what a TCP socket has sent, and is 0 when it has all, the end of the stream
- * included; 0 also where that can't be asked. Windows doesn't say how many bytes wait, but the state of the connection
+ * included; -1 where that can't be asked. Windows doesn't say how many bytes wait, but the state of the connection
  * does: the end is acknowledged last. */
 CHR__PRIVATE int chr__os_bytes_unacked(int fd)
 {
@@ -8527,7 +8528,7 @@ CHR__PRIVATE int chr__os_bytes_unacked(int fd)
 
     memset(&info, 0, sizeof info);
     if (CHR_SYS(WSAIoctl)(chr__os_socket(fd), (DWORD)SIO_TCP_INFO_0, &version, sizeof version, &info, sizeof info, &size, NULL, NULL) != 0)
-        return 0;
+        return -1;
     if (info.state == CLOSED || info.state == FIN_WAIT_2 || info.state == TIME_WAIT)
         return 0;
     return 1 + MOST - (int)((info.out - info.in_flight) & MOST);
@@ -12424,7 +12425,7 @@ static const chr_option chr__common_rows[] = {
     { "logappend",    CHR_OPTION_BOOL, CHR__AT(chr_common_options, logappend),    "off",  0, 0,       CHR__HELP("add to the log file instead of starting it anew") },
     { "logtimestamp", CHR_OPTION_BOOL, CHR__AT(chr_common_options, logtimestamp), "off",  0, 0,       CHR__HELP("UTC time before each line of the log file") },
     { "logsize",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, logsize),      NULL,   0, INT64_C(1) << 50, CHR__HELP("begin a new log file before it grows larger: PATH becomes PATH.1, PATH.1 PATH.2") },
-    { "logfiles",     CHR_OPTION_NUMBER, CHR__AT(chr_common_options, logfiles),   "5",    0, 1000,    CHR__HELP("with logsize: keep so many log files, PATH included") },
+    { "logfiles",     CHR_OPTION_NUMBER, CHR__AT(chr_common_options, logfiles),   NULL,   1, 1000,    CHR__HELP("with logsize: keep so many log files, PATH included (default: 5)") },
 #endif
     { "mux",          CHR_OPTION_BOOL, CHR__AT(chr_common_options, mux),          "off",  0, 0,       CHR__HELP("several frontends share this chardev") },
     { "history",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, history),      NULL,   0, CHR__SIZE_MOST, CHR__HELP("send that many of the last bytes to each new peer first") },
@@ -14072,36 +14073,6 @@ CHARDEV_API void chr_be_tell_writable(chr_frontend *fe)
     chr__return(ctx);
 }
 
-static void chr__tell_writable(chr_dev *dev)
-{
-    if (CHR__IS_RECORDED(dev) && chr__frontend_waits(dev))
-        chr__record(dev, CHR__RECORD_WRITABLE, 0, 0, NULL, 0);
-    if (dev->shutdown_pending)
-        (void)chr__end_output(dev);
-    else if (CHR__OUTBOX(dev))
-        chr__outbox_drain(dev);
-    if (chr__outbox_waits(dev) && dev->outbox->queue.count == dev->outbox->queue.size &&
-        dev->outbox->when_full == CHR__FULL_WAIT)
-        return;
-    if (dev->kind->sharing)
-        dev->kind->sharing->writable(dev);
-    else if (dev->frontend)
-        chr_be_tell_writable(dev->frontend);
-}
-
-CHARDEV_API void chr_be_writable(chr_dev *dev)
-{
-    chr_context *ctx = dev->ctx;
-
-    chr__enter(ctx);
-    dev->stalled_since = 0;
-    if (ctx->quiet > 0)
-        chr__postpone(dev, CHR__WRITABLE);
-    else
-        chr__tell_writable(dev);
-    chr__return(ctx);
-}
-
 /* -- events -- */
 
 /* Seen from one set of handlers OPENED and CLOSED strictly alternate, OPENED first. */
@@ -14187,6 +14158,40 @@ CHR__COLD void chr__notify_now(chr_dev *dev)
     chr__notify(dev);
 }
 
+static void chr__tell_writable(chr_dev *dev)
+{
+    if (dev->shutdown_pending)
+        (void)chr__end_output(dev);
+    else if (CHR__OUTBOX(dev))
+        chr__outbox_drain(dev);
+    if (chr__outbox_waits(dev) && dev->outbox->queue.count == dev->outbox->queue.size &&
+        dev->outbox->when_full == CHR__FULL_WAIT)
+        return;
+    if (CHR__IS_RECORDED(dev) && chr__frontend_waits(dev))
+        chr__record(dev, CHR__RECORD_WRITABLE, 0, 0, NULL, 0);
+    if (dev->kind->sharing)
+        dev->kind->sharing->writable(dev);
+    else if (dev->frontend)
+        chr_be_tell_writable(dev->frontend);
+}
+
+CHARDEV_API void chr_be_writable(chr_dev *dev)
+{
+    chr_context *ctx = dev->ctx;
+
+    chr__enter(ctx);
+    dev->stalled_since = 0;
+    if (ctx->quiet > 0) {
+        chr__postpone(dev, CHR__WRITABLE);
+    } else {
+        if (dev->pending & ~CHR__RECORDED) /* those came first */
+            chr__notify_now(dev);
+        if (!dev->removed)
+            chr__tell_writable(dev);
+    }
+    chr__return(ctx);
+}
+
 /* From the loop. */
 static void chr__postpone(chr_dev *dev, uint32_t what)
 {
@@ -14227,8 +14232,11 @@ static void chr__note_open(chr_dev *dev, int event)
         chr__update(dev);
 }
 
+/* What waits is told first, but that output can be taken: that comes last, as among those that wait. */
 static void chr__event(chr_dev *dev, int event)
 {
+    uint32_t writable;
+
     if (event == CHR_EVENT_OPENED && dev->closing)
         return;
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED)
@@ -14239,10 +14247,14 @@ static void chr__event(chr_dev *dev, int event)
         chr__postpone_event(dev, event);
         return;
     }
+    writable = dev->pending & CHR__WRITABLE;
+    dev->pending &= ~CHR__WRITABLE;
     if (dev->pending & ~CHR__RECORDED)
         chr__notify_now(dev);
     if (!dev->removed)
         chr__deliver_event(dev, event);
+    if (writable && !dev->removed)
+        chr__postpone(dev, CHR__WRITABLE);
 }
 
 /* Of one that stands on `member`: it comes back when that does. Its description is written over `info` (there may be
@@ -14396,6 +14408,7 @@ typedef struct chr__log {
 } chr__log;
 
 enum { CHR__LOG_SUFFIX = 8 }; /* room for .1000 */
+enum { CHR__LOG_FILES = 5 };
 
 static void chr__log_close(chr_dev *dev)
 {
@@ -14445,13 +14458,25 @@ static int chr__log_begin(chr_dev *dev, const chr_common_options *common, int fd
     return 0;
 }
 
+/* What has no effect without another option. logappend=on may be alone: management programs give it always. */
+static int chr__log_check(const chr_common_options *common, chr_error *err)
+{
+    if (common->logfiles && !common->logsize)
+        return chr__fail(err, CHR_ERR_INVALID, "logfiles=%d: needs logsize=", (int)common->logfiles);
+    if (common->logsize && !common->logfile)
+        return chr__fail(err, CHR_ERR_INVALID, "logsize= needs logfile=");
+    if (common->logtimestamp == CHR_ON && !common->logfile)
+        return chr__fail(err, CHR_ERR_INVALID, "logtimestamp=on: needs logfile=");
+    return 0;
+}
+
 static int chr__log_open(chr_dev *dev, chr_error *err)
 {
     const chr_common_options *common = (const chr_common_options *)dev->options;
-    int                       fd;
+    int                       fd, code = chr__log_check(common, err);
 
-    if (!common->logfile)
-        return common->logsize ? chr__fail(err, CHR_ERR_INVALID, "logsize= needs logfile=") : 0;
+    if (code < 0 || !common->logfile)
+        return code;
     fd = chr__os_open(common->logfile, common->logappend == CHR_ON ? CHR__OPEN_APPEND : CHR__OPEN_LOG, err);
     if (fd < 0)
         return fd;
@@ -14532,7 +14557,7 @@ static void chr__log_goes_on(chr_dev *dev, int code)
 
 static int chr__log_rotate(chr_dev *dev)
 {
-    int64_t   files = ((const chr_common_options *)dev->options)->logfiles;
+    int64_t   wanted = ((const chr_common_options *)dev->options)->logfiles, files = wanted ? wanted : (int64_t)CHR__LOG_FILES;
     chr__log *log = dev->log;
     int       fd, code = chr__log_shift(log, files);
 
@@ -17392,7 +17417,7 @@ static int chr__transfer_begin(chr__transfer *transfer, chr_frontend *fe, int di
     transfer->buf = (unsigned char *)buf;
     transfer->len = chr__min(len, INT_MAX);
     transfer->deadline = chr__deadline(dev->ctx, timeout_ms);
-    if (direction == CHR_IN && !dev->io->read && !CHR__BUFFERS(fe)) {
+    if (direction == CHR_IN && len > 0 && !dev->io->read && !CHR__BUFFERS(fe)) {
         code = CHR_ERR_NOT_SUPPORTED;
         chr__transfer_record(transfer, dev, code); /* what is played in its place could read */
     }
@@ -18004,6 +18029,7 @@ typedef struct chr__record_head {
 
 typedef struct chr__known {
     int64_t  at; /* of its id, in the file */
+    int64_t  time; /* when it was made */
     uint32_t length;
     int      taken;
     chr_dev *dev; /* that plays it; NULL before and after */
@@ -18025,6 +18051,7 @@ typedef struct chr__played {
     unsigned         number;
     chr__record_head ahead, call;
     uint32_t         delivered; /* of the input in `ahead` */
+    int              lacks_room; /* for `ahead`, but its moment lasts: room may come */
     int              waits;     /* its time has come, but the frontend has no room */
     int              diverged;
     int              comes_back; /* as the last CLOSED or INPUT_END said */
@@ -18100,6 +18127,7 @@ static int chr__replay_learn(chr__replay *replay, const chr__record_head *record
     }
     memset(&replay->known[replay->count], 0, sizeof *replay->known);
     replay->known[replay->count].at = record->at;
+    replay->known[replay->count].time = record->time;
     replay->known[replay->count++].length = record->length;
     return 0;
 }
@@ -18201,10 +18229,12 @@ static int chr__is_call(const chr__record_head *record)
 
 static void chr__replay_deliver(void *opaque);
 
+/* Behind the events that calls have raised so far, and that wait for the loop: those came first. */
 static void chr__replay_due(void *opaque)
 {
     chr__replay *replay = (chr__replay *)opaque;
 
+    chr_idle_stop(&replay->deliver);
     chr_idle_start(replay->ctx, &replay->deliver, chr__replay_deliver, replay);
 }
 
@@ -18257,6 +18287,16 @@ static void chr__replay_diverges(chr__played *played, const char *what, int64_t 
 
 /* -- what comes by itself -- */
 
+/* As long as the moment lasts, the frontend may still make room, as it did then. */
+static int chr__replay_lacks_room(chr__played *played, int room, size_t len)
+{
+    const chr__replay *replay = played->dev.ctx->replay;
+    int64_t            now = chr_loop_now(played->dev.ctx);
+
+    played->lacks_room = (room <= 0 || (size_t)room < len) && now <= replay->started + played->ahead.time;
+    return played->lacks_room;
+}
+
 /* A piece of recorded input, as far as the frontend has room. Returns 0 when it must wait. */
 static int chr__replay_input(chr__played *played)
 {
@@ -18265,7 +18305,7 @@ static int chr__replay_input(chr__played *played)
     size_t       left = played->ahead.length - played->delivered;
     int          room = chr_be_can_write(&played->dev);
 
-    if (!ctx->replay) /* it was closed when asked */
+    if (!ctx->replay || (played->dev.frontend && chr__replay_lacks_room(played, room, left))) /* closed when asked */
         return 0;
     if (played->dev.frontend && (room <= 0 || (size_t)room < left)) /* below a hub or filter nobody is: that is played */
         chr__replay_diverges(played, "the frontend has less room for input", played->ahead.at);
@@ -18322,25 +18362,36 @@ static chr__played *chr__replay_first(chr__replay *replay)
     return first;
 }
 
-/* Whether a call of that moment lies before the record in the file, and has not been made yet. */
-static int chr__replay_waits_for_call(const chr__replay *replay, const chr__record_head *record)
+/* Whether a call for this chardev, of that moment, lies before the record in the file, and has not been made yet. The
+ * call that makes the chardev is one, too. Where no frontend is (below a hub or filter, or not yet) none is made. */
+static int chr__replay_lacks_call(const chr__known *known, const chr__record_head *record)
 {
-    const chr__played *played;
-    unsigned           i;
+    const chr__played *played = (const chr__played *)known->dev;
 
-    for (i = 0; i < replay->count; i++) {
-        played = (const chr__played *)replay->known[i].dev;
-        if (played && played->call.time == record->time && played->call.at < record->at &&
-            (played->call.inside || (played->call.kind && played->call.kind != CHR__RECORD_SET_OPEN)))
+    if (!known->taken)
+        return known->time == record->time && known->at < record->at;
+    return played && played->dev.frontend && played->call.time == record->time && played->call.at < record->at &&
+           (played->call.inside || played->call.kind);
+}
+
+/* The same for all chardevs. Nothing is recorded of a watch: that the frontend could write is the sign that it had one.
+ * Below a hub or filter nobody is. */
+static int chr__replay_waits_for_call(const chr__replay *replay, const chr__played *first)
+{
+    unsigned i;
+
+    if (first->ahead.kind == CHR__RECORD_WRITABLE && first->dev.frontend && !chr_be_wants_writable(&first->dev))
+        return 1;
+    for (i = 0; i < replay->count; i++)
+        if (chr__replay_lacks_call(&replay->known[i], &first->ahead))
             return 1;
-    }
     return 0;
 }
 
 /* On our clock. A call that does not come until that moment is over will not come at all. */
 static int64_t chr__replay_when(chr__replay *replay, const chr__played *first)
 {
-    replay->is_held = chr__replay_waits_for_call(replay, &first->ahead);
+    replay->is_held = first->lacks_room || chr__replay_waits_for_call(replay, first);
     return replay->started + first->ahead.time + replay->is_held;
 }
 
@@ -18385,9 +18436,9 @@ static const chr__record_head *chr__replay_call(chr__played *played, int kind)
     while (call->inside || (call->kind == CHR__RECORD_SET_OPEN && kind != CHR__RECORD_SET_OPEN)) {
         int      event = call->value, inside = call->inside;
         uint32_t extra = call->extra;
-        chr__replay_advance(played, call, 1);
         if (inside)
             chr__replay_event(played, event, extra);
+        chr__replay_advance(played, call, 1);
     }
     return call->kind == kind ? call : NULL;
 }
@@ -18443,12 +18494,18 @@ static int chr__replay_read(chr_dev *dev, void *buf, size_t len)
     return n;
 }
 
-/* Room has come for what waits. */
+/* Room has come for what waits, or a watch. */
 static void chr__replay_update(chr_dev *dev)
 {
     chr__played *played = (chr__played *)dev;
 
-    if (!played->waits || !dev->ctx->replay)
+    if (!dev->ctx->replay)
+        return;
+    if (dev->ctx->replay->is_held && (played->lacks_room || played->ahead.kind == CHR__RECORD_WRITABLE)) {
+        played->lacks_room = 0;
+        chr__replay_due(dev->ctx->replay);
+    }
+    if (!played->waits)
         return;
     if (chr_be_can_write(dev) <= 0) {
         chr__starve(dev);
@@ -19683,7 +19740,8 @@ static int chr__linger_discard(chr__linger *linger)
     return n > 0 ? (int)CHR_ERR_WOULD_BLOCK : n;
 }
 
-/* Nothing more is to be sent, and nothing can destroy what was. */
+/* Nothing more is to be sent, and nothing can destroy what was. Where the system can't say that, only the peer's own end
+ * does: it is waited for as long as for anything else. */
 static int chr__linger_is_done(const chr__linger *linger)
 {
     return linger->is_over && !linger->waits_for_end && (linger->is_unix || chr__os_bytes_unacked(linger->fd) == 0);
@@ -19715,8 +19773,9 @@ static void chr__linger_ready(void *opaque, int events)
 /* As much as is left, also in the system's buffers. */
 static size_t chr__linger_left(const chr__linger *linger)
 {
-    return linger->rest_size - linger->rest_at + chr__layers_kept(linger->top) +
-           (linger->is_unix ? 0 : (size_t)chr__os_bytes_unacked(linger->fd));
+    int unacked = linger->is_unix ? 0 : chr__os_bytes_unacked(linger->fd);
+
+    return linger->rest_size - linger->rest_at + chr__layers_kept(linger->top) + (unacked > 0 ? (size_t)unacked : 0);
 }
 
 /* Whether it has moved lately is seen in what is left. */
@@ -23763,6 +23822,7 @@ static const char *const chr__fault_names[CHR__FAULT_KINDS] = { "short", "block"
 #define CHR__FAULTS_IN (CHR__FAULT_BIT(CHR__FAULT_SHORT) | CHR__FAULT_BIT(CHR__FAULT_DELAY) | \
                         CHR__FAULT_BIT(CHR__FAULT_DISCONNECT) | CHR__FAULT_BIT(CHR__FAULT_BREAK))
 #define CHR__FAULTS_EVENT CHR__FAULT_BIT(CHR__FAULT_REORDER)
+enum { CHR__FAULT_RATE = 10 };
 
 typedef struct chr__fault {
     chr_stacked      on;
@@ -23787,8 +23847,8 @@ static const chr_option chr__fault_rows[] = {
       CHR__HELP("id of the chardev below") },
     { "seed",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, seed),    NULL,         0, INT64_MAX,
       CHR__HELP("chance: the same seed does the same (default: only what chr_fault_feed() gives)") },
-    { "rate",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, rate),    "10",         1, 100,
-      CHR__HELP("faults in a hundred writes, reads and events; with a seed") },
+    { "rate",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, rate),    NULL,         1, 100,
+      CHR__HELP("faults in a hundred writes, reads and events; with a seed (default: 10)") },
     { "faults",  CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, faults),  NULL,         0, 0,
       CHR__HELP("of short+block+delay+disconnect+break+error+reorder (default: all)") },
     { "delay",   CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, delay),   "10",         1, 3600000,
@@ -23848,7 +23908,7 @@ static int chr__fault_count_bits(unsigned kinds)
 static int chr__fault_decide(chr__fault *fault, unsigned kinds)
 {
     const chr_fault_options *options = (const chr_fault_options *)fault->on.dev.options;
-    int                      count, byte;
+    int                      count, byte, rate = options->rate ? (int)options->rate : (int)CHR__FAULT_RATE;
 
     kinds &= fault->enabled;
     count = chr__fault_count_bits(kinds);
@@ -23858,7 +23918,7 @@ static int chr__fault_decide(chr__fault *fault, unsigned kinds)
         byte = chr__fault_number(fault, 256);
         return chr__fault_trace(fault, byte < 128 ? (int)CHR__FAULT_NONE : chr__fault_nth(kinds, (byte - 128) % count));
     }
-    if (!fault->state || (int64_t)(chr__fault_random(fault) % 100) >= options->rate)
+    if (!fault->state || (int)(chr__fault_random(fault) % 100) >= rate)
         return CHR__FAULT_NONE;
     return chr__fault_trace(fault, chr__fault_nth(kinds, (int)(chr__fault_random(fault) % (unsigned)count)));
 }
@@ -24187,6 +24247,8 @@ static int chr__fault_open(chr_dev *dev, chr_error *err)
     const chr_fault_options  *options = (const chr_fault_options *)dev->options;
     chr__fault               *fault = (chr__fault *)dev;
 
+    if (options->rate && !options->seed)
+        return chr__fail(err, CHR_ERR_INVALID, "fault: rate=%d: needs seed=", (int)options->rate);
     fault->enabled = CHR__FAULT_BIT(CHR__FAULT_KINDS) - 1;
     fault->state = options->seed ? (uint64_t)options->seed * UINT64_C(0x9e3779b97f4a7c15) : 0;
     if (options->faults && chr__fault_read_names(fault, options->faults, err) < 0)
