@@ -21851,7 +21851,7 @@ typedef enum chr__brlapi_state {
     CHR__BRLAPI_VERSIONS,     /* handshake: versions are exchanged */
     CHR__BRLAPI_AUTHORIZING,  /* handshake: the authorization is sent */
     CHR__BRLAPI_GETTING_SIZE, /* handshake: the display's size is requested */
-    CHR__BRLAPI_ENTERING_TTY,     /* handshake: tty mode is requested */
+    CHR__BRLAPI_ENTERING_TTY, /* handshake: tty mode is requested */
     CHR__BRLAPI_GETTING_KEYS, /* handshake: the keys are requested */
     CHR__BRLAPI_READY
 } chr__brlapi_state;
@@ -22176,7 +22176,7 @@ static void chr__brlapi_acknowledged(chr__brlapi *host)
 {
     switch (host->state) {
     case CHR__BRLAPI_AUTHORIZING:  chr__brlapi_request_size(host); break;
-    case CHR__BRLAPI_ENTERING_TTY:     chr__brlapi_request_keys(host); break;
+    case CHR__BRLAPI_ENTERING_TTY: chr__brlapi_request_keys(host); break;
     case CHR__BRLAPI_GETTING_KEYS: chr__brlapi_ready(host); break;
     default:                       break;
     }
