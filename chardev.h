@@ -3564,7 +3564,11 @@ static unsigned chr__epoll_key(const chr__epoll_event *entry) { return entry->ke
 #else
 typedef struct epoll_event chr__epoll_event;
 
-static void chr__epoll_set(chr__epoll_event *entry, unsigned fd, unsigned key) { entry->data.u64 = (uint64_t)key << 32 | fd; }
+static void chr__epoll_set(chr__epoll_event *entry, unsigned fd, unsigned key)
+{
+    entry->data.u64 = (uint64_t)key << 32 | fd;
+}
+
 static int  chr__epoll_fd(const chr__epoll_event *entry) { return (int)(entry->data.u64 & 0xffffffff); }
 static unsigned chr__epoll_key(const chr__epoll_event *entry) { return (unsigned)(entry->data.u64 >> 32); }
 #endif
@@ -8565,8 +8569,8 @@ typedef struct chr__tcp_info {
     UCHAR   syn_sent_again;
 } chr__tcp_info;
 
-/* An estimate of the bytes that the peer has not acknowledged; 0 when all, FIN included, are acknowledged; -1 where it is
- * not known. Windows has no such count; the state of the connection tells when the FIN is acknowledged. */
+/* An estimate of the bytes that the peer has not acknowledged; 0 when all, FIN included, are acknowledged; -1 where it
+ * is not known. Windows has no such count; the state of the connection tells when the FIN is acknowledged. */
 CHR__PRIVATE int chr__os_bytes_unacked(int fd)
 {
     enum { SIO_TCP_INFO_0 = (int)0xd8000027, CLOSED = 0, FIN_WAIT_2 = 6, TIME_WAIT = 10, MOST = 0x3fffffff };
