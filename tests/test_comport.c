@@ -727,6 +727,21 @@ TEST(suspend_holds_output_and_resume_lets_it_go)
     }
 }
 
+/* With the option goes the suspension: who speaks plain telnet from now on could not end it. */
+TEST(suspension_ends_with_the_option)
+{
+    char answer[50];
+    line l;
+    com_open(&l, 1);
+    tell(&l, S(SUB("\x08")));
+    CHECK_INT(chr_fe_write(&l.rec.fe, "b", 1), CHR_ERR_WOULD_BLOCK);
+    tell(&l, S("\xff\xfc\x2c")); /* WONT COM-PORT */
+    while (recv(l.peer, answer, sizeof answer, MSG_DONTWAIT) > 0) {}
+    CHECK_INT(chr_fe_write(&l.rec.fe, "b", 1), 1);
+    CHECK_HEARD(&l, "b", 1);
+    line_close(&l);
+}
+
 TEST(resume_is_noticed_though_somebody_blocks_to_read)
 {
     char got[4];

@@ -664,6 +664,25 @@ TEST(a_flood_gets_a_bounded_share_of_each_turn)
     }
 }
 
+/* Without a layer too: four buffers a turn, and then the others. */
+TEST(a_flood_without_layers_gets_a_bounded_share_of_each_turn)
+{
+    pair p;
+    int  k, fd;
+    NEED_POSIX("there are no faults of system calls on this system");
+    fd = open_flooded(&p, &layers[0]);
+    fault_plan.flood = "x";
+    fault_plan.flood_size = 1;
+    for (k = 0; k < 10; k++) {
+        fault_plan.flooded = 0;
+        CHECK(chr_loop_step(p.near_rig.ctx, 0) > 0);
+        CHECK(fault_plan.flooded > 0);
+        CHECK(fault_plan.flooded <= 4 * TURN);
+    }
+    CHECK_STR(p.near.events, "O");
+    close_flooded(&p, fd);
+}
+
 TEST(who_blocks_keeps_its_time_in_a_flood)
 {
     int i;
