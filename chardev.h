@@ -19912,16 +19912,20 @@ static void chr__linger_begin(chr__linger *linger, chr_dev *source)
         chr__linger_go_on(linger);
 }
 
-/* Those that have sent all and whose peers have all: nobody waits for their close any more. */
+/* Those that have sent all and whose peers have all: nobody waits for their close any more. Where it is not known what
+ * the peers have, they get what is left to an output that waits, too. */
 static void chr__lingering_release(chr_context *ctx)
 {
     chr__linger *linger, *next;
+    int64_t      since = chr__real_now(ctx) - (CHR__LINGER_MS - CHR__LINGER_LEAST_MS) * INT64_C(1000000);
 
     for (linger = ctx->lingering; linger; linger = next) {
         next = linger->next;
         linger->waits_for_end = 0;
         if (chr__linger_is_done(linger))
             chr__linger_end(linger);
+        else if (linger->is_over && chr__linger_left(linger) == 0 && linger->moved > since)
+            linger->moved = since;
     }
 }
 
