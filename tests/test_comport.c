@@ -727,6 +727,18 @@ TEST(suspend_holds_output_and_resume_lets_it_go)
     }
 }
 
+/* Purges of both directions in one piece are two events. */
+TEST(purges_that_come_together_are_all_told)
+{
+    line l;
+    com_open(&l, 1);
+    l.rec.events[0] = 0;
+    tell(&l, S(SUB("\x0c\x02") SUB("\x0c\x01")));
+    CHECK(strchr(l.rec.events, 'P') != NULL);
+    CHECK(strchr(l.rec.events, 'Q') != NULL);
+    line_close(&l);
+}
+
 /* With the option goes the suspension: who speaks plain telnet from now on could not end it. */
 TEST(suspension_ends_with_the_option)
 {
