@@ -1152,7 +1152,7 @@ struct chr_dev {
     int                ending;       /* output ends as soon as what is queued is out */
     int64_t            stalled;      /* since when output has been waiting and none has left; 0 = not known */
     uint64_t           stalled_left; /* how much had left by then */
-    chr_dev           *next_starved, **starved; /* its frontend had no room when last asked: it is asked again each
+    chr_dev           *next_queued, **queue_link; /* its frontend had no room when last asked: it is asked again each
                                                    step */
     uint64_t           bytes_in, bytes_out, bytes_dropped;
     int                extras;       /* writes take the long way: there is a log, an outbox, a recorder or a buffered
@@ -9284,7 +9284,7 @@ typedef struct chr__dev_queue {
 } chr__dev_queue;
 
 /* poll() for few descriptors; from some number on the kernel's set pays. */
-typedef enum chr__many { CHR__FEW, CHR__MANY, CHR__IN_SET } chr__many;
+typedef enum chr__set_state { CHR__SET_UNUSED, CHR__SET_WANTED, CHR__SET_USED } chr__set_state;
 
 struct chr_context {
     chr_config   config;
@@ -9296,23 +9296,23 @@ struct chr_context {
     chr_watch  **buckets;      /* the same by descriptor: lists, as many as there is capacity */
     int          watch_count, watch_capacity;
     int          polled;       /* poll() asks for the first so many: all, or those that the kernel's set refuses */
-    int          settled;      /* what those before this slot want the set knows; what those behind it want is new */
-    int          walk;         /* the slot whose callback runs, or ran last */
+    int          synced;       /* what those before this slot want the set knows; what those behind it want is new */
+    int          running_slot; /* the slot whose callback runs, or ran last */
     unsigned     round, keys;  /* each time that a descriptor's watches run; the set's last key */
     chr_watch   *again;        /* with hooks: those that are ready still after their callbacks */
-    chr__many    many;         /* whether the kernel's set is in use, */
+    chr__set_state set_state;  /* whether the kernel's set is in use, */
     int          nested;       /* and whether another loop waits for it: chr_loop_fd() */
     int64_t      alarm_at;     /* when that is woken, in real time; 0 = never */
     chr__set     set;
     chr__ready  *ready;        /* what it has said, */
     int          ready_count;
-    unsigned     stops, stops_before; /* entries that have left it: ever, and before it was asked */
+    unsigned     removals, removals_before; /* entries that have left it: ever, and before it was asked */
     chr_timer   *timers;       /* a heap: the nearest is on top; NULL = none */
     chr_timer   *real_timers;  /* the same on the system's clock, whatever `clock` is: time limits of peers */
     uint64_t     timer_order;  /* of the next one that is started */
     chr_idle     idles;        /* a ring, oldest first; this one is only its head */
     chr_idle     last_idle;    /* where a dispatch of idles ends */
-    int          due;          /* timers and idles that are started, and one more with `many` */
+    int          sources;      /* timers and idles that are started, and one more with `many` */
     unsigned     turn;         /* of the loop, or of a call that blocks: what bounds work starts anew with it */
     chr__waker   waker;
     chr_watch    wake_watch;
@@ -9321,17 +9321,17 @@ struct chr_context {
     chr_watch    notifier;     /* of the descriptor that tells of all of them; made with the first */
 #endif
     int          depth;        /* handlers and dispatches that are running: nothing is freed before it is 0 */
-    int          quiet;        /* slots that run: events wait for the loop */
-    int          outside;      /* those of them that no call of a frontend's has led to */
-    int          unkept;       /* writes that run whose bytes nobody offers again: an error loses them */
-    int          untidy;       /* something was removed meanwhile, or a foreign loop wants to know the time-out */
+    int          deferring;    /* backend slots on the stack: events are queued, no handler is called */
+    int          deferring_unasked; /* those of them that no call of a frontend led to */
+    int          unretried;    /* writes on the stack whose bytes nobody offers again: an error loses them */
+    int          cleanup_due;  /* chr__free_removed() has work: removed chardevs, or a nested loop's time-out */
     int          sleeping;     /* not 0 in poll, ours or a foreign loop's: whoever changes something then must wake it */
     chr__prepare prepares;     /* a ring: what runs before the loop waits. Buffered frontends send and deliver then, */
     chr__prepare lazy;         /* and those that can't deliver ask again */
-    chr__prepare *prepare_alone; /* the same as a ring with one, in a shorter way */
-    int          waiting;      /* those of all three, and chardevs in line: what is to be done before the wait */
+    chr__prepare *prepare_only;  /* the same as `prepares` with one member, by a shorter path */
+    int          prepare_count; /* all of these, and chardevs in `urgent` and `no_room`: the work before the wait */
     int          prepare_ran;  /* handlers that they have called */
-    int64_t      ask_at;       /* when all starved ones are asked, in real time */
+    int64_t      retry_at;     /* when can_read of all of `no_room` is asked again, in real time */
     int          closing;      /* chr_context_free() is under way */
     int64_t      now;          /* the virtual clock */
     volatile int stopped;      /* by CHR__LOAD and CHR__STORE, as what follows */
@@ -9352,12 +9352,12 @@ struct chr_context {
     chr__kind_node    *kinds;           /* registered by the user */
     chr_dev           *devs, **last_dev; /* in the order of creation */
     chr__table         devs_by_id;
-    chr_dev           *dead;            /* closed, not yet freed; those that linger join them later */
+    chr_dev           *removed;         /* closed, freed by chr__free_removed(); lingering ones are added later */
     struct chr__linger *lingering;      /* connections whose last bytes are still being sent, the oldest first */
     int                lingering_count;
     uint64_t           lingering_queued; /* what they have still to send, in bytes */
     chr__dev_queue     urgent;          /* those whose `update` comes before the loop sleeps, */
-    chr__dev_queue     starved;         /* and those whose frontends had no room */
+    chr__dev_queue     no_room;         /* and those whose frontends had no room for input */
     chr__table         fds_by_name, fds_by_number;
     const chr_backend *const *object_kinds; /* ends with NULL */
     chr__table         objects;
@@ -9379,7 +9379,7 @@ struct chr_context {
     chr__mutex         mutex;
     int                locks;           /* how often it is locked by the thread that has it */
     chr__thread        owner;           /* who made it, or ran its loop last */
-    int                rung;            /* with hooks: another thread has rung the waker */
+    int                wake_pending;    /* with hooks: another thread has written to the waker */
 #endif
 };
 
@@ -9832,9 +9832,9 @@ static void chr__trace_call(chr_context *ctx, const chr_trace *event)
 {
     ctx->in_trace = 1;
     ctx->depth++;
-    ctx->quiet++;
+    ctx->deferring++;
     ctx->config.trace(ctx->config.opaque, event);
-    ctx->quiet--;
+    ctx->deferring--;
     ctx->depth--;
     ctx->in_trace = 0;
 }
@@ -10375,16 +10375,16 @@ CHARDEV_API void chr_loop_unlock(chr_context *ctx)
 
 /* A foreign loop with hooks is told by its own thread: the waker gets it into chr_watch_ready(). */
 #ifdef CHARDEV_THREADS
-CHR__COLD void chr__loop_ring(chr_context *ctx)
+CHR__COLD void chr__loop_wake_once(chr_context *ctx)
 {
-    if (!ctx->rung)
+    if (!ctx->wake_pending)
         chr_loop_wake(ctx);
-    ctx->rung = 1;
+    ctx->wake_pending = 1;
 }
 #endif
 
 /* Whoever sleeps in poll() now does not know what has changed. */
-CHR__COLD void chr__loop_disturb(chr_context *ctx)
+CHR__COLD void chr__loop_interrupt_wait(chr_context *ctx)
 {
     CHR__LOCK(ctx);
     if (ctx->sleeping)
@@ -10394,14 +10394,14 @@ CHR__COLD void chr__loop_disturb(chr_context *ctx)
 }
 
 /* Something is due sooner than the sleeper, or the foreign loop, knows. */
-CHR__COLD void chr__loop_poke(chr_context *ctx)
+CHR__COLD void chr__loop_timeout_changed(chr_context *ctx)
 {
-    chr__loop_disturb(ctx);
+    chr__loop_interrupt_wait(ctx);
     if (!ctx->config.timeout_changed)
         return;
 #ifdef CHARDEV_THREADS
     if (CHR__IS_FOREIGN(ctx)) {
-        chr__loop_ring(ctx);
+        chr__loop_wake_once(ctx);
         return;
     }
 #endif
@@ -10453,13 +10453,13 @@ CHR__PRIVATE int chr__time_left(chr_context *ctx, int64_t deadline)
 static int chr__is_nested(const chr_context *ctx) { return CHR__SETS && ctx->nested; }
 
 #ifdef CHR__HAS_FDS
-static int chr__is_many(const chr_context *ctx) { return CHR__SETS && ctx->many != CHR__FEW; }
-static int chr__in_set(const chr_context *ctx) { return CHR__SETS && ctx->many == CHR__IN_SET; }
+static int chr__set_is_wanted(const chr_context *ctx) { return CHR__SETS && ctx->set_state != CHR__SET_UNUSED; }
+static int chr__set_is_used(const chr_context *ctx) { return CHR__SETS && ctx->set_state == CHR__SET_USED; }
 
-static void chr__set_many(chr_context *ctx, chr__many many)
+static void chr__set_state_set(chr_context *ctx, chr__set_state many)
 {
-    ctx->due += (many != CHR__FEW) - (ctx->many != CHR__FEW);
-    ctx->many = many;
+    ctx->sources += (many != CHR__SET_UNUSED) - (ctx->set_state != CHR__SET_UNUSED);
+    ctx->set_state = many;
 }
 
 static chr_watch **chr__bucket(const chr_context *ctx, int fd)
@@ -10515,8 +10515,8 @@ static int chr__watches_grow(chr_context *ctx)
         ctx->watches = (chr_watch **)watches;
     if (!watches || chr__os_set_reserve(&ctx->set, capacity) < 0 || chr__buckets_grow(ctx, capacity) < 0)
         return CHR_ERR_NO_MEMORY;
-    if (CHR__SETS && ctx->many == CHR__FEW && capacity > CHR__MANY_WATCHES)
-        chr__set_many(ctx, CHR__MANY);
+    if (CHR__SETS && ctx->set_state == CHR__SET_UNUSED && capacity > CHR__MANY_WATCHES)
+        chr__set_state_set(ctx, CHR__SET_WANTED);
     return 0;
 }
 
@@ -10584,7 +10584,7 @@ static int chr__watch_ready(const chr_watch *watch, int events)
 }
 
 /* Whether the set must be told before the loop sleeps. */
-static int chr__set_lacks(int known, int wants)
+static int chr__set_is_short(int known, int wants)
 {
     return (wants & ~known) || (known & ~wants & CHR_OUT);
 }
@@ -10605,18 +10605,18 @@ static int chr__set_wants(const chr_context *ctx, int fd, chr_watch **holder)
     return wants;
 }
 
-static void chr__set_unsettle(chr_context *ctx, const chr_watch *watch)
+static void chr__set_mark_changed(chr_context *ctx, const chr_watch *watch)
 {
-    if (watch->slot <= ctx->settled)
-        chr__watch_swap(ctx, watch->slot - 1, --ctx->settled);
+    if (watch->slot <= ctx->synced)
+        chr__watch_swap(ctx, watch->slot - 1, --ctx->synced);
 }
 
 /* Files, what is closed, and what there is no memory for: poll() asks. */
 CHR__COLD void chr__set_refuse(chr_context *ctx, chr_watch *watch)
 {
     watch->known = 0;
-    if (watch->slot > ctx->settled)
-        chr__watch_swap(ctx, watch->slot - 1, ctx->settled++);
+    if (watch->slot > ctx->synced)
+        chr__watch_swap(ctx, watch->slot - 1, ctx->synced++);
     chr__watch_swap(ctx, watch->slot - 1, ctx->polled++);
     chr__watch_poll(ctx, watch);
     ctx->polls[watch->slot - 1].revents = 0;
@@ -10628,7 +10628,7 @@ static void chr__set_apply(chr_context *ctx, chr_watch *watch)
     chr_watch *holder;
     int        wants = chr__set_wants(ctx, watch->fd, &holder), is_new = !watch->key;
 
-    if (holder ? !is_new && !chr__set_lacks(holder->known, wants) : !wants)
+    if (holder ? !is_new && !chr__set_is_short(holder->known, wants) : !wants)
         return;
     if (!holder)
         holder = watch;
@@ -10650,11 +10650,11 @@ static void chr__set_apply_all(chr_context *ctx)
 {
     chr_watch *watch;
 
-    while (ctx->settled < ctx->watch_count) {
-        watch = ctx->watches[ctx->settled];
+    while (ctx->synced < ctx->watch_count) {
+        watch = ctx->watches[ctx->synced];
         chr__set_apply(ctx, watch);
-        if (watch->slot == ctx->settled + 1)
-            ctx->settled++;
+        if (watch->slot == ctx->synced + 1)
+            ctx->synced++;
     }
 }
 
@@ -10663,7 +10663,7 @@ static void chr__set_forget(chr_context *ctx)
 {
     int i;
 
-    ctx->settled = ctx->polled;
+    ctx->synced = ctx->polled;
     for (i = ctx->polled; i < ctx->watch_count; i++)
         ctx->watches[i]->known = 0, ctx->watches[i]->key = 0;
 }
@@ -10673,17 +10673,17 @@ CHR__COLD void chr__set_end(chr_context *ctx)
 {
     int i;
 
-    if (!chr__in_set(ctx))
+    if (!chr__set_is_used(ctx))
         return;
     chr__set_forget(ctx);
     chr__os_set_close(&ctx->set);
-    chr__set_many(ctx, CHR__FEW);
+    chr__set_state_set(ctx, CHR__SET_UNUSED);
     ctx->nested = ctx->ready_count = 0;
     for (i = ctx->polled; i < ctx->watch_count; i++) {
         chr__watch_poll(ctx, ctx->watches[i]);
         ctx->polls[i].revents = 0;
     }
-    ctx->polled = ctx->settled = ctx->watch_count;
+    ctx->polled = ctx->synced = ctx->watch_count;
 }
 
 /* Without a descriptor or memory for it poll() does, until the next time that the array has grown. */
@@ -10692,7 +10692,7 @@ CHR__COLD int chr__set_begin(chr_context *ctx)
     int code = ctx->ready || (ctx->ready = (chr__ready *)chr__allocate(ctx, sizeof *ctx->ready * CHR__READY_MOST)) != NULL
                    ? chr__os_set_open(&ctx->set, &ctx->waker, &ctx->config) : CHR_ERR_NO_MEMORY;
 
-    chr__set_many(ctx, code < 0 ? CHR__FEW : CHR__IN_SET);
+    chr__set_state_set(ctx, code < 0 ? CHR__SET_UNUSED : CHR__SET_USED);
     if (code < 0)
         return code;
     ctx->polled = ctx->ready_count = 0;
@@ -10705,7 +10705,7 @@ CHR__COLD int chr__set_begin(chr_context *ctx)
 CHR__COLD void chr__set_renew(chr_context *ctx)
 {
     ctx->ready_count = 0;
-    ctx->stops++; /* once is enough */
+    ctx->removals++; /* once is enough */
     ctx->alarm_at = 0;
     if (chr__os_set_renew(&ctx->set) < 0)
         chr__set_end(ctx);
@@ -10729,7 +10729,7 @@ static void chr__set_leave(chr_context *ctx, chr_watch *watch)
     if (watch->known)
         (void)chr__os_set_put(&ctx->set, watch->fd, watch->known, 0, watch->key);
     watch->known = 0;
-    ctx->stops++;
+    ctx->removals++;
 }
 
 CHARDEV_API void chr_watch_set(chr_watch *watch, int events)
@@ -10741,9 +10741,9 @@ CHARDEV_API void chr_watch_set(chr_watch *watch, int events)
     watch->events = events;
     if (!CHR__SETS || watch->slot <= ctx->polled)
         chr__watch_poll(ctx, watch);
-    else if (!watch->known || chr__set_lacks(watch->known, chr__watch_wants(watch)))
-        chr__set_unsettle(ctx, watch);
-    chr__loop_disturb(ctx);
+    else if (!watch->known || chr__set_is_short(watch->known, chr__watch_wants(watch)))
+        chr__set_mark_changed(ctx, watch);
+    chr__loop_interrupt_wait(ctx);
     if (ctx->config.watch_changed)
         ctx->config.watch_changed(ctx->config.opaque, watch, watch->fd, events);
 }
@@ -10768,17 +10768,17 @@ CHARDEV_API void chr_watch_stop(chr_watch *watch)
         return;
     chr_watch_set(watch, 0);
     chr__again_unlink(watch);
-    if (chr__in_set(ctx) && watch->slot > ctx->polled)
+    if (chr__set_is_used(ctx) && watch->slot > ctx->polled)
         chr__set_leave(ctx, watch);
     chr__bucket_remove(ctx, watch);
     slot = watch->slot - 1;
     watch->slot = 0;
-    if (slot <= ctx->walk && ctx->walk < ctx->polled)
-        slot = chr__watch_close_gap(ctx, slot, ctx->walk--);
+    if (slot <= ctx->running_slot && ctx->running_slot < ctx->polled)
+        slot = chr__watch_close_gap(ctx, slot, ctx->running_slot--);
     if (slot < ctx->polled)
         slot = chr__watch_close_gap(ctx, slot, ctx->polled - 1), ctx->polled--;
-    if (slot < ctx->settled)
-        slot = chr__watch_close_gap(ctx, slot, --ctx->settled);
+    if (slot < ctx->synced)
+        slot = chr__watch_close_gap(ctx, slot, --ctx->synced);
     (void)chr__watch_close_gap(ctx, slot, --ctx->watch_count);
 }
 
@@ -10798,8 +10798,8 @@ CHARDEV_API int chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int 
     watch->round = ctx->round;
     chr__watch_put(ctx, watch, ctx->watch_count++);
     chr__bucket_put(ctx, watch);
-    if (!chr__in_set(ctx)) {
-        ctx->polled = ctx->settled = ctx->watch_count;
+    if (!chr__set_is_used(ctx)) {
+        ctx->polled = ctx->synced = ctx->watch_count;
         chr__watch_poll(ctx, watch);
         ctx->polls[watch->slot - 1].revents = 0;
     }
@@ -10832,8 +10832,8 @@ static int chr__watches_list(const chr_context *ctx, const chr_poll *polls, int 
     return (void)ctx, (void)polls, (void)capacity, 0;
 }
 
-static int chr__loop_sleep(chr_context *ctx, int timeout_ms) { return (void)ctx, (void)timeout_ms, 0; }
-static int chr__loop_sleep_due(chr_context *ctx, int timeout_ms) { return (void)ctx, (void)timeout_ms, 0; }
+static int chr__loop_wait_poll(chr_context *ctx, int timeout_ms) { return (void)ctx, (void)timeout_ms, 0; }
+static int chr__loop_wait_all(chr_context *ctx, int timeout_ms) { return (void)ctx, (void)timeout_ms, 0; }
 #endif
 
 /* -- timers: a pairing heap that needs no memory but the timers. To start one costs a constant time, to stop one or
@@ -10896,7 +10896,7 @@ static void chr__timer_unlink(chr_timer *timer)
 
     if (!timer->ctx)
         return;
-    timer->ctx->due--;
+    timer->ctx->sources--;
     heap = chr__timers_merge_list(timer->child);
     if (heap) {
         chr__timer_place(heap, timer->link, timer->next);
@@ -10932,9 +10932,9 @@ static void chr__timer_start_at(chr_context *ctx, chr_timer **heap, chr_timer *t
     timer->order = ctx->timer_order++;
     timer->child = NULL;
     chr__timer_place(chr__timers_merge(*heap, timer), heap, NULL);
-    ctx->due++;
+    ctx->sources++;
     if (*heap == timer)
-        chr__loop_poke(ctx);
+        chr__loop_timeout_changed(ctx);
     CHR__UNLOCK(ctx);
 }
 
@@ -10996,7 +10996,7 @@ static void chr__idle_unlink(chr_idle *idle)
 {
     if (!idle->next)
         return;
-    idle->ctx->due--;
+    idle->ctx->sources--;
     idle->next->prev = idle->prev;
     CHR__STORE(idle->prev->next, idle->next);
     idle->prev = NULL;
@@ -11023,7 +11023,7 @@ static void chr__idle_link(chr_context *ctx, chr_idle *idle, void (*run)(void *)
     CHR__STORE(idle->next, &ctx->idles);
     CHR__STORE(idle->prev->next, idle);
     ctx->idles.prev = idle;
-    ctx->due++;
+    ctx->sources++;
 }
 
 /* The way to post something to the owner thread. */
@@ -11033,7 +11033,7 @@ CHARDEV_API void chr_idle_start(chr_context *ctx, chr_idle *idle, void (*run)(vo
     if (!idle->next) {
         chr__idle_link(ctx, idle, run, opaque);
         CHR__STORE(ctx->posted, 1);
-        chr__loop_poke(ctx);
+        chr__loop_timeout_changed(ctx);
     }
     CHR__UNLOCK(ctx);
 }
@@ -11115,13 +11115,13 @@ static void chr__loop_nest(chr_context *ctx);
 #endif
 
 /* At the end of the outermost dispatch nothing can touch what was removed in it. */
-CHR__COLD void chr__tidy(chr_context *ctx)
+CHR__COLD void chr__free_removed(chr_context *ctx)
 {
     chr_dev *dev;
 
-    ctx->untidy = chr__has_hooks(ctx) || chr__is_nested(ctx);
-    while ((dev = ctx->dead) != NULL) {
-        ctx->dead = dev->next;
+    ctx->cleanup_due = chr__has_hooks(ctx) || chr__is_nested(ctx);
+    while ((dev = ctx->removed) != NULL) {
+        ctx->removed = dev->next;
         chr__free(ctx, (void *)(uintptr_t)dev->options);
         chr__free(ctx, dev->id);
         chr__free(ctx, dev);
@@ -11133,19 +11133,19 @@ CHR__COLD void chr__tidy(chr_context *ctx)
 }
 
 /* It is closed, and nothing of it lingers: the next tidying frees it. */
-CHR__PRIVATE void chr__dead(chr_dev *dev)
+CHR__PRIVATE void chr__free_later(chr_dev *dev)
 {
-    dev->next = dev->ctx->dead;
-    dev->ctx->dead = dev;
-    dev->ctx->untidy = 1;
+    dev->next = dev->ctx->removed;
+    dev->ctx->removed = dev;
+    dev->ctx->cleanup_due = 1;
 }
 
 /* The lock stays held. */
 CHR__HOT_INLINE void chr__leave_locked(chr_context *ctx)
 {
     ctx->depth--;
-    if (ctx->untidy && ctx->depth == 0)
-        chr__tidy(ctx);
+    if (ctx->cleanup_due && ctx->depth == 0)
+        chr__free_removed(ctx);
 }
 
 static void chr__leave(chr_context *ctx)
@@ -11156,7 +11156,7 @@ static void chr__leave(chr_context *ctx)
 
 /* Leaves a function that backends call, also outside of the loop: they look at dev->removed after it, so the memory
  * stays until the next dispatch is over. */
-static void chr__return(chr_context *ctx)
+static void chr__leave_unfreed(chr_context *ctx)
 {
     ctx->depth--;
     CHR__UNLOCK(ctx);
@@ -11164,49 +11164,49 @@ static void chr__return(chr_context *ctx)
 
 /* Quiet: a slot of a backend runs inside of a call of the user's, maybe on another thread. No handler is called
  * before it is over: events, writability and the question for room are posted to the loop. The lock is held. */
-static void chr__quiet(chr_context *ctx) { ctx->quiet++; }
-static void chr__loud(chr_context *ctx) { ctx->quiet--; }
+static void chr__defer_begin(chr_context *ctx) { ctx->deferring++; }
+static void chr__defer_end(chr_context *ctx) { ctx->deferring--; }
 
 /* The same for a slot that no call of a frontend's has led to: for a recorder its events come by themselves. */
-static void chr__quiet_outside(chr_context *ctx)
+static void chr__defer_begin_unasked(chr_context *ctx)
 {
-    ctx->quiet++;
-    ctx->outside++;
+    ctx->deferring++;
+    ctx->deferring_unasked++;
 }
 
-static void chr__loud_outside(chr_context *ctx)
+static void chr__defer_end_unasked(chr_context *ctx)
 {
-    ctx->quiet--;
-    ctx->outside--;
+    ctx->deferring--;
+    ctx->deferring_unasked--;
 }
 
 /* -- chardevs whose `update` is due: it asks the frontend for room, and what to wait for -- */
 
-static void chr__starved_unlink(chr_dev *dev)
+static void chr__dev_queue_remove(chr_dev *dev)
 {
     chr_context *ctx = dev->ctx;
 
-    if (!dev->starved)
+    if (!dev->queue_link)
         return;
-    *dev->starved = dev->next_starved;
-    if (dev->next_starved)
-        dev->next_starved->starved = dev->starved;
-    else if (ctx->starved.last == &dev->next_starved)
-        ctx->starved.last = dev->starved;
-    else if (ctx->urgent.last == &dev->next_starved)
-        ctx->urgent.last = dev->starved;
-    dev->next_starved = NULL;
-    dev->starved = NULL;
-    ctx->waiting--;
+    *dev->queue_link = dev->next_queued;
+    if (dev->next_queued)
+        dev->next_queued->queue_link = dev->queue_link;
+    else if (ctx->no_room.last == &dev->next_queued)
+        ctx->no_room.last = dev->queue_link;
+    else if (ctx->urgent.last == &dev->next_queued)
+        ctx->urgent.last = dev->queue_link;
+    dev->next_queued = NULL;
+    dev->queue_link = NULL;
+    ctx->prepare_count--;
 }
 
-static void chr__starved_link(chr__dev_queue *queue, chr_dev *dev)
+static void chr__dev_queue_append(chr__dev_queue *queue, chr_dev *dev)
 {
-    dev->next_starved = NULL;
-    dev->starved = queue->last;
+    dev->next_queued = NULL;
+    dev->queue_link = queue->last;
     *queue->last = dev;
-    queue->last = &dev->next_starved;
-    dev->ctx->waiting++;
+    queue->last = &dev->next_queued;
+    dev->ctx->prepare_count++;
 }
 
 static void chr__dev_queue_init(chr__dev_queue *queue)
@@ -11216,17 +11216,17 @@ static void chr__dev_queue_init(chr__dev_queue *queue)
 }
 
 enum {
-    CHR__ASK_MOST = 16,      /* starved ones a step: with many of them the rest waits for its turn, */
-    CHR__ASK_AGAIN_MS = 100, /* or for the time when all are asked; */
-    CHR__ASK_ROUNDS = 8      /* the update of one on top asks for that of the one below it */
+    CHR__RETRIES_PER_STEP = 16,      /* starved ones a step: with many of them the rest waits for its turn, */
+    CHR__RETRY_MS = 100, /* or for the time when all are asked; */
+    CHR__UPDATE_ROUNDS = 8      /* the update of one on top asks for that of the one below it */
 };
 
 /* Another loop must be told when it is time for the next look. */
-static int chr__looks_by_time(const chr_context *ctx) { return chr__has_hooks(ctx) || chr__is_nested(ctx); }
+static int chr__retries_by_time(const chr_context *ctx) { return chr__has_hooks(ctx) || chr__is_nested(ctx); }
 
-static void chr__ask_later(chr_context *ctx)
+static void chr__retry_start(chr_context *ctx)
 {
-    ctx->ask_at = chr__real_now(ctx) + CHR__ASK_AGAIN_MS * 1000000;
+    ctx->retry_at = chr__real_now(ctx) + CHR__RETRY_MS * 1000000;
 }
 
 /* -- prepares: callbacks before the loop waits, once for each start. A lazy one makes no time-out shorter: it comes in one
@@ -11234,19 +11234,19 @@ static void chr__ask_later(chr_context *ctx)
 
 static int chr__prepares_are_none(const chr__prepare *ring) { return ring->next == ring; }
 
-static int chr__has_starved(const chr_context *ctx)
+static int chr__has_retries(const chr_context *ctx)
 {
-    return ctx->starved.first || !chr__prepares_are_none(&ctx->lazy);
+    return ctx->no_room.first || !chr__prepares_are_none(&ctx->lazy);
 }
 
 static void chr__prepare_stop(chr_context *ctx, chr__prepare *prepare)
 {
-    ctx->waiting -= prepare->next || prepare->is_urgent;
+    ctx->prepare_count -= prepare->next || prepare->is_urgent;
     if (prepare->next) {
         prepare->next->prev = prepare->prev;
         prepare->prev->next = prepare->next;
     } else if (prepare->is_urgent) {
-        ctx->prepare_alone = NULL;
+        ctx->prepare_only = NULL;
     }
     prepare->next = NULL;
     prepare->is_urgent = 0;
@@ -11254,7 +11254,7 @@ static void chr__prepare_stop(chr_context *ctx, chr__prepare *prepare)
 
 static void chr__prepare_link(chr_context *ctx, chr__prepare *ring, chr__prepare *prepare)
 {
-    ctx->waiting++;
+    ctx->prepare_count++;
     prepare->next = ring;
     prepare->prev = ring->prev;
     prepare->prev->next = prepare;
@@ -11265,15 +11265,15 @@ static void chr__prepare_lazily(chr_context *ctx, chr__prepare *prepare)
 {
     if (prepare->next || prepare->is_urgent)
         return;
-    if (!chr__has_starved(ctx) && chr__looks_by_time(ctx))
-        chr__ask_later(ctx);
+    if (!chr__has_retries(ctx) && chr__retries_by_time(ctx))
+        chr__retry_start(ctx);
     chr__prepare_link(ctx, &ctx->lazy, prepare);
 }
 
 /* Where there are others. The one that was alone stays first. */
-CHR__COLD void chr__prepare_among(chr_context *ctx, chr__prepare *prepare)
+CHR__COLD void chr__prepare_start_slow(chr_context *ctx, chr__prepare *prepare)
 {
-    chr__prepare *first = ctx->prepare_alone;
+    chr__prepare *first = ctx->prepare_only;
     int           is_first = !first && chr__prepares_are_none(&ctx->prepares);
 
     if (first) {
@@ -11285,32 +11285,32 @@ CHR__COLD void chr__prepare_among(chr_context *ctx, chr__prepare *prepare)
     prepare->is_urgent = 1;
     chr__prepare_link(ctx, &ctx->prepares, prepare);
     if (is_first)
-        chr__loop_poke(ctx);
+        chr__loop_timeout_changed(ctx);
 }
 
-static int chr__is_due(const chr_context *ctx)
+static int chr__has_prepares(const chr_context *ctx)
 {
-    return ctx->prepare_alone || !chr__prepares_are_none(&ctx->prepares);
+    return ctx->prepare_only || !chr__prepares_are_none(&ctx->prepares);
 }
 
 /* The usual case: nothing else waits, and nobody has to be woken. Returns 0 when it is not that. */
-CHR__HOT_INLINE int chr__prepare_start_alone(chr_context *ctx, chr__prepare *prepare)
+CHR__HOT_INLINE int chr__prepare_start_only(chr_context *ctx, chr__prepare *prepare)
 {
     if (prepare->is_urgent)
         return 1;
-    if (ctx->waiting | ctx->sleeping || chr__has_hooks(ctx))
+    if (ctx->prepare_count | ctx->sleeping || chr__has_hooks(ctx))
         return 0;
     prepare->is_urgent = 1;
-    ctx->prepare_alone = prepare;
-    ctx->waiting = 1;
+    ctx->prepare_only = prepare;
+    ctx->prepare_count = 1;
     return 1;
 }
 
 /* The lock is held, by any thread. */
 static void chr__prepare_start(chr_context *ctx, chr__prepare *prepare)
 {
-    if (!chr__prepare_start_alone(ctx, prepare))
-        chr__prepare_among(ctx, prepare);
+    if (!chr__prepare_start_only(ctx, prepare))
+        chr__prepare_start_slow(ctx, prepare);
 }
 
 /* Those at the head, up to `most` or (-1) all that are there now. */
@@ -11336,66 +11336,66 @@ CHR__HOT static void chr__prepares_run(chr_context *ctx, chr__prepare *ring, int
 
 /* A backend found no room: it asks again in the next steps, until there is. A loop with hooks has no steps: there it is
  * after a while. */
-CHR__PRIVATE void chr__starve(chr_dev *dev)
+CHR__PRIVATE void chr__retry_input(chr_dev *dev)
 {
     chr_context *ctx = dev->ctx;
 
-    if (dev->starved || dev->removed)
+    if (dev->queue_link || dev->removed)
         return;
-    if (!ctx->starved.first && chr__looks_by_time(ctx))
-        chr__ask_later(ctx);
-    chr__starved_link(&ctx->starved, dev);
+    if (!ctx->no_room.first && chr__retries_by_time(ctx))
+        chr__retry_start(ctx);
+    chr__dev_queue_append(&ctx->no_room, dev);
 }
 
 /* The `update` of this one comes before the loop sleeps. */
-static void chr__urge(chr_dev *dev)
+static void chr__update_before_wait(chr_dev *dev)
 {
-    chr__starved_unlink(dev);
-    chr__starved_link(&dev->ctx->urgent, dev);
+    chr__dev_queue_remove(dev);
+    chr__dev_queue_append(&dev->ctx->urgent, dev);
     CHR__STORE(dev->ctx->posted, 1);
 }
 
 /* Those at the head of the queue, up to `most` or (-1) all. What their updates put in line comes behind them. */
-static void chr__ask(chr__dev_queue *queue, int most)
+static void chr__dev_queue_update(chr__dev_queue *queue, int most)
 {
     chr_dev *list, *dev, **end = &queue->first;
 
     for (; *end && most != 0; most--)
-        end = &(*end)->next_starved;
+        end = &(*end)->next_queued;
     if (end == &queue->first)
         return;
     list = queue->first;
-    list->starved = &list;
+    list->queue_link = &list;
     queue->first = *end;
     if (*end)
-        (*end)->starved = &queue->first;
+        (*end)->queue_link = &queue->first;
     else
         queue->last = &queue->first;
     *end = NULL;
     while ((dev = list) != NULL) {
-        chr__starved_unlink(dev);
+        chr__dev_queue_remove(dev);
         dev->io->update(dev);
     }
 }
 
 /* How many of those that starve are asked now. A frontend that forgets accept_input is late, not deaf: a few of them are
  * asked in each step in turn, and all after a while. A loop with hooks has no steps, and only that. */
-static int chr__ask_how_many(chr_context *ctx)
+static int chr__retry_count(chr_context *ctx)
 {
-    if (!chr__has_starved(ctx) || ctx->ask_at > chr__real_now(ctx))
-        return chr__has_hooks(ctx) ? 0 : CHR__ASK_MOST;
-    chr__ask_later(ctx);
+    if (!chr__has_retries(ctx) || ctx->retry_at > chr__real_now(ctx))
+        return chr__has_hooks(ctx) ? 0 : CHR__RETRIES_PER_STEP;
+    chr__retry_start(ctx);
     return -1;
 }
 
 /* Those that are there now. */
 CHR__HOT_INLINE void chr__prepares_run_urgent(chr_context *ctx)
 {
-    chr__prepare *alone = ctx->prepare_alone;
+    chr__prepare *alone = ctx->prepare_only;
 
     if (alone) {
-        ctx->prepare_alone = NULL;
-        ctx->waiting--;
+        ctx->prepare_only = NULL;
+        ctx->prepare_count--;
         alone->is_urgent = 0;
         alone->run(alone->opaque);
     } else if (!chr__prepares_are_none(&ctx->prepares)) {
@@ -11403,15 +11403,15 @@ CHR__HOT_INLINE void chr__prepares_run_urgent(chr_context *ctx)
     }
 }
 
-CHR__COLD void chr__ask_before_wait(chr_context *ctx)
+CHR__COLD void chr__prepare_others(chr_context *ctx)
 {
-    int rounds = CHR__ASK_ROUNDS, most = chr__ask_how_many(ctx);
+    int rounds = CHR__UPDATE_ROUNDS, most = chr__retry_count(ctx);
 
     if (!chr__prepares_are_none(&ctx->lazy))
         chr__prepares_run(ctx, &ctx->lazy, most);
-    chr__ask(&ctx->starved, most);
-    for (; (ctx->urgent.first || chr__is_due(ctx)) && rounds > 0; rounds--) {
-        chr__ask(&ctx->urgent, -1);
+    chr__dev_queue_update(&ctx->no_room, most);
+    for (; (ctx->urgent.first || chr__has_prepares(ctx)) && rounds > 0; rounds--) {
+        chr__dev_queue_update(&ctx->urgent, -1);
         chr__prepares_run_urgent(ctx);
     }
 }
@@ -11429,8 +11429,8 @@ CHR__HOT_INLINE void chr__before_wait_begin(chr_context *ctx)
  * wait. */
 CHR__APART int chr__before_wait_end(chr_context *ctx)
 {
-    if (ctx->waiting)
-        chr__ask_before_wait(ctx);
+    if (ctx->prepare_count)
+        chr__prepare_others(ctx);
     chr__leave_locked(ctx);
     return ctx->prepare_ran;
 }
@@ -11441,10 +11441,10 @@ static int chr__before_wait(chr_context *ctx)
     return chr__before_wait_end(ctx);
 }
 
-static int chr__must_ask(chr_context *ctx)
+static int chr__before_wait_is_due(chr_context *ctx)
 {
-    return ctx->urgent.first || chr__is_due(ctx) ||
-           (chr__has_starved(ctx) && chr__looks_by_time(ctx) && ctx->ask_at <= chr__real_now(ctx));
+    return ctx->urgent.first || chr__has_prepares(ctx) ||
+           (chr__has_retries(ctx) && chr__retries_by_time(ctx) && ctx->retry_at <= chr__real_now(ctx));
 }
 
 #ifdef CHR__HAS_FDS
@@ -11474,10 +11474,10 @@ CHR__HOT_INLINE int chr__watches_run(chr_context *ctx, int ready)
         ctx->polls[i].revents = 0;
         if (!watch->events)
             continue;
-        ctx->walk = i;
+        ctx->running_slot = i;
         watch->ready(watch->opaque, chr__os_ready_events(revents));
         ran++;
-        i = ctx->walk;
+        i = ctx->running_slot;
         if (i > 0 && ctx->watches[i] == watch)
             chr__watch_promote(ctx, i);
     }
@@ -11494,7 +11494,7 @@ CHR__COLD void chr__set_narrow(chr_context *ctx, chr_watch *holder)
     if (chr__os_set_put(&ctx->set, holder->fd, holder->known, wants, holder->key) < 0) {
         wants = 0;
         holder->key = 0;
-        chr__set_unsettle(ctx, holder);
+        chr__set_mark_changed(ctx, holder);
     }
     holder->known = wants;
 }
@@ -11507,7 +11507,7 @@ static int chr__set_run_one(chr_context *ctx, const chr__ready *ready, unsigned 
 
     (void)chr__set_wants(ctx, ready->fd, &holder);
     if (!holder || holder->key != ready->key) {
-        if (ctx->stops == ctx->stops_before) /* else it has just left */
+        if (ctx->removals == ctx->removals_before) /* else it has just left */
             chr__set_renew(ctx);
         return 0;
     }
@@ -11533,11 +11533,11 @@ CHR__COLD int chr__set_run(chr_context *ctx)
     do {
         count = ctx->ready_count;
         ctx->ready_count = 0;
-        for (i = 0; i < count && chr__in_set(ctx); i++)
+        for (i = 0; i < count && chr__set_is_used(ctx); i++)
             ran += chr__set_run_one(ctx, &ctx->ready[i], round);
         total += count;
-        if (count == CHR__READY_MOST && total < ctx->watch_count && chr__in_set(ctx)) {
-            ctx->stops_before = ctx->stops;
+        if (count == CHR__READY_MOST && total < ctx->watch_count && chr__set_is_used(ctx)) {
+            ctx->removals_before = ctx->removals;
             count = chr__os_set_wait(&ctx->set, ctx->ready, CHR__READY_MOST, 0);
             ctx->ready_count = count > 0 ? count : 0;
         }
@@ -11588,15 +11588,15 @@ static int chr__loop_timeout(chr_context *ctx)
 {
     int64_t left = INT64_MAX;
 
-    if (ctx->idles.next != &ctx->idles || ctx->urgent.first || chr__is_due(ctx) ||
+    if (ctx->idles.next != &ctx->idles || ctx->urgent.first || chr__has_prepares(ctx) ||
         ctx->again || CHR__LOAD(ctx->stopped))
         return 0;
     if (ctx->timers)
         left = ctx->timers->deadline - chr_loop_now(ctx);
     if (ctx->real_timers)
         left = chr__earlier(left, ctx->real_timers->deadline - chr__real_now(ctx));
-    if (chr__has_starved(ctx) && chr__looks_by_time(ctx))
-        left = chr__earlier(left, ctx->ask_at - chr__real_now(ctx));
+    if (chr__has_retries(ctx) && chr__retries_by_time(ctx))
+        left = chr__earlier(left, ctx->retry_at - chr__real_now(ctx));
     return left == INT64_MAX ? -1 : chr__milliseconds(left);
 }
 
@@ -11612,15 +11612,15 @@ CHARDEV_API int chr_loop_timeout(chr_context *ctx)
 
 #ifdef CHR__HAS_FDS
 /* Before the set is asked: it is ours, and knows what is wanted. */
-CHR__COLD void chr__set_settle(chr_context *ctx)
+CHR__COLD void chr__set_sync(chr_context *ctx)
 {
-    if (ctx->many == CHR__MANY)
+    if (ctx->set_state == CHR__SET_WANTED)
         (void)chr__set_begin(ctx);
     else if (!chr__os_set_is_ours(&ctx->set))
         chr__set_renew(ctx);
-    if (chr__in_set(ctx))
+    if (chr__set_is_used(ctx))
         chr__set_apply_all(ctx);
-    ctx->stops_before = ctx->stops;
+    ctx->removals_before = ctx->removals;
 }
 
 static int chr__loop_wait(chr_context *ctx, int timeout_ms, int (*wait)(chr_context *ctx, int timeout_ms))
@@ -11641,23 +11641,23 @@ static int chr__poll_wait(chr_context *ctx, int timeout_ms)
 }
 
 /* Until the nearest timer, with the set if there is one. */
-CHR__COLD int chr__loop_sleep_due(chr_context *ctx, int timeout_ms)
+CHR__COLD int chr__loop_wait_all(chr_context *ctx, int timeout_ms)
 {
     timeout_ms = chr__sooner(timeout_ms, chr__loop_timeout(ctx));
     ctx->sleeping = 0; /* the other loop does not, now */
-    if (chr__is_many(ctx))
-        chr__set_settle(ctx);
-    return chr__loop_wait(ctx, timeout_ms, chr__is_many(ctx) ? chr__set_wait : chr__poll_wait);
+    if (chr__set_is_wanted(ctx))
+        chr__set_sync(ctx);
+    return chr__loop_wait(ctx, timeout_ms, chr__set_is_wanted(ctx) ? chr__set_wait : chr__poll_wait);
 }
 
 /* Without timers and set. */
-CHR__HOT_INLINE int chr__loop_sleep(chr_context *ctx, int timeout_ms)
+CHR__HOT_INLINE int chr__loop_wait_poll(chr_context *ctx, int timeout_ms)
 {
     return chr__loop_wait(ctx, timeout_ms, chr__poll_wait);
 }
 #endif
 
-CHR__COLD int chr__due_run(chr_context *ctx)
+CHR__COLD int chr__sources_run(chr_context *ctx)
 {
     int ran = chr__os_waker_ran(&ctx->waker);
 
@@ -11670,8 +11670,8 @@ CHR__COLD int chr__due_run(chr_context *ctx)
 CHR__COLD int chr__loop_turn_idle(chr_context *ctx, int ran)
 {
     ctx->depth++;
-    if (ran == 0 && ctx->due)
-        ran = chr__due_run(ctx);
+    if (ran == 0 && ctx->sources)
+        ran = chr__sources_run(ctx);
     chr__leave_locked(ctx);
     return ran;
 }
@@ -11683,8 +11683,8 @@ CHR__HOT_INLINE int chr__loop_run_ready(chr_context *ctx, int ran)
         return chr__loop_turn_idle(ctx, ran);
     ctx->depth++;
     ran = chr__watches_run(ctx, ran);
-    if (ctx->due)
-        ran += chr__due_run(ctx);
+    if (ctx->sources)
+        ran += chr__sources_run(ctx);
     chr__leave_locked(ctx);
     return ran;
 }
@@ -11692,30 +11692,30 @@ CHR__HOT_INLINE int chr__loop_run_ready(chr_context *ctx, int ran)
 /* With neither timers nor idles nor the kernel's set. */
 CHR__HOT static int chr__loop_turn(chr_context *ctx, int timeout_ms)
 {
-    return chr__loop_run_ready(ctx, chr__loop_sleep(ctx, timeout_ms));
+    return chr__loop_run_ready(ctx, chr__loop_wait_poll(ctx, timeout_ms));
 }
 
-CHR__COLD int chr__loop_turn_due(chr_context *ctx, int timeout_ms)
+CHR__COLD int chr__loop_turn_all(chr_context *ctx, int timeout_ms)
 {
-    return chr__loop_run_ready(ctx, chr__loop_sleep_due(ctx, timeout_ms));
+    return chr__loop_run_ready(ctx, chr__loop_wait_all(ctx, timeout_ms));
 }
 
 /* What a handler was told before the wait may be what the caller waits for. */
-CHR__COLD int chr__loop_turn_late(chr_context *ctx, int timeout_ms)
+CHR__COLD int chr__loop_turn_prepared(chr_context *ctx, int timeout_ms)
 {
     int early = chr__before_wait_end(ctx), ran;
 
-    if (early > 0 || chr__is_due(ctx))
+    if (early > 0 || chr__has_prepares(ctx))
         timeout_ms = 0;
-    ran = ctx->due ? chr__loop_turn_due(ctx, timeout_ms) : chr__loop_turn(ctx, timeout_ms);
+    ran = ctx->sources ? chr__loop_turn_all(ctx, timeout_ms) : chr__loop_turn(ctx, timeout_ms);
     return ran < 0 ? ran : ran + early;
 }
 
-CHR__APART int chr__loop_step_asked(chr_context *ctx, int timeout_ms)
+CHR__APART int chr__loop_step_prepare(chr_context *ctx, int timeout_ms)
 {
     chr__before_wait_begin(ctx);
-    if (ctx->waiting | ctx->prepare_ran | ctx->untidy | ctx->due)
-        return chr__loop_turn_late(ctx, timeout_ms);
+    if (ctx->prepare_count | ctx->prepare_ran | ctx->cleanup_due | ctx->sources)
+        return chr__loop_turn_prepared(ctx, timeout_ms);
     ctx->depth--;
     return chr__loop_turn(ctx, timeout_ms);
 }
@@ -11736,7 +11736,7 @@ CHR__HOT CHARDEV_API int chr_loop_step(chr_context *ctx, int timeout_ms)
     if (ctx->depth | CHR__LOAD(ctx->stopped))
         ran = ctx->depth > 0 ? CHR_ERR_IN_HANDLER : 0;
     else
-        ran = ctx->waiting | ctx->due ? chr__loop_step_asked(ctx, timeout_ms) : chr__loop_turn(ctx, timeout_ms);
+        ran = ctx->prepare_count | ctx->sources ? chr__loop_step_prepare(ctx, timeout_ms) : chr__loop_turn(ctx, timeout_ms);
     if (CHR__LOAD(ctx->stopped) && ran >= 0)
         ran = chr__loop_stopped(ctx);
     CHR__UNLOCK(ctx);
@@ -11863,23 +11863,23 @@ CHARDEV_API void chr_loop_stop(chr_context *ctx)
 }
 
 #ifdef CHR__HAS_FDS
-static void chr__woken(void *opaque, int events)
+static void chr__wake_ready(void *opaque, int events)
 {
     chr_context *ctx = (chr_context *)opaque;
 
     (void)events;
 #ifdef CHARDEV_THREADS
-    ctx->rung = 0;
+    ctx->wake_pending = 0;
 #endif
     chr__os_waker_quiet(&ctx->waker);
 }
 
 /* A foreign loop must hear of a wake-up by a descriptor: where our own needs none, there is one from here on. */
-CHR__COLD int chr__waker_show(chr_context *ctx)
+CHR__COLD int chr__waker_watch(chr_context *ctx)
 {
     int fd = chr__os_waker_show(&ctx->waker);
 
-    return fd < 0 ? fd : chr_watch_start(ctx, &ctx->wake_watch, fd, CHR_IN, chr__woken, ctx);
+    return fd < 0 ? fd : chr_watch_start(ctx, &ctx->wake_watch, fd, CHR_IN, chr__wake_ready, ctx);
 }
 
 enum { CHR__POLL_ASKED = 32 }; /* POLLNVAL, which poll() ignores there: `events` is as prepare has left it */
@@ -11911,7 +11911,7 @@ static int chr__watches_list(chr_context *ctx, chr_poll *polls, int capacity)
     int i, count = 0;
 
     if (!ctx->wake_watch.slot)
-        (void)chr__waker_show(ctx);
+        (void)chr__waker_watch(ctx);
     for (i = 0; i < ctx->watch_count; i++)
         if (ctx->watches[i]->events)
             count += chr__watch_list(ctx, ctx->watches[i], count < capacity ? &polls[count] : NULL);
@@ -11926,12 +11926,12 @@ CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity
 
     CHR__LOCK(ctx);
     CHR__OWN(ctx);
-    if (ctx->waiting)
+    if (ctx->prepare_count)
         early = chr__before_wait(ctx);
     count = chr__watches_list(ctx, polls, capacity);
     *timeout_ms = early ? 0 : chr__loop_timeout(ctx);
-    if (chr__has_starved(ctx))
-        *timeout_ms = chr__sooner(*timeout_ms, CHR__ASK_AGAIN_MS);
+    if (chr__has_retries(ctx))
+        *timeout_ms = chr__sooner(*timeout_ms, CHR__RETRY_MS);
     ctx->sleeping = 1; /* as it may be from here on */
     CHR__UNLOCK(ctx);
     return count;
@@ -12024,14 +12024,14 @@ static int chr__loop_dispatch(chr_context *ctx, const chr_poll *polls, int count
     ctx->sleeping = 0;
     ctx->turn++;
     chr__enter(ctx);
-    if (chr__must_ask(ctx))
+    if (chr__before_wait_is_due(ctx))
         ran = chr__before_wait(ctx);
     if (ctx->again)
         ran += chr__watches_run_again(ctx);
     for (i = 0; i < count; i++)
         if ((ready = chr__poll_ready(&polls[i])) != 0)
             ran += chr__poll_run(ctx, polls[i].fd, ready);
-    if (ctx->due)
+    if (ctx->sources)
         ran += chr__timers_run(ctx) + chr__idles_run(ctx);
     chr__leave(ctx);
     return ran;
@@ -12056,13 +12056,13 @@ CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int c
 
 #ifdef CHR__HAS_FDS
 /* Milliseconds until a step has work that the set does not show; 0 = it has some now. */
-static int chr__loop_unseen(chr_context *ctx)
+static int chr__loop_time_to_work(chr_context *ctx)
 {
     int timeout = chr__loop_timeout(ctx);
 
     if (timeout == 0 || ctx->polled == 0)
         return timeout;
-    return chr__os_loop_wait(&ctx->waker, ctx->polls, ctx->polled, 0) > 0 ? 0 : chr__sooner(timeout, CHR__ASK_AGAIN_MS);
+    return chr__os_loop_wait(&ctx->waker, ctx->polls, ctx->polled, 0) > 0 ? 0 : chr__sooner(timeout, CHR__RETRY_MS);
 }
 
 /* The other loop sleeps from here on: the set knows what to wait for, and until when. Time is rounded up to milliseconds:
@@ -12073,10 +12073,10 @@ CHR__COLD void chr__loop_nest_now(chr_context *ctx)
     int64_t       now = chr__real_now(ctx), at;
     int           ms;
 
-    chr__set_settle(ctx);
+    chr__set_sync(ctx);
     if (!chr__is_nested(ctx))
         return;
-    ms = chr__loop_unseen(ctx);
+    ms = chr__loop_time_to_work(ctx);
     at = ms < 0 ? 0 : now + ms * millisecond;
     ctx->sleeping = 1;
     if (ctx->alarm_at > now && at - ctx->alarm_at <= millisecond && ctx->alarm_at <= at)
@@ -12089,7 +12089,7 @@ CHR__COLD void chr__loop_nest_now(chr_context *ctx)
 static void chr__loop_nest(chr_context *ctx)
 {
     if (CHR__IS_FOREIGN(ctx))
-        chr__loop_disturb(ctx);
+        chr__loop_interrupt_wait(ctx);
     else
         chr__loop_nest_now(ctx);
 }
@@ -12097,17 +12097,17 @@ static void chr__loop_nest(chr_context *ctx)
 /* Makes the set, if it is not in use yet, and its alarm. */
 static int chr__loop_fd_open(chr_context *ctx)
 {
-    int code = chr__in_set(ctx) ? 0 : CHR__SETS ? chr__set_begin(ctx) : CHR_ERR_NOT_SUPPORTED;
+    int code = chr__set_is_used(ctx) ? 0 : CHR__SETS ? chr__set_begin(ctx) : CHR_ERR_NOT_SUPPORTED;
 
     if (code < 0 || chr__is_nested(ctx))
         return code;
     code = chr__os_set_alarm_open(&ctx->set);
     if (code < 0)
         return code;
-    ctx->nested = ctx->untidy = 1;
+    ctx->nested = ctx->cleanup_due = 1;
     ctx->alarm_at = 0;
-    if (chr__has_starved(ctx))
-        chr__ask_later(ctx);
+    if (chr__has_retries(ctx))
+        chr__retry_start(ctx);
     return 0;
 }
 
@@ -12199,7 +12199,7 @@ static void chr__file_watch_stop(chr__file_watch *watch)
 }
 
 /* What has happened by now is told before it returns. */
-static void chr__file_watch_look(chr__file_watch *watch)
+static void chr__file_watch_poll(chr__file_watch *watch)
 {
     if (watch->number)
         chr__file_news_ready(watch->ctx, CHR_IN);
@@ -13147,7 +13147,7 @@ static int chr__record_write(chr_context *ctx, unsigned number, chr__record_kind
     chr__put_le(head, len, 4);
     chr__put_le(head + 8, number, 2);
     head[10] = (unsigned char)kind;
-    head[11] = kind == CHR__RECORD_EVENT && ctx->quiet > ctx->outside;
+    head[11] = kind == CHR__RECORD_EVENT && ctx->deferring > ctx->deferring_unasked;
     chr__put_le(head + 12, (uint64_t)(chr_loop_now(ctx) - ctx->recorder->started), 8);
     chr__put_le(head + 20, (uint64_t)value, 4);
     chr__put_le(head + 24, extra, 4);
@@ -13220,10 +13220,10 @@ static void chr__record_existing(chr_dev *dev)
     chr__record_new(dev);
     if (!CHR__IS_RECORDED(dev))
         return;
-    chr__quiet(dev->ctx);
+    chr__defer_begin(dev->ctx);
     if (dev->be_open)
         chr__record(dev, CHR__RECORD_EVENT, CHR_EVENT_OPENED, 0, NULL, 0);
-    chr__loud(dev->ctx);
+    chr__defer_end(dev->ctx);
     chr__record(dev, CHR__RECORD_CREATED, 0, 0, NULL, 0);
     chr__set_extras(dev);
 }
@@ -13370,8 +13370,8 @@ static void chr__update(chr_dev *dev)
             chr__postpone(dev, CHR__WRITABLE);
         return;
     }
-    chr__urge(dev);
-    chr__loop_poke(dev->ctx);
+    chr__update_before_wait(dev);
+    chr__loop_timeout_changed(dev->ctx);
 }
 
 /* -- output that waits: history= and obuf=, both fixed in size -- */
@@ -13486,7 +13486,7 @@ static void chr__outbox_remember(chr__outbox *outbox, const void *buf, size_t le
  * (a fan's members go on without the one that fails, and a gathered write was taken long ago). */
 CHR__COLD int chr__is_lost(const chr_dev *dev, int n)
 {
-    return n == CHR_ERR_DISCONNECTED || (n < 0 && n != CHR_ERR_WOULD_BLOCK && dev->ctx->unkept > 0);
+    return n == CHR_ERR_DISCONNECTED || (n < 0 && n != CHR_ERR_WOULD_BLOCK && dev->ctx->unretried > 0);
 }
 
 /* What was taken and can't be sent is lost: counted, and remembered for the next peer. */
@@ -13577,9 +13577,9 @@ static void chr__outbox_send(chr_dev *dev)
 
 static void chr__outbox_drain(chr_dev *dev)
 {
-    chr__quiet_outside(dev->ctx);
+    chr__defer_begin_unasked(dev->ctx);
     chr__outbox_send(dev);
-    chr__loud_outside(dev->ctx);
+    chr__defer_end_unasked(dev->ctx);
 }
 
 /* Each new peer gets the history first. At CLOSED only the input may have ended, so that the rest still goes: not
@@ -13590,7 +13590,7 @@ static void chr__outbox_event(chr_dev *dev, int event)
 
     outbox->is_cut_off = 0;
     outbox->unsent = event == CHR_EVENT_OPENED ? outbox->history.count : 0;
-    if (event == CHR_EVENT_CLOSED && dev->ctx->quiet == 0 && chr__outbox_waits(dev))
+    if (event == CHR_EVENT_CLOSED && dev->ctx->deferring == 0 && chr__outbox_waits(dev))
         chr__outbox_drain(dev);
     else if (event == CHR_EVENT_CLOSED && chr__outbox_waits(dev))
         chr__postpone(dev, CHR__WRITABLE);
@@ -13859,12 +13859,12 @@ CHR__COLD int chr__end_output(chr_dev *dev)
 {
     int code = CHR_ERR_WOULD_BLOCK;
 
-    chr__quiet_outside(dev->ctx);
+    chr__defer_begin_unasked(dev->ctx);
     if (CHR__OUTBOX(dev))
         chr__outbox_drain(dev);
     if (!chr__outbox_waits(dev))
         code = dev->kind->peer->shutdown(dev);
-    chr__loud_outside(dev->ctx);
+    chr__defer_end_unasked(dev->ctx);
     dev->ending = code == CHR_ERR_WOULD_BLOCK;
     chr__set_extras(dev);
     return dev->ending ? 0 : code;
@@ -13883,7 +13883,7 @@ CHARDEV_API void chr_be_tell_writable(chr_frontend *fe)
     fe->writable = NULL;
     if (writable)
         writable(fe->writable_opaque);
-    chr__return(ctx);
+    chr__leave_unfreed(ctx);
 }
 
 static void chr__tell_writable(chr_dev *dev)
@@ -13909,11 +13909,11 @@ CHARDEV_API void chr_be_writable(chr_dev *dev)
 
     chr__enter(ctx);
     dev->stalled = 0;
-    if (ctx->quiet > 0)
+    if (ctx->deferring > 0)
         chr__postpone(dev, CHR__WRITABLE);
     else
         chr__tell_writable(dev);
-    chr__return(ctx);
+    chr__leave_unfreed(ctx);
 }
 
 /* -- events -- */
@@ -13942,7 +13942,7 @@ CHARDEV_API void chr_be_tell_event(chr_frontend *fe, int event)
         return;
     chr__enter(ctx);
     chr__tell_event(fe, event);
-    chr__return(ctx);
+    chr__leave_unfreed(ctx);
 }
 
 /* To a frontend that has just come to this chardev, unless it knows it already. */
@@ -13991,7 +13991,7 @@ static void chr__notify(void *opaque)
 
     chr__enter(ctx);
     chr__deliver_pending(dev);
-    chr__return(ctx);
+    chr__leave_unfreed(ctx);
 }
 
 /* Before anything newer, so that all comes in the order in which it happened. */
@@ -14033,7 +14033,7 @@ static void chr__note_open(chr_dev *dev, int event)
     }
     if (CHR__OUTBOX(dev))
         chr__outbox_event(dev, event);
-    if (dev->ending && dev->ctx->quiet > 0)
+    if (dev->ending && dev->ctx->deferring > 0)
         chr__postpone(dev, CHR__WRITABLE);
     else if (dev->ending)
         (void)chr__end_output(dev);
@@ -14049,7 +14049,7 @@ static void chr__event(chr_dev *dev, int event)
         chr__note_open(dev, event);
     else if (event == CHR_EVENT_INPUT_END)
         dev->input_over = 1;
-    if (dev->ctx->quiet > 0) {
+    if (dev->ctx->deferring > 0) {
         chr__postpone_event(dev, event);
         return;
     }
@@ -14103,7 +14103,7 @@ CHARDEV_API void chr_be_event(chr_dev *dev, int event)
     if (CHR__IS_RECORDED(dev))
         chr__record_event(dev, event);
     chr__event(dev, event);
-    chr__return(ctx);
+    chr__leave_unfreed(ctx);
 }
 
 /* -- input -- */
@@ -14167,11 +14167,11 @@ CHARDEV_API int chr_be_can_write(chr_dev *dev)
     int          room = 0;
 
     chr__enter(ctx);
-    if (ctx->quiet > 0)
+    if (ctx->deferring > 0)
         chr__update(dev);
     else
         room = chr__room(dev);
-    chr__return(ctx);
+    chr__leave_unfreed(ctx);
     return room;
 }
 
@@ -14181,16 +14181,16 @@ CHARDEV_API void chr_be_write(chr_dev *dev, const void *buf, size_t len)
 
     chr__enter(ctx);
     chr__input(dev, buf, len);
-    chr__return(ctx);
+    chr__leave_unfreed(ctx);
 }
 
 /* Whether the frontend's side is there. */
 static void chr__set_open(chr_dev *dev, int is_open)
 {
-    chr__quiet(dev->ctx);
+    chr__defer_begin(dev->ctx);
     if (dev->kind->set_open)
         dev->kind->set_open(dev, is_open);
-    chr__loud(dev->ctx);
+    chr__defer_end(dev->ctx);
     if (!dev->is_part)
         CHR__TRACE(dev, frontend_open, is_open, 0);
     if (CHR__IS_RECORDED(dev))
@@ -14632,9 +14632,9 @@ CHR__HOT_INLINE int chr__write_quietly(chr_dev *dev, const void *buf, size_t len
 {
     int n;
 
-    chr__quiet(dev->ctx);
+    chr__defer_begin(dev->ctx);
     n = dev->io->write(dev, buf, len);
-    chr__loud(dev->ctx);
+    chr__defer_end(dev->ctx);
     return n;
 }
 
@@ -14673,9 +14673,9 @@ CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
     } else if (!CHR__OUTBOX(dev)) {
         n = chr__write(dev, buf, len);
     } else {
-        chr__quiet(dev->ctx);
+        chr__defer_begin(dev->ctx);
         n = chr__outbox_write(dev, buf, chr__min(len, INT_MAX));
-        chr__loud(dev->ctx);
+        chr__defer_end(dev->ctx);
         chr__count_out(dev, n, len);
     }
     if (CHR__TRACES(dev->ctx))
@@ -14737,9 +14737,9 @@ static int chr__send_piece(chr_frontend *fe)
     const unsigned char *piece = chr__ring_piece(&buffers->out, 0, &len);
     int                  n;
 
-    dev->ctx->unkept++;
+    dev->ctx->unretried++;
     n = dev->extras & CHR__EXTRA_OTHERS ? chr__write_recorded(dev, piece, len) : chr__write(dev, piece, len);
-    dev->ctx->unkept--;
+    dev->ctx->unretried--;
     if (n <= 0)
         chr__send_failed(buffers, len, n);
     else
@@ -14788,9 +14788,9 @@ CHR__COLD void chr__send_on(chr_dev *dev, chr__buffers *buffers, size_t len, int
 {
     chr_context *ctx = dev->ctx;
 
-    ctx->unkept++;
+    ctx->unretried++;
     chr__count_out(dev, n, len);
-    ctx->unkept--;
+    ctx->unretried--;
     buffers->out_slow = buffers->tend_slow = 1;
     if (buffers->is_dropped)
         n = 0;
@@ -14812,9 +14812,9 @@ CHR__HOT_INLINE void chr__send_plainly(chr_dev *dev, chr__buffers *buffers)
     if (count == 0)
         return;
     buffers->is_sending = 1;
-    dev->ctx->unkept++;
+    dev->ctx->unretried++;
     n = chr__write_quietly(dev, buffers->out.bytes, count);
-    dev->ctx->unkept--;
+    dev->ctx->unretried--;
     if ((size_t)n != count || buffers->out.count != count) {
         chr__send_on(dev, buffers, count, n);
         return;
@@ -15120,7 +15120,7 @@ CHR__HOT static void chr__deliver(chr_frontend *fe)
     if (hold.fe && fe->buffers)
         fe->buffers->is_delivering = 0;
     chr__hold_end(ctx, &hold);
-    chr__return(ctx);
+    chr__leave_unfreed(ctx);
 }
 
 /* At the end of the context all is told, though nobody takes the bytes before it. */
@@ -15134,7 +15134,7 @@ CHR__COLD void chr__deliver_last(chr_frontend *fe)
     while (hold.fe && fe->buffers && fe->buffers->mark_count > 0)
         chr__tell_mark(fe->buffers, chr__mark_take(fe->buffers));
     chr__hold_end(ctx, &hold);
-    chr__return(ctx);
+    chr__leave_unfreed(ctx);
 }
 
 /* The same for all frontends of a chardev, which the handlers may remove. */
@@ -15433,11 +15433,11 @@ static void chr__bury(chr_dev *dev)
     dev->room_epoch++;
     dev->removed = 1;
     chr_idle_stop(&dev->notify);
-    chr__starved_unlink(dev);
+    chr__dev_queue_remove(dev);
     chr__log_close(dev);
     chr__outbox_free(dev);
     if (dev->holds == 0)
-        chr__dead(dev);
+        chr__free_later(dev);
 }
 
 static void chr__close(chr_dev *dev)
@@ -15448,12 +15448,12 @@ static void chr__close(chr_dev *dev)
         CHR__TRACE_TEXT(dev, chardev_close, 0, 0, dev->kind->name);
     if (CHR__BUFFERS(dev))
         chr__send_all_rest(dev);
-    chr__quiet_outside(dev->ctx);
+    chr__defer_begin_unasked(dev->ctx);
     if (chr__outbox_waits(dev))
         chr__outbox_drain(dev); /* what still goes without waiting */
     if (dev->kind->close)
         dev->kind->close(dev);
-    chr__loud_outside(dev->ctx);
+    chr__defer_end_unasked(dev->ctx);
     chr__bury(dev);
 }
 
@@ -15485,7 +15485,7 @@ static int chr__open(chr_dev *dev, const chr_backend *kind, chr_error *err)
 
     if (err)
         err->code = 0;
-    chr__quiet(dev->ctx);
+    chr__defer_begin(dev->ctx);
     code = chr__log_open(dev, err);
     if (code == 0)
         code = chr__outbox_open(dev, err);
@@ -15496,7 +15496,7 @@ static int chr__open(chr_dev *dev, const chr_backend *kind, chr_error *err)
         if (code < 0 && dev->kind->close)
             dev->kind->close(dev);
     }
-    chr__loud(dev->ctx);
+    chr__defer_end(dev->ctx);
     if (code < 0 && err && err->code == 0)
         chr__fail(err, code, "%s", chr_error_text(code));
     return code;
@@ -16970,7 +16970,7 @@ CHR__APART int chr__fe_write_extras(chr_frontend *fe, const void *buf, size_t le
     chr__buffers *buffers = fe->buffers;
 
     if (!buffers || buffers->out_slow || len > buffers->out_limit - buffers->out.count ||
-        !chr__prepare_start_alone(fe->ctx, &buffers->prepare))
+        !chr__prepare_start_only(fe->ctx, &buffers->prepare))
         return chr__fe_write_slowly(fe, buf, len);
     return chr__gather_plainly(buffers, (const char *)buf, len);
 }
@@ -17021,9 +17021,9 @@ static int chr__transfer_attempt(const chr__transfer *transfer, chr_dev *dev)
         return chr__write_extras(dev, buf, len);
     if (!dev->io->read)
         return CHR__BUFFERS(transfer->fe) && CHR__IS_FOREIGN(dev->ctx) ? CHR_ERR_WOULD_BLOCK : CHR_ERR_NOT_SUPPORTED;
-    chr__quiet(dev->ctx);
+    chr__defer_begin(dev->ctx);
     n = dev->io->read(dev, buf, len);
-    chr__loud(dev->ctx);
+    chr__defer_end(dev->ctx);
     dev->bytes_in += n > 0 ? (uint64_t)n : 0;
     if (n > 0 && CHR__TRACES(dev->ctx))
         chr__trace_input(dev, buf, (size_t)n);
@@ -17038,9 +17038,9 @@ static int chr__transfer_blocks(chr__transfer *transfer, chr_dev *dev)
     if (chr__time_left(dev->ctx, transfer->deadline) == 0)
         return CHR_ERR_TIMEOUT;
     transfer->events = transfer->direction;
-    chr__quiet(dev->ctx);
+    chr__defer_begin(dev->ctx);
     transfer->fd = dev->io->wait_fd ? dev->io->wait_fd(dev, &transfer->events) : -1;
-    chr__loud(dev->ctx);
+    chr__defer_end(dev->ctx);
     if (transfer->fd < 0 && !CHR__IS_FOREIGN(dev->ctx))
         return CHR_ERR_WOULD_BLOCK;
     if (transfer->fd < 0 || transfer->events)
@@ -17366,10 +17366,10 @@ CHARDEV_API int chr_fe_ioctl(chr_frontend *fe, int command, void *arg)
         return code;
     if (CHR__BUFFERS(dev) && (dev = chr__fe_ioctl_order(fe, command, arg)) == NULL)
         return code;
-    chr__quiet(dev->ctx);
+    chr__defer_begin(dev->ctx);
     if (dev->kind->ioctl)
         code = dev->kind->ioctl(dev, command, arg);
-    chr__loud(dev->ctx);
+    chr__defer_end(dev->ctx);
     if (CHR__TRACES(dev->ctx))
         chr__trace_ioctl(dev, command, code, arg);
     if (CHR__IS_RECORDED(dev))
@@ -17396,10 +17396,10 @@ CHARDEV_API int chr_fe_set_msgfds(chr_frontend *fe, const int *fds, int count)
         CHR__UNLOCK(dev->ctx);
         return CHR_ERR_WOULD_BLOCK;
     }
-    chr__quiet(dev->ctx);
+    chr__defer_begin(dev->ctx);
     if (dev->kind->peer && dev->kind->peer->set_msgfds)
         code = dev->kind->peer->set_msgfds(dev, fds, count);
-    chr__loud(dev->ctx);
+    chr__defer_end(dev->ctx);
     CHR__UNLOCK(dev->ctx);
     return code;
 }
@@ -17411,10 +17411,10 @@ CHARDEV_API int chr_fe_get_msgfds(chr_frontend *fe, int *fds, int count)
 
     if (!dev)
         return code;
-    chr__quiet(dev->ctx);
+    chr__defer_begin(dev->ctx);
     if (dev->kind->peer && dev->kind->peer->get_msgfds)
         code = dev->kind->peer->get_msgfds(dev, fds, count);
-    chr__loud(dev->ctx);
+    chr__defer_end(dev->ctx);
     CHR__UNLOCK(dev->ctx);
     return code;
 }
@@ -17428,10 +17428,10 @@ CHARDEV_API int chr_fe_disconnect(chr_frontend *fe)
         return code;
     if (CHR__BUFFERS(dev) && dev->kind->peer && dev->kind->peer->disconnect)
         chr__send_all_rest(dev);
-    chr__quiet(dev->ctx);
+    chr__defer_begin(dev->ctx);
     if (dev->kind->peer && dev->kind->peer->disconnect)
         code = dev->kind->peer->disconnect(dev);
-    chr__loud(dev->ctx);
+    chr__defer_end(dev->ctx);
     CHR__TRACE(dev, disconnect, code, 0);
     if (CHR__IS_RECORDED(dev))
         chr__record(dev, CHR__RECORD_DISCONNECT, code, 0, NULL, 0);
@@ -17447,9 +17447,9 @@ static int chr__shutdown(chr_dev *dev)
     if (!dev->kind->peer || !dev->kind->peer->shutdown)
         return CHR_ERR_NOT_SUPPORTED;
     chr__send_all_rest(dev);
-    chr__quiet(dev->ctx);
+    chr__defer_begin(dev->ctx);
     code = chr__end_output(dev);
-    chr__loud(dev->ctx);
+    chr__defer_end(dev->ctx);
     for (buffers = CHR__BUFFERS(dev); buffers && code == 0; buffers = buffers->next)
         buffers->failure = CHR_ERR_DISCONNECTED; /* writes learn it at once */
     chr__buffers_look_all(dev);
@@ -17483,9 +17483,9 @@ static int chr__wait_connected(chr_dev *dev, chr_error *err)
     if (dev->ctx->depth > 0)
         return chr__fail(err, CHR_ERR_IN_HANDLER, "chardev '%s': waiting inside a handler would block the loop",
                          dev->id);
-    chr__quiet(dev->ctx);
+    chr__defer_begin(dev->ctx);
     code = dev->kind->peer->wait_connected(dev, err);
-    chr__loud(dev->ctx);
+    chr__defer_end(dev->ctx);
     return code;
 }
 
@@ -17555,7 +17555,7 @@ static int chr__drain_step(chr_context *ctx, int timeout_ms)
 
     CHR__LOCK(ctx);
     CHR__OWN(ctx);
-    ran = chr__loop_step_asked(ctx, timeout_ms);
+    ran = chr__loop_step_prepare(ctx, timeout_ms);
     CHR__UNLOCK(ctx);
     return ran;
 }
@@ -18090,7 +18090,7 @@ static int chr__replay_input(chr__played *played)
         chr__replay_diverges(played, "the frontend has less room for input", played->ahead.at);
     if (room <= 0) {
         played->waits = 1;
-        chr__starve(&played->dev);
+        chr__retry_input(&played->dev);
         return 0;
     }
     left = chr__min(chr__min(left, (size_t)room), CHR__BUFFER_SIZE);
@@ -18270,7 +18270,7 @@ static void chr__replay_update(chr_dev *dev)
     if (!played->waits || !dev->ctx->replay)
         return;
     if (chr_be_can_write(dev) <= 0) {
-        chr__starve(dev);
+        chr__retry_input(dev);
         return;
     }
     played->waits = 0;
@@ -18974,7 +18974,7 @@ static void chr__stream_update(chr__stream *stream)
     }
     if (!stream->top)
         return;
-    if (stream->dev->ctx->quiet > 0) { /* inside a slot: neither the question nor the poll set is ours to touch */
+    if (stream->dev->ctx->deferring > 0) { /* inside a slot: neither the question nor the poll set is ours to touch */
         chr__update(stream->dev);
         return;
     }
@@ -18993,7 +18993,7 @@ static void chr__stream_update(chr__stream *stream)
             chr_watch_set(stream->out_watch, out_events);
     }
     if (room <= 0 && stream->in >= 0 && stream->dev->frontend && stream->dev->frontend->handlers.read)
-        chr__starve(stream->dev);
+        chr__retry_input(stream->dev);
     else if (room > 0 && (stream->broken || chr__stream_pending(stream)))
         chr__stream_look_again(stream);
 }
@@ -19468,7 +19468,7 @@ CHR__COLD void chr__linger_end(chr__linger *linger)
     chr__free(dev->ctx, linger->rest);
     linger->release(linger);
     if (--dev->holds == 0 && dev->removed)
-        chr__dead(dev);
+        chr__free_later(dev);
 }
 
 /* 0 = all has gone out, the goodbyes included. */
@@ -20479,7 +20479,7 @@ static int chr__script_send(chr__script *script)
             return 0;
     }
     if (script->send_at < end)
-        chr__starve(&script->dev);
+        chr__retry_input(&script->dev);
     return script->send_at == end;
 }
 
@@ -20606,7 +20606,7 @@ static void chr__script_update(chr_dev *dev)
     if (chr_be_wants_writable(dev) || room > 0)
         chr__script_go_on(script);
     else if (sends)
-        chr__starve(dev);
+        chr__retry_input(dev);
 }
 
 /* A hub that has no frontend takes it back at once. */
@@ -20865,7 +20865,7 @@ static void chr__answers_deliver(void *opaque)
         chr_be_write(&answers->dev, copy, len);
     }
     if (answers->queue.count > 0)
-        chr__starve(&answers->dev);
+        chr__retry_input(&answers->dev);
 }
 
 static void chr__answers_update(chr_dev *dev)
@@ -20878,7 +20878,7 @@ static void chr__answers_update(chr_dev *dev)
     if (chr_be_wants_writable(dev) || room > 0)
         chr_idle_start(dev->ctx, &answers->deliver, chr__answers_deliver, answers);
     else if (answers->queue.count > 0)
-        chr__starve(dev);
+        chr__retry_input(dev);
 }
 
 /* All of it or nothing: half a packet would put the guest out of step. */
@@ -22437,7 +22437,7 @@ static void chr__mux_set_focus(chr__mux *mux, chr__mux_slot *slot)
     if (slot == mux->focus)
         return;
     mux->focus = slot;
-    if (mux->dev.ctx->quiet > 0)
+    if (mux->dev.ctx->deferring > 0)
         chr_be_event(&mux->dev, CHR_EVENT_MUX_IN);
     else
         chr__mux_tell_focus(mux);
@@ -22652,7 +22652,7 @@ CHR__COLD size_t chr__mux_hold(chr__mux *mux, chr__mux_slot *slot, const unsigne
 
     memcpy(slot->held + slot->count, bytes, count);
     slot->count += count;
-    chr__starve(&mux->dev);
+    chr__retry_input(&mux->dev);
     return count;
 }
 
@@ -22741,7 +22741,7 @@ CHR__HOT static void chr__mux_base_read(void *opaque, const void *buf, size_t le
     memcpy(mux->backlog, (const char *)buf + done, len - done);
     mux->backlog_start = 0;
     mux->backlog_end = len - done;
-    chr__starve(&mux->dev);
+    chr__retry_input(&mux->dev);
 }
 
 static void chr__mux_deliver_held(chr__mux *mux, chr__mux_slot *slot, int arg)
@@ -22801,7 +22801,7 @@ static void chr__mux_update(chr_dev *dev)
     if (mux->can_deliver)
         chr_idle_start(dev->ctx, &mux->deliver, chr__mux_deliver, mux);
     else if (mux->is_waiting || mux->backlog_start < mux->backlog_end)
-        chr__starve(dev);
+        chr__retry_input(dev);
     if (chr_be_wants_writable(dev) && !mux->base.writable)
         chr_fe_add_watch(&mux->base, chr__mux_base_writable, mux);
     chr_fe_accept_input(&mux->base);
@@ -22867,9 +22867,9 @@ static void chr__mux_detach(chr_dev *dev, chr_frontend *fe)
     if (had_focus) {
         for (mux->focus = mux->slots; mux->focus && (mux->focus == slot || !mux->focus->fe->is_open); mux->focus = mux->focus->next)
             ;
-        chr__quiet(dev->ctx); /* the new one learns it from the loop */
+        chr__defer_begin(dev->ctx); /* the new one learns it from the loop */
         chr_be_event(dev, CHR_EVENT_MUX_IN);
-        chr__loud(dev->ctx);
+        chr__defer_end(dev->ctx);
     }
     chr__mux_unlink(mux, slot);
 }
@@ -23134,9 +23134,9 @@ static int chr__fan_write(chr__fan *fan, const void *buf, size_t len)
     size_t i;
     int    taken;
 
-    fan->dev->ctx->unkept++;
+    fan->dev->ctx->unretried++;
     taken = chr__fan_offer_all(fan, (const char *)buf, len);
-    fan->dev->ctx->unkept--;
+    fan->dev->ctx->unretried--;
     if (taken == 0)
         return CHR_ERR_WOULD_BLOCK;
     for (i = 0; i < fan->count; i++)
@@ -24441,7 +24441,7 @@ static void chr__pty_hung_up(chr__stream *stream, int code)
 
     (void)code;
     chr__stream_close(stream);
-    chr__file_watch_look(&pty->opened);
+    chr__file_watch_poll(&pty->opened);
     pty->openers = pty->is_renewed ? pty->openers : 0;
     pty->is_left = pty->is_renewed = 0;
     chr__pty_look_soon(pty);
@@ -24470,7 +24470,7 @@ static void chr__pty_check_left(chr__pty *pty)
 {
     int ready = chr__os_wait(pty->base.in, CHR_IN | CHR_HUP, 0);
 
-    chr__file_watch_look(&pty->opened);
+    chr__file_watch_poll(&pty->opened);
     if (!pty->is_left || ready < 0 || (ready & CHR_HUP))
         return;
     pty->is_left = 0;
@@ -31490,7 +31490,7 @@ static void chr__spice_update(chr_dev *dev)
     if (room > 0 || (chr_be_wants_writable(dev) && chr__spice_may_write(spice)))
         chr__spice_look(spice);
     else if (spice->in.count > 0 && has_reader)
-        chr__starve(dev);
+        chr__retry_input(dev);
 }
 
 /* One event at a time, so that handlers that cause the next one don't hold up the loop. */
@@ -31877,15 +31877,15 @@ static int chr__context_start_watches(chr_context *ctx)
 {
     int fd;
 
-    ctx->walk = -1;
+    ctx->running_slot = -1;
     if (chr__os_waker_open(&ctx->waker) < 0)
         return CHR_ERR_NO_MEMORY;
     if (CHR__SET_ALONE && chr__set_begin(ctx) < 0)
         return CHR_ERR_NO_MEMORY;
     fd = chr__os_waker_fd(&ctx->waker);
     if (fd < 0)
-        return CHR__SET_ALONE && ctx->config.watch_changed ? chr__waker_show(ctx) : 0;
-    return chr_watch_start(ctx, &ctx->wake_watch, fd, CHR_IN, chr__woken, ctx);
+        return CHR__SET_ALONE && ctx->config.watch_changed ? chr__waker_watch(ctx) : 0;
+    return chr_watch_start(ctx, &ctx->wake_watch, fd, CHR_IN, chr__wake_ready, ctx);
 }
 
 static void chr__context_free_watches(chr_context *ctx)
@@ -31928,7 +31928,7 @@ static void chr__context_reset_watches(chr_context *ctx)
         if (!chr__is_own_watch(ctx, ctx->watches[i]))
             chr_watch_stop(ctx->watches[i]);
     if (CHR__SETS && !CHR__SET_ALONE)
-        chr__set_many(ctx, ctx->watch_capacity > CHR__MANY_WATCHES ? CHR__MANY : CHR__FEW);
+        chr__set_state_set(ctx, ctx->watch_capacity > CHR__MANY_WATCHES ? CHR__SET_WANTED : CHR__SET_UNUSED);
     chr__os_waker_quiet(&ctx->waker);
 }
 
@@ -31947,10 +31947,10 @@ static int chr__context_start(chr_context *ctx)
     ctx->lazy.next = ctx->lazy.prev = &ctx->lazy;
     ctx->last_dev = &ctx->devs;
     chr__dev_queue_init(&ctx->urgent);
-    chr__dev_queue_init(&ctx->starved);
+    chr__dev_queue_init(&ctx->no_room);
     ctx->builtins = chr__builtins;
     ctx->left_out = chr__left_outs;
-    ctx->untidy = ctx->config.timeout_changed != NULL;
+    ctx->cleanup_due = ctx->config.timeout_changed != NULL;
     ctx->object_kinds = chr__object_kinds;
 #if CHARDEV_HAS_MUX
     ctx->mux = &chr__mux_kind;
@@ -32141,8 +32141,8 @@ static void chr__context_close(chr_context *ctx)
     chr__context_close_devs(ctx);
     (void)chr_record_stop(ctx); /* a handler may have begun another one */
     chr__context_drain(ctx);
-    if (ctx->dead)
-        chr__tidy(ctx); /* removed outside of any dispatch */
+    if (ctx->removed)
+        chr__free_removed(ctx); /* removed outside of any dispatch */
     chr_replay_close(ctx);
     chr__context_forget(ctx);
 }
@@ -32251,7 +32251,7 @@ static int chr__inject(chr_dev *dev, const void *data, size_t len)
 {
     int room;
 
-    if (dev->ctx->quiet > 0)
+    if (dev->ctx->deferring > 0)
         return CHR_ERR_WOULD_BLOCK;
     if (dev->kind->sharing)
         return dev->kind->sharing->inject ? dev->kind->sharing->inject(dev, data, len) : CHR_ERR_NOT_SUPPORTED;
@@ -32275,7 +32275,7 @@ CHARDEV_API int chr_inject(chr_dev *dev, const void *data, size_t len)
     ctx = dev->ctx; /* the frontend may remove it */
     chr__enter(ctx);
     n = len > 0 ? chr__inject(dev, data, len) : 0;
-    chr__return(ctx);
+    chr__leave_unfreed(ctx);
     return n;
 }
 
@@ -32291,9 +32291,9 @@ static int chr__add_client(chr_dev *dev, int fd, chr_error *err)
         return chr__fail_in_trace(err);
     if (chr__given_note(dev, fd, 0) < 0)
         return chr__no_memory(err);
-    chr__quiet_outside(ctx);
+    chr__defer_begin_unasked(ctx);
     code = dev->kind->peer->add_client(dev, fd, err);
-    chr__loud_outside(ctx);
+    chr__defer_end_unasked(ctx);
     if (code < 0)
         chr__given_return(dev);
     else
@@ -32726,9 +32726,9 @@ static int chr__input_move(chr_dev *dev, int (*slot)(chr_dev *, int, int), int x
     if (!slot)
         return CHR_ERR_NOT_SUPPORTED;
     CHR__LOCK(dev->ctx);
-    chr__quiet_outside(dev->ctx);
+    chr__defer_begin_unasked(dev->ctx);
     code = slot(dev, x, y);
-    chr__loud_outside(dev->ctx);
+    chr__defer_end_unasked(dev->ctx);
     CHR__UNLOCK(dev->ctx);
     return code;
 }
@@ -32760,9 +32760,9 @@ CHARDEV_API int chr_input_sync(chr_dev *dev)
     if (!input || !input->sync)
         return CHR_ERR_NOT_SUPPORTED;
     CHR__LOCK(dev->ctx);
-    chr__quiet_outside(dev->ctx);
+    chr__defer_begin_unasked(dev->ctx);
     code = input->sync(dev);
-    chr__loud_outside(dev->ctx);
+    chr__defer_end_unasked(dev->ctx);
     CHR__UNLOCK(dev->ctx);
     return code;
 }
