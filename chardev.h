@@ -10354,8 +10354,19 @@ CHR__PRIVATE void chr__table_each(chr__table *table, const void *key, size_t len
 }
 
 /* ====================================================================================================================
- * >>the_loop   watches in one poll array that is kept, timers in a heap, idles in a ring
- * ==================================================================================================================== */
+ * >>the_loop   watches in an array that is poll()'s argument, timers in a heap, idle callbacks in a ring
+ * ====================================================================================================================
+ * One turn of the loop (chr_loop_step):
+ *  1. before the wait, chr__before_wait_begin() and _end(): the prepares flush gathered output and deliver what was
+ *     read ahead; then chardevs in `urgent`, and some of those in `no_room`, run `update`, which asks can_read again;
+ *  2. the wait, chr__loop_wait_poll() or chr__loop_wait_all(): poll(), or the kernel's set (epoll, kqueue), until a
+ *     descriptor is ready, the nearest timer is due or another thread wakes the loop; the lock is released meanwhile;
+ *  3. the callbacks of ready watches, chr__watches_run() or chr__set_run(), then of timers that are due, then of idles;
+ *  4. chr__leave_locked(): the memory of chardevs that were removed during the turn is freed.
+ * Fairness: a callback bounds its own work (ctx->turn says when a new turn begins), and each kind of callback runs only
+ * what was ready when its part of the turn began. So no descriptor, timer or idle that stays ready starves the others.
+ * A nested loop runs the same parts: 1 in chr_loop_prepare(), 3 and 4 in chr_loop_dispatch().
+ */
 
 CHARDEV_API void chr_loop_wake(chr_context *ctx)
 {
@@ -10373,7 +10384,8 @@ CHARDEV_API void chr_loop_unlock(chr_context *ctx)
     CHR__UNLOCK(ctx);
 }
 
-/* A foreign loop with hooks is told by its own thread: the waker gets it into chr_watch_ready(). */
+/* For a foreign loop with hooks: the hooks run on the owner thread only, so another thread wakes it through the
+ * waker's watch. Once until that watch has run. */
 #ifdef CHARDEV_THREADS
 CHR__COLD void chr__loop_wake_once(chr_context *ctx)
 {
@@ -10383,17 +10395,17 @@ CHR__COLD void chr__loop_wake_once(chr_context *ctx)
 }
 #endif
 
-/* Whoever sleeps in poll() now does not know what has changed. */
+/* Interrupts a wait that is in progress: its poll set or its time-out is out of date. */
 CHR__COLD void chr__loop_interrupt_wait(chr_context *ctx)
 {
     CHR__LOCK(ctx);
     if (ctx->sleeping)
         chr_loop_wake(ctx);
-    ctx->sleeping = 0; /* once is enough */
+    ctx->sleeping = 0; /* one wake-up per wait is enough */
     CHR__UNLOCK(ctx);
 }
 
-/* Something is due sooner than the sleeper, or the foreign loop, knows. */
+/* Something is due sooner than the time-out that the loop, or the foreign loop, waits with. */
 CHR__COLD void chr__loop_timeout_changed(chr_context *ctx)
 {
     chr__loop_interrupt_wait(ctx);
@@ -10414,7 +10426,7 @@ CHARDEV_API int64_t chr_loop_now(chr_context *ctx)
     return ctx->config.virtual_clock ? ctx->now : ctx->config.clock(ctx->config.opaque);
 }
 
-/* Nanoseconds since 1970 UTC. A virtual context has no other time than its own, unless it is given one. */
+/* Nanoseconds since 1970 UTC. With a virtual clock and no hook for the wall clock, the virtual time. */
 CHR__PRIVATE int64_t chr__wall_now(chr_context *ctx)
 {
     int is_virtual = ctx->config.virtual_clock && ctx->config.wall_clock == chr__os_wall_clock;
@@ -10422,8 +10434,8 @@ CHR__PRIVATE int64_t chr__wall_now(chr_context *ctx)
     return is_virtual ? ctx->now : ctx->config.wall_clock(ctx->config.opaque);
 }
 
-/* Calls that block and the time limits of peers count in real time, whatever the context's clock is: an injected one
- * may stand still meanwhile. Where the system has no clock, the context's is the real one. */
+/* The monotonic clock of the system: blocking calls and the time-outs of peers use it, since a clock hook or the
+ * virtual clock may stand still meanwhile. Where the system has no clock, the context's. */
 static int64_t chr__real_now(chr_context *ctx)
 {
     int64_t now = chr__os_clock(NULL);
@@ -10449,7 +10461,7 @@ CHR__PRIVATE int chr__time_left(chr_context *ctx, int64_t deadline)
 
 /* -- watches -- */
 
-/* What the kernel's set is in use for. Where there is none, all that it needs drops out. */
+/* Uses of the kernel's set. Where the system has none CHR__SETS is 0, and the compiler drops the code. */
 static int chr__is_nested(const chr_context *ctx) { return CHR__SETS && ctx->nested; }
 
 #ifdef CHR__HAS_FDS
@@ -10499,7 +10511,7 @@ static int chr__buckets_grow(chr_context *ctx, int capacity)
     return 0;
 }
 
-/* One entry more than watches: poll() asks for the set there. */
+/* `polls` has one entry more than `watches`: chr__set_wait() adds the set itself there. */
 static int chr__watches_grow(chr_context *ctx)
 {
     int   capacity = ctx->watch_capacity ? ctx->watch_capacity * 2 : 16;
@@ -10520,7 +10532,8 @@ static int chr__watches_grow(chr_context *ctx)
     return 0;
 }
 
-/* A watch that a callback may have stopped, or whose memory may be gone. */
+/* Whether `watch` is still started with fd. It is compared as an address only: a callback may have stopped it and
+ * freed its memory. */
 static int chr__is_watched(const chr_context *ctx, const chr_watch *watch, int fd)
 {
     const chr_watch *each;
@@ -10545,7 +10558,7 @@ static void chr__watch_swap(chr_context *ctx, int a, int b)
     chr__watch_put(ctx, watch, b);
 }
 
-/* The last of a part of the array closes the gap that is before it. */
+/* Moves the last watch of a part of the array into the gap at `slot`. Returns the gap that this leaves. */
 static int chr__watch_close_gap(chr_context *ctx, int slot, int last)
 {
     if (slot < last) {
@@ -10556,7 +10569,8 @@ static int chr__watch_close_gap(chr_context *ctx, int slot, int last)
     return last;
 }
 
-/* What poll() is to ask. It skips negative descriptors: no hang-up can spin the loop. */
+/* Fills the entry in the poll set. Without events it is -1, which poll() skips: else POLLHUP, which can't be
+ * masked, would make a busy loop. */
 static void chr__watch_poll(chr_context *ctx, const chr_watch *watch)
 {
     chr__pollfd *entry = &ctx->polls[watch->slot - 1];
@@ -10565,17 +10579,22 @@ static void chr__watch_poll(chr_context *ctx, const chr_watch *watch)
     entry->events = chr__os_poll_events(watch->events);
 }
 
-/* -- the kernel's set. All watches of one descriptor have one entry there, which one of them notes (`known`, `key`). What
- * the set waits for follows what they want with delay: more than that is taken out when it says so, or with the output
- * that it would say at once; nothing is put in before the loop sleeps. So interest that comes and goes costs no call. -- */
+/* -- the kernel's set (epoll, kqueue, completion port). The watches of one descriptor share one entry; one of them, the
+ * holder, keeps its events and key (`known`, `key`). Changes are applied lazily, at the latest before the wait
+ * (chr__set_sync): an event that is no longer wanted stays in the entry until it is reported, except CHR_OUT, which would be
+ * reported at once. So a watch that turns CHR_OUT on and off again, or back-pressure that stops reading for a moment, costs
+ * no system call.
+ *
+ * Order of the slots: [0, polled) poll() waits for; [polled, synced) the set waits for, up to date; [synced, watch_count) to
+ * be applied. -- */
 
-/* What a watch wants to be told. Behind input a half-close shows by itself. */
+/* The events to wait for. With CHR_IN a half-close shows as end of file, so CHR_HUP need not be asked for. */
 static int chr__watch_wants(const chr_watch *watch)
 {
     return watch->events & CHR_IN ? watch->events & ~CHR_HUP : watch->events;
 }
 
-/* What of it concerns this one. */
+/* The part of the reported events that this watch waits for. */
 static int chr__watch_ready(const chr_watch *watch, int events)
 {
     int half = events & CHR__HALF_HUP && chr__watch_wants(watch) & CHR_HUP ? CHR_HUP : 0;
@@ -10583,13 +10602,15 @@ static int chr__watch_ready(const chr_watch *watch, int events)
     return (events & watch->events & (CHR_IN | CHR_OUT)) | (events & CHR_HUP) | half;
 }
 
-/* Whether the set must be told before the loop sleeps. */
+/* Whether the entry must change before the wait: an event is missing, or CHR_OUT is reported though nobody waits
+ * for it (a busy loop). */
 static int chr__set_is_short(int known, int wants)
 {
     return (wants & ~known) || (known & ~wants & CHR_OUT);
 }
 
-/* What all watches of a descriptor that are in the set want; *holder is the one that notes their entry. */
+/* The events that all watches of a descriptor in the set wait for. *holder becomes the watch that holds the entry,
+ * or NULL. */
 static int chr__set_wants(const chr_context *ctx, int fd, chr_watch **holder)
 {
     chr_watch *each;
@@ -10611,7 +10632,8 @@ static void chr__set_mark_changed(chr_context *ctx, const chr_watch *watch)
         chr__watch_swap(ctx, watch->slot - 1, --ctx->synced);
 }
 
-/* Files, what is closed, and what there is no memory for: poll() asks. */
+/* poll() waits for what the set refuses: regular files (EPERM), closed descriptors (EBADF), or no memory for an
+ * entry (ENOMEM). */
 CHR__COLD void chr__set_refuse(chr_context *ctx, chr_watch *watch)
 {
     watch->known = 0;
@@ -10622,7 +10644,8 @@ CHR__COLD void chr__set_refuse(chr_context *ctx, chr_watch *watch)
     ctx->polls[watch->slot - 1].revents = 0;
 }
 
-/* A new watch of a descriptor that the set has may be of another file under the same number. */
+/* Brings the entry of a descriptor up to date. A watch without a key is new: its descriptor number may have been
+ * closed and opened again since the entry was made, so it is always put again. */
 static void chr__set_apply(chr_context *ctx, chr_watch *watch)
 {
     chr_watch *holder;
@@ -10658,7 +10681,7 @@ static void chr__set_apply_all(chr_context *ctx)
     }
 }
 
-/* All are new. */
+/* All watches beyond poll()'s part become new to the set. */
 static void chr__set_forget(chr_context *ctx)
 {
     int i;
@@ -10668,7 +10691,7 @@ static void chr__set_forget(chr_context *ctx)
         ctx->watches[i]->known = 0, ctx->watches[i]->key = 0;
 }
 
-/* Back to poll(). */
+/* The set is closed; poll() waits for all watches. */
 CHR__COLD void chr__set_end(chr_context *ctx)
 {
     int i;
@@ -10686,11 +10709,15 @@ CHR__COLD void chr__set_end(chr_context *ctx)
     ctx->polled = ctx->synced = ctx->watch_count;
 }
 
-/* Without a descriptor or memory for it poll() does, until the next time that the array has grown. */
+/* Opens the set. On EMFILE or ENOMEM the loop stays with poll() until the array of watches grows again. */
 CHR__COLD int chr__set_begin(chr_context *ctx)
 {
-    int code = ctx->ready || (ctx->ready = (chr__ready *)chr__allocate(ctx, sizeof *ctx->ready * CHR__READY_MOST)) != NULL
-                   ? chr__os_set_open(&ctx->set, &ctx->waker, &ctx->config) : CHR_ERR_NO_MEMORY;
+    int code = CHR_ERR_NO_MEMORY;
+
+    if (!ctx->ready)
+        ctx->ready = (chr__ready *)chr__allocate(ctx, sizeof *ctx->ready * CHR__READY_MOST);
+    if (ctx->ready)
+        code = chr__os_set_open(&ctx->set, &ctx->waker, &ctx->config);
 
     chr__set_state_set(ctx, code < 0 ? CHR__SET_UNUSED : CHR__SET_USED);
     if (code < 0)
@@ -10700,12 +10727,12 @@ CHR__COLD int chr__set_begin(chr_context *ctx)
     return 0;
 }
 
-/* A child has its parent's set after fork(): it makes one of its own. The same where an entry tells again and again what
- * can't be taken out: its descriptor was closed while it was watched, and a copy of it lives on. */
+/* Makes a new set: in the child of a fork(), which would share the parent's; and when the set reports an entry
+ * that can't be deleted, because its descriptor was closed while it was watched and a duplicate is still open. */
 CHR__COLD void chr__set_renew(chr_context *ctx)
 {
     ctx->ready_count = 0;
-    ctx->removals++; /* once is enough */
+    ctx->removals++; /* events of the old set no longer mean a stale entry */
     ctx->alarm_at = 0;
     if (chr__os_set_renew(&ctx->set) < 0)
         chr__set_end(ctx);
@@ -10713,7 +10740,7 @@ CHR__COLD void chr__set_renew(chr_context *ctx)
         chr__set_forget(ctx);
 }
 
-/* A watch leaves: another one of its descriptor takes over the entry. */
+/* A watch in the set is stopped: another one of its descriptor becomes the holder, or the entry is deleted. */
 static void chr__set_leave(chr_context *ctx, chr_watch *watch)
 {
     chr_watch *each;
@@ -10758,7 +10785,8 @@ static void chr__again_unlink(chr_watch *watch)
         watch->next_again->link = watch->link;
 }
 
-/* While callbacks run, slot by slot, what has not had its turn stays behind the one that runs. */
+/* While chr__watches_run() goes through the slots, a watch that has not run yet must not move to a slot before the
+ * running one: the gap is moved to the running slot first, then on to the end of each part. */
 CHARDEV_API void chr_watch_stop(chr_watch *watch)
 {
     chr_context *ctx = watch->ctx;
@@ -10782,7 +10810,8 @@ CHARDEV_API void chr_watch_stop(chr_watch *watch)
     (void)chr__watch_close_gap(ctx, slot, --ctx->watch_count);
 }
 
-CHARDEV_API int chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int events, void (*ready)(void *, int), void *opaque)
+CHARDEV_API int chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int events, void (*ready)(void *, int),
+                                void *opaque)
 {
     int code;
 
@@ -10807,7 +10836,7 @@ CHARDEV_API int chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int 
     return 0;
 }
 
-/* The next watch of a descriptor that has not run in this round. */
+/* The next started watch of a descriptor that has not run in this round. */
 static chr_watch *chr__watch_of(const chr_context *ctx, int fd, unsigned round)
 {
     chr_watch *watch;
@@ -10836,15 +10865,15 @@ static int chr__loop_wait_poll(chr_context *ctx, int timeout_ms) { return (void)
 static int chr__loop_wait_all(chr_context *ctx, int timeout_ms) { return (void)ctx, (void)timeout_ms, 0; }
 #endif
 
-/* -- timers: a pairing heap that needs no memory but the timers. To start one costs a constant time, to stop one or
- * to run the nearest O(log n) on average. -- */
+/* -- timers: a pairing heap linked through the timers, without an allocation. Start costs O(1); stop, and taking
+ * the nearest, O(log n) amortized. -- */
 
 static int chr__timer_is_sooner(const chr_timer *timer, const chr_timer *other)
 {
     return timer->deadline != other->deadline ? timer->deadline < other->deadline : timer->order < other->order;
 }
 
-/* Two heaps become one: the later top goes under the sooner one. Either may be NULL. */
+/* Merges two heaps, either of which may be NULL: the one whose top is due later becomes a child of the other. */
 static chr_timer *chr__timers_merge(chr_timer *heap, chr_timer *other)
 {
     chr_timer *top, *child;
@@ -10861,7 +10890,7 @@ static chr_timer *chr__timers_merge(chr_timer *heap, chr_timer *other)
     return top;
 }
 
-/* A list of heaps becomes one: neighbours are merged in pairs, then the pairs from the last to the first. */
+/* Merges a list of heaps in two passes: neighbours in pairs, then the pairs from the last to the first. */
 static chr_timer *chr__timers_merge_list(chr_timer *list)
 {
     chr_timer *pairs = NULL, *heap = NULL, *first, *second;
@@ -10889,7 +10918,7 @@ static void chr__timer_place(chr_timer *heap, chr_timer **link, chr_timer *next)
         next->link = &heap->next;
 }
 
-/* What was below it takes its place. */
+/* Its children, merged, take its place. */
 static void chr__timer_unlink(chr_timer *timer)
 {
     chr_timer *heap;
@@ -10908,7 +10937,8 @@ static void chr__timer_unlink(chr_timer *timer)
     CHR__STORE(timer->ctx, NULL);
 }
 
-/* Its neighbours in the heap may be other threads'. After its context, a stopped one is looked at only. */
+/* Takes the lock, since timers of other threads may be neighbours in the heap. A stopped timer does not touch its
+ * context, which may be freed by then. */
 CHARDEV_API void chr_timer_stop(chr_timer *timer)
 {
     chr_context *ctx = CHR__LOAD(timer->ctx);
@@ -10938,15 +10968,16 @@ static void chr__timer_start_at(chr_context *ctx, chr_timer **heap, chr_timer *t
     CHR__UNLOCK(ctx);
 }
 
-CHARDEV_API void chr_timer_start(chr_context *ctx, chr_timer *timer, int64_t delay_ms, void (*expired)(void *), void *opaque)
+CHARDEV_API void chr_timer_start(chr_context *ctx, chr_timer *timer, int64_t delay_ms, void (*expired)(void *),
+                                 void *opaque)
 {
-    const int64_t most = INT64_MAX / 2 / 1000000; /* 146 years: later than that is never, and must not wrap around */
+    const int64_t most = INT64_MAX / 2 / 1000000; /* 146 years, as good as never: the sum must not wrap */
     int64_t       now = chr_loop_now(ctx), delay = (delay_ms < 0 ? 0 : delay_ms < most ? delay_ms : most) * 1000000;
 
     chr__timer_start_at(ctx, &ctx->timers, timer, now < INT64_MAX - delay ? now + delay : INT64_MAX, expired, opaque);
 }
 
-/* In real time: for peers, who know nothing of the context's clock. */
+/* On the system's clock, for time-outs of peers: the virtual clock means nothing to them. */
 CHR__PRIVATE void chr__timer_start_real(chr_context *ctx, chr_timer *timer, int64_t delay_ms, void (*expired)(void *),
                                         void *opaque)
 {
@@ -10963,7 +10994,9 @@ CHARDEV_API int64_t chr_loop_deadline(chr_context *ctx)
     return deadline;
 }
 
-/* Those that are due now; what they start comes in the next step, also when the clock has gone back meanwhile. */
+/* Runs the timers that are due at `now`. One that they start runs in the next step, even when it is due: else a
+ * timer without delay would starve the rest of the loop. The order number tells, so that a clock that goes back
+ * changes nothing. */
 CHR__COLD int chr__timers_run_due(chr_context *ctx, chr_timer **heap, int64_t now)
 {
     int        ran = 0;
@@ -11026,7 +11059,7 @@ static void chr__idle_link(chr_context *ctx, chr_idle *idle, void (*run)(void *)
     ctx->sources++;
 }
 
-/* The way to post something to the owner thread. */
+/* Also how another thread posts work to the owner thread. */
 CHARDEV_API void chr_idle_start(chr_context *ctx, chr_idle *idle, void (*run)(void *), void *opaque)
 {
     CHR__LOCK(ctx);
@@ -11038,7 +11071,7 @@ CHARDEV_API void chr_idle_start(chr_context *ctx, chr_idle *idle, void (*run)(vo
     CHR__UNLOCK(ctx);
 }
 
-/* Those that are there now; what they start comes in the next step. */
+/* Runs the idles that are started now, up to `last_idle`. What they start runs in the next step. */
 CHR__COLD int chr__idles_run(chr_context *ctx)
 {
     chr_idle *idle;
@@ -11056,7 +11089,7 @@ CHR__COLD int chr__idles_run(chr_context *ctx)
     return ran;
 }
 
-/* -- what blocks: others may go on meanwhile -- */
+/* -- blocking waits: the lock is released, however often it is held, so that other threads go on -- */
 
 #ifdef CHARDEV_THREADS
 static int chr__locks(const chr_context *ctx) { return ctx->locks; }
@@ -11100,8 +11133,9 @@ static int chr__block_on(chr_context *ctx, chr__pollfd *polls, int count, int ti
 
 /* -- dispatch -- */
 
-/* Whoever calls a handler has entered the dispatch: the loop for what runs in it, and for the rest the functions
- * that call handlers, not their callers. What is removed meanwhile is closed at once, and its memory stays. */
+/* Enters the dispatch: whatever calls a handler does so first. The loop does for its callbacks, and outside of the
+ * loop the few functions that call handlers do; their callers need not. While depth > 0 a removed chardev is
+ * closed at once, but its memory stays: functions on the stack may still use it. */
 static void chr__enter(chr_context *ctx)
 {
     CHR__LOCK(ctx);
@@ -11114,7 +11148,8 @@ static int chr__has_hooks(const chr_context *ctx) { return ctx->config.timeout_c
 static void chr__loop_nest(chr_context *ctx);
 #endif
 
-/* At the end of the outermost dispatch nothing can touch what was removed in it. */
+/* At the end of the outermost dispatch nothing on the stack can touch a removed chardev: they are freed. A nested
+ * loop gets the new time-out. */
 CHR__COLD void chr__free_removed(chr_context *ctx)
 {
     chr_dev *dev;
@@ -11132,7 +11167,7 @@ CHR__COLD void chr__free_removed(chr_context *ctx)
         chr__loop_nest(ctx);
 }
 
-/* It is closed, and nothing of it lingers: the next tidying frees it. */
+/* The chardev is closed, and none of its connections lingers: the next chr__free_removed() frees it. */
 CHR__PRIVATE void chr__free_later(chr_dev *dev)
 {
     dev->next = dev->ctx->removed;
@@ -11140,7 +11175,7 @@ CHR__PRIVATE void chr__free_later(chr_dev *dev)
     dev->ctx->cleanup_due = 1;
 }
 
-/* The lock stays held. */
+/* Leaves the dispatch; the lock stays held. */
 CHR__HOT_INLINE void chr__leave_locked(chr_context *ctx)
 {
     ctx->depth--;
@@ -11154,20 +11189,22 @@ static void chr__leave(chr_context *ctx)
     CHR__UNLOCK(ctx);
 }
 
-/* Leaves a function that backends call, also outside of the loop: they look at dev->removed after it, so the memory
- * stays until the next dispatch is over. */
+/* Leaves a function that backends call, without chr__free_removed(): the backend looks at dev->removed afterwards,
+ * so the memory stays until the next dispatch ends. */
 static void chr__leave_unfreed(chr_context *ctx)
 {
     ctx->depth--;
     CHR__UNLOCK(ctx);
 }
 
-/* Quiet: a slot of a backend runs inside of a call of the user's, maybe on another thread. No handler is called
- * before it is over: events, writability and the question for room are posted to the loop. The lock is held. */
+/* While a slot of a backend runs inside a user's call, perhaps on another thread, no handler is called (it would
+ * be re-entrant): events, writability and the question for room are queued and posted to the loop. The lock is
+ * held. */
 static void chr__defer_begin(chr_context *ctx) { ctx->deferring++; }
 static void chr__defer_end(chr_context *ctx) { ctx->deferring--; }
 
-/* The same for a slot that no call of a frontend's has led to: for a recorder its events come by themselves. */
+/* The same for a slot that runs without a call of a frontend: a recorder then records its events as input of their
+ * own. */
 static void chr__defer_begin_unasked(chr_context *ctx)
 {
     ctx->deferring++;
@@ -11180,7 +11217,7 @@ static void chr__defer_end_unasked(chr_context *ctx)
     ctx->deferring_unasked--;
 }
 
-/* -- chardevs whose `update` is due: it asks the frontend for room, and what to wait for -- */
+/* -- queues of chardevs whose `update` is to run: it asks can_read, and starts or stops watching the descriptor -- */
 
 static void chr__dev_queue_remove(chr_dev *dev)
 {
@@ -11216,12 +11253,12 @@ static void chr__dev_queue_init(chr__dev_queue *queue)
 }
 
 enum {
-    CHR__RETRIES_PER_STEP = 16,      /* starved ones a step: with many of them the rest waits for its turn, */
-    CHR__RETRY_MS = 100, /* or for the time when all are asked; */
-    CHR__UPDATE_ROUNDS = 8      /* the update of one on top asks for that of the one below it */
+    CHR__RETRIES_PER_STEP = 16, /* chardevs without room that are asked in one step, in turn */
+    CHR__RETRY_MS = 100,        /* after so long all of them are asked */
+    CHR__UPDATE_ROUNDS = 8      /* in a stack the update of an upper chardev queues that of the lower one */
 };
 
-/* Another loop must be told when it is time for the next look. */
+/* A nested loop may not step again by itself: its time-out includes the time of the next retry. */
 static int chr__retries_by_time(const chr_context *ctx) { return chr__has_hooks(ctx) || chr__is_nested(ctx); }
 
 static void chr__retry_start(chr_context *ctx)
@@ -11229,8 +11266,8 @@ static void chr__retry_start(chr_context *ctx)
     ctx->retry_at = chr__real_now(ctx) + CHR__RETRY_MS * 1000000;
 }
 
-/* -- prepares: callbacks before the loop waits, once for each start. A lazy one makes no time-out shorter: it comes in one
- * of the next steps. -- */
+/* -- prepares: callbacks before the wait, once for each start. A lazy one does not shorten the time-out: it runs
+ * in one of the next steps. -- */
 
 static int chr__prepares_are_none(const chr__prepare *ring) { return ring->next == ring; }
 
@@ -11270,7 +11307,7 @@ static void chr__prepare_lazily(chr_context *ctx, chr__prepare *prepare)
     chr__prepare_link(ctx, &ctx->lazy, prepare);
 }
 
-/* Where there are others. The one that was alone stays first. */
+/* With other prepares, or a loop that has to be woken. One in `prepare_only` keeps its place as the first. */
 CHR__COLD void chr__prepare_start_slow(chr_context *ctx, chr__prepare *prepare)
 {
     chr__prepare *first = ctx->prepare_only;
@@ -11293,7 +11330,7 @@ static int chr__has_prepares(const chr_context *ctx)
     return ctx->prepare_only || !chr__prepares_are_none(&ctx->prepares);
 }
 
-/* The usual case: nothing else waits, and nobody has to be woken. Returns 0 when it is not that. */
+/* The usual case: no other prepare or update is queued, and no wait has to be interrupted. Otherwise returns 0. */
 CHR__HOT_INLINE int chr__prepare_start_only(chr_context *ctx, chr__prepare *prepare)
 {
     if (prepare->is_urgent)
@@ -11306,14 +11343,14 @@ CHR__HOT_INLINE int chr__prepare_start_only(chr_context *ctx, chr__prepare *prep
     return 1;
 }
 
-/* The lock is held, by any thread. */
+/* With the lock held, on any thread. */
 static void chr__prepare_start(chr_context *ctx, chr__prepare *prepare)
 {
     if (!chr__prepare_start_only(ctx, prepare))
         chr__prepare_start_slow(ctx, prepare);
 }
 
-/* Those at the head, up to `most` or (-1) all that are there now. */
+/* Runs the first `most` prepares of a ring, or with -1 all that are in it now. */
 CHR__HOT static void chr__prepares_run(chr_context *ctx, chr__prepare *ring, int most)
 {
     chr__prepare now, *prepare;
@@ -11328,14 +11365,14 @@ CHR__HOT static void chr__prepares_run(chr_context *ctx, chr__prepare *ring, int
     }
     if (now.next == &now)
         return;
-    now.prev->next = ring->next; /* the rest stays at the head */
+    now.prev->next = ring->next; /* those that are left go back to the head */
     ring->next->prev = now.prev;
     ring->next = now.next;
     now.next->prev = ring;
 }
 
-/* A backend found no room: it asks again in the next steps, until there is. A loop with hooks has no steps: there it is
- * after a while. */
+/* Back-pressure: the frontend has no room for input. `update` of the chardev runs again in the next steps, until
+ * can_read is > 0. A loop with hooks makes no steps of its own: there it runs after CHR__RETRY_MS. */
 CHR__PRIVATE void chr__retry_input(chr_dev *dev)
 {
     chr_context *ctx = dev->ctx;
@@ -11347,7 +11384,7 @@ CHR__PRIVATE void chr__retry_input(chr_dev *dev)
     chr__dev_queue_append(&ctx->no_room, dev);
 }
 
-/* The `update` of this one comes before the loop sleeps. */
+/* `update` runs before the next wait. */
 static void chr__update_before_wait(chr_dev *dev)
 {
     chr__dev_queue_remove(dev);
@@ -11355,7 +11392,8 @@ static void chr__update_before_wait(chr_dev *dev)
     CHR__STORE(dev->ctx->posted, 1);
 }
 
-/* Those at the head of the queue, up to `most` or (-1) all. What their updates put in line comes behind them. */
+/* Runs `update` of the first `most` chardevs in a queue, or with -1 of all that are in it now; what these append
+ * is left for the next call. */
 static void chr__dev_queue_update(chr__dev_queue *queue, int most)
 {
     chr_dev *list, *dev, **end = &queue->first;
@@ -11378,8 +11416,8 @@ static void chr__dev_queue_update(chr__dev_queue *queue, int most)
     }
 }
 
-/* How many of those that starve are asked now. A frontend that forgets accept_input is late, not deaf: a few of them are
- * asked in each step in turn, and all after a while. A loop with hooks has no steps, and only that. */
+/* How many chardevs without room are asked now: CHR__RETRIES_PER_STEP in turn, and every CHR__RETRY_MS all (-1).
+ * So a frontend that forgets chr_fe_accept_input() only delays its input. A loop with hooks has the second only. */
 static int chr__retry_count(chr_context *ctx)
 {
     if (!chr__has_retries(ctx) || ctx->retry_at > chr__real_now(ctx))
@@ -11388,7 +11426,7 @@ static int chr__retry_count(chr_context *ctx)
     return -1;
 }
 
-/* Those that are there now. */
+/* The prepares that are started now. */
 CHR__HOT_INLINE void chr__prepares_run_urgent(chr_context *ctx)
 {
     chr__prepare *alone = ctx->prepare_only;
@@ -11416,7 +11454,7 @@ CHR__COLD void chr__prepare_others(chr_context *ctx)
     }
 }
 
-/* Gathered output goes: mostly that is all. */
+/* Flushes gathered output, mostly the only work before the wait. */
 CHR__HOT_INLINE void chr__before_wait_begin(chr_context *ctx)
 {
     ctx->depth++;
@@ -11425,8 +11463,7 @@ CHR__HOT_INLINE void chr__before_wait_begin(chr_context *ctx)
     chr__prepares_run_urgent(ctx);
 }
 
-/* What is read ahead is delivered, and who has new room is asked. Returns how many handlers were called before the
- * wait. */
+/* Delivers what was read ahead, and asks can_read of chardevs without room. Returns how many handlers were called. */
 CHR__APART int chr__before_wait_end(chr_context *ctx)
 {
     if (ctx->prepare_count)
@@ -11448,19 +11485,21 @@ static int chr__before_wait_is_due(chr_context *ctx)
 }
 
 #ifdef CHR__HAS_FDS
-/* Slot i goes half-way to the front: there the busy ones gather, and those that sleep cost nothing to pass by. */
+/* Moves a watch that was ready half-way to the front. chr__watches_run() stops after the last ready one, so it
+ * seldom passes over the idle ones. */
 CHR__COLD void chr__watch_promote(chr_context *ctx, int i)
 {
     chr__pollfd entry = ctx->polls[i];
 
-    if (i >= ctx->polled) /* the callback has let the set take over */
+    if (i >= ctx->polled) /* its callback has changed over to the set */
         return;
     ctx->polls[i] = ctx->polls[i / 2];
     ctx->polls[i / 2] = entry;
     chr__watch_swap(ctx, i / 2, i);
 }
 
-/* As many as poll() has counted. A callback may stop, start and change any watch; the arrays may move. */
+/* Runs the watches that poll() found ready, `ready` of them. A callback may stop, start and change any watch, and
+ * the arrays may be reallocated. */
 CHR__HOT_INLINE int chr__watches_run(chr_context *ctx, int ready)
 {
     int i, ran = 0;
@@ -11484,7 +11523,7 @@ CHR__HOT_INLINE int chr__watches_run(chr_context *ctx, int ready)
     return ran;
 }
 
-/* Nobody wants what the set has said: it is told. */
+/* The set reported what no watch waits for any more: the entry is reduced to what they do wait for. */
 CHR__COLD void chr__set_narrow(chr_context *ctx, chr_watch *holder)
 {
     int wants = chr__set_wants(ctx, holder->fd, &holder);
@@ -11499,7 +11538,8 @@ CHR__COLD void chr__set_narrow(chr_context *ctx, chr_watch *holder)
     holder->known = wants;
 }
 
-/* One entry of the set is ready: all watches of its descriptor run, once in a round. */
+/* Runs all watches of one descriptor that the set reported, each once per round. An entry without its holder is
+ * stale. */
 static int chr__set_run_one(chr_context *ctx, const chr__ready *ready, unsigned round)
 {
     chr_watch *watch, *holder;
@@ -11507,7 +11547,7 @@ static int chr__set_run_one(chr_context *ctx, const chr__ready *ready, unsigned 
 
     (void)chr__set_wants(ctx, ready->fd, &holder);
     if (!holder || holder->key != ready->key) {
-        if (ctx->removals == ctx->removals_before) /* else it has just left */
+        if (ctx->removals == ctx->removals_before) /* else it left the set since the wait, in a callback */
             chr__set_renew(ctx);
         return 0;
     }
@@ -11524,7 +11564,8 @@ static int chr__set_run_one(chr_context *ctx, const chr__ready *ready, unsigned 
     return ran;
 }
 
-/* All that are ready: where they are more than fit, those that have had their turn are behind the others. */
+/* Runs what the set reported. After a full array it is asked again without waiting: the kernel puts what was
+ * reported behind the rest, so that nothing starves. */
 CHR__COLD int chr__set_run(chr_context *ctx)
 {
     unsigned round = ++ctx->round;
@@ -11545,7 +11586,8 @@ CHR__COLD int chr__set_run(chr_context *ctx)
     return ran;
 }
 
-/* poll() asks for the set among those that it refuses, if there are such. */
+/* Waits for the set; with descriptors that it refuses (regular files), poll() waits for these and for the set's
+ * own descriptor. */
 CHR__COLD int chr__set_wait(chr_context *ctx, int timeout_ms)
 {
     chr__pollfd *last = &ctx->polls[ctx->polled];
@@ -11567,7 +11609,7 @@ CHR__COLD int chr__set_wait(chr_context *ctx, int timeout_ms)
 
 #endif
 
-/* Up to milliseconds: not early. */
+/* Nanoseconds to milliseconds, rounded up so that no time-out ends early. */
 static int chr__milliseconds(int64_t left)
 {
     const int64_t most = INT_MAX < 86400000 ? INT_MAX : 86400000;
@@ -11611,7 +11653,7 @@ CHARDEV_API int chr_loop_timeout(chr_context *ctx)
 }
 
 #ifdef CHR__HAS_FDS
-/* Before the set is asked: it is ours, and knows what is wanted. */
+/* Before the wait: opens the set when it is wanted, renews it after fork(), and applies all changes. */
 CHR__COLD void chr__set_sync(chr_context *ctx)
 {
     if (ctx->set_state == CHR__SET_WANTED)
@@ -11640,17 +11682,17 @@ static int chr__poll_wait(chr_context *ctx, int timeout_ms)
     return chr__os_loop_wait(&ctx->waker, ctx->polls, ctx->polled, timeout_ms);
 }
 
-/* Until the nearest timer, with the set if there is one. */
+/* The wait with everything: up to the nearest timer, with the set if it is used. */
 CHR__COLD int chr__loop_wait_all(chr_context *ctx, int timeout_ms)
 {
     timeout_ms = chr__sooner(timeout_ms, chr__loop_timeout(ctx));
-    ctx->sleeping = 0; /* the other loop does not, now */
+    ctx->sleeping = 0; /* not in the foreign loop's wait */
     if (chr__set_is_wanted(ctx))
         chr__set_sync(ctx);
     return chr__loop_wait(ctx, timeout_ms, chr__set_is_wanted(ctx) ? chr__set_wait : chr__poll_wait);
 }
 
-/* Without timers and set. */
+/* The wait without timers, idles and set. */
 CHR__HOT_INLINE int chr__loop_wait_poll(chr_context *ctx, int timeout_ms)
 {
     return chr__loop_wait(ctx, timeout_ms, chr__poll_wait);
@@ -11666,7 +11708,7 @@ CHR__COLD int chr__sources_run(chr_context *ctx)
     return ran + chr__timers_run(ctx) + chr__idles_run(ctx);
 }
 
-/* No descriptor is ready; with the set, that is found out here. */
+/* poll() found no descriptor; what is ready in the set, timers and idles run. */
 CHR__COLD int chr__loop_turn_idle(chr_context *ctx, int ran)
 {
     ctx->depth++;
@@ -11689,7 +11731,7 @@ CHR__HOT_INLINE int chr__loop_run_ready(chr_context *ctx, int ran)
     return ran;
 }
 
-/* With neither timers nor idles nor the kernel's set. */
+/* The common turn: no timers, no idles, no set. */
 CHR__HOT static int chr__loop_turn(chr_context *ctx, int timeout_ms)
 {
     return chr__loop_run_ready(ctx, chr__loop_wait_poll(ctx, timeout_ms));
@@ -11700,7 +11742,8 @@ CHR__COLD int chr__loop_turn_all(chr_context *ctx, int timeout_ms)
     return chr__loop_run_ready(ctx, chr__loop_wait_all(ctx, timeout_ms));
 }
 
-/* What a handler was told before the wait may be what the caller waits for. */
+/* A turn with work before the wait. When that called a handler the wait does not block: what the caller waits for
+ * may have happened. */
 CHR__COLD int chr__loop_turn_prepared(chr_context *ctx, int timeout_ms)
 {
     int early = chr__before_wait_end(ctx), ran;
@@ -11720,7 +11763,7 @@ CHR__APART int chr__loop_step_prepare(chr_context *ctx, int timeout_ms)
     return chr__loop_turn(ctx, timeout_ms);
 }
 
-/* A stop is told once. */
+/* A stop is reported once. */
 CHR__COLD int chr__loop_stopped(chr_context *ctx)
 {
     CHR__STORE(ctx->stopped, 0);
@@ -11735,8 +11778,10 @@ CHR__HOT CHARDEV_API int chr_loop_step(chr_context *ctx, int timeout_ms)
     CHR__OWN(ctx);
     if (ctx->depth | CHR__LOAD(ctx->stopped))
         ran = ctx->depth > 0 ? CHR_ERR_IN_HANDLER : 0;
+    else if (ctx->prepare_count | ctx->sources)
+        ran = chr__loop_step_prepare(ctx, timeout_ms);
     else
-        ran = ctx->prepare_count | ctx->sources ? chr__loop_step_prepare(ctx, timeout_ms) : chr__loop_turn(ctx, timeout_ms);
+        ran = chr__loop_turn(ctx, timeout_ms);
     if (CHR__LOAD(ctx->stopped) && ran >= 0)
         ran = chr__loop_stopped(ctx);
     CHR__UNLOCK(ctx);
@@ -11763,8 +11808,8 @@ CHR__HOT CHARDEV_API int chr_loop_run(chr_context *ctx)
     return ran == CHR_ERR_STOPPED ? 0 : ran;
 }
 
-/* The next look at the clock comes after a quarter of the interval, as far as the pace of the calls tells. A clock that
- * has not moved is too coarse to say when. Returns whether it is time. */
+/* Whether a step is due. The clock is read once in `stride` calls, which is adapted so that it is read about four
+ * times per interval. When it has not advanced, it is too coarse to tell, and a step is due. */
 static int chr__step_is_due(chr_context *ctx, int64_t ns)
 {
     enum { MOST = 64 };
@@ -11785,7 +11830,7 @@ CHR__COLD int chr__loop_step_now(chr_context *ctx, int64_t ns)
 
     if (!chr__step_is_due(ctx, ns > 0 ? ns : 0) && ns > 0 && !is_posted)
         return 0;
-    CHR__STORE(ctx->posted, 0); /* what is posted from here on comes with the next call, at the latest */
+    CHR__STORE(ctx->posted, 0); /* what is posted from here on makes the next call step */
     ctx->stepped_at = ctx->looked_at;
     return chr_loop_step(ctx, 0);
 }
@@ -11797,11 +11842,11 @@ CHR__HOT CHARDEV_API int chr_loop_step_every(chr_context *ctx, int64_t ns)
     return chr__loop_step_now(ctx, ns);
 }
 
-/* -- until a time -- */
+/* -- chr_loop_run_until() -- */
 
 enum { CHR__SETTLE_ROUNDS = 1000 };
 
-/* All that is ready at this moment, and what comes of it at once. */
+/* Steps until nothing more is ready, without letting time pass. */
 CHR__COLD int chr__loop_settle(chr_context *ctx)
 {
     int ran, total = 0, rounds = CHR__SETTLE_ROUNDS;
@@ -11813,8 +11858,9 @@ CHR__COLD int chr__loop_settle(chr_context *ctx)
     return ran < 0 ? ran : total;
 }
 
-/* To the next deadline, or to the end. Returns 1 when there is no other before that. A timer that starts itself anew without
- * delay lets time go on by a millisecond. */
+/* Advances the virtual clock to the next deadline, or to `until` if that is earlier. Returns 1 when it has reached
+ * `until`. Behind a timer that starts itself again without delay it advances by a millisecond, since it would
+ * stand still. */
 static int chr__clock_jump(chr_context *ctx, int64_t until)
 {
     int64_t next = chr_loop_deadline(ctx), start = ctx->now;
@@ -11826,7 +11872,7 @@ static int chr__clock_jump(chr_context *ctx, int64_t until)
     return next > until || ctx->now == start;
 }
 
-/* One look; *more when another comes before the end. */
+/* One step in real time; *more unless `until` is reached. */
 static int chr__run_real(chr_context *ctx, int64_t until, int *more)
 {
     int64_t now = chr_loop_now(ctx), left = until > now ? until - now : 0;
@@ -11874,7 +11920,7 @@ static void chr__wake_ready(void *opaque, int events)
     chr__os_waker_quiet(&ctx->waker);
 }
 
-/* A foreign loop must hear of a wake-up by a descriptor: where our own needs none, there is one from here on. */
+/* A foreign loop needs a descriptor for wake-ups. Where our own wait needs none (Windows), it is made now. */
 CHR__COLD int chr__waker_watch(chr_context *ctx)
 {
     int fd = chr__os_waker_show(&ctx->waker);
@@ -11882,9 +11928,10 @@ CHR__COLD int chr__waker_watch(chr_context *ctx)
     return fd < 0 ? fd : chr_watch_start(ctx, &ctx->wake_watch, fd, CHR_IN, chr__wake_ready, ctx);
 }
 
-enum { CHR__POLL_ASKED = 32 }; /* POLLNVAL, which poll() ignores there: `events` is as prepare has left it */
+enum { CHR__POLL_ASKED = 32 }; /* POLLNVAL, which poll() ignores in `events`: the mark of chr_loop_prepare() */
 
-/* One entry for all watches of a descriptor: the first of them in its bucket fills it. */
+/* Fills one entry for all watches of a descriptor, when `watch` is the first of them in its bucket. Returns
+ * whether it is. */
 static int chr__watch_list(const chr_context *ctx, chr_watch *watch, chr_poll *entry)
 {
     chr_watch *each = *chr__bucket(ctx, watch->fd);
@@ -11932,21 +11979,21 @@ CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity
     *timeout_ms = early ? 0 : chr__loop_timeout(ctx);
     if (chr__has_retries(ctx))
         *timeout_ms = chr__sooner(*timeout_ms, CHR__RETRY_MS);
-    ctx->sleeping = 1; /* as it may be from here on */
+    ctx->sleeping = 1; /* from here on the foreign loop may be in its wait */
     CHR__UNLOCK(ctx);
     return count;
 }
 
 #ifdef CHR__HAS_FDS
-/* An edge-triggered loop tells of what is new only. What is ready still after its callback comes again with the next
- * dispatch, for which the time-out is 0. */
+/* An edge-triggered foreign loop reports a descriptor only when it becomes ready. So what is still ready behind
+ * the callback is queued in `again`: the time-out is 0, and the next dispatch runs it. */
 CHR__COLD void chr__watch_run(chr_context *ctx, chr_watch *watch, int events)
 {
     int fd = watch->fd, ready;
 
     chr__again_unlink(watch);
     watch->ready(watch->opaque, events);
-    if (!ctx->config.watch_changed || !chr__is_watched(ctx, watch, fd) || !watch->events) /* its memory may be gone */
+    if (!ctx->config.watch_changed || !chr__is_watched(ctx, watch, fd) || !watch->events) /* it may be freed by now */
         return;
     ready = chr__os_wait(watch->fd, watch->events, 0);
     if (ready <= 0 || watch->again)
@@ -11959,7 +12006,7 @@ CHR__COLD void chr__watch_run(chr_context *ctx, chr_watch *watch, int events)
     ctx->again = watch;
 }
 
-/* Those that were found ready still. */
+/* Runs the watches that were still ready behind their callbacks. */
 CHR__COLD int chr__watches_run_again(chr_context *ctx)
 {
     chr_watch *list = ctx->again, *watch;
@@ -11991,13 +12038,13 @@ CHARDEV_API void chr_watch_ready(chr_watch *watch, int events)
     chr__leave(ctx);
 }
 
-/* What was made ready by poll() itself, or in its place. */
+/* The events that are ready: `revents` of poll(), or `events` when the caller has overwritten them. */
 static int chr__poll_ready(const chr_poll *entry)
 {
     return entry->events & CHR__POLL_ASKED ? chr__os_ready_events(entry->revents) : entry->events;
 }
 
-/* Watches that a callback has started meanwhile are not among them. */
+/* Runs the watches of fd that the last prepare listed; those started since wait for the next one. */
 static int chr__poll_run(chr_context *ctx, int fd, int events)
 {
     unsigned   round = ++ctx->round;
@@ -12052,10 +12099,10 @@ CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int c
     return ran;
 }
 
-/* -- one descriptor for another loop -- */
+/* -- chr_loop_fd(): one descriptor for another loop -- */
 
 #ifdef CHR__HAS_FDS
-/* Milliseconds until a step has work that the set does not show; 0 = it has some now. */
+/* Milliseconds until a step has work that the set does not show; 0 = now, -1 = never. */
 static int chr__loop_time_to_work(chr_context *ctx)
 {
     int timeout = chr__loop_timeout(ctx);
@@ -12065,8 +12112,8 @@ static int chr__loop_time_to_work(chr_context *ctx)
     return chr__os_loop_wait(&ctx->waker, ctx->polls, ctx->polled, 0) > 0 ? 0 : chr__sooner(timeout, CHR__RETRY_MS);
 }
 
-/* The other loop sleeps from here on: the set knows what to wait for, and until when. Time is rounded up to milliseconds:
- * an alarm that goes off so much earlier stays. */
+/* The other loop waits from here on: brings the set and its alarm up to date. An alarm that is up to a millisecond
+ * early is not set again, as time-outs are rounded to milliseconds. */
 CHR__COLD void chr__loop_nest_now(chr_context *ctx)
 {
     const int64_t millisecond = 1000000;
@@ -12094,7 +12141,7 @@ static void chr__loop_nest(chr_context *ctx)
         chr__loop_nest_now(ctx);
 }
 
-/* Makes the set, if it is not in use yet, and its alarm. */
+/* Opens the set, unless it is used already, and its alarm. */
 static int chr__loop_fd_open(chr_context *ctx)
 {
     int code = chr__set_is_used(ctx) ? 0 : CHR__SETS ? chr__set_begin(ctx) : CHR_ERR_NOT_SUPPORTED;
@@ -12127,18 +12174,19 @@ CHARDEV_API int chr_loop_fd(chr_context *ctx)
 #endif
 
 #if CHARDEV_HAS_PTY
-/* -- files that are watched for being opened. One descriptor for all, since a user may have few of that kind (128).
- * Closing it takes the system long: it stays until the context goes. -- */
+/* -- files that are watched for being opened or closed (inotify). One descriptor serves all, since the number of
+ * inotify instances per user is limited (128). Closing one is slow, so it stays open until the context is freed.
+ * -- */
 
 typedef struct chr__file_watch {
     chr_context            *ctx;
-    int                     number; /* the system's; 0 = stopped */
+    int                     number; /* inotify's watch number; 0 = stopped */
     void                  (*changed)(void *opaque, int what);
     void                   *opaque;
     chr__entry              by_number;
 } chr__file_watch;
 
-/* Its `changed` may stop this one, but no other. */
+/* `changed` may stop its own watch, but no other. */
 static void chr__file_news_one(void *owner, void *what)
 {
     chr__file_watch *watch = (chr__file_watch *)owner;
@@ -12172,8 +12220,8 @@ static int chr__file_notifier(chr_context *ctx)
     return fd;
 }
 
-/* Fails where the system has no such thing, or no more of it: then the file has to be looked at from time to time.
- * `changed` only notes what it is told. */
+/* Watches a file. Fails where the system has no inotify, or its limits are reached: the caller then polls the file
+ * on a timer. `changed` only takes a note of the change. */
 static int chr__file_watch_start(chr_context *ctx, chr__file_watch *watch, const char *path,
                                  void (*changed)(void *, int), void *opaque)
 {
@@ -12198,7 +12246,7 @@ static void chr__file_watch_stop(chr__file_watch *watch)
     watch->number = 0;
 }
 
-/* What has happened by now is told before it returns. */
+/* Calls `changed` for what has happened by now, before it returns. */
 static void chr__file_watch_poll(chr__file_watch *watch)
 {
     if (watch->number)
