@@ -7,6 +7,7 @@
 #   make soak       MINUTES=60 of random tests, with sanitizers, on all processors
 #   make mutate     whether the tests notice faults      SECTION= N= SEED= MIN= MUTANT=, see tests/mutate.py
 #   make windows    the examples, into build/win/*.exe make test-windows  the tests, under Wine
+#   make docs       the reference: man pages and build/docs/reference.html, from chardev.h
 #   make install    PREFIX=/usr/local DESTDIR=          make uninstall  removes what that has put there
 #
 # V=1 shows the compiler's command lines. CC, CFLAGS, LDFLAGS as ever; TLS= and SPICE= build without mbed TLS, without spice-server.
@@ -117,23 +118,26 @@ $(B)/fd_handoff $(B)/hello: $(B)/%: examples/%.c chardev.h Makefile $(B)/flags
 	$(SAY)$(CC) $(EXAMPLE_FLAGS) $(TLS_FLAGS) -o $@ $< $(LDFLAGS) $(TLS_LIBS)
 
 # The implementation is compiled once for each flavour and linked with the test programs that ask for it: by including fault.h, by
-# naming CHARDEV_MBEDTLS or CHARDEV_SPICE. Few hold it themselves, to put other system calls in its way or to look inside.
+# including counted.h, by naming CHARDEV_MBEDTLS or CHARDEV_SPICE. Few hold it themselves, to put other system calls in its way or to
+# look inside.
 OWN    := $(shell grep -l 'define CHARDEV_IMPLEMENTATION' $(SOURCES))
 FAULTY := $(shell grep -l 'include "fault.h"' $(SOURCES))
 SECURE := $(if $(TLS_FLAGS),$(shell grep -l CHARDEV_MBEDTLS $(SOURCES)))
 SPICY  := $(if $(SPICE_FLAGS),$(shell grep -l CHARDEV_SPICE $(SOURCES)))
-flavour = $(if $(filter $1,$(FAULTY)),-faults)$(if $(filter $1,$(SECURE)),-tls)$(if $(filter $1,$(SPICY)),-spice)
+COUNTED := $(shell grep -l 'include "counted.h"' $(SOURCES))
+flavour = $(if $(filter $1,$(COUNTED)),-counted)$(if $(filter $1,$(FAULTY)),-faults)$(if $(filter $1,$(SECURE)),-tls)$(if $(filter $1,$(SPICY)),-spice)
 object  = $(if $(filter $1,$(OWN)),,$(B)/tests/impl$(call flavour,$1).o)
 
 flavour_flags = $(if $(findstring -faults,$1),-DTEST_FAULTS) $(if $(findstring -tls,$1),$(TLS_FLAGS)) \
                 $(if $(findstring -spice,$1),$(SPICE_FLAGS))
+object_flags  = $(if $(findstring -counted,$1),-DTEST_COUNTED -fsanitize-coverage=trace-pc) $(flavour_flags)
 flavour_libs  = $(if $(findstring -tls,$1),$(TLS_LIBS)) $(if $(findstring -spice,$1),$(SPICE_LIBS))
 
 OBJECTS = $(sort $(foreach source,$(SOURCES),$(call object,$(source))))
 
-$(OBJECTS): $(B)/tests/impl%.o: tests/impl.c tests/fault.h tests/private.h chardev.h Makefile $(B)/flags
+$(OBJECTS): $(B)/tests/impl%.o: tests/impl.c tests/counted.h tests/fault.h tests/private.h chardev.h Makefile $(B)/flags
 	@mkdir -p $(@D)
-	$(SAY)$(CC) $(TEST_FLAGS) $(call flavour_flags,$*) -c -o $@ $<
+	$(SAY)$(CC) $(TEST_FLAGS) $(call object_flags,$*) -c -o $@ $<
 
 .SECONDEXPANSION:
 $(TESTS): private TEST_LEVEL = -O0
@@ -157,7 +161,7 @@ WIN_PROGRAMS = $(SOURCES:tests/%.c=build/win/tests/%.exe)
 WIN_SKIPPED := $(shell sed -n 's|^\(test_[a-z0-9_]*\): .*|build/win/tests/\1.exe|p' tests/windows/skipped)
 WIN_TESTS    = $(if $(shell command -v $(WIN_CC)),$(filter-out $(WIN_SKIPPED),$(WIN_PROGRAMS)))
 WIN_LONG     = $(patsubst %,build/win/tests/test_%.exe,connections threads_matrix shutdown websocket comport buffers telnet core)
-win_flavour  = $(if $(filter $1,$(FAULTY)),-faults)$(if $(WIN_TLS),$(if $(filter $1,$(SECURE)),-tls))
+win_flavour  = $(if $(filter $1,$(COUNTED)),-counted)$(if $(filter $1,$(FAULTY)),-faults)$(if $(WIN_TLS),$(if $(filter $1,$(SECURE)),-tls))
 win_object   = $(if $(filter $1,$(OWN)),,build/win/tests/impl$(call win_flavour,$1).o)
 WIN_OBJECTS  = $(sort $(foreach source,$(SOURCES),$(call win_object,$(source))))
 
@@ -182,9 +186,9 @@ build/win/hello.exe: build/win/%.exe: examples/%.c chardev.h Makefile build/win/
 build/win/fd_handoff.exe: examples/fd_handoff_windows.c Makefile build/win/flags
 	$(SAY)$(WIN_CC) $(WIN_FLAGS) -o $@ $< $(WIN_LIBS)
 
-$(WIN_OBJECTS): build/win/tests/impl%.o: tests/impl.c tests/fault.h tests/private.h chardev.h Makefile build/win/flags
+$(WIN_OBJECTS): build/win/tests/impl%.o: tests/impl.c tests/counted.h tests/fault.h tests/private.h chardev.h Makefile build/win/flags
 	@mkdir -p $(@D)
-	$(SAY)$(WIN_TEST) -O1 $(call flavour_flags,$*) -c -o $@ $<
+	$(SAY)$(WIN_TEST) -O1 $(call object_flags,$*) -c -o $@ $<
 
 $(WIN_PROGRAMS): build/win/tests/%.exe: tests/%.c $(wildcard tests/*.h tests/windows/*.h) chardev.h Makefile build/win/flags \
     $$(call win_object,tests/$$*.c)
@@ -241,7 +245,7 @@ fuzz: $(FUZZERS)
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_PLAIN=$(FUZZ_PLAIN) SKIPPED='$(NOT_FUZZED)' sh tests/fuzz/run.sh $(FUZZERS)
 
 # Whether the tests notice faults in chardev.h: tests/mutate.py says what SECTION=, N=, EACH=, SEED=, MIN= and MUTANT= are for.
-mutate: export TEST_PROGRAMS := $(foreach source,$(filter-out %_windows.c tests/test_win.c,$(SOURCES)),$(basename $(notdir $(source))):$(call flavour,$(source)):$(if $(filter $(source),$(OWN)),own))
+mutate: export TEST_PROGRAMS := $(foreach source,$(filter-out %_windows.c tests/test_win.c,$(SOURCES)),$(basename $(notdir $(source))):$(subst -counted,,$(call flavour,$(source))):$(if $(filter $(source),$(OWN)),own))
 mutate:
 	@TLS_FLAGS='$(TLS_FLAGS)' TLS_LIBS='$(TLS_LIBS)' SPICE_FLAGS='$(SPICE_FLAGS)' SPICE_LIBS='$(SPICE_LIBS)' JOBS='$(JOBS)' /usr/bin/python3 -B tests/mutate.py
 
@@ -263,25 +267,38 @@ coverage: all $(TESTS)
 	@STARTED=$(STARTED) JOBS=$(JOBS) LONG='$(LONG)' sh tests/coverage.sh $(TESTS)
 endif
 
+# The reference, from the public part of chardev.h: man pages (a page a section, and a link to it for each name) and one page of HTML.
+VERSION   = $(shell sed -n 's/^.define CHARDEV_VERSION "\(.*\)"/\1/p' chardev.h)
+DATE      = $(shell sed -n 's/^## [0-9.]* (\(.*\))/\1/p' CHANGELOG.md | head -n 1)
+REFERENCE = awk -v version='$(VERSION)' -v date='$(DATE)' -v out=build/docs/man3 -v style=man/reference.css -f man/reference.awk
+
+docs: build/docs/reference.html
+
+build/docs/reference.html: man/reference.awk man/reference.css chardev.h CHANGELOG.md
+	@rm -rf build/docs && mkdir -p build/docs/man3
+	$(REFERENCE) -v format=man chardev.h chardev.h
+	$(REFERENCE) -v format=html chardev.h chardev.h >$@.new
+	@mv $@.new $@
+
 # What is installed, and where: uninstall removes the same.
 ROOT      = $(DESTDIR)$(PREFIX)
 CMAKE_DIR = lib/cmake/chardev
-MAN_PAGES = $(foreach page,$(wildcard man/*.[13]),share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page)))
-VERSION   = $(shell sed -n 's/^.define CHARDEV_VERSION "\(.*\)"/\1/p' chardev.h)
 FILL_IN   = sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|'
-INSTALLED = include/chardev.h lib/pkgconfig/chardev.pc $(CMAKE_DIR)/chardevConfig.cmake $(CMAKE_DIR)/chardevConfigVersion.cmake $(MAN_PAGES)
+INSTALLED = include/chardev.h lib/pkgconfig/chardev.pc $(CMAKE_DIR)/chardevConfig.cmake $(CMAKE_DIR)/chardevConfigVersion.cmake
 
-install:
+install: docs
 	mkdir -p '$(ROOT)/include' '$(ROOT)/lib/pkgconfig' '$(ROOT)/$(CMAKE_DIR)' '$(ROOT)/share/man/man1' '$(ROOT)/share/man/man3'
 	cp chardev.h '$(ROOT)/include/chardev.h'
 	$(FILL_IN) chardev.pc.in >'$(ROOT)/lib/pkgconfig/chardev.pc'
 	$(FILL_IN) chardevConfig.cmake.in >'$(ROOT)/$(CMAKE_DIR)/chardevConfig.cmake'
 	$(FILL_IN) chardevConfigVersion.cmake.in >'$(ROOT)/$(CMAKE_DIR)/chardevConfigVersion.cmake'
 	cp man/*.1 '$(ROOT)/share/man/man1/'
-	cp man/*.3 '$(ROOT)/share/man/man3/'
+	cp build/docs/man3/*.3 '$(ROOT)/share/man/man3/'
 
-uninstall:
+uninstall: docs
 	for file in $(INSTALLED); do rm -f '$(ROOT)'/"$$file"; done
+	for page in man/*.1; do rm -f '$(ROOT)'/share/man/man1/"$${page##*/}"; done
+	for page in build/docs/man3/*.3; do rm -f '$(ROOT)'/share/man/man3/"$${page##*/}"; done
 	if [ -d '$(ROOT)/$(CMAKE_DIR)' ]; then rmdir '$(ROOT)/$(CMAKE_DIR)'; fi
 
 clean:
@@ -289,4 +306,4 @@ clean:
 
 always:
 
-.PHONY: all always demo windows test test-windows test-peers bench fuzz soak cross coverage mutate install uninstall clean
+.PHONY: all always demo docs windows test test-windows test-peers bench fuzz soak cross coverage mutate install uninstall clean

@@ -203,7 +203,7 @@ extern "C" {
 #define CHR_PRINTF(at, rest)
 #endif
 
-#define CHARDEV_VERSION "0.1.0"
+#define CHARDEV_VERSION "0.2.0"
 
 #if defined(CHARDEV_FREESTANDING) && !defined(CHARDEV_TRACE) && !defined(CHARDEV_NO_TRACE)
 #define CHARDEV_NO_TRACE
@@ -3084,8 +3084,7 @@ typedef struct chr__channel {
     chr__fd_type type;
 } chr__channel;
 
-/* What a layer on channels has slots for where channels hold bytes that nobody can poll for: here they hold none. */
-#define CHR__CHANNEL_SLOT(function) NULL
+#define CHR__CHANNELS_HOLD 0 /* no bytes that nobody can poll for */
 
 /* Why descriptors can't be channels: here nothing speaks against it. */
 CHR__PRIVATE const char *chr__os_channel_refuses(int in, int out)
@@ -3128,10 +3127,6 @@ CHR__HOT_INLINE int chr__os_channel_write(chr__channel *channel, const void *buf
 {
     return chr__os_write(channel->io, channel->type, buf, len);
 }
-
-CHR__PRIVATE int chr__os_channel_pending(const chr__channel *channel) { return (void)channel, 0; }
-CHR__PRIVATE int chr__os_channel_unsent(const chr__channel *channel) { return (void)channel, 0; }
-CHR__PRIVATE int chr__os_channel_flush(chr__channel *channel) { return (void)channel, 0; }
 
 /* No more output, where the far side can be told: 0, or CHR_ERR_NOT_SUPPORTED. */
 CHR__PRIVATE int chr__os_channel_shutdown(chr__channel *channel)
@@ -7349,7 +7344,7 @@ static void chr__os_screen_release(void)
  * thread that does the same with calls that block. A regular file and a console are read and written at once; the event of a
  * console's input is its handle. -- */
 
-#define CHR__CHANNEL_SLOT(function) function
+#define CHR__CHANNELS_HOLD 1 /* bytes that nobody can poll for */
 
 enum {
     CHR__CHANNEL_SIZE = 16384,   /* bytes that are read ahead, or being written */
@@ -18685,7 +18680,7 @@ CHR__PRIVATE int chr__bottom_swallow(chr__layer *layer, const void *buf, size_t 
     return (int)len;
 }
 
-/* What a channel holds, where it holds anything. */
+#if CHR__CHANNELS_HOLD
 CHR__PRIVATE int chr__bottom_pending(const chr__layer *layer)
 {
     return chr__os_channel_pending(&((const chr__bottom *)layer)->in);
@@ -18700,6 +18695,11 @@ CHR__PRIVATE int chr__bottom_flush(chr__layer *layer)
 {
     return chr__os_channel_flush(&((chr__bottom *)layer)->out);
 }
+
+#define CHR__CHANNEL_SLOT(function) function
+#else
+#define CHR__CHANNEL_SLOT(function) NULL
+#endif
 
 /* What the channels opened for themselves. Safe on a zeroed one. */
 static void chr__bottom_close(chr__layer *layer)
@@ -22124,7 +22124,6 @@ static void chr__brlapi_connect_ready(void *opaque, int events)
     }
     chr_watch_stop(&host->watch);
     chr__os_close(host->fd);
-    host->fd = -1;
     chr__brlapi_try(host);
 }
 
@@ -22669,8 +22668,10 @@ CHR__COLD void chr__mux_drain(chr__mux *mux, chr__mux_slot *slot)
 
     while (chr__mux_has(mux, slot) && slot->count > 0) {
         room = chr__mux_room(mux, slot);
-        if (room == 0)
+        if (room == 0) {
+            chr__starve(&mux->dev);
             return;
+        }
         count = chr__min(chr__min(slot->count, sizeof bytes), room);
         memcpy(bytes, slot->held, count); /* out of the way first: the handler may come back here */
         memmove(slot->held, slot->held + count, slot->count - count);
@@ -23601,14 +23602,14 @@ static int chr__fault_number(chr__fault *fault, int below)
     return fault->state ? (int)(chr__fault_random(fault) % (unsigned)below) : 0;
 }
 
+/* The nth bit that is set, from 0; there are more than that. */
 static int chr__fault_nth(unsigned kinds, int nth)
 {
-    int kind;
+    int kind = 0;
 
-    for (kind = 0; kind < CHR__FAULT_KINDS; kind++)
-        if ((kinds & CHR__FAULT_BIT(kind)) && nth-- == 0)
-            return kind;
-    return CHR__FAULT_NONE;
+    while (!(kinds & CHR__FAULT_BIT(kind)) || nth-- > 0)
+        kind++;
+    return kind;
 }
 
 static int chr__fault_trace(const chr__fault *fault, int kind)
@@ -33019,6 +33020,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__SEE
 #undef CHR__SHOW
 #undef CHR__CHANNEL_SLOT
+#undef CHR__CHANNELS_HOLD
 #undef CHR__NULL_DEVICE
 #undef CHR__USDT
 #undef CHR__TRACES

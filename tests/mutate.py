@@ -691,6 +691,8 @@ class Map:
         line = fault.line
         while line > first_line and line not in self.lines:
             line -= 1
+        if line == first_line < fault.line:  # a declaration before all that is done there
+            line = next((later for later in range(fault.line, fault.line + 20) if later in self.lines), line)
         by_program = collections.defaultdict(list)
         for test in self.by_line.get(line, []):
             by_program[test[0]].append(test)

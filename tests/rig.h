@@ -66,6 +66,8 @@ typedef struct rig {
 /* Enough room before each block for its size, and still aligned for anything. */
 enum { RIG_HEADER = 16 };
 
+static size_t rig_copied; /* bytes of blocks that grew, in all */
+
 /* Never grows in place, so that an address kept too long is an error that sanitizers see. */
 static inline void *rig_allocate(void *opaque, void *ptr, size_t size)
 {
@@ -89,6 +91,7 @@ static inline void *rig_allocate(void *opaque, void *ptr, size_t size)
     memcpy(fresh, &size, sizeof size);
     r->bytes += size - old_size;
     if (old) {
+        rig_copied += old_size;
         memcpy(fresh + RIG_HEADER, ptr, old_size < size ? old_size : size);
         free(old);
     } else {
@@ -356,6 +359,8 @@ static inline int refuse(rig *r, const char *options, chr_error *err)
     int      fds = count_fds();
     chr_dev *dev;
     memset(err, 0, sizeof *err);
+    dev = chr_new(r->ctx, options, NULL); /* nobody has to want to know why */
+    CHECK(dev == NULL);
     dev = chr_new(r->ctx, options, err);
     if (!CHECK(dev == NULL) || !CHECK(err->code < 0) || !CHECK(err->text[0]) || !CHECK(!strchr(err->text, '\n')) ||
         !CHECK_INT(count_fds(), fds) || !CHECK(chr_next(r->ctx, NULL) == NULL || dev == NULL))

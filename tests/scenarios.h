@@ -38,6 +38,8 @@ struct scene {
     const long     *fired;                /* how many system calls have failed; NULL = none ever does */
     int             complete;             /* all that was to happen has happened */
     int             strict;               /* nothing goes wrong in this life: no error may be told */
+    void          (*made)(scene *);       /* called when the chardev is there; or NULL */
+    int             is_sound;             /* nothing goes wrong from now on */
 };
 
 static inline char scene_byte(size_t i)
@@ -298,7 +300,7 @@ static inline void scene_init(scene *s, const scenario *kind)
 /* Turns without progress before it is given up: few after a failure that may have ended it all, else more than a busy machine needs. */
 static inline int scene_patience(const scene *s)
 {
-    return !s->strict && (s->r.failed || (s->fired && *s->fired)) ? 60 : 10000;
+    return !s->strict && !s->is_sound && (s->r.failed || (s->fired && *s->fired)) ? 60 : 10000;
 }
 
 static inline int scene_send(scene *s)
@@ -651,6 +653,7 @@ static inline int scene_live(scene *s)
 {
     int complete = 0;
     if (scene_make(s)) {
+        if (s->made) s->made(s);
         s->rec.room = SCENE_ROOM;
         s->rec.then = scene_more_room;
         if (chr_fe_init(&s->rec.fe, s->dev, &s->err) == 0) {

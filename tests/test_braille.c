@@ -636,6 +636,85 @@ TEST(brlapi_keys)
     server_close(&s);
 }
 
+/* Each command that keys of a Vario have, and the keys: l and r, 1 to 3 from the top. */
+TEST(brlapi_commands)
+{
+    static const char *const keys[] = { "",       "r1",     "r3",       "",         "",         "r1r2",     "r2r3",     "l1l2",     "l2l3",   "l1r1",
+                                        "l3r3",   "l2r1",   "l2r3",     "l2r1r2",   "l2r2r3",   "l1l2r1r2", "l2l3r2r3", "l1l2r1r3", "l2l3r1r3", "l1l3",
+                                        "r1r3",   "",       "",         "l2",       "r2",       "",         "",         "l1l2l3",   "r1r2r3", "l2r1r3",
+                                        "l1r3",   "",       "",         "" };
+    size_t i;
+    server s;
+    server_open(&s, "");
+    server_shake(&s, 40);
+    for (i = 0; i < sizeof keys / sizeof *keys; i++) {
+        char        command[] = "\0\0\0\0\040\0\0", want[8] = "\033\044";
+        const char *at;
+        size_t      len = 3;
+        command[7] = (char)i; /* over its end, which is not sent */
+        server_sends(&s, 'k', command, 8);
+        for (at = keys[i]; *at; at += 2) want[2] = (char)(want[2] | 1 << (at[1] - '1' + (*at == 'r' ? 3 : 0)));
+        if (want[2] == '\033') want[len++] = '\033'; /* an escape in the data is doubled */
+        memcpy(want + len, "\033\044", 3);
+        if (!CHECK_MEM(s.rec.input, s.rec.length, want, keys[i][0] ? len + 3 : 0)) NOTE("command %d", (int)i);
+        forget_input(&s.rec);
+    }
+    server_close(&s);
+}
+
+/* As rig_close(). A thread that has looked a name up lets go of its pipe when it comes to it. */
+static void close_after_lookups(rig *r)
+{
+    int64_t end = real_ms() + RIG_PATIENCE_MS;
+    chr_context_free(r->ctx);
+    while (count_fds() != r->fds && real_ms() < end) usleep(1000);
+    CHECK_INT(r->live, 0);
+    CHECK_INT(count_fds(), r->fds);
+}
+
+/* A name is looked up in the background; one that is none is told, and looked up again. */
+TEST(brlapi_by_name)
+{
+    server s;
+    char  *number;
+    int    fails;
+    NEED_LOCALHOST();
+    for (fails = 0; fails < 2; fails++) {
+        memset(&s, 0, sizeof s);
+        rig_open_virtual(&s.r);
+        s.listener = server_listen("", s.options, sizeof s.options);
+        number = strdup(strrchr(s.options, ':'));
+        snprintf(s.options, sizeof s.options, "braille,id=b,host=localhost%s", number);
+        free(number);
+#ifndef _WIN32
+        if (fails) fault_arm(FAULT_getaddrinfo, ENOMEM, 2, 0);
+#endif
+        attach(&s.rec, make(&s.r, s.options));
+#ifndef _WIN32
+        if (fails) {
+            PUMP(&s.r, s.r.logs == 1);
+            CHECK_HAS(s.r.log, "localhost");
+            memset(&fault_plan, 0, sizeof fault_plan);
+            pass_time(&s.r, 1000);
+        }
+#endif
+        {
+            struct pollfd poll_one = { 0, POLLIN, 0 };
+            poll_one.fd = s.listener;
+            PUMP(&s.r, poll(&poll_one, 1, 0) == 1);
+        }
+        server_accept(&s);
+        server_shake(&s, 4);
+        GUEST(&s, "\033\204");
+        HEARS(&s, "\033\204Baum Vario 4    ");
+        CHECK_INT(s.r.logs, fails);
+        detach(&s.rec);
+        close(s.peer);
+        close(s.listener);
+        close_after_lookups(&s.r);
+    }
+}
+
 /* The server's bytes one by one, from its greeting to a key. */
 TEST(brlapi_split_anywhere)
 {
@@ -673,6 +752,68 @@ TEST(brlapi_display_comes_later)
     server_shake_rest(&s, 40);
     pass_time(&s.r, 100000);
     CHECK(!server_is_left(&s));
+    server_close(&s);
+}
+
+/* The server answers at last, but there is no display; and then it says nothing any more. */
+TEST(brlapi_that_says_nothing_more)
+{
+    server s;
+    server_open(&s, "");
+    SENDS(&s, 'v', "\0\0\0\010");
+    GETS(&s, 'v', "\0\0\0\010");
+    pass_time(&s.r, 9000);
+    SENDS(&s, 'a', "\0\0\0N");
+    GETS(&s, 's', "");
+    pass_time(&s.r, 9000);
+    SENDS(&s, 's', "\0\0\0\0\0\0\0\0");
+    pass_time(&s.r, 1000);
+    GETS(&s, 's', "");
+    pass_time(&s.r, 9999);
+    CHECK(!server_is_left(&s));
+    pass_time(&s.r, 1);
+    CHECK(server_is_left(&s));
+    CHECK_HAS(s.r.log, "does not answer");
+    server_close(&s);
+}
+
+/* It comes back with another display: the guest is told. */
+TEST(brlapi_back_with_another_size)
+{
+    server s;
+    server_open(&s, "");
+    server_shake(&s, 40);
+    GUEST(&s, "\033\204");
+    HEARS(&s, "\033\204Baum Vario 40   ");
+    close(s.peer);
+    settle(&s.r);
+    pass_time(&s.r, 1000);
+    server_accept(&s);
+    server_shake(&s, 20);
+    HEARS(&s, "\033\001\024");
+    server_close(&s);
+}
+
+/* What one server has offered means nothing to the next one. */
+TEST(brlapi_methods_are_the_servers_own)
+{
+    server s;
+    server_open(&s, ",key=/nonexistent/key");
+    SENDS(&s, 'v', "\0\0\0\010");
+    GETS(&s, 'v', "\0\0\0\010");
+    SENDS(&s, 'a', "\0\0\0C\0\0\0K\0\0\0N\0\0\0N\0\0\0N");
+    GETS(&s, 'a', "\0\0\0C");
+    close(s.peer);
+    settle(&s.r);
+    pass_time(&s.r, 1000);
+    server_accept(&s);
+    SENDS(&s, 'v', "\0\0\0\010");
+    GETS(&s, 'v', "\0\0\0\010");
+    SENDS(&s, 'a', "\0\0\0C");
+    GETS(&s, 'a', "\0\0\0C");
+    SENDS(&s, 'e', "\0\0\0\014");
+    CHECK(server_is_left(&s));
+    CHECK_HAS(s.r.log, "does not let us in");
     server_close(&s);
 }
 
@@ -909,6 +1050,25 @@ TEST(brlapi_options)
         CHECK_INT(refuse(&r, bad[i], &err), CHR_ERR_INVALID);
         CHECK_HAS(err.text, "host=");
     }
+    for (i = 254; i <= 256; i++) { /* 255 bytes of a host are the most */
+        char name[300], text[400];
+        memset(name, 'h', i);
+        name[i] = 0;
+        snprintf(text, sizeof text, "braille,id=b,host=%s", name);
+#ifndef _WIN32
+        fault_arm(FAULT_getaddrinfo, EIO, 1, 1);
+#endif
+        if (i > 255) {
+            CHECK_INT(refuse(&r, text, &err), CHR_ERR_INVALID);
+        } else {
+            make(&r, text);
+            chr_remove(r.ctx, "b", NULL);
+        }
+        memset(&fault_plan, 0, sizeof fault_plan);
+    }
+    make(&r, "braille,id=b,host=127.0.0.1:61434"); /* port 65535 */
+    chr_remove(r.ctx, "b", NULL);
+    CHECK_INT(refuse(&r, "braille,id=b,host=127.0.0.1:61435", &err), CHR_ERR_INVALID);
     setenv("BRLAPI_HOST", "nobody:y", 1);
     CHECK_INT(refuse(&r, "braille,id=b", &err), CHR_ERR_INVALID);
     CHECK_HAS(err.text, "nobody:y");
@@ -918,6 +1078,31 @@ TEST(brlapi_options)
     CHECK_HAS(r.log, "[::1]:60000");
     unsetenv("BRLAPI_HOST");
     rig_close(&r);
+}
+
+/* Brackets count where both are there. */
+TEST(brlapi_hosts_in_brackets)
+{
+    static const struct { const char *before, *behind; int comes; } hosts[] = {
+        { "", "", 1 }, { "[", "]", 1 }, { "1", "]", 0 }, { "[", "1", 0 }, { "[[", "]]", 0 },
+    };
+    size_t i;
+    for (i = 0; i < sizeof hosts / sizeof *hosts; i++) {
+        struct pollfd poll_one = { 0, POLLIN, 0 };
+        char          options[300], more[300];
+        recorder      rec;
+        rig           r;
+        rig_open(&r);
+        poll_one.fd = server_listen("", options, sizeof options);
+        snprintf(more, sizeof more, "braille,id=b,host=%s127.0.0.1%s%s", hosts[i].before, hosts[i].behind, strrchr(options, ':'));
+        attach(&rec, make(&r, more));
+        if (hosts[i].comes) PUMP(&r, poll(&poll_one, 1, 0) == 1);
+        else PUMP(&r, r.logs == 1);
+        if (!CHECK_INT(poll(&poll_one, 1, 0), hosts[i].comes)) NOTE("%s", more);
+        detach(&rec);
+        close(poll_one.fd);
+        close_after_lookups(&r);
+    }
 }
 
 /* ---- sweeps: something fails, once, and in the end the row is on the display ------------------------------------------------------ */
@@ -1026,6 +1211,31 @@ TEST(brlapi_allocations_fail)
         REQUIRE(at < 100);
         life_ends(&s);
     }
+}
+
+/* The same while the loop's own tables are full, each in turn. */
+TEST(brlapi_allocations_fail_with_many_watches)
+{
+    static chr_watch others[70];
+    int              count, failed, i;
+    long             at;
+    for (count = 1; count < 70; count += count < 36 ? 1 : 7)
+        for (at = 1, failed = 1; failed; at++) {
+            server s;
+            robot  bot;
+            int    code;
+            life_begins(&s);
+            memset(others, 0, sizeof others);
+            for (i = 0; i < count; i++) REQUIRE(chr_watch_start(s.r.ctx, &others[i], s.listener, 0, NULL, NULL) == 0);
+            s.r.fail_at = s.r.calls + at;
+            code = life_is_lived(&s, &bot);
+            failed = s.r.failed;
+            if (code < 0) CHECK_INT(code, CHR_ERR_NO_MEMORY);
+            else CHECK_STR(bot.shown, "abcd");
+            REQUIRE(at < 100);
+            for (i = 0; i < count; i++) chr_watch_stop(&others[i]);
+            life_ends(&s);
+        }
 }
 
 TEST(brlapi_system_calls_fail)

@@ -327,6 +327,116 @@ TEST(disconnections)
     end_stage(&s);
 }
 
+/* What is told of it: each count in its place, and what the one below says of its far side. */
+TEST(all_that_has_happened_is_told)
+{
+    stage    s;
+    chr_info info;
+    int      i;
+    stack(&s, "fault,id=f,chardev=b");
+    feed(&s, "\x80\x00\x80\x00", 4); /* short: 2 in output, 1 in input */
+    CHECK_INT(write_to(&s, "ab"), 1);
+    CHECK_INT(write_to(&s, "ab"), 1);
+    feed(&s, "\x80\x00", 2);
+    come(&s, "x");
+    feed(&s, "\x81\x00", 2);
+    CHECK_INT(write_to(&s, "x"), CHR_ERR_WOULD_BLOCK);
+    for (i = 0; i < 2; i++) feed(&s, "\x82\x00", 2), CHECK_INT(write_to(&s, "x"), CHR_ERR_WOULD_BLOCK), until_ms(&s, 10 + 10 * i);
+    for (i = 0; i < 4; i++) feed(&s, "\x83\x00", 2), CHECK_INT(write_to(&s, "x"), CHR_ERR_DISCONNECTED), until_ms(&s, 40 + 10 * i);
+    for (i = 0; i < 5; i++) feed(&s, "\x84", 1), CHECK_INT(write_to(&s, "x"), 1);
+    for (i = 0; i < 6; i++) feed(&s, "\x85", 1), CHECK_INT(write_to(&s, "x"), CHR_ERR_IO);
+    for (i = 0; i < 7; i++) feed(&s, "\x80\x00", 2), chr_be_event(&base->dev, CHR_EVENT_BREAK), until_ms(&s, 100 + 10 * i);
+    chr_query(s.dev, &info);
+    CHECK_STR(info.filename, "fault:b,short=3,block=1,delay=2,disconnect=4,break=5,error=6,reorder=7");
+    CHECK_STR(info.address, "");
+    CHECK_STR(info.peer, "");
+    end_stage(&s);
+}
+
+TEST(where_the_one_below_is_is_told)
+{
+    stage    s;
+    chr_info info, of_base;
+    chr_dev *dev;
+    open_stage(&s);
+    dev = make(&s.r, "udp,id=u,host=127.0.0.1,port=9,localaddr=127.0.0.1");
+    s.dev = make(&s.r, "fault,id=f,chardev=u");
+    attach(&s.rec, s.dev);
+    settle(&s.r);
+    chr_query(dev, &of_base);
+    chr_query(s.dev, &info);
+    CHECK(of_base.address[0] && of_base.peer[0]);
+    CHECK_STR(info.address, of_base.address);
+    CHECK_STR(info.peer, of_base.peer);
+    CHECK_INT(info.comes_back, 0);
+    end_stage(&s);
+}
+
+/* At the end of the given bytes nothing more goes wrong: what they have begun is as short as it can be. */
+TEST(given_bytes_that_end_early)
+{
+    stage s;
+    int   i;
+    stack(&s, "fault,id=f,chardev=b");
+    feed(&s, "\x81", 1); /* would block, once */
+    CHECK_INT(write_to(&s, "x"), CHR_ERR_WOULD_BLOCK);
+    for (i = 0; i < 100; i++) CHECK_INT(write_to(&s, "x"), 1);
+    feed(&s, "\x80", 1); /* one byte */
+    CHECK_INT(write_to(&s, "abcdef"), 1);
+    feed(&s, "\x82", 1); /* one millisecond */
+    CHECK_INT(write_to(&s, "x"), CHR_ERR_WOULD_BLOCK);
+    until_ms(&s, 1);
+    for (i = 0; i < 100; i++) CHECK_INT(write_to(&s, "x"), 1);
+    CHECK_INT(counts(&s)->bytes_used, 3);
+    CHECK_INT(counts(&s)->blocks, 1);
+    end_stage(&s);
+}
+
+/* While it is disconnected: who waits to write is told at once, who waits for input too, and nobody waits in vain. */
+TEST(nobody_waits_for_one_that_is_disconnected)
+{
+    stage s;
+    char  byte;
+    stack(&s, "fault,id=f,chardev=b");
+    base->room = 0;
+    CHECK_INT(write_to(&s, "x"), CHR_ERR_WOULD_BLOCK);
+    chr_fe_add_watch(&s.rec.fe, recorder_writable, &s.rec);
+    settle(&s.r);
+    CHECK_INT(s.rec.writable, 0);
+    feed(&s, "\x82\x09", 2); /* of input: short delay disconnect break */
+    CHECK_INT(come(&s, "in"), 2);
+    CHECK_STR(s.rec.events, "OC");
+    CHECK_INT(s.rec.writable, 1);
+    CHECK_INT(write_to(&s, "x"), CHR_ERR_DISCONNECTED);
+    CHECK_INT(chr_fe_read_all(&s.rec.fe, &byte, 1, 0), CHR_ERR_DISCONNECTED);
+    chr_fe_add_watch(&s.rec.fe, recorder_writable, &s.rec);
+    settle(&s.r);
+    CHECK_INT(s.rec.writable, 2);
+    end_stage(&s);
+}
+
+/* The end of the input is told to each who comes, until the one below has another peer. */
+TEST(the_end_of_input_is_told_again)
+{
+    stage s;
+    stack(&s, "fault,id=f,chardev=b");
+    chr_be_event(&base->dev, CHR_EVENT_INPUT_END);
+    chr_be_event(&base->dev, CHR_EVENT_BREAK); /* changes nothing in it */
+    CHECK_STR(s.rec.events, "OEB");
+    feed(&s, "\x83\x00", 2);
+    CHECK_INT(write_to(&s, "x"), CHR_ERR_DISCONNECTED);
+    until_ms(&s, 10);
+    CHECK_STR(s.rec.events, "OEBCOE");
+    chr_be_event(&base->dev, CHR_EVENT_CLOSED);
+    chr_be_event(&base->dev, CHR_EVENT_OPENED);
+    CHECK_STR(s.rec.events, "OEBCOECO");
+    feed(&s, "\x83\x00", 2);
+    CHECK_INT(write_to(&s, "x"), CHR_ERR_DISCONNECTED);
+    until_ms(&s, 20);
+    CHECK_STR(s.rec.events, "OEBCOECOCO");
+    end_stage(&s);
+}
+
 TEST(errors_and_breaks)
 {
     stage s;

@@ -88,6 +88,61 @@ static void sweep(const void *arg)
     CHECK(fired > 0 || !c->scenario->has_input); /* else nothing was tested */
 }
 
+/* A call fails while the chardev is made, and none after: either it is refused, or it does all that it is for. */
+static void no_more_faults(scene *s)
+{
+    fault_plan.error = 0;
+    s->is_sound = 1;
+}
+
+static int make_with_fault(const combination *c, fault_call call, long at)
+{
+    scene s;
+    int   failures = test_failures, complete;
+    scene_init(&s, c->scenario);
+    s.fired = &fault_plan.fired;
+    s.made = no_more_faults;
+    fault_arm(call, c->kind->error, at, c->kind->for_good);
+    complete = scene_live(&s);
+    fault_disarm();
+    if (s.dev) CHECK(complete);
+    if (test_failures != failures)
+        NOTE("%s: %s number %ld: events %s, %zu in, %zu taken, %zu heard; %s", c->scenario->name, fault_names[call], at, s.rec.events,
+             s.rec.length, s.written, s.heard, s.err.text);
+    return fault_plan.fired > 0;
+}
+
+static void sweep_making(const void *arg)
+{
+    const combination *c = (const combination *)arg;
+    long               at;
+    int                call;
+    for (call = 0; call < FAULT_COUNT; call++) {
+        if (!possible((fault_call)call, c->kind)) continue;
+        if (call == FAULT_fcntl && c->scenario->prepare == prepare_stdio) continue; /* F_GETFL can't fail: a closed one has ended */
+        for (at = 1; make_with_fault(c, (fault_call)call, at); at++) {
+            REQUIRE(at < 5000);
+            if (test_failures > 20) exit(EXIT_FAILURE);
+        }
+    }
+}
+
+TEST_FAMILY(refused_or_sound)
+{
+    static combination all[SCENARIOS][sizeof kinds / sizeof *kinds];
+    size_t             k;
+    int                i;
+    char               name[120];
+    for (i = 0; i < SCENARIOS; i++)
+        for (k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+            if (kinds[k].harmless) continue; /* the whole life has it, above */
+            all[i][k].scenario = &scenarios[i];
+            all[i][k].kind = &kinds[k];
+            snprintf(name, sizeof name, "refused_or_sound_%s_%s", scenarios[i].name, kinds[k].name);
+            test_add_case(name, sweep_making, &all[i][k], TEST_SECONDS);
+        }
+}
+
 TEST_FAMILY(faults)
 {
     static combination all[SCENARIOS][sizeof kinds / sizeof *kinds];

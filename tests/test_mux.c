@@ -656,6 +656,44 @@ TEST(output_would_block_and_watch)
     close_mux(&b);
 }
 
+/* While all are told of an event, the handler of one takes others away, itself too: those that are left hear it, once, and nobody
+ * else does. */
+static bench *walked;
+static int    walk_drops;
+
+static void drop_some(recorder *rec, int what)
+{
+    int i;
+    if (what != 'e' || rec->last_event != CHR_EVENT_BREAK) return;
+    rec->then = NULL;
+    for (i = 0; i < walked->count; i++)
+        if (walk_drops & 1 << i) chr_fe_deinit(&walked->fe[i].fe);
+}
+
+TEST(frontends_go_while_all_are_told)
+{
+    enum { COUNT = 4 };
+    int who, drops, i;
+    for (who = 0; who < COUNT; who++)
+        for (drops = 1; drops < 1 << COUNT; drops++) {
+            bench b;
+            open_mux(&b, COUNT);
+            clear_events(&b);
+            walked = &b;
+            walk_drops = drops;
+            b.fe[who].then = drop_some;
+            chr_be_event(chr_find(b.r.ctx, "m-base"), CHR_EVENT_BREAK);
+            for (i = 0; i < COUNT; i++)
+                if (!CHECK_INT(strchr(b.fe[i].events, 'B') != NULL, i <= who || !(drops & 1 << i))) NOTE("%d drops %x: %d", who, (unsigned)drops, i);
+            settle(&b.r);
+            clear_events(&b);
+            chr_be_event(chr_find(b.r.ctx, "m-base"), CHR_EVENT_BREAK); /* nothing is left of that walk */
+            for (i = 0; i < COUNT; i++) CHECK_STR(b.fe[i].events, drops & 1 << i ? "" : "B");
+            b.count = COUNT;
+            close_mux(&b);
+        }
+}
+
 TEST(input_before_a_close_comes_first)
 {
     bench b;

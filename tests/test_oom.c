@@ -37,6 +37,48 @@ TEST_FAMILY(oom)
     }
 }
 
+/* An allocation fails while the chardev is made, and none after: either it is refused, or it does all that it is for. */
+static void allow_all(scene *s)
+{
+    s->r.fail_at = 0;
+    s->is_sound = 1;
+}
+
+static int make_with_failure(const scenario *kind, long at, int for_good)
+{
+    scene s;
+    int   failures = test_failures, complete;
+    scene_init(&s, kind);
+    s.r.fail_at = at;
+    s.r.for_good = for_good;
+    s.made = allow_all;
+    complete = scene_live(&s);
+    if (s.r.ctx && !s.dev) CHECK_INT(s.err.code, CHR_ERR_NO_MEMORY);
+    if (s.dev) CHECK(complete);
+    if (test_failures != failures) NOTE("%s: allocation %ld, %s: %s", kind->name, at, for_good ? "for good" : "once", s.err.text);
+    return s.r.failed;
+}
+
+static void sweep_making(const void *arg)
+{
+    const scenario *kind = (const scenario *)arg;
+    int             for_good;
+    long            at;
+    for (for_good = 0; for_good <= 1; for_good++)
+        for (at = 1; make_with_failure(kind, at, for_good); at++) REQUIRE(at < 1000);
+}
+
+TEST_FAMILY(oom_refused_or_sound)
+{
+    int  i;
+    char name[80];
+    for (i = 0; i < SCENARIOS; i++) {
+        if (scenarios[i].prepare == prepare_reconnect) continue; /* the far side meets the first connection, which was given up */
+        snprintf(name, sizeof name, "oom_refused_or_sound_%s", scenarios[i].name);
+        test_add_case(name, sweep_making, &scenarios[i], TEST_SECONDS);
+    }
+}
+
 /* ---- calls beside creation -------------------------------------------------------------------------------------------- */
 
 typedef void (*oom_step)(rig *r, chr_error *err, int *code);

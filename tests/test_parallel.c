@@ -17,7 +17,7 @@
 
 struct port {
     unsigned char data, status, control;
-    int           claim_error, mode_error, accepts; /* an errno; how many bytes a write takes, -1 = all */
+    int           claim_error, mode_error, register_error, accepts; /* an errno; how many bytes a write takes, -1 = all */
     int           mode;
     char          notes[1000];                      /* "claim mode=40 write=40:6162 ..." */
     char          sends[100];                       /* what reads give */
@@ -54,6 +54,7 @@ static int play_ioctl(unsigned cmd, const unsigned char *in, unsigned char *out)
 {
     int value = 0;
     if (_IOC_SIZE(cmd) == sizeof value && in) memcpy(&value, in, sizeof value);
+    if (port->register_error && cmd != PPCLAIM && cmd != PPRELEASE && cmd != PPSETMODE) return port->register_error;
     switch (cmd) {
     case PPCLAIM: note("claim "); return port->claim_error;
     case PPRELEASE: note("release "); return 0;
@@ -268,6 +269,30 @@ TEST(parallel_registers)
     end_port(&r, &rec, path);
 }
 
+/* Whatever the port refuses is told, and nothing is given in its place. */
+TEST(parallel_registers_that_fail)
+{
+    static const int commands[] = { CHR_IOCTL_PP_READ_DATA, CHR_IOCTL_PP_WRITE_DATA, CHR_IOCTL_PP_READ_CONTROL,
+                                    CHR_IOCTL_PP_WRITE_CONTROL, CHR_IOCTL_PP_READ_STATUS, CHR_IOCTL_PP_DATA_DIR };
+    size_t      i;
+    recorder    rec;
+    rig         r;
+    const char *path = open_port(&r, &rec);
+    port->register_error = EIO;
+    for (i = 0; i < sizeof commands / sizeof *commands; i++) {
+        int value = 0x05;
+        if (!CHECK_INT(chr_fe_ioctl(&rec.fe, commands[i], &value), CHR_ERR_IO)) NOTE("command %d", commands[i]);
+        CHECK_INT(value, 0x05);
+    }
+    port->register_error = 0;
+    CHECK_INT(epp(&rec, CHR_IOCTL_PP_EPP_READ, NULL, 0), 0); /* no cycles at all */
+    CHECK_INT(epp(&rec, CHR_IOCTL_PP_EPP_WRITE, NULL, 0), 0);
+    port->mode_error = EIO;
+    CHECK_INT(chr_fe_write(&rec.fe, "x", 1), CHR_ERR_IO); /* no way back to where it prints */
+    port->mode_error = 0;
+    end_port(&r, &rec, path);
+}
+
 /* The mode changes only when it must, and goes back at the end. */
 TEST(parallel_epp)
 {
@@ -340,7 +365,14 @@ TEST(parallel_busy_printer)
     PUMP(&r, rec.writable == 2);
     CHECK_INT(chr_fe_write(&rec.fe, "x", 1), 1);
     chr_fe_add_watch(&rec.fe, recorder_writable, &rec);
-    end_port(&r, &rec, path); /* somebody waits still */
+    chr_loop_step(r.ctx, 0);
+    CHECK(chr_loop_timeout(r.ctx) > 0);
+    CHECK_INT(chr_remove(r.ctx, "p", NULL), CHR_ERR_BUSY);
+    chr_fe_deinit(&rec.fe); /* somebody waits still */
+    CHECK_INT(chr_remove(r.ctx, "p", NULL), 0);
+    settle(&r);
+    CHECK_INT(chr_loop_timeout(r.ctx), -1);
+    end_port(&r, &rec, path);
 }
 
 /* The port that is played here is one for QEMU too, which claims and releases it as we do. */
@@ -372,7 +404,7 @@ TEST(parallel_claim_fails)
     CHECK_INT(refuse(&r, options, &err), CHR_ERR_INVALID);
     CHECK_HAS(err.text, "not a parallel port");
     CHECK_HAS(err.text, path);
-    CHECK_STR(port->notes, "claim "); /* what was not claimed is not released */
+    CHECK_STR(port->notes, "claim claim "); /* what was not claimed is not released */
     port->claim_error = 0;
     make(&r, options);
     rig_close(&r);

@@ -109,6 +109,34 @@ TEST(pipe_is_never_created)
     scratch_clean();
 }
 
+/* Of the typed options those that another system has are refused, each by itself. */
+TEST(pipe_options_of_another_system)
+{
+    static const struct { chr_bool server; int64_t reconnect_ms; } table[] = { { CHR_ON, 0 }, { CHR_OFF, 0 }, { CHR_DEFAULT, 1 }, { CHR_ON, 5 } };
+    size_t i;
+    rig    r;
+#ifdef _WIN32
+    SKIP("a pipe has a server on this system");
+#endif
+    rig_open(&r);
+    make_fifos();
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        chr_pipe_options options;
+        chr_error        err;
+        memset(&options, 0, sizeof options);
+        options.path = scratch("p");
+        options.server = table[i].server;
+        options.reconnect_ms = table[i].reconnect_ms;
+        err.text[0] = 0;
+        if (!CHECK(chr_open(r.ctx, "p", chr_backend_find(r.ctx, "pipe"), &options, &err) == NULL)) NOTE("row %d", (int)i);
+        CHECK_INT(err.code, CHR_ERR_NOT_SUPPORTED);
+        CHECK_HAS(err.text, "server");
+    }
+    CHECK(chr_next(r.ctx, NULL) == NULL);
+    rig_close(&r);
+    scratch_clean();
+}
+
 TEST(pipe_back_pressure)
 {
     int      from;

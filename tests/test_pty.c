@@ -322,6 +322,66 @@ static void check_fallback(fault_call call, int error)
 TEST(pty_without_a_notifier_is_polled_quietly) { check_fallback(FAULT_inotify_init1, EMFILE); }
 TEST(pty_without_a_watch_is_polled_quietly) { check_fallback(FAULT_inotify_add_watch, ENOSPC); }
 
+/* Where the system doesn't tell, who comes behind another is found without anybody's doing, too. */
+TEST(pty_without_a_notifier_finds_the_next_ones)
+{
+    int      i;
+    recorder rec;
+    rig      r;
+    rig_open_virtual(&r);
+    fault_arm(FAULT_inotify_init1, EMFILE, 1, 1);
+    attach(&rec, make(&r, "pty,id=p"));
+    fault_disarm();
+    for (i = 1; i <= 5; i++) {
+        int slave = open_slave(rec.fe.dev);
+        pass_time(&r, 1000);
+        CHECK_INT(strlen(rec.events), 2 * i - 1);
+        CHECK(rec.open);
+        close(slave);
+        settle(&r);
+        CHECK_INT(strlen(rec.events), 2 * i);
+        CHECK(!rec.open);
+        pass_time(&r, 1000);
+    }
+    detach(&rec);
+    rig_close(&r);
+}
+
+/* Some have it open, and come and go, in each order: it stays open as long as one of them is there, and nobody is told anything. */
+TEST(pty_several_have_it_open)
+{
+    static const char *const orders[] = { "ABaCc", "ABbCc", "ABCabc", "ABCcba", "AB_aC_cb", "A_B_a_C_b", "AaA_BaC_b", "ABaAbCc_a", "AB_a_Bb_C_A_ca" };
+    size_t i, k;
+    for (i = 0; i < sizeof orders / sizeof *orders; i++) {
+        int      fds[3], held, wait; /* wait: it is looked at after each, not only where the order says `_` */
+        recorder rec;
+        rig      r;
+        for (wait = 0; wait < 2; wait++) {
+            const char *at;
+            memset(fds, -1, sizeof fds);
+            held = 0;
+            rig_open_virtual(&r);
+            attach(&rec, make(&r, "pty,id=p"));
+            settle(&r);
+            for (at = orders[i]; *at; at++) {
+                int *fd = *at == '_' ? NULL : &fds[(*at | 32) - 'a'];
+                if (fd && *at < 'a' && *fd < 0) *fd = open_slave(rec.fe.dev), held++;
+                else if (fd && *at >= 'a' && *fd >= 0) close(*fd), *fd = -1, held--;
+                if (!fd || wait) pass_time(&r, 1500);
+                if (!fd && !CHECK_INT(rec.open, held > 0)) NOTE("%s, %d: %s", orders[i], (int)(at - orders[i]), rec.events);
+            }
+            pass_time(&r, 1500);
+            if (!CHECK_INT(rec.open, held > 0)) NOTE("%s: %s", orders[i], rec.events);
+            if (strncmp(orders[i], "AB", 2) == 0 && !strchr(orders[i] + 2, 'B') && held > 0 && !CHECK_STR(rec.events, "O"))
+                NOTE("%s", orders[i]);
+            for (k = 0; k < 3; k++)
+                if (fds[k] >= 0) close(fds[k]);
+            detach(&rec);
+            rig_close(&r);
+        }
+    }
+}
+
 /* One descriptor for all of them, and it goes with the context. */
 TEST(many_ptys)
 {
@@ -663,6 +723,7 @@ TEST(pty_link_that_exists_is_refused_and_stays)
     snprintf(options, sizeof options, "pty,id=p,path=%s", scratch("link"));
     CHECK(refuse(&r, options, &err) < 0);
     CHECK_HAS(err.text, scratch("link"));
+    CHECK(!strstr(err.text, "in use")); /* it is no terminal */
     CHECK_STR(read_file(scratch("link")), "not ours");
     CHECK(refuse(&r, "pty,id=p,path=/nonexistent/dir/link", &err) < 0);
     CHECK_HAS(err.text, "/nonexistent/dir/link");

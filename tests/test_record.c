@@ -937,3 +937,382 @@ TEST(a_recording_that_runs_out_of_numbers)
     rig_close(&r);
     scratch_clean();
 }
+
+/* ---- the file's layout, as the manual has it ------------------------------------------------------------------------------- */
+
+/* A line for each record: number kind inside time value extra [data]. The checksums are right. */
+static const char *tape_text(const bytes *tape)
+{
+    static char text[8192];
+    size_t      at, used = 0, i;
+    for (at = 24; at < tape->len; at += 28 + le32(tape->data + at)) {
+        const unsigned char *head = tape->data + at;
+        REQUIRE(at + 28 + le32(head) <= tape->len);
+        CHECK_INT(le32(head + 4), crc_of(head, 28 + le32(head)));
+        CHECK_INT(le32(head + 16), 0); /* the upper half of the time */
+        used += (size_t)snprintf(text + used, sizeof text - used, "%d %d %d %u %d %u [", head[8] | head[9] << 8, head[10], head[11],
+                                 (unsigned)le32(head + 12), (int)le32(head + 20), (unsigned)le32(head + 24));
+        for (i = 0; i < le32(head) && used + 40 < sizeof text; i++)
+            used += (size_t)snprintf(text + used, sizeof text - used, head[28 + i] >= ' ' && head[28 + i] < 127 ? "%c" : "\\%02x", head[28 + i]);
+        used += (size_t)snprintf(text + used, sizeof text - used, "]\n");
+        REQUIRE(used + 100 < sizeof text);
+    }
+    return text;
+}
+
+static const char *tape_of(const char *path)
+{
+    static bytes tape;
+    load(&tape, path);
+    return tape_text(&tape);
+}
+
+TEST(the_file_begins_as_the_manual_says)
+{
+    static bytes tape;
+    rig          r;
+    rig_open_virtual(&r);
+    r.now = INT64_C(0x0102030405060708);
+    REQUIRE(chr_record_start(r.ctx, scratch("tape"), NULL) == 0);
+    r.now += INT64_C(0x1122334455);
+    CHECK_INT(chr_record_stop(r.ctx), 0);
+    load(&tape, scratch("tape"));
+    CHECK_MEM(tape.data, 24, "chardevR\1\0\0\0\0\0\0\0\x08\x07\x06\x05\x04\x03\x02\x01", 24);
+    CHECK_MEM(tape.data + 24 + 8, tape.len - 24 - 8, "\0\0\x0c\0\x55\x44\x33\x22\x11\0\0\0\0\0\0\0\0\0\0\0", 20);
+    CHECK_INT(le32(tape.data + 24), 0);
+    CHECK_INT(le32(tape.data + 28), crc_of(tape.data + 24, 28));
+    rig_close(&r);
+    scratch_clean();
+}
+
+static void write_in_the_read_handler(recorder *rec, int what)
+{
+    if (what == 'r') CHECK_INT(chr_fe_write(&rec->fe, "re", 2), 2);
+}
+
+/* All kinds that need no peer. What is there already comes first; what an error would say when there is none is not recorded. */
+TEST(each_kind_of_record)
+{
+    recorder          rec, other;
+    chr_error         err;
+    chr_serial_params params = { 9600, 'N', 8, 1 };
+    rig               r;
+    rig_open_virtual(&r);
+    attach(&rec, make(&r, "ringbuf,id=old,size=4"));
+    make(&r, "null,id=shut");
+    settle(&r);
+    memset(&err, 'j', sizeof err);
+    REQUIRE(chr_record_start(r.ctx, scratch("tape"), &err) == 0);
+    CHECK_INT(chr_record_start(r.ctx, scratch("other"), &err), CHR_ERR_BUSY);
+    CHECK_STR(err.text + strlen(err.text) - strlen("other: a recording is under way already"), "other: a recording is under way already");
+    CHECK(!exists(scratch("other")));
+    r.now += 5;
+    memset(&err, 'j', sizeof err);
+    CHECK(chr_new(r.ctx, "ringbuf,id=new,mux=on", &err) != NULL);
+    CHECK(chr_new(r.ctx, "file,id=bad,path=/nowhere/x", &err) == NULL);
+    CHECK(chr_new(r.ctx, "file,id=mute,path=/nowhere/x", NULL) == NULL);
+    r.now += 300;
+    CHECK_INT(chr_fe_write(&rec.fe, "offered", 7), 7);
+    rec.then = write_in_the_read_handler;
+    chr_be_write(rec.fe.dev, "in\0", 3);
+    chr_be_event(rec.fe.dev, CHR_EVENT_BREAK);
+    chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_SET_PARAMS, &params);
+    CHECK_INT(chr_fe_disconnect(&rec.fe), CHR_ERR_NOT_SUPPORTED);
+    CHECK_INT(chr_fe_shutdown(&rec.fe), CHR_ERR_NOT_SUPPORTED);
+    CHECK_INT(chr_fe_wait_connected(&rec.fe, &err), 0);
+    attach(&other, chr_find(r.ctx, "shut"));
+    chr_fe_set_open(&other.fe, 1);
+    chr_fe_set_open(&other.fe, 0);
+    chr_be_event(rec.fe.dev, CHR_EVENT_CLOSED);
+    CHECK_INT(chr_fe_write(&rec.fe, "nobody", 6), 6);
+    r.now += 1;
+    CHECK_INT(chr_record_stop(r.ctx), 0);
+    CHECK_STR(tape_of(scratch("tape")),
+              "0 1 0 0 0 0 [old]\n"
+              "0 4 1 0 1 0 []\n"
+              "0 2 0 0 0 0 []\n"
+              "1 1 0 0 0 0 [shut]\n"
+              "1 2 0 0 0 0 []\n"
+              "2 1 0 5 0 0 [new-base]\n"
+              "2 4 1 5 1 0 []\n"
+              "2 2 0 5 0 0 []\n"
+              "2 9 0 5 1 0 []\n"
+              "3 1 0 5 0 0 [bad]\n"
+              "3 2 0 5 -6 0 [cannot open /nowhere/x: No such file or directory]\n"
+              "4 1 0 5 0 0 [mute]\n"
+              "4 2 0 5 -6 0 [not found]\n"
+              "0 6 0 305 7 7 [offered]\n"
+              "0 3 0 305 0 0 [in\\00]\n"
+              "0 6 0 305 2 2 [re]\n"
+              "0 4 0 305 0 0 []\n"
+              "0 8 0 305 -9 2 []\n"
+              "0 10 0 305 -9 0 []\n"
+              "0 13 0 305 -9 0 []\n"
+              "0 11 0 305 0 0 []\n"
+              "1 9 0 305 1 0 []\n"
+              "1 9 0 305 0 0 []\n"
+              "0 4 0 305 4 0 []\n"
+              "0 6 0 305 6 6 [nobody]\n"
+              "0 12 0 306 0 0 []\n");
+    detach(&other);
+    detach(&rec);
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* In a trace hook nothing is begun or ended. */
+static int stop_in_hook, start_in_hook;
+
+static void stop_the_recording(void *opaque, const chr_trace *event)
+{
+    chr_error err;
+    (void)opaque;
+    stop_in_hook = chr_record_stop(event->ctx);
+    start_in_hook = chr_record_start(event->ctx, scratch("other"), &err);
+}
+
+TEST(a_trace_hook_does_not_end_a_recording)
+{
+    rig r;
+    rig_traced = stop_the_recording;
+    rig_open_virtual(&r);
+    make(&r, "null,id=before");
+    CHECK_INT(stop_in_hook, CHR_ERR_IN_HANDLER);
+    CHECK_INT(start_in_hook, CHR_ERR_IN_HANDLER);
+    REQUIRE(chr_record_start(r.ctx, scratch("tape"), NULL) == 0);
+    make(&r, "null,id=x");
+    CHECK_INT(stop_in_hook, CHR_ERR_IN_HANDLER);
+    CHECK_INT(chr_record_stop(r.ctx), 0);
+    CHECK_HAS(tape_of(scratch("tape")), "1 1 0 0 0 0 [x]\n1 2 0 0 0 0 []\n0 12 0 0 0 0 []\n");
+    CHECK(!exists(scratch("other")));
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* ---- recordings made by hand ------------------------------------------------------------------------------------------------- */
+
+static void tape_begin(bytes *tape)
+{
+    memset(tape->data, 0, 24);
+    memcpy(tape->data, "chardevR\1", 9);
+    tape->len = 24;
+}
+
+static void tape_put(bytes *tape, int number, int kind, int inside, int64_t time, int value, unsigned extra, const char *data, size_t len)
+{
+    unsigned char *head = tape->data + tape->len;
+    memset(head, 0, 28);
+    put32(head, (uint32_t)len);
+    head[8] = (unsigned char)number;
+    head[9] = (unsigned char)(number >> 8);
+    head[10] = (unsigned char)kind;
+    head[11] = (unsigned char)inside;
+    put32(head + 12, (uint32_t)time);
+    put32(head + 16, (uint32_t)(time >> 32));
+    put32(head + 20, (uint32_t)value);
+    put32(head + 24, extra);
+    memcpy(head + 28, data, len);
+    mend(tape, tape->len);
+    tape->len += 28 + len;
+}
+
+static char letters[200]; /* x, so many times */
+
+/* The record comes after a chardev 0 that was made and one write of two bytes, and before the end. */
+static const struct {
+    int         number, kind, inside, value;
+    unsigned    extra;
+    size_t      len;
+    const char *why; /* NULL = it may be so */
+} oddities[] = {
+    { 0, 3, 0, 0, 0, 1, NULL },
+    { 0, 3, 0, 0, 0, 0, NULL },
+    { 0, 0, 0, 0, 0, 0, "a record of an unknown kind" },
+    { 0, 13, 0, 0, 0, 0, NULL },
+    { 0, 14, 0, 0, 0, 0, "a record of an unknown kind" },
+    { 0, 4, 1, 1, 0, 0, NULL },
+    { 0, 4, 2, 1, 0, 0, "a record of an unknown kind" },
+    { 0, 5, 1, 0, 0, 0, "a record of an unknown kind" },
+    { 0, 3, 1, 0, 0, 1, "a record of an unknown kind" },
+    { 0, 12, 0, 0, 0, 1, "an end with data" },
+    { 1, 1, 0, 0, 0, 1, NULL },
+    { 1, 1, 0, 0, 0, 139, NULL },
+    { 1, 1, 0, 0, 0, 140, "an impossible id" },
+    { 1, 1, 0, 0, 0, 0, "an impossible id" },
+    { 0, 1, 0, 0, 0, 1, "an impossible id" },
+    { 2, 1, 0, 0, 0, 1, "an impossible id" },
+    { 1, 3, 0, 0, 0, 1, "a record of an unknown chardev" },
+    { 2, 3, 0, 0, 0, 1, "a record of an unknown chardev" },
+    { 0, 6, 0, 5, 5, 5, NULL },
+    { 0, 6, 0, 5, 6, 5, NULL },
+    { 0, 6, 0, 5, 4, 5, "a write of more than there is" },
+    { 0, 6, 0, 6, 6, 5, "a write of more than there is" },
+    { 0, 6, 0, 4, 5, 5, NULL },
+    { 0, 6, 0, -1, 5, 0, NULL },
+    { 0, 7, 0, 5, 5, 5, NULL },
+    { 0, 7, 0, 6, 6, 5, "a read of more than there is" },
+    { 0, 7, 0, 5, 9, 5, NULL },
+};
+
+TEST(what_records_may_say)
+{
+    static bytes tape;
+    size_t       i, at;
+    char         want[100];
+    chr_error    err;
+    rig          r;
+    rig_open_virtual(&r);
+    memset(letters, 'x', sizeof letters);
+    for (i = 0; i < sizeof oddities / sizeof *oddities; i++) {
+        tape_begin(&tape);
+        tape_put(&tape, 0, 1, 0, 0, 0, 0, "con", 3);
+        tape_put(&tape, 0, 2, 0, 0, 0, 0, "", 0);
+        tape_put(&tape, 0, 6, 0, 3, 2, 2, "ab", 2);
+        at = tape.len;
+        tape_put(&tape, oddities[i].number, oddities[i].kind, oddities[i].inside, 3, oddities[i].value, oddities[i].extra, letters, oddities[i].len);
+        tape_put(&tape, 0, 12, 0, 3, 0, 0, "", 0);
+        snprintf(want, sizeof want, "corrupt at offset %d: %s", (int)at, oddities[i].why ? oddities[i].why : "");
+        if (!CHECK_INT(open_bytes(&r, scratch("tape"), tape.data, tape.len, &err), oddities[i].why ? CHR_ERR_INVALID : 0) ||
+            (oddities[i].why && !CHECK_STR(strchr(err.text, ':') + 2, want)))
+            NOTE("oddity %d: %s", (int)i, err.text);
+    }
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* Times go on from nanosecond 0 to a quarter of what 63 bits hold: the clock may be added. */
+TEST(times_that_records_may_have)
+{
+    static const struct {
+        int64_t first, second;
+        int     ok;
+    } table[] = { { 0, 0, 1 }, { 5, 5, 1 }, { 5, 4, 0 }, { 5, 6, 1 }, { 0, INT64_MAX / 4, 1 }, { 0, INT64_MAX / 4 + 1, 0 }, { 0, INT64_MIN, 0 }, { -1, 0, 0 } };
+    static bytes tape;
+    size_t       i;
+    chr_error    err;
+    rig          r;
+    rig_open_virtual(&r);
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        tape_begin(&tape);
+        tape_put(&tape, 0, 1, 0, table[i].first, 0, 0, "con", 3);
+        tape_put(&tape, 0, 12, 0, table[i].second, 0, 0, "", 0);
+        if (!CHECK_INT(open_bytes(&r, scratch("tape"), tape.data, tape.len, &err), table[i].ok ? 0 : CHR_ERR_INVALID) ||
+            (!table[i].ok && !CHECK_HAS(err.text, "time runs backwards")))
+            NOTE("times %d", (int)i);
+    }
+    tape_begin(&tape);
+    tape_put(&tape, 0, 12, 0, 0, 0, 0, "", 0);
+    for (i = 12; i < 16; i++) {
+        tape.data[i] = 1;
+        CHECK_INT(open_bytes(&r, scratch("tape"), tape.data, tape.len, &err), CHR_ERR_INVALID);
+        CHECK_HAS(err.text, "corrupt at offset 12: not zero");
+        tape.data[i] = 0;
+    }
+    tape.data[23] = 0x80;
+    CHECK_INT(open_bytes(&r, scratch("tape"), tape.data, tape.len, &err), CHR_ERR_INVALID);
+    CHECK_HAS(err.text, "corrupt at offset 16: an impossible time");
+    tape.data[23] = 0x7f;
+    CHECK_INT(open_bytes(&r, scratch("tape"), tape.data, tape.len, &err), 0);
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* An id of the longest length is found, and none that only begins like it; pieces of input longer than any buffer come whole. */
+TEST(what_is_played_is_what_the_file_says)
+{
+    static bytes tape;
+    recorder     rec;
+    char         id[140], options[200];
+    chr_error    err;
+    rig          r;
+    rig_open_virtual(&r);
+    memset(letters, 'x', sizeof letters);
+    snprintf(id, sizeof id, "%.127s", letters);
+    tape_begin(&tape);
+    tape_put(&tape, 0, 1, 0, 0, 0, 0, id, 127);
+    tape_put(&tape, 0, 4, 1, 0, CHR_EVENT_OPENED, 0, "", 0);
+    tape_put(&tape, 0, 2, 0, 0, 0, 0, "", 0);
+    tape_put(&tape, 1, 1, 0, 0, 0, 0, "bad", 3);
+    tape_put(&tape, 1, 2, 0, 0, CHR_ERR_BUSY, 0, "the reason then", 15);
+    tape_put(&tape, 0, 3, 0, 1000, 0, 0, letters, 150);
+    tape_put(&tape, 0, 6, 0, 1000, 3, 5, "abc", 3);
+    tape_put(&tape, 0, 12, 0, 2000, 0, 0, "", 0);
+    save(scratch("tape"), tape.data, tape.len);
+    REQUIRE(chr_replay_open(r.ctx, scratch("tape"), &err) == 0);
+    CHECK_INT(chr_replay_open(r.ctx, scratch("tape"), &err), CHR_ERR_BUSY);
+    CHECK_HAS(err.text, "tape: another replay is under way");
+    CHECK(!chr_new(r.ctx, "null,id=bad", &err));
+    CHECK_INT(err.code, CHR_ERR_BUSY);
+    CHECK_STR(err.text, "null: the reason then");
+    snprintf(options, sizeof options, "ringbuf,id=%s", id + 1);
+    make(&r, options);
+    snprintf(options, sizeof options, "null,id=%s", id);
+    attach_with_room(&rec, make(&r, options), 200);
+    settle(&r);
+    CHECK_STR(rec.events, "O");
+    r.now += 1000;
+    settle(&r);
+    CHECK_INT(rec.length, 150);
+    CHECK_INT(chr_fe_write(&rec.fe, "abcde", 5), 3);
+    CHECK_STR(r.log, "");
+    CHECK_INT(chr_replay_over(r.ctx), 0);
+    r.now += 999;
+    CHECK_INT(chr_replay_over(r.ctx), 0);
+    r.now += 1;
+    CHECK_INT(chr_replay_over(r.ctx), 1);
+    detach(&rec);
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* What diverges is told in words, each for its call. */
+TEST(each_divergence_has_its_words)
+{
+    static bytes      tape;
+    recorder          rec;
+    chr_error         err;
+    chr_serial_params params = { 9600, 'N', 8, 1 };
+    char              byte;
+    int               i;
+    rig               r;
+    static const struct { int answer; const char *words; } table[] = {
+        { 3, "a write that was not made then" },
+        { CHR_ERR_NOT_SUPPORTED, "a command that was not given then" },
+        { CHR_ERR_NOT_SUPPORTED, "a disconnection that was not made then" },
+        { CHR_ERR_NOT_SUPPORTED, "a shutdown that was not made then" },
+        { CHR_ERR_NOT_SUPPORTED, "a wait that was not made then" },
+        { CHR_ERR_DISCONNECTED, "a read that was not made then" },
+    };
+    tape_begin(&tape);
+    tape_put(&tape, 0, 1, 0, 0, 0, 0, "con", 3);
+    tape_put(&tape, 0, 4, 1, 0, CHR_EVENT_OPENED, 0, "", 0);
+    tape_put(&tape, 0, 2, 0, 0, 0, 0, "", 0);
+    tape_put(&tape, 0, 9, 0, 0, 1, 0, "", 0);
+    tape_put(&tape, 0, 12, 0, 2000000000, 0, 0, "", 0);
+    for (i = 0; i < 6; i++) {
+        char want[200];
+        int  answer;
+        rig_open_virtual(&r);
+        save(scratch("tape"), tape.data, tape.len);
+        REQUIRE(chr_replay_open(r.ctx, scratch("tape"), &err) == 0);
+        attach(&rec, make(&r, "null,id=con"));
+        r.now += 1000000007;
+        settle(&r);
+        memset(&err, 0, sizeof err);
+        answer = i == 0   ? chr_fe_write(&rec.fe, "abc", 3)
+                 : i == 1 ? chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_SET_PARAMS, &params)
+                 : i == 2 ? chr_fe_disconnect(&rec.fe)
+                 : i == 3 ? chr_fe_shutdown(&rec.fe)
+                 : i == 4 ? chr_fe_wait_connected(&rec.fe, &err)
+                          : chr_fe_read_all(&rec.fe, &byte, 1, 10);
+        CHECK_INT(answer, table[i].answer);
+        if (i == 4) CHECK_STR(err.text, "chardev 'con': nobody waited here when it was recorded");
+        snprintf(want, sizeof want, "chardev con: the replay diverges at 1.000000007 s, at byte 0 of the output (file offset 167): %s\n", table[i].words);
+        CHECK_STR(r.log, want);
+        chr_fe_write(&rec.fe, "again", 5);
+        CHECK_INT(r.logs, 1);
+        detach(&rec);
+        rig_close(&r);
+    }
+    scratch_clean();
+}

@@ -138,6 +138,73 @@ TEST(stdio_size_of_the_terminal)
     redirect_back();
 }
 
+/* One event for each change, and none without one: not for the size that it has from the start, nor for what was asked. */
+TEST(stdio_size_is_told_once)
+{
+    static const struct { unsigned short rows, columns; } sizes[] = { { 24, 81 }, { 25, 81 }, { 81, 25 }, { 1, 1 } };
+    struct winsize    window = { 24, 80, 0, 0 };
+    chr_terminal_size size = { 0, 0 };
+    size_t            i;
+    recorder          rec;
+    rig               r;
+    int               master = terminal();
+    REQUIRE(ioctl(master, TIOCSWINSZ, &window) == 0);
+    rig_open_virtual(&r);
+    attach(&rec, make(&r, "stdio,id=s"));
+    for (i = 0; i < 5; i++) pass_time(&r, 500);
+    CHECK_STR(rec.events, "O");
+    for (i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        window.ws_row = sizes[i].rows;
+        window.ws_col = sizes[i].columns;
+        REQUIRE(ioctl(master, TIOCSWINSZ, &window) == 0);
+        pass_time(&r, 500);
+        CHECK_INT(strlen(rec.events), 2 + i);
+        pass_time(&r, 500);
+        pass_time(&r, 500);
+        CHECK_INT(strlen(rec.events), 2 + i);
+        CHECK_INT(rec.last_event, CHR_EVENT_RESIZED);
+        CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_GET_TERMINAL_SIZE, &size), 0);
+        CHECK_INT(size.rows, sizes[i].rows);
+        CHECK_INT(size.columns, sizes[i].columns);
+    }
+    window.ws_row = 50;
+    REQUIRE(ioctl(master, TIOCSWINSZ, &window) == 0);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_GET_TERMINAL_SIZE, &size), 0);
+    CHECK_INT(size.rows, 50);
+    pass_time(&r, 1000);
+    CHECK_INT(strlen(rec.events), 1 + i); /* who has asked needs no event */
+    window.ws_row = 0;
+    REQUIRE(ioctl(master, TIOCSWINSZ, &window) == 0);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_GET_TERMINAL_SIZE, &size), 0); /* columns alone are a size */
+    window.ws_col = 0;
+    REQUIRE(ioctl(master, TIOCSWINSZ, &window) == 0);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_GET_TERMINAL_SIZE, &size), CHR_ERR_NOT_SUPPORTED);
+    detach(&rec);
+    rig_close(&r);
+    redirect_back();
+}
+
+/* What is no terminal has no settings and no size, and nothing is looked at now and then. */
+TEST(stdio_without_a_terminal)
+{
+    chr_terminal_size size = { 7, 7 };
+    int               in[2], out[2];
+    recorder          rec;
+    rig               r;
+    REQUIRE(pipe(in) == 0 && pipe(out) == 0);
+    redirect(in[0], out[1]);
+    rig_open_virtual(&r);
+    attach(&rec, make(&r, "stdio,id=s"));
+    settle(&r);
+    CHECK_INT(chr_loop_timeout(r.ctx), -1);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_GET_TERMINAL_SIZE, &size), CHR_ERR_NOT_SUPPORTED);
+    CHECK_INT(chr_fe_set_echo(&rec.fe, 1), CHR_ERR_NOT_SUPPORTED);
+    detach(&rec);
+    rig_close(&r);
+    close(in[1]), close(out[0]);
+    redirect_back();
+}
+
 TEST(stdio_without_signals)
 {
     struct termios during;

@@ -243,6 +243,10 @@ static const ws_case cases[] = {
     { "7", "close_with_reason", "c:\\03\\e8bye", "", "", "c:\\03\\e8", 1 },
     { "7", "close_one_byte", "c:\\03", "", "", "c:\\03\\ea", 1 },
     { "7", "close_reason_not_utf8", "c:\\03\\e8\\ff", "", "", "c:\\03\\ef", 1 },
+    { "7", "close_reason_in_utf8", "c:\\03\\e8\\c3\\a9", "", "", "c:\\03\\e8", 1 },
+    { "7", "close_reason_cut_in_a_character", "c:\\03\\e8\\c3", "", "", "c:\\03\\ef", 1 },
+    { "7", "close_reason_cut_in_a_long_character", "c:\\03\\e8bye\\f0\\9f\\98", "", "", "c:\\03\\ef", 1 },
+    { "7", "close_while_a_message_is_under_way", "t!:\\e2 c:\\03\\e8", ",websocket-text=on", NULL, "c:\\03\\e8", 1 },
     { "7", "close_1001", "c:\\03\\e9", "", "", "c:\\03\\e9", 1 },
     { "7", "close_1002", "c:\\03\\ea", "", "", "c:\\03\\ea", 1 },
     { "7", "close_1003", "c:\\03\\eb", "", "", "c:\\03\\eb", 1 },
@@ -1019,6 +1023,25 @@ static const request requests[] = {
     { "target_without_a_host", UPGRADE("http:///", "1.1"), REFUSED("400 Bad Request"), "asks for no path", NULL },
     { "http_1_2", UPGRADE("/", "1.2"), ACCEPTED "\r\n", NULL, NULL },
     { "http_1_10", UPGRADE("/", "1.10"), REFUSED("400 Bad Request"), "HTTP/1.1", NULL },
+    { "http_1_1", UPGRADE("/", "1.1"), ACCEPTED "\r\n", NULL, NULL },
+    { "http_1_9", UPGRADE("/", "1.9"), ACCEPTED "\r\n", NULL, NULL },
+    { "http_1_and_no_digit", UPGRADE("/", "1.:"), REFUSED("400 Bad Request"), "HTTP/1.1", NULL },
+    { "http_1_and_a_slash", UPGRADE("/", "1./"), REFUSED("400 Bad Request"), "HTTP/1.1", NULL },
+    { "http_1_0_upgrade", UPGRADE("/", "1.0"), REFUSED("400 Bad Request"), "HTTP/1.1", NULL },
+    { "target_whose_query_looks_absolute", UPGRADE("abcd?://x/", "1.1"), REFUSED("400 Bad Request"), "asks for no path", NULL },
+    { "target_without_a_scheme", UPGRADE("://x/", "1.1"), REFUSED("400 Bad Request"), "asks for no path", NULL },
+    { "target_that_ends_in_its_scheme", UPGRADE("http:", "1.1"), REFUSED("400 Bad Request"), "asks for no path", NULL },
+    { "target_with_one_slash", UPGRADE("http:/x", "1.1"), REFUSED("400 Bad Request"), "asks for no path", NULL },
+    { "target_of_slashes_alone", UPGRADE("http://", "1.1"), REFUSED("400 Bad Request"), "asks for no path", NULL },
+    { "shortest_absolute_target", UPGRADE("h://x", "1.1"), ACCEPTED "\r\n", NULL, ",ws-path=/" },
+    { "absolute_target_with_a_query", UPGRADE("http://x/a?b=/c", "1.1"), ACCEPTED "\r\n", NULL, ",ws-path=/a" },
+    { "absolute_target_elsewhere", UPGRADE("http://x/b", "1.1"), REFUSED("404 Not Found"), "ws-path=: /b", ",ws-path=/a" },
+    { "two_hosts", "GET / HTTP/1.1\r\nHost: x\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" KEY VERSION "\r\n",
+      REFUSED("400 Bad Request"), "Host", NULL },
+    { "long_key", REQUEST_HEAD "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQQ==\r\n" VERSION "\r\n", REFUSED("400 Bad Request"), "Key", NULL },
+    { "key_without_padding", REQUEST_HEAD "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQQQ\r\n" VERSION "\r\n", REFUSED("400 Bad Request"), "Key", NULL },
+    { "key_with_half_its_padding", REQUEST_HEAD "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQQ=\r\n" VERSION "\r\n", REFUSED("400 Bad Request"), "Key", NULL },
+    { "version_130", REQUEST_HEAD KEY "Sec-WebSocket-Version: 130\r\n\r\n", REFUSED("426 Upgrade Required"), "13", NULL },
     { "http_2_0", UPGRADE("/", "2.0"), REFUSED("400 Bad Request"), "HTTP/1.1", NULL },
     { "any_path", UPGRADE("/websockify?token=x", "1.1"), ACCEPTED "\r\n", NULL, NULL },
     { "path_served", UPGRADE("/a?b=c", "1.1"), ACCEPTED "\r\n", NULL, ",ws-path=/a" },
@@ -1033,6 +1056,12 @@ static const request requests[] = {
     { "own_origin_on_another_port", FROM("https://X:8443"), ACCEPTED "\r\n", NULL, NULL },
 #endif
     { "foreign_origin", FROM("https://evil.example"), REFUSED("403 Forbidden"), "ws-origin= would let in: https://evil.example", NULL },
+    { "origin_with_a_query", FROM("http://x?evil"), REFUSED("403 Forbidden"), "ws-origin=", NULL },
+    { "origin_with_a_fragment", FROM("http://x#evil"), REFUSED("403 Forbidden"), "ws-origin=", NULL },
+    { "origin_with_a_backslash", FROM("http://x\\evil"), REFUSED("403 Forbidden"), "ws-origin=", NULL },
+    { "origin_with_a_port_that_is_none", FROM("http://x:80x"), REFUSED("403 Forbidden"), "ws-origin=", NULL },
+    { "origin_with_one_slash", FROM("http:/x"), REFUSED("403 Forbidden"), "ws-origin=", NULL },
+    { "origin_of_a_scheme", FROM("http:"), REFUSED("403 Forbidden"), "ws-origin=", NULL },
     { "null_origin", FROM("null"), REFUSED("403 Forbidden"), "ws-origin=", NULL },
     { "empty_origin", FROM(""), REFUSED("403 Forbidden"), "ws-origin=", NULL },
     { "longer_origin", FROM("http://x.evil"), REFUSED("403 Forbidden"), "ws-origin=", NULL },
@@ -1101,6 +1130,13 @@ TEST(origins_on_a_loopback_address)
         { "127.0.0.1", "http://127.0.0.1:8080", 1 }, { "localhost", "http://localhost", 1 }, { "a.localhost", "http://a.localhost:1", 1 },
         { "[::1]", "http://[::1]:8080", 1 },         { "127.0.0.2", "http://127.0.0.2", 1 }, { "evil.example", "http://evil.example", 0 },
         { "localhost", "http://127.0.0.1", 0 },      { "127.0.0.1.evil.example", "http://127.0.0.1.evil.example", 0 },
+        { ".localhost", "http://.localhost", 0 },    { "host", "http://host", 0 },           { "[", "http://[", 0 },
+        { "[]", "http://[]", 0 },                    { "[::1]x", "http://[::1]x", 0 },       { "x.localhosts", "http://x.localhosts", 0 },
+        { "128.0.0.1", "http://128.0.0.1", 0 },      { "126.0.0.1", "http://126.0.0.1", 0 },
+        { "a23456789012345678901234567890123456789012345678901234.localhost",
+          "http://a23456789012345678901234567890123456789012345678901234.localhost", 0 },
+        { "a2345678901234567890123456789012345678901234567890123.localhost",
+          "http://a2345678901234567890123456789012345678901234567890123.localhost", 1 },
         { "xlocalhost", "http://xlocalhost", 0 },    { "10.0.0.1", "http://10.0.0.1", 0 },   { "[::2]", "http://[::2]", 0 },
     };
     char   text[400], options[100];
@@ -1323,6 +1359,42 @@ TEST(client_request_is_complete)
     line_close(l);
 }
 
+/* Whom a client asks for is the host of its options, with the port; an IPv6 address is in brackets. */
+TEST(client_asks_for_its_host)
+{
+    static const struct { const char *host, *asked; int family; } table[] = { { "127.0.0.1", "127.0.0.1", AF_INET }, { "::1", "[::1]", AF_INET6 } };
+    size_t i;
+    for (i = 0; i < 2; i++) {
+        struct sockaddr_in6 address;
+        socklen_t           len = sizeof address;
+        char                options[200], want[100];
+        int                 port, listening;
+        line               *l;
+        if (table[i].family == AF_INET6 && !has_ipv6_loopback()) SKIP("this machine has no IPv6");
+        if (i) {
+            memset(&address, 0, sizeof address);
+            address.sin6_family = AF_INET6;
+            address.sin6_addr.s6_addr[15] = 1;
+            listening = socket(AF_INET6, SOCK_STREAM, 0);
+            REQUIRE(bind(listening, (struct sockaddr *)&address, sizeof address) == 0 && listen(listening, 8) == 0);
+            REQUIRE(getsockname(listening, (struct sockaddr *)&address, &len) == 0);
+            port = ntohs(address.sin6_port);
+        } else listening = tcp_listen(&port);
+        l = (line *)calloc(1, sizeof *l);
+        REQUIRE(l != NULL);
+        rig_open(&l->r);
+        snprintf(options, sizeof options, "socket,id=w,host=%s,port=%d,websocket=on,reconnect-ms=100000,ws-path=/a?b=c", table[i].host, port);
+        l->dev = make(&l->r, options);
+        attach(&l->rec, l->dev);
+        l->peer = accept(listening, NULL, NULL);
+        for (len = 0; len < 500 && !strstr(l->heard, "\r\n\r\n"); len++) chr_loop_step(l->r.ctx, 10), listen_in(l);
+        snprintf(want, sizeof want, "GET /a?b=c HTTP/1.1\r\nHost: %s:%d\r\n", table[i].asked, port);
+        CHECK(strncmp(l->heard, want, strlen(want)) == 0);
+        line_close(l);
+        close(listening);
+    }
+}
+
 typedef struct reply {
     const char *name, *from, *to, *log; /* the good answer, with `from` replaced by `to` */
 } reply;
@@ -1331,6 +1403,10 @@ static const reply replies[] = {
     { "good", "", "", NULL },
     { "binary", "Upgrade: W", "Sec-WebSocket-Protocol: binary\r\nUpgrade: W", NULL },
     { "status_200", " 101 ", " 200 ", "refuses" },
+    { "second_proof_alike", "Sec-WebSocket-Accept", "Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\nSec-WebSocket-Accept", "wrong Sec" },
+    { "longer_protocol", "Upgrade: W", "Sec-WebSocket-Protocol: binary2\r\nUpgrade: W", "protocol that nobody" },
+    { "http_1_0", "HTTP/1.1", "HTTP/1.0", "refuses" },
+    { "longer_proof", "Upgrade: W", "Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\nUpgrade: W", "wrong Sec" },
     { "status_1010", " 101 ", " 1010 ", "refuses" },
     { "status_without_reason", " 101 Switching Protocols", " 101", NULL },
     { "http_1_2", "HTTP/1.1", "HTTP/1.2", NULL },
