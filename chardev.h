@@ -22669,7 +22669,7 @@ CHR__COLD void chr__mux_drain(chr__mux *mux, chr__mux_slot *slot)
     while (chr__mux_has(mux, slot) && slot->count > 0) {
         room = chr__mux_room(mux, slot);
         if (room == 0) {
-            chr__starve(&mux->dev);
+            chr__retry_input(&mux->dev);
             return;
         }
         count = chr__min(chr__min(slot->count, sizeof bytes), room);
