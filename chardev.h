@@ -453,15 +453,15 @@ struct chr_watch {
     void        *opaque;
     int          fd;
     int          events;
-    int          slot; /* in the poll array, plus one; 0 = stopped */
-    /* notes of the loop's */
-    int          again;              /* foreign loop with hooks: what is ready still after its callback */
-    int          known;              /* the kernel's set has this descriptor's entry, and waits for this; 0 = not */
-    unsigned     key;                /* of that entry */
-    unsigned     round;              /* when it ran, or was started */
-    int          listed;             /* by the last prepare */
-    chr_watch   *next;               /* of those whose descriptors share a bucket */
-    chr_watch   *next_again, **link; /* of those that are ready still */
+    int          slot;             /* index in the poll array, plus one; 0 = stopped */
+    /* private to the loop */
+    int          still_ready;      /* edge-triggered foreign loop: events that were ready after the last callback */
+    int          set_events;       /* what the kernel's set (epoll, kqueue) waits for on this descriptor; 0 = no entry */
+    unsigned     key;              /* of its entry in that set */
+    unsigned     round;            /* dispatch round in which it ran last, or was started */
+    int          is_prepared;      /* part of the last chr_loop_prepare() */
+    chr_watch   *next;             /* in the hash bucket of its descriptor */
+    chr_watch   *next_still_ready, **link; /* list of watches with still_ready set */
 };
 struct chr_timer {
     chr_context *ctx;      /* NULL = stopped */
@@ -720,19 +720,20 @@ typedef struct chr_handlers {
     int  (*change)(void *opaque);                           /* another backend is behind you now; < 0 refuses it */
 } chr_handlers;
 
-/* Embed it in your device; zero-initialise it. You own the memory; it may go as soon as chr_fe_deinit() has returned. */
+/* The device's end of a chardev. Embed it in your device and zero-initialise it. The memory is yours; it may be freed as
+ * soon as chr_fe_deinit() has returned. You may read `ctx`, `dev` and `is_open`; chr_fe_...() calls set the members. */
 struct chr_frontend {
-    chr_context *ctx;                  /* of its chardev; stays when that is swapped or removed */
-    chr_dev     *dev;
-    chr_frontend *attached;            /* itself, while it is attached to a chardev */
-    chr_handlers handlers;
-    void        *opaque;
-    int          is_open;              /* fe_open: this side is there */
-    int          told_open;            /* the last event it got was OPENED */
-    void       (*writable)(void *opaque); /* chr_fe_add_watch() */
-    void        *writable_opaque;
-    void        *slot;                 /* the backend's, where it has many frontends */
-    struct chr__buffers *buffers;      /* chr_fe_set_buffers(); NULL = none. They put themselves before the handlers */
+    chr_context  *ctx;                    /* of its chardev; it stays after a hot swap or removal of the chardev */
+    chr_dev      *dev;                    /* NULL = none */
+    chr_frontend *attached;               /* itself while it is attached to a chardev; else NULL */
+    chr_handlers  handlers;
+    void         *opaque;                 /* first argument of the handlers */
+    int           is_open;                /* fe_open: this side has handlers, or chr_fe_set_open() has set it */
+    int           opened_delivered;       /* the last of OPENED and CLOSED that the handler got was OPENED */
+    void        (*writable)(void *opaque); /* chr_fe_add_watch(); NULL = none */
+    void         *writable_opaque;
+    void         *slot;                   /* per-frontend state of a backend that serves several */
+    struct chr__buffers *buffers;         /* chr_fe_set_buffers(); NULL = none */
 };
 
 /* Attaches to a chardev (or to none, with NULL: then writes return CHR_ERR_DISCONNECTED). CHR_ERR_BUSY if the
@@ -1033,7 +1034,7 @@ CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
  * for the loop (watches, timers, idles) alone. Outside of slots and of the loop, in a test, the chr_be_...() calls
  * deliver at once, and what handlers remove meanwhile stays in memory until the next dispatch is over.
  *
- * Descriptors in options (CHR_OPTION_FD) may be given back as long as dev->given is not NULL: leave them open in
+ * Descriptors in options (CHR_OPTION_FD) may be given back as long as dev->caller_fds is not NULL: leave them open in
  * `close` then. With CHARDEV_THREADS `write`, `read` and `wait_fd` may be called on any thread, with the lock. They
  * start idles and timers, but no watches, and post what else there is to do with an idle. `update` is called on the
  * owner thread, from the loop.
@@ -1129,46 +1130,48 @@ typedef struct chr__entry {
     void              *owner; /* what it is part of */
 } chr__entry;
 
-/* What the core keeps of a chardev; a backend's state begins with it. Only backends look inside. */
+/* The core's state of a chardev. The state of a backend begins with it; a backend may read `ctx`, `options`, `id`,
+ * `frontend`, `be_open`, `removed` and `caller_fds`. Frontends don't use any member. */
 struct chr_dev {
     chr_context       *ctx;
     const chr_backend *kind;
     const chr_io      *io;
-    const void        *options;      /* this chardev's own copy of its options struct */
+    const void        *options;        /* this chardev's copy of its options struct */
     char              *id;
-    chr_frontend      *frontend;     /* NULL where the backend has many */
-    int                frontends;    /* how many are attached */
-    int                be_open;      /* set by OPENED, cleared by CLOSED */
-    int                removed;      /* closed: only the memory is still there */
-    int                holds;        /* connections that linger: the memory stays for them */
-    uint32_t           pending;      /* events that wait for the loop, one bit each; and whether a recorder listens */
-    int                other_event;  /* one of them that is none of CHR_EVENT_... */
-    unsigned           room_epoch;   /* counts changes of frontend and handlers, and events: older answers of can_read are void */
-    chr_idle           notify;       /* brings them */
-    int                closing;      /* by chr_context_free(): it doesn't open any more */
-    int                input_over;   /* set by INPUT_END, cleared by OPENED and CLOSED */
-    int                was_open;     /* set by OPENED for good */
-    int                is_over;      /* closed for good: 1; it comes back: -1; 0 = not asked since the last event */
-    int                ending;       /* output ends as soon as what is queued is out */
-    int64_t            stalled;      /* since when output has been waiting and none has left; 0 = not known */
-    uint64_t           stalled_left; /* how much had left by then */
-    chr_dev           *next_queued, **queue_link; /* its frontend had no room when last asked: it is asked again each
-                                                   step */
+    chr_frontend      *frontend;       /* NULL = none, or the backend serves several (chr_sharing_slots) */
+    int                frontends;      /* number of attached frontends */
+    int                be_open;        /* set by OPENED, cleared by CLOSED */
+    int                removed;        /* closed and unregistered; only the memory is left, until no dispatch uses it */
+    int                linger_count;   /* lingering connections that still use this memory */
+    uint32_t           pending;        /* bit set of events posted to the loop; one more bit: a recorder is active */
+    int                custom_event;   /* the pending event that is none of CHR_EVENT_... */
+    unsigned           room_epoch;     /* incremented when the frontend, its handlers or be_open change: an answer of
+                                          can_read from before is stale */
+    chr_idle           notify;         /* delivers `pending` from the loop */
+    int                closing;        /* chr_context_free() has begun: no OPENED any more */
+    int                input_ended;    /* set by INPUT_END, cleared by OPENED and CLOSED */
+    int                was_open;       /* set by the first OPENED, never cleared */
+    int                eof_state;      /* cache for chr_fe_eof(): 1 = closed for good, -1 = it may reopen, 0 = not computed */
+    int                shutdown_pending; /* half-close requested: it follows when the queued output has been sent */
+    int64_t            stalled_since;  /* clock when queued output last made progress; 0 = not measured */
+    uint64_t           stalled_bytes;  /* bytes sent by then */
+    chr_dev           *next_queued, **queue_link; /* in a queue of the context: `update` is to run, for one because its
+                                                  frontend had no room (back-pressure) */
     uint64_t           bytes_in, bytes_out, bytes_dropped;
-    int                extras;       /* writes take the long way: there is a log, an outbox, a recorder or a buffered
-                                        frontend, or output ends */
-    struct chr__buffers *buffers;    /* of its frontends; a list */
-    int                is_part;      /* of another chardev (a server's, for one client): chr__create_part() */
-    int                with_fds;     /* descriptors have come along with its input: that is not read ahead any more */
-    struct chr__log   *log;
-    struct chr__outbox *outbox;      /* history= and obuf= */
-    struct chr__given *given;        /* descriptors in the options, while they are the giver's still: `close` leaves
-                                        them open */
-    unsigned           record_number; /* what the recorder calls it */
-    chr_dev           *companion;    /* made together with it (ID-base of a mux): goes with it */
-    chr_frontend      *below;        /* of a stacked one (chr_stacked_open): its end of the chardev that it is on */
+    int                slow_path;      /* writes pass through a log file, an outbox, a recorder or buffers, or a
+                                          half-close is pending */
+    struct chr__buffers *buffers;      /* list of its frontends' buffers */
+    int                is_part;        /* internal to another chardev (one client of a server): chr__create_part() */
+    int                has_received_fds; /* SCM_RIGHTS has been received: input is not read ahead any more */
+    struct chr__log   *log;            /* logfile=; NULL = none */
+    struct chr__outbox *outbox;        /* history= and obuf=; NULL = neither */
+    struct chr__caller_fd *caller_fds; /* descriptors from the options that the caller owns until creation commits:
+                                          `close` leaves them open */
+    unsigned           record_number;  /* its number in the recording */
+    chr_dev           *companion;      /* created and removed together with it (ID-base of a mux) */
+    chr_frontend      *below;          /* its frontend of the chardev that it is stacked on (chr_stacked_open) */
     chr__entry         by_id;
-    chr_dev           *next, **link; /* in the order of creation */
+    chr_dev           *next, **link;   /* list of all chardevs, in the order of creation */
 };
 
 /* A kind of your own, beside the built-in ones. `kind` must outlive the context. CHR_ERR_EXISTS, CHR_ERR_NO_MEMORY. */
@@ -2430,7 +2433,7 @@ enum {
 
 /* What a serial line tells beside its bytes, with the bits of CHR_LINE_...; only where breaks and errors are not marked among
  * them. */
-enum { CHR__NEWS_BREAK = 0x100, CHR__NEWS_MODEM = 0x200 };
+enum { CHR__LINE_EVENT_BREAK = 0x100, CHR__LINE_EVENT_MODEM = 0x200 };
 enum { CHR__COUNT_BREAK, CHR__COUNT_FRAMING, CHR__COUNT_PARITY, CHR__COUNT_OVERRUN, CHR__COUNTS }; /* what it may count */
 
 /* -- >>posix --------------------------------------------------------------------------------------------------------- */
@@ -2698,7 +2701,7 @@ CHR__PRIVATE int chr__os_dup(int fd, int least)
 }
 
 /* The access mode: whether fd may be read and written. */
-CHR__PRIVATE int chr__os_may(int fd, int direction)
+CHR__PRIVATE int chr__os_fd_allows(int fd, int direction)
 {
     int mode = CHR_SYS(fcntl)(fd, F_GETFL);
 
@@ -2724,7 +2727,7 @@ static int chr__os_open_fail(chr_error *err, int error, const char *path)
 }
 
 /* The end of a disk is no place to write. */
-static void chr__os_log_opened(int fd)
+static void chr__os_log_clear_append(int fd)
 {
     struct stat info;
 
@@ -2745,7 +2748,7 @@ CHR__PRIVATE int chr__os_open(const char *path, chr__open_mode mode, chr_error *
     if (fd < 0)
         return chr__os_open_fail(err, errno, path);
     if (mode == CHR__OPEN_LOG)
-        chr__os_log_opened(fd);
+        chr__os_log_clear_append(fd);
     return fd;
 }
 
@@ -2790,7 +2793,7 @@ CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
 typedef enum chr__fd_type {
     CHR__FD_PLAIN,       /* never blocks, or O_NONBLOCK is ours to set; a write raises no signal */
     CHR__FD_SOCKET,      /* the flags of send() and recv() say both */
-    CHR__FD_LOUD,        /* as plain, but a write may raise SIGPIPE (a pipe) or SIGXFSZ (a file) */
+    CHR__FD_RAISES,      /* as plain, but a write may raise SIGPIPE (a pipe) or SIGXFSZ (a file) */
     CHR__FD_SHARED,      /* others have the open file description too, so it blocks and O_NONBLOCK is not ours to
                             set: a device */
     CHR__FD_SHARED_PIPE  /* the same, and a write may raise SIGPIPE */
@@ -2814,26 +2817,26 @@ CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_ours)
     if (fd < 0)
         return CHR__FD_PLAIN;
     if (CHR_SYS(fstat)(fd, &info) < 0) /* unknown: as what needs the most care */
-        return is_ours ? CHR__FD_LOUD : CHR__FD_SHARED;
+        return is_ours ? CHR__FD_RAISES : CHR__FD_SHARED;
     if (S_ISSOCK(info.st_mode))
         return CHR__FD_SOCKET;
     if (S_ISREG(info.st_mode) || S_ISBLK(info.st_mode))
-        return CHR__FD_LOUD;
+        return CHR__FD_RAISES;
     if (S_ISFIFO(info.st_mode))
-        return is_ours ? CHR__FD_LOUD : CHR__FD_SHARED_PIPE;
+        return is_ours ? CHR__FD_RAISES : CHR__FD_SHARED_PIPE;
     return is_ours || !S_ISCHR(info.st_mode) || chr__os_is_memory_device(&info) ? CHR__FD_PLAIN : CHR__FD_SHARED;
 }
 
 /* SIGPIPE and SIGXFSZ are for programs that forget to look at the results of write(), SIGTTOU for those that don't
  * know of jobs. They are blocked in this thread for the length of one call, and what the call has raised is taken
  * away again. */
-typedef struct chr__hush {
+typedef struct chr__signal_guard {
     sigset_t mask, before; /* before: pending already, so not ours to take away */
-} chr__hush;
+} chr__signal_guard;
 
-static const int chr__hushed[] = { SIGPIPE, SIGXFSZ, SIGTTOU };
+static const int chr__guarded_signals[] = { SIGPIPE, SIGXFSZ, SIGTTOU };
 
-static void chr__hush_begin(chr__hush *hush)
+static void chr__signal_guard_begin(chr__signal_guard *guard)
 {
     sigset_t set;
 
@@ -2841,35 +2844,36 @@ static void chr__hush_begin(chr__hush *hush)
     sigaddset(&set, SIGPIPE);
     sigaddset(&set, SIGXFSZ);
     sigaddset(&set, SIGTTOU);
-    pthread_sigmask(SIG_BLOCK, &set, &hush->mask);
-    sigemptyset(&hush->before);
-    if (sigismember(&hush->mask, SIGPIPE) == 1 || sigismember(&hush->mask, SIGXFSZ) == 1)
-        sigpending(&hush->before); /* else they would have been delivered */
+    pthread_sigmask(SIG_BLOCK, &set, &guard->mask);
+    sigemptyset(&guard->before);
+    if (sigismember(&guard->mask, SIGPIPE) == 1 || sigismember(&guard->mask, SIGXFSZ) == 1)
+        sigpending(&guard->before); /* else they would have been delivered */
 }
 
 /* Only what was not pending before. */
-CHR__COLD void chr__hush_take_away(const chr__hush *hush)
+CHR__COLD void chr__signal_guard_consume(const chr__signal_guard *guard)
 {
     sigset_t pending, one;
     size_t   i;
     int      number;
 
     sigpending(&pending);
-    for (i = 0; i < sizeof chr__hushed / sizeof chr__hushed[0]; i++) {
-        if (sigismember(&pending, chr__hushed[i]) != 1 || sigismember(&hush->before, chr__hushed[i]) == 1)
+    for (i = 0; i < sizeof chr__guarded_signals / sizeof chr__guarded_signals[0]; i++) {
+        if (sigismember(&pending, chr__guarded_signals[i]) != 1 ||
+            sigismember(&guard->before, chr__guarded_signals[i]) == 1)
             continue;
         sigemptyset(&one);
-        sigaddset(&one, chr__hushed[i]);
+        sigaddset(&one, chr__guarded_signals[i]);
         sigwait(&one, &number);
     }
 }
 
 /* `error`: the errno of the call, 0 = it has worked. */
-static void chr__hush_end(const chr__hush *hush, int error)
+static void chr__signal_guard_end(const chr__signal_guard *guard, int error)
 {
     if (error == EPIPE || error == EFBIG)
-        chr__hush_take_away(hush);
-    pthread_sigmask(SIG_SETMASK, &hush->mask, NULL);
+        chr__signal_guard_consume(guard);
+    pthread_sigmask(SIG_SETMASK, &guard->mask, NULL);
 }
 
 /* Whether a description that blocks is ready for one small piece; -1 and EAGAIN when it is not. */
@@ -2888,7 +2892,7 @@ static int chr__os_shared_ready(int fd, short events)
 
 /* What poll() calls writable takes so much at least: PIPE_BUF bytes in a pipe; in a terminal one byte that it
  * expands (a newline), or a few that it does not. */
-static size_t chr__os_piece(chr__fd_type type, const char *from, size_t len)
+static size_t chr__os_writable_size(chr__fd_type type, const char *from, size_t len)
 {
     size_t most = type == CHR__FD_SHARED_PIPE ? _POSIX_PIPE_BUF : 16, i;
 
@@ -2913,7 +2917,7 @@ static ssize_t chr__os_write_piece(int fd, chr__fd_type type, const void *buf, s
 #endif
     if (chr__os_shared_ready(fd, POLLOUT) < 0)
         return -1;
-    return CHR_SYS(write)(fd, buf, chr__os_piece(type, (const char *)buf, len));
+    return CHR_SYS(write)(fd, buf, chr__os_writable_size(type, (const char *)buf, len));
 }
 
 /* Piece by piece, until all is written or one is not taken. */
@@ -2930,19 +2934,19 @@ CHR__COLD ssize_t chr__os_write_shared(int fd, chr__fd_type type, const void *bu
 }
 
 /* What may raise a signal: with the signals blocked. */
-CHR__COLD int chr__os_write_hushed(int fd, chr__fd_type type, const void *buf, size_t len)
+CHR__COLD int chr__os_write_guarded(int fd, chr__fd_type type, const void *buf, size_t len)
 {
-    chr__hush hush;
+    chr__signal_guard guard;
     ssize_t   n;
     int       error;
 
-    chr__hush_begin(&hush);
+    chr__signal_guard_begin(&guard);
     do
         n = type == CHR__FD_SOCKET ? CHR_SYS(send)(fd, buf, len, CHR__SEND_FLAGS)
-            : type == CHR__FD_LOUD ? CHR_SYS(write)(fd, buf, len) : chr__os_write_shared(fd, type, buf, len);
+            : type == CHR__FD_RAISES ? CHR_SYS(write)(fd, buf, len) : chr__os_write_shared(fd, type, buf, len);
     while (n < 0 && errno == EINTR);
     error = n < 0 ? errno : 0;
-    chr__hush_end(&hush, error);
+    chr__signal_guard_end(&guard, error);
     return n < 0 ? chr__os_code(error) : (int)n;
 }
 
@@ -2951,7 +2955,7 @@ CHR__PRIVATE int chr__os_send(int fd, const void *buf, size_t len)
     ssize_t n;
 
     if (CHR__SOCKETS_RAISE)
-        return chr__os_write_hushed(fd, CHR__FD_SOCKET, buf, len);
+        return chr__os_write_guarded(fd, CHR__FD_SOCKET, buf, len);
     do
         n = CHR_SYS(send)(fd, buf, len, CHR__SEND_FLAGS);
     while (n < 0 && errno == EINTR);
@@ -2974,7 +2978,7 @@ CHR__PRIVATE int chr__os_write(int fd, chr__fd_type type, const void *buf, size_
 {
     if (type == CHR__FD_SOCKET)
         return chr__os_send(fd, buf, len);
-    return type == CHR__FD_PLAIN ? chr__os_write_plain(fd, buf, len) : chr__os_write_hushed(fd, type, buf, len);
+    return type == CHR__FD_PLAIN ? chr__os_write_plain(fd, buf, len) : chr__os_write_guarded(fd, type, buf, len);
 }
 
 /* A description that blocks: what is there now. */
@@ -3057,7 +3061,7 @@ static int chr__os_is_pty_master(int fd)
 /* An inherited pipe or terminal is one open file description that others have too: a shell, a parent, a neighbour.
  * Its O_NONBLOCK would be theirs, and theirs is ours. So it is opened anew for one direction, under a number of its
  * own; where that can't be, the result is `fd` itself. */
-static int chr__os_unshare(int fd, int direction, chr__fd_type type)
+static int chr__os_reopen(int fd, int direction, chr__fd_type type)
 {
     struct stat info;
     char        path[128];
@@ -3073,7 +3077,7 @@ static int chr__os_unshare(int fd, int direction, chr__fd_type type)
     return own < 0 ? fd : own;
 }
 #else
-static int chr__os_unshare(int fd, int direction, chr__fd_type type) { return (void)direction, (void)type, fd; }
+static int chr__os_reopen(int fd, int direction, chr__fd_type type) { return (void)direction, (void)type, fd; }
 #endif
 
 /* One direction of a stream, as the system has it. Here poll() looks at the descriptor that was given, since only that
@@ -3100,7 +3104,7 @@ CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int directi
     channel->type = chr__os_fd_type(fd, is_ours);
     if (is_ours)
         return 0;
-    channel->io = chr__os_unshare(fd, direction, channel->type);
+    channel->io = chr__os_reopen(fd, direction, channel->type);
     if (channel->io != fd)
         channel->type = chr__os_fd_type(channel->io, 1);
     return 0;
@@ -3138,7 +3142,7 @@ CHR__PRIVATE int chr__os_channel_shutdown(chr__channel *channel)
 }
 
 /* Whether poll's hang-up leaves bytes behind it that can still be read. */
-CHR__PRIVATE int chr__os_unread(int fd)
+CHR__PRIVATE int chr__os_bytes_readable(int fd)
 {
     int count = 0;
 
@@ -3146,7 +3150,7 @@ CHR__PRIVATE int chr__os_unread(int fd)
 }
 
 /* Bytes that a TCP socket has sent, and its peer's system has not acknowledged; 0 also where that can't be asked. */
-CHR__PRIVATE int chr__os_unsent(int fd)
+CHR__PRIVATE int chr__os_bytes_unacked(int fd)
 {
     int count = 0;
 
@@ -3334,7 +3338,7 @@ static void chr__os_waker_close(chr__waker *waker)
 
 static int chr__os_waker_fd(const chr__waker *waker) { return waker->fds[0]; }
 
-static void chr__os_waker_ring(chr__waker *waker)
+static void chr__os_waker_signal(chr__waker *waker)
 {
     int error = errno;
 
@@ -3342,7 +3346,7 @@ static void chr__os_waker_ring(chr__waker *waker)
     errno = error;
 }
 
-static void chr__os_waker_quiet(chr__waker *waker)
+static void chr__os_waker_drain(chr__waker *waker)
 {
     char bytes[64];
 
@@ -3369,7 +3373,7 @@ typedef struct chr__set {
     int *mark;         /* a page that fork() wipes in the child */
 } chr__set;
 
-static int chr__os_set_is_ours(const chr__set *set) { return *set->mark; }
+static int chr__os_set_is_usable(const chr__set *set) { return *set->mark; }
 
 static void chr__os_set_close(chr__set *set)
 {
@@ -3504,11 +3508,11 @@ typedef struct chr__set {
     pid_t owner; /* a child has no kqueue of its parent's, but maybe another descriptor of that number */
 } chr__set;
 
-static int chr__os_set_is_ours(const chr__set *set) { return set->owner == getpid(); }
+static int chr__os_set_is_usable(const chr__set *set) { return set->owner == getpid(); }
 
 static void chr__os_set_close(chr__set *set)
 {
-    if (chr__os_set_is_ours(set))
+    if (chr__os_set_is_usable(set))
         chr__os_close(set->fd);
     set->fd = -1;
 }
@@ -3666,28 +3670,28 @@ CHR__PRIVATE int chr__os_terminal_resize(int fd, int columns, int rows)
 
 CHR__PRIVATE int chr__os_termios_set(int fd, const chr__termios *settings)
 {
-    chr__hush hush;
+    chr__signal_guard guard;
     int       n, error;
 
-    chr__hush_begin(&hush);
+    chr__signal_guard_begin(&guard);
     do
         n = CHR_SYS(tcsetattr)(fd, TCSANOW, settings);
     while (n < 0 && errno == EINTR);
     error = n < 0 ? errno : 0;
-    chr__hush_end(&hush, 0);
+    chr__signal_guard_end(&guard, 0);
     return n < 0 ? chr__os_code(error) : 0;
 }
 
 /* The others that a terminal's own job in the foreground alone may call. */
 CHR__PRIVATE int chr__os_terminal_ioctl(int fd, chr__request request, void *arg)
 {
-    chr__hush hush;
+    chr__signal_guard guard;
     int       n, error;
 
-    chr__hush_begin(&hush);
+    chr__signal_guard_begin(&guard);
     n = CHR_SYS(ioctl)(fd, request, arg);
     error = errno;
-    chr__hush_end(&hush, 0);
+    chr__signal_guard_end(&guard, 0);
     return n < 0 ? chr__os_code(error) : 0;
 }
 
@@ -3753,7 +3757,7 @@ static int chr__termios_same(const chr__termios *a, const chr__termios *b)
 }
 
 /* Only calls that are allowed after fork() in a threaded process. */
-static void chr__terminal_put_back(const chr__terminal_state *state)
+static void chr__terminal_restore(const chr__terminal_state *state)
 {
     chr__termios now;
 
@@ -3792,7 +3796,7 @@ static int chr__terminal_pidfd(pid_t owner, int *is_gone)
 }
 
 /* Until the owner has ended, be it by exec(). Returns what it said last. */
-static chr__terminal_state chr__terminal_attend(pid_t owner)
+static chr__terminal_state chr__terminal_wait_for_owner(pid_t owner)
 {
     chr__terminal_state last, next;
     struct pollfd       ends[2];
@@ -3815,17 +3819,17 @@ static chr__terminal_state chr__terminal_attend(pid_t owner)
 }
 
 /* A shell that sees us end sets the terminal at once: it goes first. */
-static void chr__terminal_watch(int pipe_fd, pid_t owner)
+static void chr__terminal_watcher_main(int pipe_fd, pid_t owner)
 {
     chr__terminal_state last;
 
     chr__terminal_close_others(pipe_fd);
     if (chdir("/") < 0)
         _exit(1);
-    last = chr__terminal_attend(owner);
+    last = chr__terminal_wait_for_owner(owner);
     if (!last.is_over && last.is_set) {
         (void)poll(NULL, 0, CHR__TERMINAL_SHELL_MS);
-        chr__terminal_put_back(&last);
+        chr__terminal_restore(&last);
     }
     _exit(0);
 }
@@ -3845,7 +3849,7 @@ static pid_t chr__terminal_fork(int pipe_fd, pid_t owner)
         setsid();
         if (fork() != 0)
             _exit(0);
-        chr__terminal_watch(pipe_fd, owner);
+        chr__terminal_watcher_main(pipe_fd, owner);
     }
     pthread_sigmask(SIG_SETMASK, &mask, NULL);
     return child;
@@ -3870,26 +3874,26 @@ static void chr__terminal_start_watcher(void)
     chr__terminal.watcher = fds[1];
 }
 
-static void chr__terminal_tell_watcher(void)
+static void chr__terminal_update_watcher(void)
 {
     if (chr__terminal.watcher >= 0)
-        (void)chr__os_write(chr__terminal.watcher, CHR__FD_LOUD, &chr__terminal.state, sizeof chr__terminal.state);
+        (void)chr__os_write(chr__terminal.watcher, CHR__FD_RAISES, &chr__terminal.state, sizeof chr__terminal.state);
 }
 
 static void chr__os_terminal_release(void)
 {
     pthread_mutex_lock(&chr__terminal_mutex);
     if (chr__terminal.holder[0] && chr__terminal.owner == getpid()) {
-        chr__terminal_put_back(&chr__terminal.state);
+        chr__terminal_restore(&chr__terminal.state);
         chr__terminal.state.is_over = 1;
-        chr__terminal_tell_watcher();
+        chr__terminal_update_watcher();
         chr__os_close(chr__terminal.watcher);
         chr__terminal.holder[0] = 0;
     }
     pthread_mutex_unlock(&chr__terminal_mutex);
 }
 
-static void chr__terminal_take(const char *id)
+static void chr__terminal_claim(const char *id)
 {
     if (chr__terminal.holder[0])
         chr__os_close(chr__terminal.watcher); /* of the process that we were forked from */
@@ -3910,7 +3914,7 @@ static int chr__os_terminal_acquire(const char *id, chr_error *err)
     if (chr__terminal.holder[0] && chr__terminal.owner == getpid())
         code = chr__fail(err, CHR_ERR_BUSY, "stdio: in use by chardev '%s'", chr__terminal.holder);
     else
-        chr__terminal_take(id);
+        chr__terminal_claim(id);
     pthread_mutex_unlock(&chr__terminal_mutex);
     return code;
 }
@@ -3938,11 +3942,11 @@ static int chr__os_terminal_make_raw(int with_signals, int echo)
         chr__terminal_start_watcher();
     state->is_set = 1;
     state->ours = chr__terminal.wanted = wanted;
-    chr__terminal_tell_watcher(); /* before it is true: who is killed between the two leaves it as it was */
+    chr__terminal_update_watcher(); /* before it is true: who is killed between the two leaves it as it was */
     code = chr__os_termios_set(0, &wanted);
     if (code == 0 && chr__os_termios_get(0, &now) == 0 && !chr__termios_same(&now, &wanted)) {
         state->ours = now;
-        chr__terminal_tell_watcher();
+        chr__terminal_update_watcher();
     }
     return code;
 }
@@ -3952,11 +3956,11 @@ static int chr__os_terminal_make_raw(int with_signals, int echo)
 /* What happens to a file by others. Linux: inotify. */
 
 enum { CHR__FILE_OPENED = 1, CHR__FILE_CLOSED = 2, CHR__FILE_CHANGED = 4, CHR__FILE_ANY = 8 }; /* CHANGED: owner, mode */
-enum { CHR__NEWS = 16 };                                                 /* at a time; ANY: some were lost */
+enum { CHR__FILE_EVENTS = 16 }; /* most that one read returns */
 
-typedef struct chr__file_news {
+typedef struct chr__file_event {
     int number, what; /* of the watch: what chr__os_notifier_add() returned */
-} chr__file_news;
+} chr__file_event;
 
 #if defined(__linux__)
 #include <sys/inotify.h>
@@ -3981,18 +3985,18 @@ static void chr__os_notifier_remove(int fd, int number)
     (void)CHR_SYS(inotify_rm_watch)(fd, number);
 }
 
-/* Up to CHR__NEWS; how many. Those of files have no name behind them. */
-static int chr__os_notifier_read(int fd, chr__file_news *news)
+/* Up to CHR__FILE_EVENTS; how many. Those of files have no name behind them. */
+static int chr__os_notifier_read(int fd, chr__file_event *list)
 {
-    char                 bytes[CHR__NEWS * sizeof(struct inotify_event)];
+    char                 bytes[CHR__FILE_EVENTS * sizeof(struct inotify_event)];
     struct inotify_event event;
     int                  i, n = chr__os_read(fd, bytes, sizeof bytes);
 
     n = n < 0 ? 0 : n / (int)sizeof event;
     for (i = 0; i < n; i++) {
         memcpy(&event, bytes + (size_t)i * sizeof event, sizeof event);
-        news[i].number = event.wd;
-        news[i].what = (event.mask & IN_OPEN ? CHR__FILE_OPENED : 0) | (event.mask & IN_CLOSE ? CHR__FILE_CLOSED : 0) |
+        list[i].number = event.wd;
+        list[i].what = (event.mask & IN_OPEN ? CHR__FILE_OPENED : 0) | (event.mask & IN_CLOSE ? CHR__FILE_CLOSED : 0) |
                        (event.mask & IN_ATTRIB ? CHR__FILE_CHANGED : 0) |
                        (event.mask & IN_Q_OVERFLOW ? CHR__FILE_ANY : 0);
     }
@@ -4002,7 +4006,7 @@ static int chr__os_notifier_read(int fd, chr__file_news *news)
 static int  chr__os_notifier_open(void) { return CHR_ERR_NOT_SUPPORTED; }
 static int  chr__os_notifier_add(int fd, const char *path) { return (void)fd, (void)path, CHR_ERR_NOT_SUPPORTED; }
 static void chr__os_notifier_remove(int fd, int number) { (void)fd, (void)number; }
-static int  chr__os_notifier_read(int fd, chr__file_news *news) { return (void)fd, (void)news, 0; }
+static int  chr__os_notifier_read(int fd, chr__file_event *list) { return (void)fd, (void)list, 0; }
 #endif
 
 #if defined(__APPLE__)
@@ -4340,7 +4344,7 @@ static int chr__os_set_access(const char *path, const chr__listen_terms *terms)
 }
 
 /* What else is in the way of a unix server than a server; NULL = nothing. */
-static const char *chr__os_in_the_way(const chr__sockaddr *address)
+static const char *chr__os_bind_obstacle(const chr__sockaddr *address)
 {
     const char *path = chr__os_socket_path(address);
     struct stat info;
@@ -4375,7 +4379,7 @@ static int chr__os_listen(const chr__sockaddr *address, const char *name, const 
     if (path)
         chr__os_unlink_own(path, &file);
     chr__os_close(fd);
-    other = error == EADDRINUSE ? chr__os_in_the_way(address) : NULL;
+    other = error == EADDRINUSE ? chr__os_bind_obstacle(address) : NULL;
     chr__os_fail(err, error, "cannot listen on", name);
     if (err && other)
         chr__append(err->text, sizeof err->text, strlen(err->text), "%s", other);
@@ -4817,16 +4821,19 @@ static int chr__os_is_serial_path(const char *text)
 static int chr__os_serial_open(const char *path, chr_error *err) { return chr__os_open(path, CHR__OPEN_BOTH, err); }
 
 /* Otherwise it is a device without settings. */
-static int chr__os_is_line(int fd) { return chr__os_is_terminal(fd); }
+static int chr__os_is_serial_line(int fd) { return chr__os_is_terminal(fd); }
 
 /* The system tells nothing beside the marks. */
-typedef struct chr__news {
+typedef struct chr__line_notifier {
     int nothing;
-} chr__news;
+} chr__line_notifier;
 
-static int  chr__os_news_open(chr__news *news, int fd) { return (void)news, (void)fd, -1; }
-static int  chr__os_news_take(chr__news *news, chr__channel *in) { return (void)news, (void)in, 0; }
-static void chr__os_news_close(chr__news *news) { (void)news; }
+static int chr__os_line_notifier_open(chr__line_notifier *notifier, int fd) { return (void)notifier, (void)fd, -1; }
+static int chr__os_line_notifier_read(chr__line_notifier *notifier, chr__channel *in)
+{
+    return (void)notifier, (void)in, 0;
+}
+static void chr__os_line_notifier_close(chr__line_notifier *notifier) { (void)notifier; }
 static int  chr__os_line_errors(chr__channel *in) { return (void)in, 0; }
 
 /* The code of a standard speed; 0 where there is none. */
@@ -4882,7 +4889,7 @@ static int chr__os_speed_of(speed_t code)
 }
 
 /* The nearest standard speed within 10 %. */
-static int chr__os_speed_near(int speed, speed_t *code)
+static int chr__os_speed_nearest(int speed, speed_t *code)
 {
     int off;
 
@@ -4999,7 +5006,8 @@ static int chr__os_serial_configure(int fd, const chr_serial_params *params, int
     code = chr__os_termios_set(fd, &settings);
     if ((code < 0 && code != CHR_ERR_INVALID) || is_standard || chr__os_speed_exact(fd, params->speed) == 0)
         return code == CHR_ERR_INVALID ? 0 : code;
-    if (!chr__os_speed_near(params->speed, &speed) || cfsetispeed(&settings, speed) < 0 || cfsetospeed(&settings, speed) < 0)
+    if (!chr__os_speed_nearest(params->speed, &speed) || cfsetispeed(&settings, speed) < 0 ||
+        cfsetospeed(&settings, speed) < 0)
         return CHR_ERR_INVALID;
     code = chr__os_termios_set(fd, &settings);
     return code == CHR_ERR_INVALID ? 0 : code;
@@ -6308,7 +6316,7 @@ static void chr__os_set_close(chr__set *set)
     memset(set, 0, sizeof *set);
 }
 
-static int  chr__os_set_is_ours(const chr__set *set) { return (void)set, 1; }
+static int  chr__os_set_is_usable(const chr__set *set) { return (void)set, 1; }
 static int  chr__os_set_alarm_open(chr__set *set) { return (void)set, CHR_ERR_NOT_SUPPORTED; }
 static void chr__os_set_alarm(chr__set *set, int ms) { (void)set, (void)ms; }
 
@@ -6381,7 +6389,7 @@ static int chr__os_waker_show(chr__waker *waker)
     return chr__os_socket_fd(handle);
 }
 
-static void chr__os_waker_quiet(chr__waker *waker)
+static void chr__os_waker_drain(chr__waker *waker)
 {
     char bytes[64];
 
@@ -6391,7 +6399,7 @@ static void chr__os_waker_quiet(chr__waker *waker)
         ;
 }
 
-static void chr__os_waker_ring(chr__waker *waker)
+static void chr__os_waker_signal(chr__waker *waker)
 {
     InterlockedExchange(&waker->bell.is_woken, 1);
     chr__bell_ring(&waker->bell);
@@ -6976,7 +6984,7 @@ static struct chr__terminal {
 } chr__terminal;
 static SRWLOCK chr__terminal_lock = SRWLOCK_INIT;
 
-static void chr__console_put_back(chr__console_mode *mode)
+static void chr__console_restore(chr__console_mode *mode)
 {
     DWORD now;
 
@@ -7008,11 +7016,11 @@ static int chr__console_make(chr__console_mode *mode, DWORD off, DWORD on, DWORD
     return 0;
 }
 
-static void chr__terminal_put_back(void)
+static void chr__terminal_restore(void)
 {
     AcquireSRWLockExclusive(&chr__terminal_lock);
-    chr__console_put_back(&chr__terminal.in);
-    chr__console_put_back(&chr__terminal.screen);
+    chr__console_restore(&chr__terminal.in);
+    chr__console_restore(&chr__terminal.screen);
     ReleaseSRWLockExclusive(&chr__terminal_lock);
 }
 
@@ -7020,7 +7028,7 @@ static void chr__terminal_put_back(void)
 static BOOL WINAPI chr__terminal_control(DWORD event)
 {
     (void)event;
-    chr__terminal_put_back();
+    chr__terminal_restore();
     return FALSE;
 }
 
@@ -7030,8 +7038,8 @@ static void WINAPI chr__terminal_gone(void *opaque)
     (void)opaque;
     if (!TryAcquireSRWLockExclusive(&chr__terminal_lock))
         return;
-    chr__console_put_back(&chr__terminal.in);
-    chr__console_put_back(&chr__terminal.screen);
+    chr__console_restore(&chr__terminal.in);
+    chr__console_restore(&chr__terminal.screen);
     ReleaseSRWLockExclusive(&chr__terminal_lock);
 }
 
@@ -7068,7 +7076,7 @@ CHR__PRIVATE void chr__terminal_enter(int needs_screen)
         (void)SetConsoleCtrlHandler(chr__terminal_control, TRUE);
     }
     if (!chr__terminal.registered)
-        chr__terminal.registered = atexit(chr__terminal_put_back) == 0;
+        chr__terminal.registered = atexit(chr__terminal_restore) == 0;
     (void)chr__screen_make();
 }
 
@@ -7078,7 +7086,7 @@ CHR__PRIVATE void chr__terminal_leave(void)
 
     if (--chr__terminal.users > 0)
         return;
-    chr__console_put_back(&chr__terminal.screen);
+    chr__console_restore(&chr__terminal.screen);
     if (chr__terminal.screen.handle)
         (void)CHR_SYS(CloseHandle)(chr__terminal.screen.handle);
     chr__terminal.screen = none;
@@ -7293,7 +7301,7 @@ static int chr__os_terminal_acquire(const char *id, chr_error *err)
 static void chr__os_terminal_release(void)
 {
     AcquireSRWLockExclusive(&chr__terminal_lock);
-    chr__console_put_back(&chr__terminal.in);
+    chr__console_restore(&chr__terminal.in);
     chr__terminal.in.handle = NULL;
     chr__terminal.in.is_set = 0;
     chr__terminal.holder[0] = 0;
@@ -7935,7 +7943,7 @@ CHR__PRIVATE void chr__os_pipe_leave(int fd)
 }
 
 /* Whether a handle may be read or written, as far as the system tells. */
-CHR__PRIVATE int chr__os_may(int fd, int direction)
+CHR__PRIVATE int chr__os_fd_allows(int fd, int direction)
 {
     typedef NTSTATUS(NTAPI * query_function)(HANDLE, int, PVOID, ULONG, PULONG);
     HMODULE        library = GetModuleHandleW(L"ntdll.dll");
@@ -7970,7 +7978,7 @@ CHR__PRIVATE int chr__os_is_device_path(const char *text)
 #if CHARDEV_HAS_SERIAL
 static int chr__os_is_serial_path(const char *text) { return *text != '/' && chr__os_is_device_path(text); }
 
-enum { CHR__LINE_MARKS = 0 }; /* breaks and errors are not among the bytes: see chr__os_news_take() */
+enum { CHR__LINE_MARKS = 0 }; /* breaks and errors are not among the bytes: see chr__os_line_notifier_read() */
 
 /* What a port is set to first: its handshake lines are raised, as a terminal's are when it is opened. Reads wait for one byte. */
 static void chr__line_begin(HANDLE line)
@@ -8025,7 +8033,7 @@ static int chr__line_set(int fd, DCB *state)
     return CHR_SYS(SetCommState)(chr__os_handle(fd), state) ? 0 : chr__os_code((int)GetLastError());
 }
 
-static int chr__os_is_line(int fd)
+static int chr__os_is_serial_line(int fd)
 {
     DCB state;
 
@@ -8181,46 +8189,48 @@ static int chr__os_serial_set_lines(int fd, int lines)
 static int chr__os_serial_counts(int fd, int *counts) { return (void)fd, (void)counts, CHR_ERR_NOT_SUPPORTED; }
 
 /* What the line tells beside its bytes. It has memory that is no context's, as other operations. */
-typedef struct chr__news_wait {
+typedef struct chr__line_wait {
     OVERLAPPED operation; /* its event is what the loop watches */
     DWORD      found;
-} chr__news_wait;
+} chr__line_wait;
 
-typedef struct chr__news {
-    chr__news_wait *wait; /* NULL = there will be no news */
+typedef struct chr__line_notifier {
+    chr__line_wait *wait; /* NULL = there will be no news */
     HANDLE          line;
     int             is_waiting;
-} chr__news;
+} chr__line_notifier;
 
 /* Whether the driver can say what comes next. */
-static int chr__news_ask(chr__news *news)
+static int chr__line_notifier_wait(chr__line_notifier *notifier)
 {
-    chr__news_wait *wait = news->wait;
+    chr__line_wait *wait = notifier->wait;
     HANDLE          event = wait->operation.hEvent;
 
     memset(wait, 0, sizeof *wait);
     wait->operation.hEvent = event;
-    news->is_waiting = CHR_SYS(WaitCommEvent)(news->line, &wait->found, &wait->operation) || GetLastError() == ERROR_IO_PENDING;
-    if (!news->is_waiting)
+    notifier->is_waiting = CHR_SYS(WaitCommEvent)(notifier->line, &wait->found, &wait->operation) ||
+                           GetLastError() == ERROR_IO_PENDING;
+    if (!notifier->is_waiting)
         ResetEvent(event);
-    return news->is_waiting;
+    return notifier->is_waiting;
 }
 
 /* Whether the wait has ended. Where the driver can't cancel it, a change of the mask ends it. */
-static int chr__news_end(chr__news *news)
+static int chr__line_notifier_cancel(chr__line_notifier *notifier)
 {
-    if (news->is_waiting && !CHR_SYS(CancelIoEx)(news->line, &news->wait->operation))
-        (void)CHR_SYS(SetCommMask)(news->line, 0);
-    return !news->is_waiting || WaitForSingleObject(news->wait->operation.hEvent, CHR__CHANNEL_END_MS) == WAIT_OBJECT_0;
+    if (notifier->is_waiting && !CHR_SYS(CancelIoEx)(notifier->line, &notifier->wait->operation))
+        (void)CHR_SYS(SetCommMask)(notifier->line, 0);
+    return !notifier->is_waiting ||
+           WaitForSingleObject(notifier->wait->operation.hEvent, CHR__CHANNEL_END_MS) == WAIT_OBJECT_0;
 }
 
 /* Before the line is closed. A wait that does not end keeps its memory: the driver writes into it later. */
-static void chr__os_news_close(chr__news *news)
+static void chr__os_line_notifier_close(chr__line_notifier *notifier)
 {
-    chr__news_wait *wait = news->wait;
-    int             has_ended = !wait || chr__news_end(news);
+    chr__line_wait *wait = notifier->wait;
+    int             has_ended = !wait || chr__line_notifier_cancel(notifier);
 
-    news->wait = NULL;
+    notifier->wait = NULL;
     if (!wait || !has_ended)
         return;
     if (wait->operation.hEvent)
@@ -8229,21 +8239,21 @@ static void chr__os_news_close(chr__news *news)
 }
 
 /* Returns the descriptor to watch; -1 = there will be no news. Some drivers know no modem lines, some nothing at all. */
-static int chr__os_news_open(chr__news *news, int fd)
+static int chr__os_line_notifier_open(chr__line_notifier *notifier, int fd)
 {
     static const DWORD masks[] = { EV_BREAK | EV_ERR | EV_CTS | EV_DSR | EV_RLSD | EV_RING, EV_BREAK | EV_ERR };
     int                i;
 
-    memset(news, 0, sizeof *news);
-    news->line = chr__os_handle(fd);
-    news->wait = (chr__news_wait *)calloc(1, sizeof *news->wait);
-    if (news->wait)
-        news->wait->operation.hEvent = CHR_SYS(CreateEventW)(NULL, TRUE, FALSE, NULL);
-    if (news->wait && news->wait->operation.hEvent)
+    memset(notifier, 0, sizeof *notifier);
+    notifier->line = chr__os_handle(fd);
+    notifier->wait = (chr__line_wait *)calloc(1, sizeof *notifier->wait);
+    if (notifier->wait)
+        notifier->wait->operation.hEvent = CHR_SYS(CreateEventW)(NULL, TRUE, FALSE, NULL);
+    if (notifier->wait && notifier->wait->operation.hEvent)
         for (i = 0; i < 2; i++)
-            if (CHR_SYS(SetCommMask)(news->line, masks[i]) && chr__news_ask(news))
-                return chr__os_handle_fd(news->wait->operation.hEvent);
-    chr__os_news_close(news);
+            if (CHR_SYS(SetCommMask)(notifier->line, masks[i]) && chr__line_notifier_wait(notifier))
+                return chr__os_handle_fd(notifier->wait->operation.hEvent);
+    chr__os_line_notifier_close(notifier);
     return -1;
 }
 
@@ -8263,24 +8273,25 @@ static int chr__os_line_errors(chr__channel *in)
 }
 
 /* CHR__NEWS_... since the last time. A wait that brings nothing is the last: so does a driver that knows no events. */
-static int chr__os_news_take(chr__news *news, chr__channel *in)
+static int chr__os_line_notifier_read(chr__line_notifier *notifier, chr__channel *in)
 {
     DWORD size, found;
     int   error, told;
 
-    if (!news->wait || !news->is_waiting)
+    if (!notifier->wait || !notifier->is_waiting)
         return 0;
-    error = CHR_SYS(GetOverlappedResult)(news->line, &news->wait->operation, &size, FALSE) ? 0 : (int)GetLastError();
+    error = CHR_SYS(GetOverlappedResult)(notifier->line, &notifier->wait->operation, &size, FALSE) ? 0
+            : (int)GetLastError();
     if (error == ERROR_IO_INCOMPLETE)
         return 0;
-    found = error ? 0 : news->wait->found;
-    told = (found & EV_BREAK ? CHR__NEWS_BREAK : 0) | (found & EV_ERR ? chr__os_line_errors(in) : 0) |
-           (found & (EV_CTS | EV_DSR | EV_RLSD | EV_RING) ? CHR__NEWS_MODEM : 0);
-    news->is_waiting = 0;
+    found = error ? 0 : notifier->wait->found;
+    told = (found & EV_BREAK ? CHR__LINE_EVENT_BREAK : 0) | (found & EV_ERR ? chr__os_line_errors(in) : 0) |
+           (found & (EV_CTS | EV_DSR | EV_RLSD | EV_RING) ? CHR__LINE_EVENT_MODEM : 0);
+    notifier->is_waiting = 0;
     if (found)
-        (void)chr__news_ask(news);
+        (void)chr__line_notifier_wait(notifier);
     else
-        ResetEvent(news->wait->operation.hEvent);
+        ResetEvent(notifier->wait->operation.hEvent);
     return told;
 }
 #endif
@@ -8309,7 +8320,7 @@ CHR__PRIVATE void chr__os_shutdown(int fd)
 }
 
 /* Whether a hang-up leaves bytes behind it that can still be read. What is no socket has its end told by a read alone: may be. */
-CHR__PRIVATE int chr__os_unread(int fd)
+CHR__PRIVATE int chr__os_bytes_readable(int fd)
 {
     u_long count = 0;
 
@@ -8332,7 +8343,7 @@ typedef struct chr__tcp_info {
 /* Falls as the peer's system acknowledges what a TCP socket has sent, and is 0 when it has all, the end of the stream
  * included; 0 also where that can't be asked. Windows doesn't say how many bytes wait, but the state of the connection
  * does: the end is acknowledged last. */
-CHR__PRIVATE int chr__os_unsent(int fd)
+CHR__PRIVATE int chr__os_bytes_unacked(int fd)
 {
     enum { SIO_TCP_INFO_0 = (int)0xd8000027, CLOSED = 0, FIN_WAIT_2 = 6, TIME_WAIT = 10, MOST = 0x3fffffff };
     chr__tcp_info info;
@@ -8586,7 +8597,7 @@ static int chr__os_bind(int fd, const chr__sockaddr *address, const chr__listen_
 }
 
 /* What else is in the way of a unix server than a server; NULL = nothing. */
-static const char *chr__os_in_the_way(const chr__sockaddr *address)
+static const char *chr__os_bind_obstacle(const chr__sockaddr *address)
 {
     const char *path = chr__os_socket_path(address);
 
@@ -8620,7 +8631,7 @@ static int chr__os_listen(const chr__sockaddr *address, const char *name, const 
     if (path)
         chr__os_unlink_own(path, &file);
     chr__os_close(fd);
-    other = error == WSAEADDRINUSE ? chr__os_in_the_way(address) : NULL;
+    other = error == WSAEADDRINUSE ? chr__os_bind_obstacle(address) : NULL;
     chr__os_fail(err, error, "cannot listen on", name);
     if (err && other)
         chr__append(err->text, sizeof err->text, strlen(err->text), "%s", other);
@@ -9164,7 +9175,7 @@ typedef struct chr__waker {
     int nothing;
 } chr__waker;
 
-static void chr__os_waker_ring(chr__waker *waker) { (void)waker; }
+static void chr__os_waker_signal(chr__waker *waker) { (void)waker; }
 static int  chr__os_waker_ran(const chr__waker *waker) { return (void)waker, 0; }
 
 typedef struct chr__set {
@@ -9194,7 +9205,7 @@ static int chr__os_set_open(chr__set *set, chr__waker *waker, const chr_config *
 
 static int  chr__os_set_renew(chr__set *set) { return (void)set, CHR_ERR_NOT_SUPPORTED; }
 static void chr__os_set_close(chr__set *set) { (void)set; }
-static int  chr__os_set_is_ours(const chr__set *set) { return (void)set, 1; }
+static int  chr__os_set_is_usable(const chr__set *set) { return (void)set, 1; }
 static int  chr__os_set_alarm_open(chr__set *set) { return (void)set, CHR_ERR_NOT_SUPPORTED; }
 static void chr__os_set_alarm(chr__set *set, int ms) { (void)set, (void)ms; }
 
@@ -9266,7 +9277,7 @@ typedef struct chr__left_out {
     const char *uris[CHR__URI_FORMS];   /* how its URIs begin, beside its name */
 } chr__left_out;
 
-/* Chardevs in line, linked through next_starved. */
+/* A queue of chardevs, linked through next_queued. */
 typedef struct chr__prepare {
     void               (*run)(void *opaque);
     void                *opaque;
@@ -9294,8 +9305,8 @@ struct chr_context {
     int          synced;       /* what those before this slot want the set knows; what those behind it want is new */
     int          running_slot; /* the slot whose callback runs, or ran last */
     unsigned     round, keys;  /* each time that a descriptor's watches run; the set's last key */
-    chr_watch   *again;        /* with hooks: those that are ready still after their callbacks */
-    chr__set_state set_state;  /* whether the kernel's set is in use, */
+    chr_watch   *still_ready;  /* with hooks: those that are ready still after their callbacks */
+    chr__set_state set_state;  /* whether the kernel's set is used, */
     int          nested;       /* and whether another loop waits for it: chr_loop_fd() */
     int64_t      alarm_at;     /* when that is woken, in real time; 0 = never */
     chr__set     set;
@@ -9324,9 +9335,9 @@ struct chr_context {
     chr__prepare prepares;     /* a ring: what runs before the loop waits. Buffered frontends send and deliver then, */
     chr__prepare lazy;         /* and those that can't deliver ask again */
     chr__prepare *prepare_only;  /* the same as `prepares` with one member, by a shorter path */
-    int          prepare_count; /* all of these, and chardevs in `urgent` and `no_room`: the work before the wait */
+    int          prepare_count; /* all of these, and chardevs in `urgent` and `blocked`: the work before the wait */
     int          prepare_ran;  /* handlers that they have called */
-    int64_t      retry_at;     /* when can_read of all of `no_room` is asked again, in real time */
+    int64_t      retry_at;     /* when can_read of all of `blocked` is asked again, in real time */
     int          closing;      /* chr_context_free() is under way */
     int64_t      now;          /* the virtual clock */
     volatile int stopped;      /* by CHR__LOAD and CHR__STORE, as what follows */
@@ -9352,7 +9363,7 @@ struct chr_context {
     int                lingering_count;
     uint64_t           lingering_queued; /* what they have still to send, in bytes */
     chr__dev_queue     urgent;          /* those whose `update` comes before the loop sleeps, */
-    chr__dev_queue     no_room;         /* and those whose frontends had no room for input */
+    chr__dev_queue     blocked;         /* and those whose frontends have no room (back-pressure) */
     chr__table         fds_by_name, fds_by_number;
     const chr_backend *const *object_kinds; /* ends with NULL */
     chr__table         objects;
@@ -10353,7 +10364,7 @@ CHR__PRIVATE void chr__table_each(chr__table *table, const void *key, size_t len
  * ====================================================================================================================
  * One turn of the loop (chr_loop_step):
  *  1. before the wait, chr__before_wait_begin() and _end(): the prepares flush gathered output and deliver what was
- *     read ahead; then chardevs in `urgent`, and some of those in `no_room`, run `update`, which asks can_read again;
+ *     read ahead; then chardevs in `urgent`, and some of those in `blocked`, run `update`, which asks can_read again;
  *  2. the wait, chr__loop_wait_poll() or chr__loop_wait_all(): poll(), or the kernel's set (epoll, kqueue), until a
  *     descriptor is ready, the nearest timer is due or another thread wakes the loop; the lock is released meanwhile;
  *  3. the callbacks of ready watches, chr__watches_run() or chr__set_run(), then of timers that are due, then of idles;
@@ -10366,7 +10377,7 @@ CHR__PRIVATE void chr__table_each(chr__table *table, const void *key, size_t len
 CHARDEV_API void chr_loop_wake(chr_context *ctx)
 {
     CHR__STORE(ctx->posted, 1);
-    chr__os_waker_ring(&ctx->waker);
+    chr__os_waker_signal(&ctx->waker);
 }
 
 CHARDEV_API void chr_loop_lock(chr_context *ctx)
@@ -10463,10 +10474,10 @@ static int chr__is_nested(const chr_context *ctx) { return CHR__SETS && ctx->nes
 static int chr__set_is_wanted(const chr_context *ctx) { return CHR__SETS && ctx->set_state != CHR__SET_UNUSED; }
 static int chr__set_is_used(const chr_context *ctx) { return CHR__SETS && ctx->set_state == CHR__SET_USED; }
 
-static void chr__set_state_set(chr_context *ctx, chr__set_state many)
+static void chr__set_state_set(chr_context *ctx, chr__set_state state)
 {
-    ctx->sources += (many != CHR__SET_UNUSED) - (ctx->set_state != CHR__SET_UNUSED);
-    ctx->set_state = many;
+    ctx->sources += (state != CHR__SET_UNUSED) - (ctx->set_state != CHR__SET_UNUSED);
+    ctx->set_state = state;
 }
 
 static chr_watch **chr__bucket(const chr_context *ctx, int fd)
@@ -10575,7 +10586,7 @@ static void chr__watch_poll(chr_context *ctx, const chr_watch *watch)
 }
 
 /* -- the kernel's set (epoll, kqueue, completion port). The watches of one descriptor share one entry; one of them, the
- * holder, keeps its events and key (`known`, `key`). Changes are applied lazily, at the latest before the wait
+ * holder, keeps its events and key (`set_events`, `key`). Changes are applied lazily, at the latest before the wait
  * (chr__set_sync): an event that is no longer wanted stays in the entry until it is reported, except CHR_OUT, which would be
  * reported at once. So a watch that turns CHR_OUT on and off again, or back-pressure that stops reading for a moment, costs
  * no system call.
@@ -10615,7 +10626,7 @@ static int chr__set_wants(const chr_context *ctx, int fd, chr_watch **holder)
     for (each = *chr__bucket(ctx, fd); each; each = each->next)
         if (each->fd == fd && each->slot > ctx->polled) {
             wants |= chr__watch_wants(each);
-            if (each->known)
+            if (each->set_events)
                 *holder = each;
         }
     return wants;
@@ -10631,7 +10642,7 @@ static void chr__set_mark_changed(chr_context *ctx, const chr_watch *watch)
  * entry (ENOMEM). */
 CHR__COLD void chr__set_refuse(chr_context *ctx, chr_watch *watch)
 {
-    watch->known = 0;
+    watch->set_events = 0;
     if (watch->slot > ctx->synced)
         chr__watch_swap(ctx, watch->slot - 1, ctx->synced++);
     chr__watch_swap(ctx, watch->slot - 1, ctx->polled++);
@@ -10646,17 +10657,17 @@ static void chr__set_apply(chr_context *ctx, chr_watch *watch)
     chr_watch *holder;
     int        wants = chr__set_wants(ctx, watch->fd, &holder), is_new = !watch->key;
 
-    if (holder ? !is_new && !chr__set_is_short(holder->known, wants) : !wants)
+    if (holder ? !is_new && !chr__set_is_short(holder->set_events, wants) : !wants)
         return;
     if (!holder)
         holder = watch;
-    if (is_new || !holder->known) {
+    if (is_new || !holder->set_events) {
         ctx->keys += ctx->keys + 1 == 0 ? 2 : 1;
         holder->key = ctx->keys;
     }
     watch->key = holder->key;
-    if (chr__os_set_put(&ctx->set, watch->fd, holder->known, wants, holder->key) == 0) {
-        holder->known = wants;
+    if (chr__os_set_put(&ctx->set, watch->fd, holder->set_events, wants, holder->key) == 0) {
+        holder->set_events = wants;
         return;
     }
     chr__set_refuse(ctx, watch);
@@ -10683,7 +10694,7 @@ static void chr__set_forget(chr_context *ctx)
 
     ctx->synced = ctx->polled;
     for (i = ctx->polled; i < ctx->watch_count; i++)
-        ctx->watches[i]->known = 0, ctx->watches[i]->key = 0;
+        ctx->watches[i]->set_events = 0, ctx->watches[i]->key = 0;
 }
 
 /* The set is closed; poll() waits for all watches. */
@@ -10740,17 +10751,17 @@ static void chr__set_leave(chr_context *ctx, chr_watch *watch)
 {
     chr_watch *each;
 
-    if (!chr__os_set_is_ours(&ctx->set))
+    if (!chr__os_set_is_usable(&ctx->set))
         chr__set_renew(ctx);
-    for (each = *chr__bucket(ctx, watch->fd); each && watch->known; each = each->next)
+    for (each = *chr__bucket(ctx, watch->fd); each && watch->set_events; each = each->next)
         if (each != watch && each->fd == watch->fd && each->slot > ctx->polled && each->key) {
-            each->known = watch->known;
+            each->set_events = watch->set_events;
             each->key = watch->key;
-            watch->known = 0;
+            watch->set_events = 0;
         }
-    if (watch->known)
-        (void)chr__os_set_put(&ctx->set, watch->fd, watch->known, 0, watch->key);
-    watch->known = 0;
+    if (watch->set_events)
+        (void)chr__os_set_put(&ctx->set, watch->fd, watch->set_events, 0, watch->key);
+    watch->set_events = 0;
     ctx->removals++;
 }
 
@@ -10763,7 +10774,7 @@ CHARDEV_API void chr_watch_set(chr_watch *watch, int events)
     watch->events = events;
     if (!CHR__SETS || watch->slot <= ctx->polled)
         chr__watch_poll(ctx, watch);
-    else if (!watch->known || chr__set_is_short(watch->known, chr__watch_wants(watch)))
+    else if (!watch->set_events || chr__set_is_short(watch->set_events, chr__watch_wants(watch)))
         chr__set_mark_changed(ctx, watch);
     chr__loop_interrupt_wait(ctx);
     if (ctx->config.watch_changed)
@@ -10772,12 +10783,12 @@ CHARDEV_API void chr_watch_set(chr_watch *watch, int events)
 
 static void chr__again_unlink(chr_watch *watch)
 {
-    if (!watch->again)
+    if (!watch->still_ready)
         return;
-    watch->again = 0;
-    *watch->link = watch->next_again;
-    if (watch->next_again)
-        watch->next_again->link = watch->link;
+    watch->still_ready = 0;
+    *watch->link = watch->next_still_ready;
+    if (watch->next_still_ready)
+        watch->next_still_ready->link = watch->link;
 }
 
 /* While chr__watches_run() goes through the slots, a watch that has not run yet must not move to a slot before the
@@ -11223,8 +11234,8 @@ static void chr__dev_queue_remove(chr_dev *dev)
     *dev->queue_link = dev->next_queued;
     if (dev->next_queued)
         dev->next_queued->queue_link = dev->queue_link;
-    else if (ctx->no_room.last == &dev->next_queued)
-        ctx->no_room.last = dev->queue_link;
+    else if (ctx->blocked.last == &dev->next_queued)
+        ctx->blocked.last = dev->queue_link;
     else if (ctx->urgent.last == &dev->next_queued)
         ctx->urgent.last = dev->queue_link;
     dev->next_queued = NULL;
@@ -11268,7 +11279,7 @@ static int chr__prepares_are_none(const chr__prepare *ring) { return ring->next 
 
 static int chr__has_retries(const chr_context *ctx)
 {
-    return ctx->no_room.first || !chr__prepares_are_none(&ctx->lazy);
+    return ctx->blocked.first || !chr__prepares_are_none(&ctx->lazy);
 }
 
 static void chr__prepare_stop(chr_context *ctx, chr__prepare *prepare)
@@ -11374,9 +11385,9 @@ CHR__PRIVATE void chr__retry_input(chr_dev *dev)
 
     if (dev->queue_link || dev->removed)
         return;
-    if (!ctx->no_room.first && chr__retries_by_time(ctx))
+    if (!ctx->blocked.first && chr__retries_by_time(ctx))
         chr__retry_start(ctx);
-    chr__dev_queue_append(&ctx->no_room, dev);
+    chr__dev_queue_append(&ctx->blocked, dev);
 }
 
 /* `update` runs before the next wait. */
@@ -11442,7 +11453,7 @@ CHR__COLD void chr__prepare_others(chr_context *ctx)
 
     if (!chr__prepares_are_none(&ctx->lazy))
         chr__prepares_run(ctx, &ctx->lazy, most);
-    chr__dev_queue_update(&ctx->no_room, most);
+    chr__dev_queue_update(&ctx->blocked, most);
     for (; (ctx->urgent.first || chr__has_prepares(ctx)) && rounds > 0; rounds--) {
         chr__dev_queue_update(&ctx->urgent, -1);
         chr__prepares_run_urgent(ctx);
@@ -11523,14 +11534,14 @@ CHR__COLD void chr__set_narrow(chr_context *ctx, chr_watch *holder)
 {
     int wants = chr__set_wants(ctx, holder->fd, &holder);
 
-    if (!holder || wants == holder->known)
+    if (!holder || wants == holder->set_events)
         return;
-    if (chr__os_set_put(&ctx->set, holder->fd, holder->known, wants, holder->key) < 0) {
+    if (chr__os_set_put(&ctx->set, holder->fd, holder->set_events, wants, holder->key) < 0) {
         wants = 0;
         holder->key = 0;
         chr__set_mark_changed(ctx, holder);
     }
-    holder->known = wants;
+    holder->set_events = wants;
 }
 
 /* Runs all watches of one descriptor that the set reported, each once per round. An entry without its holder is
@@ -11626,7 +11637,7 @@ static int chr__loop_timeout(chr_context *ctx)
     int64_t left = INT64_MAX;
 
     if (ctx->idles.next != &ctx->idles || ctx->urgent.first || chr__has_prepares(ctx) ||
-        ctx->again || CHR__LOAD(ctx->stopped))
+        ctx->still_ready || CHR__LOAD(ctx->stopped))
         return 0;
     if (ctx->timers)
         left = ctx->timers->deadline - chr_loop_now(ctx);
@@ -11653,7 +11664,7 @@ CHR__COLD void chr__set_sync(chr_context *ctx)
 {
     if (ctx->set_state == CHR__SET_WANTED)
         (void)chr__set_begin(ctx);
-    else if (!chr__os_set_is_ours(&ctx->set))
+    else if (!chr__os_set_is_usable(&ctx->set))
         chr__set_renew(ctx);
     if (chr__set_is_used(ctx))
         chr__set_apply_all(ctx);
@@ -11912,7 +11923,7 @@ static void chr__wake_ready(void *opaque, int events)
 #ifdef CHARDEV_THREADS
     ctx->wake_pending = 0;
 #endif
-    chr__os_waker_quiet(&ctx->waker);
+    chr__os_waker_drain(&ctx->waker);
 }
 
 /* A foreign loop needs a descriptor for wake-ups. Where our own wait needs none (Windows), it is made now. */
@@ -11931,7 +11942,7 @@ static int chr__watch_list(const chr_context *ctx, chr_watch *watch, chr_poll *e
 {
     chr_watch *each = *chr__bucket(ctx, watch->fd);
 
-    watch->listed = 1;
+    watch->is_prepared = 1;
     while (each->fd != watch->fd || !each->events)
         each = each->next;
     if (each != watch)
@@ -11974,7 +11985,7 @@ CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity
     *timeout_ms = early ? 0 : chr__loop_timeout(ctx);
     if (chr__has_retries(ctx))
         *timeout_ms = chr__sooner(*timeout_ms, CHR__RETRY_MS);
-    ctx->sleeping = 1; /* from here on the foreign loop may be in its wait */
+    ctx->sleeping = 1; /* as it may be from here on */
     CHR__UNLOCK(ctx);
     return count;
 }
@@ -11991,26 +12002,26 @@ CHR__COLD void chr__watch_run(chr_context *ctx, chr_watch *watch, int events)
     if (!ctx->config.watch_changed || !chr__is_watched(ctx, watch, fd) || !watch->events) /* it may be freed by now */
         return;
     ready = chr__os_wait(watch->fd, watch->events, 0);
-    if (ready <= 0 || watch->again)
+    if (ready <= 0 || watch->still_ready)
         return;
-    watch->again = ready;
-    watch->link = &ctx->again;
-    watch->next_again = ctx->again;
-    if (ctx->again)
-        ctx->again->link = &watch->next_again;
-    ctx->again = watch;
+    watch->still_ready = ready;
+    watch->link = &ctx->still_ready;
+    watch->next_still_ready = ctx->still_ready;
+    if (ctx->still_ready)
+        ctx->still_ready->link = &watch->next_still_ready;
+    ctx->still_ready = watch;
 }
 
 /* Runs the watches that were still ready behind their callbacks. */
 CHR__COLD int chr__watches_run_again(chr_context *ctx)
 {
-    chr_watch *list = ctx->again, *watch;
+    chr_watch *list = ctx->still_ready, *watch;
     int        ready, ran = 0;
 
-    ctx->again = NULL;
+    ctx->still_ready = NULL;
     list->link = &list;
     while ((watch = list) != NULL) {
-        ready = watch->again;
+        ready = watch->still_ready;
         chr__again_unlink(watch);
         if (!watch->events)
             continue;
@@ -12048,7 +12059,7 @@ static int chr__poll_run(chr_context *ctx, int fd, int events)
 
     while ((watch = chr__watch_of(ctx, fd, round)) != NULL) {
         watch->round = round;
-        mine = watch->listed ? chr__watch_ready(watch, events) : 0;
+        mine = watch->is_prepared ? chr__watch_ready(watch, events) : 0;
         if (!mine)
             continue;
         chr__watch_run(ctx, watch, mine);
@@ -12068,7 +12079,7 @@ static int chr__loop_dispatch(chr_context *ctx, const chr_poll *polls, int count
     chr__enter(ctx);
     if (chr__before_wait_is_due(ctx))
         ran = chr__before_wait(ctx);
-    if (ctx->again)
+    if (ctx->still_ready)
         ran += chr__watches_run_again(ctx);
     for (i = 0; i < count; i++)
         if ((ready = chr__poll_ready(&polls[i])) != 0)
@@ -12181,24 +12192,24 @@ typedef struct chr__file_watch {
     chr__entry              by_number;
 } chr__file_watch;
 
-/* `changed` may stop its own watch, but no other. */
-static void chr__file_news_one(void *owner, void *what)
+/* Its `changed` may stop this one, but no other. */
+static void chr__file_event_deliver(void *owner, void *what)
 {
     chr__file_watch *watch = (chr__file_watch *)owner;
 
     watch->changed(watch->opaque, *(int *)what);
 }
 
-static void chr__file_news_ready(void *opaque, int events)
+static void chr__file_events_ready(void *opaque, int events)
 {
     chr_context   *ctx = (chr_context *)opaque;
-    chr__file_news news[CHR__NEWS];
-    int            i, count = chr__os_notifier_read(ctx->notifier.fd, news);
+    chr__file_event list[CHR__FILE_EVENTS];
+    int            i, count = chr__os_notifier_read(ctx->notifier.fd, list);
 
     (void)events;
     for (i = 0; i < count; i++)
-        chr__table_each(&ctx->file_watches, news[i].what & CHR__FILE_ANY ? NULL : &news[i].number,
-                        sizeof news[i].number, chr__file_news_one, &news[i].what);
+        chr__table_each(&ctx->file_watches, list[i].what & CHR__FILE_ANY ? NULL : &list[i].number,
+                        sizeof list[i].number, chr__file_event_deliver, &list[i].what);
 }
 
 static int chr__file_notifier(chr_context *ctx)
@@ -12208,7 +12219,7 @@ static int chr__file_notifier(chr_context *ctx)
     if (ctx->notifier.slot)
         return ctx->notifier.fd;
     fd = chr__os_notifier_open();
-    if (fd >= 0 && chr_watch_start(ctx, &ctx->notifier, fd, CHR_IN, chr__file_news_ready, ctx) < 0) {
+    if (fd >= 0 && chr_watch_start(ctx, &ctx->notifier, fd, CHR_IN, chr__file_events_ready, ctx) < 0) {
         chr__os_close(fd);
         return CHR_ERR_NO_MEMORY;
     }
@@ -12245,7 +12256,7 @@ static void chr__file_watch_stop(chr__file_watch *watch)
 static void chr__file_watch_poll(chr__file_watch *watch)
 {
     if (watch->number)
-        chr__file_news_ready(watch->ctx, CHR_IN);
+        chr__file_events_ready(watch->ctx, CHR_IN);
 }
 
 static void chr__file_notifier_close(chr_context *ctx)
@@ -13159,7 +13170,7 @@ static uint32_t chr__crc32(uint32_t crc, const void *buf, size_t len)
 
 /* -- writing -- */
 
-static void chr__set_extras(chr_dev *dev);
+static void chr__set_slow_path(chr_dev *dev);
 
 static void chr__record_close(chr_context *ctx)
 {
@@ -13167,7 +13178,7 @@ static void chr__record_close(chr_context *ctx)
 
     for (dev = ctx->devs; dev; dev = dev->next) {
         dev->pending &= ~CHR__RECORDED;
-        chr__set_extras(dev);
+        chr__set_slow_path(dev);
     }
     chr__os_close(ctx->recorder->fd);
     chr__free(ctx, ctx->recorder);
@@ -13268,7 +13279,7 @@ static void chr__record_existing(chr_dev *dev)
         chr__record(dev, CHR__RECORD_EVENT, CHR_EVENT_OPENED, 0, NULL, 0);
     chr__defer_end(dev->ctx);
     chr__record(dev, CHR__RECORD_CREATED, 0, 0, NULL, 0);
-    chr__set_extras(dev);
+    chr__set_slow_path(dev);
 }
 
 static int chr__record_begin(chr_context *ctx)
@@ -13379,15 +13390,16 @@ static void chr__record_new(chr_dev *dev) { (void)dev; }
 
 /* -- what a write has to pass beside the backend -- */
 
-enum { CHR__EXTRA_BUFFERS = 1, CHR__EXTRA_OTHERS = 2 };
+enum { CHR__SLOW_BUFFERS = 1, CHR__SLOW_OTHERS = 2 };
 
 static void chr__buffers_look_all(chr_dev *dev);
 
-static void chr__set_extras(chr_dev *dev)
+static void chr__set_slow_path(chr_dev *dev)
 {
-    int others = dev->log || CHR__OUTBOX(dev) || dev->ending || CHR__IS_RECORDED(dev) || CHR__TRACES(dev->ctx);
+    int others = dev->log || CHR__OUTBOX(dev) || dev->shutdown_pending || CHR__IS_RECORDED(dev) ||
+                 CHR__TRACES(dev->ctx);
 
-    dev->extras = (CHR__BUFFERS(dev) ? CHR__EXTRA_BUFFERS : 0) | (others ? CHR__EXTRA_OTHERS : 0);
+    dev->slow_path = (CHR__BUFFERS(dev) ? CHR__SLOW_BUFFERS : 0) | (others ? CHR__SLOW_OTHERS : 0);
     chr__buffers_look_all(dev);
 }
 
@@ -13499,7 +13511,7 @@ CHR__COLD int chr__outbox_reserve(chr_dev *dev, size_t len)
         dev->outbox = (chr__outbox *)chr__allocate(dev->ctx, sizeof *dev->outbox);
     if (!dev->outbox)
         return CHR_ERR_NO_MEMORY;
-    chr__set_extras(dev);
+    chr__set_slow_path(dev);
     if (len <= dev->outbox->queue.size - dev->outbox->queue.count)
         return 0;
     memset(&larger, 0, sizeof larger);
@@ -13784,7 +13796,7 @@ typedef struct chr__buffers {
     int                  is_given; /* its memory is the caller's */
     chr_handlers         handlers;
     void                *opaque;
-    int                  told_open;
+    int                  opened_delivered;
     chr__prepare         prepare;  /* before the loop waits: sends, delivers */
 
     chr__ring            in;       /* at least as large as in_limit; larger while it holds more than that */
@@ -13795,7 +13807,7 @@ typedef struct chr__buffers {
     unsigned             taken;    /* bytes that have left it; wraps */
     chr__mark            marks[CHR__MARKS];
     int                  mark_count;
-    int                  is_open, input_over; /* the far side, as of the bytes that have been taken */
+    int                  is_open, input_ended; /* the far side, as of the bytes that have been taken */
     int                  is_told;       /* READABLE, for what is in it now */
     int                  is_off;        /* the handlers were taken away */
     int                  is_delivering;
@@ -13853,7 +13865,7 @@ static void chr__buffers_drop(chr_frontend *fe)
 
     fe->buffers = NULL;
     *chr__buffers_link(buffers) = buffers->next;
-    chr__set_extras(fe->dev);
+    chr__set_slow_path(fe->dev);
     chr__prepare_stop(ctx, &buffers->prepare);
     buffers->is_dropped = 1;
     buffers->out.count = 0;
@@ -13871,7 +13883,7 @@ CHR__PRIVATE void chr__fe_let_go(chr_frontend *fe)
     for (hold = fe->ctx->holds; hold; hold = hold->outer)
         if (hold->fe == fe)
             hold->fe = NULL;
-    fe->told_open = 0;
+    fe->opened_delivered = 0;
     fe->attached = NULL;
     CHR__STORE(fe->dev, NULL);
     if (fe->ctx->closing)
@@ -13892,7 +13904,7 @@ CHARDEV_API int chr_be_wants_writable(const chr_dev *dev)
     int wants;
 
     CHR__LOCK(dev->ctx);
-    wants = chr__outbox_waits(dev) || dev->ending || chr__frontend_waits(dev);
+    wants = chr__outbox_waits(dev) || dev->shutdown_pending || chr__frontend_waits(dev);
     CHR__UNLOCK(dev->ctx);
     return wants;
 }
@@ -13908,9 +13920,9 @@ CHR__COLD int chr__end_output(chr_dev *dev)
     if (!chr__outbox_waits(dev))
         code = dev->kind->peer->shutdown(dev);
     chr__defer_end_unasked(dev->ctx);
-    dev->ending = code == CHR_ERR_WOULD_BLOCK;
-    chr__set_extras(dev);
-    return dev->ending ? 0 : code;
+    dev->shutdown_pending = code == CHR_ERR_WOULD_BLOCK;
+    chr__set_slow_path(dev);
+    return dev->shutdown_pending ? 0 : code;
 }
 
 /* After the call fe may be gone. */
@@ -13933,7 +13945,7 @@ static void chr__tell_writable(chr_dev *dev)
 {
     if (CHR__IS_RECORDED(dev) && chr__frontend_waits(dev))
         chr__record(dev, CHR__RECORD_WRITABLE, 0, 0, NULL, 0);
-    if (dev->ending)
+    if (dev->shutdown_pending)
         (void)chr__end_output(dev);
     else if (CHR__OUTBOX(dev))
         chr__outbox_drain(dev);
@@ -13951,7 +13963,7 @@ CHARDEV_API void chr_be_writable(chr_dev *dev)
     chr_context *ctx = dev->ctx;
 
     chr__enter(ctx);
-    dev->stalled = 0;
+    dev->stalled_since = 0;
     if (ctx->deferring > 0)
         chr__postpone(dev, CHR__WRITABLE);
     else
@@ -13965,9 +13977,9 @@ CHARDEV_API void chr_be_writable(chr_dev *dev)
 static void chr__tell_event(chr_frontend *fe, int event)
 {
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
-        if (!fe->handlers.event || fe->told_open == (event == CHR_EVENT_OPENED))
+        if (!fe->handlers.event || fe->opened_delivered == (event == CHR_EVENT_OPENED))
             return;
-        fe->told_open = event == CHR_EVENT_OPENED;
+        fe->opened_delivered = event == CHR_EVENT_OPENED;
     }
     if (!fe->handlers.event)
         return;
@@ -13995,7 +14007,7 @@ static void chr__tell_state(chr_frontend *fe, chr_dev *dev)
 
     chr__hold_begin(dev->ctx, &hold, fe);
     chr_be_tell_event(fe, dev->be_open ? CHR_EVENT_OPENED : CHR_EVENT_CLOSED);
-    if (hold.fe && dev->input_over && fe->dev == dev && fe->told_open)
+    if (hold.fe && dev->input_ended && fe->dev == dev && fe->opened_delivered)
         chr_be_tell_event(fe, CHR_EVENT_INPUT_END);
     chr__hold_end(dev->ctx, &hold);
 }
@@ -14021,7 +14033,7 @@ static void chr__deliver_pending(chr_dev *dev)
         if (pending & (1u << order[i]))
             chr__deliver_event(dev, order[i]);
     if ((pending & CHR__OTHER_EVENT) && !dev->removed)
-        chr__deliver_event(dev, dev->other_event);
+        chr__deliver_event(dev, dev->custom_event);
     if ((pending & CHR__WRITABLE) && !dev->removed)
         chr_be_writable(dev);
 }
@@ -14060,7 +14072,7 @@ static void chr__postpone_event(chr_dev *dev, int event)
         chr__postpone(dev, 1u << event);
         return;
     }
-    dev->other_event = event;
+    dev->custom_event = event;
     chr__postpone(dev, CHR__OTHER_EVENT);
 }
 
@@ -14069,16 +14081,16 @@ static void chr__note_open(chr_dev *dev, int event)
 {
     dev->be_open = event == CHR_EVENT_OPENED;
     dev->was_open |= dev->be_open;
-    dev->input_over = dev->is_over = 0;
-    if (dev->ending && dev->be_open) {
-        dev->ending = 0;
-        chr__set_extras(dev);
+    dev->input_ended = dev->eof_state = 0;
+    if (dev->shutdown_pending && dev->be_open) {
+        dev->shutdown_pending = 0;
+        chr__set_slow_path(dev);
     }
     if (CHR__OUTBOX(dev))
         chr__outbox_event(dev, event);
-    if (dev->ending && dev->ctx->deferring > 0)
+    if (dev->shutdown_pending && dev->ctx->deferring > 0)
         chr__postpone(dev, CHR__WRITABLE);
-    else if (dev->ending)
+    else if (dev->shutdown_pending)
         (void)chr__end_output(dev);
     if (!dev->be_open && chr__frontend_waits(dev)) /* it learns from the next write that nobody is there */
         chr__update(dev);
@@ -14091,7 +14103,7 @@ static void chr__event(chr_dev *dev, int event)
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED)
         chr__note_open(dev, event);
     else if (event == CHR_EVENT_INPUT_END)
-        dev->input_over = 1;
+        dev->input_ended = 1;
     if (dev->ctx->deferring > 0) {
         chr__postpone_event(dev, event);
         return;
@@ -14542,102 +14554,101 @@ static void chr__log_record(chr_dev *dev, const void *buf, size_t len) { (void)d
 /* -- descriptors that were given with the options: the giver's until nothing can fail any more -- */
 
 #ifdef CHR__HAS_FDS
-struct chr__given {
-    struct chr__given *next;
-    int                fd;
-    int                is_unused; /* the backend has closed it meanwhile, or is a replay: nobody will close it when
-                                     it is kept */
-    int                has_flags;
-    chr__fd_flags      flags;     /* as they were */
+struct chr__caller_fd {
+    struct chr__caller_fd *next;
+    int                    fd;
+    int                    is_unused; /* the backend has closed it, or is a replay: commit closes it */
+    int                    has_flags;
+    chr__fd_flags          flags;     /* at the call: rollback restores them */
 };
 
 /* Whether a backend has to leave a descriptor alone when it closes. */
-static struct chr__given *chr__given_find(const chr_dev *dev, int fd)
+static struct chr__caller_fd *chr__caller_fd_find(const chr_dev *dev, int fd)
 {
-    struct chr__given *given;
+    struct chr__caller_fd *entry;
 
-    for (given = dev->given; given && given->fd != fd; given = given->next)
+    for (entry = dev->caller_fds; entry && entry->fd != fd; entry = entry->next)
         ;
-    return given;
+    return entry;
 }
 
-CHR__PRIVATE int chr__is_given(const chr_dev *dev, int fd)
+CHR__PRIVATE int chr__is_caller_fd(const chr_dev *dev, int fd)
 {
-    return chr__given_find(dev, fd) != NULL;
+    return chr__caller_fd_find(dev, fd) != NULL;
 }
 
-static int chr__given_note(chr_dev *dev, int fd, int is_unused)
+static int chr__caller_fd_add(chr_dev *dev, int fd, int is_unused)
 {
-    struct chr__given *given;
+    struct chr__caller_fd *entry;
 
-    if (fd < 0 || chr__is_given(dev, fd))
+    if (fd < 0 || chr__is_caller_fd(dev, fd))
         return 0;
-    given = (struct chr__given *)chr__allocate(dev->ctx, sizeof *given);
-    if (!given)
+    entry = (struct chr__caller_fd *)chr__allocate(dev->ctx, sizeof *entry);
+    if (!entry)
         return CHR_ERR_NO_MEMORY;
-    given->fd = fd;
-    given->is_unused = is_unused;
-    given->has_flags = chr__os_get_flags(fd, &given->flags) >= 0;
-    given->next = dev->given;
-    dev->given = given;
+    entry->fd = fd;
+    entry->is_unused = is_unused;
+    entry->has_flags = chr__os_get_flags(fd, &entry->flags) >= 0;
+    entry->next = dev->caller_fds;
+    dev->caller_fds = entry;
     return 0;
 }
 
 /* Of all rows that hold a descriptor. `kind` is what the options are of. */
-static int chr__given_note_all(chr_dev *dev, const chr_backend *kind)
+static int chr__caller_fds_add(chr_dev *dev, const chr_backend *kind)
 {
     const chr_option *row;
     int               code = 0;
 
     for (row = kind->options; row && row->name && code == 0; row++)
         if (row->type == CHR_OPTION_FD)
-            code = chr__given_note(dev, *(const int *)(const void *)((const char *)dev->options + row->offset),
+            code = chr__caller_fd_add(dev, *(const int *)(const void *)((const char *)dev->options + row->offset),
                                    kind != dev->kind);
     return code;
 }
 
 /* They are the chardev's. */
-static void chr__given_keep(chr_dev *dev)
+static void chr__caller_fds_commit(chr_dev *dev)
 {
-    struct chr__given *given;
+    struct chr__caller_fd *entry;
 
-    while ((given = dev->given) != NULL) {
-        dev->given = given->next;
-        if (given->is_unused)
-            chr__os_close(given->fd);
-        chr__free(dev->ctx, given);
+    while ((entry = dev->caller_fds) != NULL) {
+        dev->caller_fds = entry->next;
+        if (entry->is_unused)
+            chr__os_close(entry->fd);
+        chr__free(dev->ctx, entry);
     }
 }
 
 /* They are the giver's again, as they were. */
-static void chr__given_return(chr_dev *dev)
+static void chr__caller_fds_rollback(chr_dev *dev)
 {
-    struct chr__given *given;
+    struct chr__caller_fd *entry;
 
-    for (given = dev->given; given; given = given->next) {
-        if (given->has_flags)
-            chr__os_set_flags(given->fd, &given->flags);
-        given->is_unused = 0;
+    for (entry = dev->caller_fds; entry; entry = entry->next) {
+        if (entry->has_flags)
+            chr__os_set_flags(entry->fd, &entry->flags);
+        entry->is_unused = 0;
     }
-    chr__given_keep(dev);
+    chr__caller_fds_commit(dev);
 }
 
 CHR__PRIVATE void chr__close_own(const chr_dev *dev, int fd)
 {
-    struct chr__given *given = chr__given_find(dev, fd);
+    struct chr__caller_fd *entry = chr__caller_fd_find(dev, fd);
 
-    if (given)
-        given->is_unused = 1;
+    if (entry)
+        entry->is_unused = 1;
     else
         chr__os_close(fd);
 }
 
 #else
 
-static int chr__given_note(chr_dev *dev, int fd, int is_unused) { return (void)dev, (void)fd, (void)is_unused, 0; }
-static int chr__given_note_all(chr_dev *dev, const chr_backend *kind) { return (void)dev, (void)kind, 0; }
-static void chr__given_keep(chr_dev *dev) { (void)dev; }
-static void chr__given_return(chr_dev *dev) { (void)dev; }
+static int chr__caller_fd_add(chr_dev *dev, int fd, int is_unused) { return (void)dev, (void)fd, (void)is_unused, 0; }
+static int chr__caller_fds_add(chr_dev *dev, const chr_backend *kind) { return (void)dev, (void)kind, 0; }
+static void chr__caller_fds_commit(chr_dev *dev) { (void)dev; }
+static void chr__caller_fds_rollback(chr_dev *dev) { (void)dev; }
 #endif
 
 /* -- output -- */
@@ -14655,10 +14666,10 @@ CHR__COLD void chr__note_stall(chr_dev *dev)
 {
     uint64_t left = dev->bytes_out - chr__queued(dev);
 
-    if (dev->stalled && dev->stalled_left == left)
+    if (dev->stalled_since && dev->stalled_bytes == left)
         return;
-    dev->stalled = chr__real_now(dev->ctx);
-    dev->stalled_left = left;
+    dev->stalled_since = chr__real_now(dev->ctx);
+    dev->stalled_bytes = left;
 }
 
 static void chr__count_out(chr_dev *dev, int n, size_t len)
@@ -14704,11 +14715,11 @@ CHR__COLD void chr__trace_output(const chr_dev *dev, int n, const void *buf, siz
 }
 
 /* With a log, an outbox, a recorder, an end that waits, a trace, or any of them. */
-CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
+CHR__COLD int chr__write_slow(chr_dev *dev, const void *buf, size_t len)
 {
     int n;
 
-    if (dev->ending) {
+    if (dev->shutdown_pending) {
         n = CHR_ERR_DISCONNECTED;
         if (CHR__OUTBOX(dev) && !chr__outbox_waits(dev)) /* it would come before what waits */
             chr__outbox_remember(dev->outbox, buf, len);
@@ -14730,7 +14741,7 @@ CHR__COLD int chr__write_extras(chr_dev *dev, const void *buf, size_t len)
 
 CHR__COLD int chr__write_recorded(chr_dev *dev, const void *buf, size_t len)
 {
-    int n = chr__write_extras(dev, buf, len);
+    int n = chr__write_slow(dev, buf, len);
 
     if (CHR__IS_RECORDED(dev))
         chr__record_transfer(dev, CHR__RECORD_WRITE, n, buf, len);
@@ -14754,7 +14765,7 @@ static void chr__tend_soon(chr__buffers *buffers)
 /* Descriptors came along with the input. */
 CHR__PRIVATE void chr__input_has_fds(chr_dev *dev)
 {
-    dev->with_fds |= 1;
+    dev->has_received_fds |= 1;
     chr__buffers_look_all(dev);
 }
 
@@ -14781,7 +14792,7 @@ static int chr__send_piece(chr_frontend *fe)
     int                  n;
 
     dev->ctx->unretried++;
-    n = dev->extras & CHR__EXTRA_OTHERS ? chr__write_recorded(dev, piece, len) : chr__write(dev, piece, len);
+    n = dev->slow_path & CHR__SLOW_OTHERS ? chr__write_recorded(dev, piece, len) : chr__write(dev, piece, len);
     dev->ctx->unretried--;
     if (n <= 0)
         chr__send_failed(buffers, len, n);
@@ -15081,12 +15092,12 @@ static void chr__tell_mark(chr__buffers *buffers, int event)
 {
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
         buffers->is_open = event == CHR_EVENT_OPENED;
-        buffers->input_over = 0;
-        if (!buffers->handlers.event || buffers->told_open == buffers->is_open)
+        buffers->input_ended = 0;
+        if (!buffers->handlers.event || buffers->opened_delivered == buffers->is_open)
             return;
-        buffers->told_open = buffers->is_open;
+        buffers->opened_delivered = buffers->is_open;
     } else if (event == CHR_EVENT_INPUT_END) {
-        buffers->input_over = 1;
+        buffers->input_ended = 1;
     }
     if (!buffers->handlers.event)
         return;
@@ -15201,7 +15212,7 @@ static void chr__find_slow(chr__buffers *buffers)
     buffers->out_slow = buffers->out.start > 0 || buffers->out.count > buffers->out_limit || buffers->failure ||
                         buffers->is_sending || dev->buffers->next || CHR__TRACES(dev->ctx);
     buffers->tend_slow = buffers->out_slow || buffers->is_blocked || buffers->in.count > 0 ||
-                         buffers->mark_count > 0 || buffers->writable || dev->extras != CHR__EXTRA_BUFFERS;
+                         buffers->mark_count > 0 || buffers->writable || dev->slow_path != CHR__SLOW_BUFFERS;
 }
 
 /* All that is due: output goes first. */
@@ -15269,7 +15280,7 @@ static int chr__unbuffered_room(const chr_frontend *fe)
 
 CHR__COLD void chr__note_fds(chr_dev *dev)
 {
-    dev->with_fds = 2;
+    dev->has_received_fds = 2;
     chr__log_line(dev->ctx, dev->id, "descriptors come along with the input: it is not read ahead any more");
 }
 
@@ -15279,11 +15290,11 @@ CHR__APART int chr__slow_room(chr_frontend *fe)
     chr_dev      *dev = fe->dev;
     unsigned      epoch = dev->room_epoch;
 
-    if (dev->with_fds == 1)
+    if (dev->has_received_fds == 1)
         chr__note_fds(dev);
     if (dev->room_epoch != epoch || buffers->is_off || buffers->mark_count >= CHR__MARKS_HIGH)
         return 0;
-    if (!buffers->in_limit || fe->dev->with_fds)
+    if (!buffers->in_limit || fe->dev->has_received_fds)
         return chr__unbuffered_room(fe);
     buffers->in_full |= buffers->in.count >= buffers->in_limit;
     buffers->in_slow = buffers->in_full || buffers->mark_count > 0 || !buffers->handlers.read ||
@@ -15479,7 +15490,7 @@ static void chr__bury(chr_dev *dev)
     chr__dev_queue_remove(dev);
     chr__log_close(dev);
     chr__outbox_free(dev);
-    if (dev->holds == 0)
+    if (dev->linger_count == 0)
         chr__free_later(dev);
 }
 
@@ -15517,7 +15528,7 @@ CHR__PRIVATE void chr__give_up(chr_dev *fresh)
 
     chr__enter(ctx);
     chr__close(fresh);
-    chr__given_return(fresh);
+    chr__caller_fds_rollback(fresh);
     chr__leave(ctx);
 }
 
@@ -15532,7 +15543,7 @@ static int chr__open(chr_dev *dev, const chr_backend *kind, chr_error *err)
     code = chr__log_open(dev, err);
     if (code == 0)
         code = chr__outbox_open(dev, err);
-    if (code == 0 && chr__given_note_all(dev, kind) < 0)
+    if (code == 0 && chr__caller_fds_add(dev, kind) < 0)
         code = chr__no_memory(err);
     if (code == 0) {
         code = dev->kind->open(dev, err);
@@ -15572,11 +15583,11 @@ static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend 
     if (CHR__IS_RECORDED(dev))
         chr__record_text(dev, CHR__RECORD_CREATED, code, err);
     if (code == 0) {
-        chr__set_extras(dev);
+        chr__set_slow_path(dev);
         return dev;
     }
     chr__enter(ctx);
-    chr__given_return(dev);
+    chr__caller_fds_rollback(dev);
     chr__bury(dev);
     chr__leave(ctx);
     return NULL;
@@ -15604,7 +15615,7 @@ CHR__PRIVATE chr_dev *chr__create_part(const chr_dev *whole, const void *options
     }
     dev->is_part = 1;
     if (chr__outbox_open(dev, err) == 0) {
-        chr__set_extras(dev);
+        chr__set_slow_path(dev);
         return dev;
     }
     chr__enter(ctx);
@@ -15713,7 +15724,7 @@ static chr_dev *chr__open_muxed_on(chr_context *ctx, const char *id, const chr_m
     if (dev) {
         dev->companion = base;
         chr__register(dev);
-        chr__given_keep(base);
+        chr__caller_fds_commit(base);
         return dev;
     }
     chr__unregister(base);
@@ -15769,7 +15780,7 @@ static chr_dev *chr__open_new(chr_context *ctx, const char *id, const chr_backen
     dev = chr__create(ctx, id, kind, options, err);
     if (dev) {
         chr__register(dev);
-        chr__given_keep(dev);
+        chr__caller_fds_commit(dev);
     }
     return dev;
 }
@@ -16191,7 +16202,7 @@ static void chr__replace(chr_dev *old, chr_dev *fresh)
 {
     chr__unregister(old);
     chr__register(fresh);
-    chr__given_keep(fresh);
+    chr__caller_fds_commit(fresh);
     chr__destroy(old);
 }
 
@@ -16202,8 +16213,8 @@ static void chr__buffers_move(chr__buffers *buffers, chr_dev *from, chr_dev *to)
     buffers->next = to->buffers;
     to->buffers = buffers;
     buffers->is_blocked = buffers->failure = 0;
-    chr__set_extras(from);
-    chr__set_extras(to);
+    chr__set_slow_path(from);
+    chr__set_slow_path(to);
     chr__tend_soon(buffers);
 }
 
@@ -16252,7 +16263,7 @@ static int chr__swap(chr_dev *old, chr_dev *fresh, chr_error *err)
     if (fe && CHR__BUFFERS(fe) && !fe->buffers->is_blocked)
         chr__send(fe);
     fe = old->frontend;
-    if (fe && fe->told_open && !fresh->be_open)
+    if (fe && fe->opened_delivered && !fresh->be_open)
         chr_be_tell_event(fe, CHR_EVENT_CLOSED);
     if (!fe || old->frontend != fe || !fe->handlers.change)
         return chr__swap_back(old, fresh, err);
@@ -16429,7 +16440,7 @@ CHARDEV_API int chr_fe_init(chr_frontend *fe, chr_dev *dev, chr_error *err)
     fe->opaque = fe->writable_opaque = fe->slot = NULL;
     fe->writable = NULL;
     fe->buffers = NULL;
-    fe->is_open = fe->told_open = 0;
+    fe->is_open = fe->opened_delivered = 0;
     CHR__STORE(fe->ctx, dev ? dev->ctx : NULL);
     CHR__STORE(fe->dev, NULL);
     if (dev) {
@@ -16493,7 +16504,7 @@ static void chr__buffers_drop_handlers(chr_frontend *fe)
     memset(&buffers->handlers, 0, sizeof buffers->handlers);
     fe->handlers.change = NULL;
     buffers->writable = NULL;
-    buffers->told_open = 0;
+    buffers->opened_delivered = 0;
     buffers->is_off = 1;
     chr__buffers_look(buffers);
     chr_fe_set_open(fe, 0);
@@ -16504,7 +16515,7 @@ static void chr__fe_drop_handlers(chr_frontend *fe)
     if (fe->dev)
         fe->dev->room_epoch++;
     memset(&fe->handlers, 0, sizeof fe->handlers);
-    fe->told_open = 0;
+    fe->opened_delivered = 0;
     fe->writable = NULL;
     chr_fe_set_open(fe, 0);
 }
@@ -16584,7 +16595,7 @@ static void chr__fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers,
     dev->room_epoch++;
     fe->handlers = *handlers;
     fe->opaque = opaque;
-    fe->told_open = 0;
+    fe->opened_delivered = 0;
     chr__fe_come(fe, &hold);
     if (hold.fe && !chr__fe_is_suspended(dev))
         chr__tell_state(fe, dev);
@@ -16594,13 +16605,13 @@ static void chr__fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers,
 static void chr__buffers_tell_state(chr_frontend *fe)
 {
     chr_context *ctx = fe->ctx;
-    int          input_over = fe->buffers->input_over;
+    int          input_ended = fe->buffers->input_ended;
     chr__hold    hold;
 
     chr__hold_begin(ctx, &hold, fe);
     if (fe->buffers->is_open)
         chr__tell_mark(fe->buffers, CHR_EVENT_OPENED);
-    if (hold.fe && fe->buffers && input_over && fe->buffers->told_open)
+    if (hold.fe && fe->buffers && input_ended && fe->buffers->opened_delivered)
         chr__tell_mark(fe->buffers, CHR_EVENT_INPUT_END);
     chr__hold_end(ctx, &hold);
 }
@@ -16615,11 +16626,11 @@ static void chr__buffers_set_handlers(chr_frontend *fe, const chr_handlers *hand
     buffers->epoch++;
     buffers->handlers = *handlers;
     buffers->opaque = opaque;
-    buffers->told_open = buffers->is_told = buffers->is_off = 0;
+    buffers->opened_delivered = buffers->is_told = buffers->is_off = 0;
     chr__buffers_look(buffers);
     chr__buffers_interpose(fe);
     if (chr__fe_is_suspended(dev))
-        fe->told_open = buffers->is_open = 0;
+        fe->opened_delivered = buffers->is_open = 0;
     chr__fe_come(fe, &hold);
     if (!hold.fe || !fe->buffers)
         return;
@@ -16699,11 +16710,11 @@ static int chr__is_held(const chr_dev *dev, const chr_frontend *fe)
 /* A guest may ask all the time, and to describe a chardev may cost system calls. */
 static int chr__is_over(chr_dev *dev)
 {
-    if (!dev->was_open || (dev->be_open && !dev->input_over))
+    if (!dev->was_open || (dev->be_open && !dev->input_ended))
         return 0;
-    if (!dev->is_over)
-        dev->is_over = chr__comes_back(dev) ? -1 : 1;
-    return dev->is_over > 0;
+    if (!dev->eof_state)
+        dev->eof_state = chr__comes_back(dev) ? -1 : 1;
+    return dev->eof_state > 0;
 }
 
 CHARDEV_API int chr_fe_eof(const chr_frontend *fe)
@@ -16735,7 +16746,7 @@ static void chr__buffers_remove(chr_frontend *fe)
     dev->room_epoch++;
     fe->handlers = buffers->handlers;
     fe->opaque = buffers->opaque;
-    fe->told_open = buffers->told_open;
+    fe->opened_delivered = buffers->opened_delivered;
     fe->writable = buffers->writable;
     fe->writable_opaque = buffers->writable_opaque;
     chr__buffers_drop(fe);
@@ -16788,15 +16799,15 @@ static void chr__buffers_begin(chr_frontend *fe, chr__buffers *buffers)
     buffers->fe = fe;
     buffers->handlers = fe->handlers;
     buffers->opaque = fe->opaque;
-    buffers->told_open = buffers->is_open = fe->told_open;
-    buffers->input_over = fe->told_open && dev->input_over;
+    buffers->opened_delivered = buffers->is_open = fe->opened_delivered;
+    buffers->input_ended = fe->opened_delivered && dev->input_ended;
     buffers->writable = fe->writable;
     buffers->writable_opaque = fe->writable_opaque;
     fe->writable = NULL;
     fe->buffers = buffers;
     buffers->next = dev->buffers;
     dev->buffers = buffers;
-    chr__set_extras(dev);
+    chr__set_slow_path(dev);
     chr__buffers_interpose(fe);
     if (!buffers->handlers.event && !chr__fe_is_suspended(dev)) /* no handler is called */
         chr__tell_state(fe, dev);
@@ -16870,7 +16881,7 @@ static int chr__fe_set_buffers(chr_frontend *fe, void *memory, size_t in, size_t
 
     if (in > (size_t)INT_MAX / 4 || out > (size_t)INT_MAX / 4)
         return CHR_ERR_INVALID;
-    if (in > 0 && dev->with_fds)
+    if (in > 0 && dev->has_received_fds)
         return CHR_ERR_NOT_SUPPORTED;
     if (fe->buffers && fe->buffers->is_sending)
         return CHR_ERR_BUSY;
@@ -16914,7 +16925,7 @@ static int chr__fe_read_nothing(const chr__buffers *buffers)
 {
     if (!buffers || (!buffers->in_limit && buffers->mark_count == 0))
         return CHR_ERR_NOT_SUPPORTED;
-    if (chr__marks_here(buffers) < 0 || !buffers->is_open || buffers->input_over)
+    if (chr__marks_here(buffers) < 0 || !buffers->is_open || buffers->input_ended)
         return CHR_ERR_DISCONNECTED;
     return CHR_ERR_WOULD_BLOCK;
 }
@@ -17008,7 +17019,7 @@ CHR__COLD int chr__fe_write_slowly(chr_frontend *fe, const void *buf, size_t len
     return chr__gather(fe, (const char *)buf, len);
 }
 
-CHR__APART int chr__fe_write_extras(chr_frontend *fe, const void *buf, size_t len)
+CHR__APART int chr__fe_write_slow(chr_frontend *fe, const void *buf, size_t len)
 {
     chr__buffers *buffers = fe->buffers;
 
@@ -17029,7 +17040,7 @@ CHR__HOT CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t 
         CHR__UNLOCK(dev->ctx);
         return 0;
     }
-    n = dev->extras ? chr__fe_write_extras(fe, buf, len) : chr__write(dev, buf, len);
+    n = dev->slow_path ? chr__fe_write_slow(fe, buf, len) : chr__write(dev, buf, len);
     CHR__UNLOCK(dev->ctx);
     return n;
 }
@@ -17061,7 +17072,7 @@ static int chr__transfer_attempt(const chr__transfer *transfer, chr_dev *dev)
         return CHR_ERR_IN_HANDLER;
     dev->ctx->turn++;
     if (transfer->direction == CHR_OUT)
-        return chr__write_extras(dev, buf, len);
+        return chr__write_slow(dev, buf, len);
     if (!dev->io->read)
         return CHR__BUFFERS(transfer->fe) && CHR__IS_FOREIGN(dev->ctx) ? CHR_ERR_WOULD_BLOCK : CHR_ERR_NOT_SUPPORTED;
     chr__defer_begin(dev->ctx);
@@ -17231,7 +17242,7 @@ static void chr__transfer_gather(chr__transfer *transfer, const chr_dev *dev)
 
     if (!buffers || buffers->failure || !transfer->buf || dev->ctx->depth > 0 || transfer->len > chr__out_room(buffers))
         return;
-    n = chr__fe_write_extras(transfer->fe, transfer->buf, transfer->len);
+    n = chr__fe_write_slow(transfer->fe, transfer->buf, transfer->len);
     transfer->done = n > 0 ? (size_t)n : 0;
 }
 
@@ -17496,7 +17507,7 @@ static int chr__shutdown(chr_dev *dev)
     for (buffers = CHR__BUFFERS(dev); buffers && code == 0; buffers = buffers->next)
         buffers->failure = CHR_ERR_DISCONNECTED; /* writes learn it at once */
     chr__buffers_look_all(dev);
-    if (dev->ending)
+    if (dev->shutdown_pending)
         chr__update(dev);
     return code;
 }
@@ -17582,7 +17593,7 @@ static uint64_t chr__queued_in_all(chr_context *ctx, uint64_t *left)
     count = ctx->lingering_queued;
     for (*left = 0 - count, dev = ctx->devs; dev; dev = dev->next) {
         each = chr__queued(dev);
-        count += each + chr__gathered(dev) + (uint64_t)dev->ending;
+        count += each + chr__gathered(dev) + (uint64_t)dev->shutdown_pending;
         if (each > 0)
             chr__note_stall(dev);
         *left += dev->bytes_out - each;
@@ -17631,8 +17642,8 @@ static void chr__stalls_hand_over(chr_context *ctx)
     chr_dev *dev;
 
     for (dev = ctx->devs; dev; dev = dev->next)
-        if (dev->stalled && dev->bytes_out - chr__queued(dev) != dev->stalled_left)
-            dev->stalled = 0;
+        if (dev->stalled_since && dev->bytes_out - chr__queued(dev) != dev->stalled_bytes)
+            dev->stalled_since = 0;
 }
 
 /* ====================================================================================================================
@@ -18899,7 +18910,7 @@ typedef struct chr__stream {
     chr__box    ahead;             /* into this */
     int         ahead_stop;        /* what read has answered behind it: an event, or why the input ends; 0 with */
     int         is_ahead_stopped;
-    int         input_over;        /* half-close by the peer: only output is left */
+    int         input_ended;        /* half-close by the peer: only output is left */
     int         output_over;       /* half-close by us: only input is left */
     void      (*ended)(struct chr__stream *stream, int code); /* 0 = end of input, else why; it closes the stream, or stops the input */
 } chr__stream;
@@ -19016,7 +19027,7 @@ static void chr__stream_update(chr__stream *stream)
 {
     int room, in_events, out_events;
 
-    if (stream->input_over) {
+    if (stream->input_ended) {
         chr_watch_set(&stream->in_watch, CHR__FULL_HUP | chr__stream_out_events(stream));
         return;
     }
@@ -19061,7 +19072,8 @@ CHR__COLD void chr__stream_nothing(chr__stream *stream, int code, int hung_up)
         chr__stream_look_again(stream);
         if (code <= CHR__LAYER_EVENT)
             chr_be_event(stream->dev, CHR__LAYER_EVENT - code);
-    } else if (code != CHR_ERR_WOULD_BLOCK || ((stream->broken || hung_up) && chr__os_unread(stream->in) == 0)) {
+    } else if (code != CHR_ERR_WOULD_BLOCK ||
+               ((stream->broken || hung_up) && chr__os_bytes_readable(stream->in) == 0)) {
         chr__stream_end(stream, code == CHR_ERR_WOULD_BLOCK ? 0 : code);
     }
 }
@@ -19096,7 +19108,7 @@ CHR__COLD void chr__stream_no_room(chr__stream *stream, int hung_up)
     pending = chr__stream_pending(stream);
     if (pending < 0) {
         chr__stream_nothing(stream, chr__stream_read(stream, dev->ctx->buffer, CHR__BUFFER_SIZE), 1);
-    } else if (hung_up && !pending && chr__os_unread(stream->in) == 0) {
+    } else if (hung_up && !pending && chr__os_bytes_readable(stream->in) == 0) {
         chr__stream_end(stream, 0);
     } else {
         if (hung_up && stream->held && !stream->broken) { /* only output was waited for: none will be taken any more */
@@ -19177,9 +19189,9 @@ static void chr__stream_again(void *opaque)
 {
     chr__stream *stream = (chr__stream *)opaque;
 
-    if (stream->top && stream->input_over && (stream->broken || stream->output_over))
+    if (stream->top && stream->input_ended && (stream->broken || stream->output_over))
         chr__stream_end(stream, 0);
-    else if (stream->top && !stream->input_over && (stream->broken || chr__stream_pending(stream)))
+    else if (stream->top && !stream->input_ended && (stream->broken || chr__stream_pending(stream)))
         chr__stream_look(stream, stream->broken);
 }
 
@@ -19243,7 +19255,7 @@ CHR__PRIVATE void chr__stream_output_over(chr__stream *stream)
     stream->output_over = 1;
     chr__stream_stop_out(stream);
     stream->out = -1;
-    if (stream->input_over)
+    if (stream->input_ended)
         chr__stream_look_again(stream);
     else
         chr__stream_update(stream);
@@ -19265,7 +19277,7 @@ CHR__PRIVATE int chr__stream_half_close(chr__stream *stream)
 {
     if (stream->broken || stream->output_over || chr__os_wait(stream->in, CHR__FULL_HUP, 0) & CHR_HUP)
         return 0;
-    stream->input_over = 1;
+    stream->input_ended = 1;
     stream->in_watch.ready = chr__stream_half_ready;
     chr__stream_update(stream);
     return 1;
@@ -19326,7 +19338,7 @@ static void chr__stream_close(chr__stream *stream)
         chr__box_close(&stream->ahead, stream->dev->ctx);
     stream->reads_ahead = stream->is_ahead_stopped = 0;
     stream->in = stream->out = -1;
-    stream->input_over = 0;
+    stream->input_ended = 0;
 }
 
 static int chr__stream_watch_out(chr__stream *stream)
@@ -19349,7 +19361,7 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
     stream->in = in;
     stream->out = out;
     stream->is_one = in == out;
-    stream->broken = stream->held = stream->input_over = stream->output_over = 0;
+    stream->broken = stream->held = stream->input_ended = stream->output_over = 0;
     stream->ended = ended;
     for (stream->may_keep = has_answers = 0, layer = top; layer; layer = layer->below) {
         has_answers |= layer->below && layer->slots->unsent; /* the bottom has none of its own */
@@ -19515,7 +19527,7 @@ CHR__COLD void chr__linger_end(chr__linger *linger)
     chr__os_close(linger->fd);
     chr__free(dev->ctx, linger->rest);
     linger->release(linger);
-    if (--dev->holds == 0 && dev->removed)
+    if (--dev->linger_count == 0 && dev->removed)
         chr__free_later(dev);
 }
 
@@ -19547,7 +19559,7 @@ static int chr__linger_discard(chr__linger *linger)
 /* Nothing more is to be sent, and nothing can destroy what was. */
 static int chr__linger_is_done(const chr__linger *linger)
 {
-    return linger->is_over && !linger->waits_for_end && (linger->is_unix || chr__os_unsent(linger->fd) == 0);
+    return linger->is_over && !linger->waits_for_end && (linger->is_unix || chr__os_bytes_unacked(linger->fd) == 0);
 }
 
 /* As far as it goes without waiting. A peer that wants no output now can't change that any more: what it says is
@@ -19577,7 +19589,7 @@ static void chr__linger_ready(void *opaque, int events)
 static size_t chr__linger_left(const chr__linger *linger)
 {
     return linger->rest_size - linger->rest_at + chr__layers_kept(linger->top) +
-           (linger->is_unix ? 0 : (size_t)chr__os_unsent(linger->fd));
+           (linger->is_unix ? 0 : (size_t)chr__os_bytes_unacked(linger->fd));
 }
 
 /* Whether it has moved lately is seen in what is left. */
@@ -19616,9 +19628,9 @@ static void chr__linger_clock(chr__linger *linger)
     linger->ends = now + CHR__LINGER_MOST_MS * INT64_C(1000000);
     linger->left = chr__linger_left(linger);
     linger->moved = now;
-    if (dev->ctx->closing && dev->stalled) {
+    if (dev->ctx->closing && dev->stalled_since) {
         now -= (CHR__LINGER_MS - CHR__LINGER_LEAST_MS) * INT64_C(1000000);
-        linger->moved = dev->stalled > now ? dev->stalled : now;
+        linger->moved = dev->stalled_since > now ? dev->stalled_since : now;
     }
 }
 
@@ -19635,7 +19647,7 @@ static void chr__linger_begin(chr__linger *linger, chr_dev *source)
         ;
     *last = linger;
     ctx->lingering_count++;
-    linger->dev->holds++;
+    linger->dev->linger_count++;
     if (source)
         linger->rest = chr__outbox_take(source, &linger->rest_size, &linger->rest_owed);
     linger->taken = source ? chr__layers_kept(linger->top) + linger->rest_size - linger->rest_owed : 0;
@@ -22422,7 +22434,7 @@ static void chr__mux_tell(chr__mux *mux, chr__mux_slot *slot, int event)
     int          is_end = event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END;
 
     if (!ctx->closing && ((slot->late && chr__mux_is_state(event)) ||
-                          (is_end && slot->fe->told_open && chr__mux_has_older(mux, slot))))
+                          (is_end && slot->fe->opened_delivered && chr__mux_has_older(mux, slot))))
         slot->late |= CHR__MUX_LATE | (event == CHR_EVENT_CLOSED ? CHR__MUX_CLOSED_LATE : 0);
     else if ((event != CHR_EVENT_OPENED && event != CHR_EVENT_INPUT_END) || !ctx->open_suspended)
         chr_be_tell_event(slot->fe, event);
@@ -22652,7 +22664,7 @@ CHR__HOT static size_t chr__mux_room(const chr__mux *mux, const chr__mux_slot *s
     unsigned            epoch = mux->dev.room_epoch;
     int                 room;
 
-    if (!fe->handlers.read || (mux->dev.ctx->open_suspended && fe->handlers.event && !fe->told_open))
+    if (!fe->handlers.read || (mux->dev.ctx->open_suspended && fe->handlers.event && !fe->opened_delivered))
         return 0;
     room = can_read ? can_read(opaque) : CHR__BUFFER_SIZE;
     if (mux->dev.room_epoch != epoch && !chr__mux_still_has(mux, slot, fe, can_read, opaque))
@@ -23057,7 +23069,7 @@ typedef struct chr__fan_member {
     chr_frontend     fe;
     struct chr__fan *fan;
     int              joined;     /* it is open, and those below are about this time */
-    int              input_over; /* and it says no more */
+    int              input_ended; /* and it says no more */
     size_t           ahead;      /* how much it has had of what the whole has not yet taken */
     int              is_short;   /* it took less than it was offered: that may have to be waited for */
 } chr__fan_member;
@@ -23085,9 +23097,9 @@ static int chr__fan_remembers(const chr__fan_member *member)
  * already is not for the next peer a second time. */
 static void chr__fan_reset(chr__fan_member *member, int joined)
 {
-    member->fan->speakers += joined - (member->joined && !member->input_over);
+    member->fan->speakers += joined - (member->joined && !member->input_ended);
     member->joined = joined;
-    member->input_over = 0;
+    member->input_ended = 0;
     if (!chr__fan_remembers(member))
         member->ahead = 0;
     member->is_short = 0;
@@ -23279,7 +23291,7 @@ static void chr__fan_rejoin(chr__fan_member *member, int joined)
 /* Its input is over when no member that is open says any more. */
 static void chr__fan_look_at_input(chr__fan *fan)
 {
-    if (fan->speakers == 0 && fan->open_count > 0 && !fan->dev->input_over)
+    if (fan->speakers == 0 && fan->open_count > 0 && !fan->dev->input_ended)
         chr_be_event(fan->dev, CHR_EVENT_INPUT_END);
 }
 
@@ -23296,8 +23308,8 @@ static void chr__fan_member_event(void *opaque, int event)
             return;
         }
     } else if (event == CHR_EVENT_INPUT_END) {
-        fan->speakers -= member->joined && !member->input_over;
-        member->input_over = 1;
+        fan->speakers -= member->joined && !member->input_ended;
+        member->input_ended = 1;
         chr__fan_look_at_input(fan);
         return;
     }
@@ -24057,7 +24069,8 @@ static int chr__fault_feed(chr__fault *fault, const void *data, size_t len)
 
 static const chr_option chr__fd_rows[] = {
     { "in",  CHR_OPTION_FD,   CHR__AT(chr_fd_options, in),  NULL, 0, 0, CHR__HELP("descriptor to read from") },
-    { "out", CHR_OPTION_FD,   CHR__AT(chr_fd_options, out), NULL, 0, 0, CHR__HELP("descriptor to write to, may be the same") },
+    { "out", CHR_OPTION_FD,   CHR__AT(chr_fd_options, out), NULL, 0, 0,
+      CHR__HELP("descriptor to write to, may be the same") },
     { NULL,  CHR_OPTION_TEXT, 0,                            NULL, 0, 0, NULL }
 };
 
@@ -24069,7 +24082,7 @@ static int chr__fd_check(const chr_dev *dev, int fd, const char *key, int direct
         return 0;
     if (!chr__os_is_open(fd))
         return chr__fail(err, CHR_ERR_INVALID, "%s: %s=%d: is not an open descriptor", kind, key, fd);
-    if (!chr__os_may(fd, direction))
+    if (!chr__os_fd_allows(fd, direction))
         return chr__fail(err, CHR_ERR_INVALID, "%s: %s=%d: is not open for %s", kind, key, fd,
                          direction == CHR_IN ? "reading" : "writing");
     return 0;
@@ -24131,9 +24144,12 @@ CHR_TABLE(chr_backend, chr__win_kind,
 #if CHARDEV_HAS_FILE
 
 static const chr_option chr__file_rows[] = {
-    { "path",       CHR_OPTION_TEXT, CHR__AT(chr_file_options, path),       CHR_REQUIRED, 0, 0, CHR__HELP("file to write") },
-    { "append",     CHR_OPTION_BOOL, CHR__AT(chr_file_options, append),     "off",        0, 0, CHR__HELP("write at its end instead of starting it anew") },
-    { "input-path", CHR_OPTION_TEXT, CHR__AT(chr_file_options, input_path), NULL,         0, 0, CHR__HELP("file to read as input") },
+    { "path",       CHR_OPTION_TEXT, CHR__AT(chr_file_options, path),       CHR_REQUIRED, 0, 0,
+      CHR__HELP("file to write") },
+    { "append",     CHR_OPTION_BOOL, CHR__AT(chr_file_options, append),     "off",        0, 0,
+      CHR__HELP("write at its end instead of starting it anew") },
+    { "input-path", CHR_OPTION_TEXT, CHR__AT(chr_file_options, input_path), NULL,         0, 0,
+      CHR__HELP("file to read as input") },
     { NULL,         CHR_OPTION_TEXT, 0,                                     NULL,         0, 0, NULL }
 };
 
@@ -24192,7 +24208,8 @@ CHR__PRIVATE int chr__pipe_uri(const char *uri, chr_options *options)
 typedef chr__fd_dev chr__pipe;
 
 static const chr_option chr__pipe_rows[] = {
-    { "path", CHR_OPTION_TEXT, CHR__AT(chr_pipe_options, path), CHR_REQUIRED, 0, 0, CHR__HELP("PATH.in is read and PATH.out written, or PATH both ways") },
+    { "path", CHR_OPTION_TEXT, CHR__AT(chr_pipe_options, path), CHR_REQUIRED, 0, 0,
+      CHR__HELP("PATH.in is read and PATH.out written, or PATH both ways") },
     { NULL,   CHR_OPTION_TEXT, 0,                               NULL,         0, 0, NULL }
 };
 
@@ -24255,8 +24272,10 @@ typedef struct chr__pipe {
 } chr__pipe;
 
 static const chr_option chr__pipe_rows[] = {
-    { "path",         CHR_OPTION_TEXT,   CHR__AT(chr_pipe_options, path),         CHR_REQUIRED, 0, 0,          CHR__HELP("name of the pipe, also without \\\\.\\pipe\\") },
-    { "server",       CHR_OPTION_BOOL,   CHR__AT(chr_pipe_options, server),       "on",         0, 0,          CHR__HELP("make it and wait for clients; off: connect to it") },
+    { "path",         CHR_OPTION_TEXT,   CHR__AT(chr_pipe_options, path),         CHR_REQUIRED, 0, 0,
+      CHR__HELP("name of the pipe, also without \\\\.\\pipe\\") },
+    { "server",       CHR_OPTION_BOOL,   CHR__AT(chr_pipe_options, server),       "on",         0, 0,
+      CHR__HELP("make it and wait for clients; off: connect to it") },
     { "reconnect-ms", CHR_OPTION_NUMBER, CHR__AT(chr_pipe_options, reconnect_ms), NULL,         0, 2000000000, CHR__HELP(CHR__HELP("server=off: connect again after so long")) },
     { NULL,           CHR_OPTION_TEXT,   0,                                       NULL,         0, 0,          NULL }
 };
@@ -24471,7 +24490,8 @@ typedef struct chr__pty {
 enum { CHR__PTY_LOOK_MS = 1000 };
 
 static const chr_option chr__pty_rows[] = {
-    { "path", CHR_OPTION_TEXT, CHR__AT(chr_pty_options, path), NULL, 0, 0, CHR__HELP("make a symlink to the terminal here") },
+    { "path", CHR_OPTION_TEXT, CHR__AT(chr_pty_options, path), NULL, 0, 0,
+      CHR__HELP("make a symlink to the terminal here") },
     { NULL,   CHR_OPTION_TEXT, 0,                              NULL, 0, 0, NULL }
 };
 
@@ -24719,7 +24739,8 @@ typedef struct chr__stdio {
 enum { CHR__STDIO_LOOK_MS = 500 };
 
 static const chr_option chr__stdio_rows[] = {
-    { "signal", CHR_OPTION_BOOL, CHR__AT(chr_stdio_options, signal), "on", 0, 0, CHR__HELP("^C and the like are signals, not input") },
+    { "signal", CHR_OPTION_BOOL, CHR__AT(chr_stdio_options, signal), "on", 0, 0,
+      CHR__HELP("^C and the like are signals, not input") },
     { NULL,     CHR_OPTION_TEXT, 0,                                  NULL, 0, 0, NULL }
 };
 
@@ -24759,9 +24780,9 @@ static int chr__stdio_start(chr__stdio *stdio, chr_error *err)
     chr__fd_dev *base = &stdio->base;
     int          in = chr__os_standard(CHR_IN), out = chr__os_standard(CHR_OUT), code;
 
-    if (!chr__os_may(in, CHR_IN))
+    if (!chr__os_fd_allows(in, CHR_IN))
         in = stdio->null = chr__os_open(CHR__NULL_DEVICE, CHR__OPEN_READ, NULL);
-    if (!chr__os_may(out, CHR_OUT))
+    if (!chr__os_fd_allows(out, CHR_OUT))
         out = -1;
     code = chr__fd_start(base, in >= 0 ? in : -1, out, 0, chr__stream_input_over, err);
     if (code == 0)
@@ -24915,8 +24936,8 @@ typedef struct chr__serial {
     chr__stream       stream;
     chr__bottom       bottom;
     chr__marks        marks;
-    chr__news         news;
-    chr_watch         news_watch;
+    chr__line_notifier         notifier;
+    chr_watch         notifier_watch;
     int               fd;         /* -1 = unplugged */
     int               out;        /* of a device that is no terminal: its second number, so that output outlives the
                                      input; or -1 */
@@ -24929,8 +24950,10 @@ typedef struct chr__serial {
 } chr__serial;
 
 static const chr_option chr__serial_rows[] = {
-    { "path",         CHR_OPTION_TEXT,   CHR__AT(chr_serial_options, path),         CHR_REQUIRED, 0, 0,          CHR__HELP("terminal device") },
-    { "reconnect-ms", CHR_OPTION_NUMBER, CHR__AT(chr_serial_options, reconnect_ms), NULL,         0, 2000000000, CHR__HELP("open an unplugged device again after so long") },
+    { "path",         CHR_OPTION_TEXT,   CHR__AT(chr_serial_options, path),         CHR_REQUIRED, 0, 0,
+      CHR__HELP("terminal device") },
+    { "reconnect-ms", CHR_OPTION_NUMBER, CHR__AT(chr_serial_options, reconnect_ms), NULL,         0, 2000000000,
+      CHR__HELP("open an unplugged device again after so long") },
     { NULL,           CHR_OPTION_TEXT,   0,                                         NULL,         0, 0,          NULL }
 };
 
@@ -25053,8 +25076,8 @@ static void chr__serial_retry(void *opaque);
 /* The descriptor goes too, so that the device can come back under its old name. */
 static void chr__serial_unplug(chr__serial *serial)
 {
-    chr_watch_stop(&serial->news_watch);
-    chr__os_news_close(&serial->news);
+    chr_watch_stop(&serial->notifier_watch);
+    chr__os_line_notifier_close(&serial->notifier);
     chr__stream_close(&serial->stream);
     chr__bottom_close(&serial->bottom.layer);
     chr__os_close(serial->fd);
@@ -25083,26 +25106,28 @@ static void chr__serial_hung_up(chr__stream *stream, int code)
 }
 
 /* In front of what has come in: a break that a byte follows is seen before that. A handler may unplug or remove it. */
-static void chr__serial_news(void *opaque, int events)
+static void chr__serial_line_events(void *opaque, int events)
 {
     chr__serial *serial = (chr__serial *)opaque;
-    int          found = chr__os_news_take(&serial->news, &serial->bottom.in), errors = found & ~(CHR__NEWS_BREAK | CHR__NEWS_MODEM);
+    int          found = chr__os_line_notifier_read(&serial->notifier, &serial->bottom.in);
+    int          errors = found & ~(CHR__LINE_EVENT_BREAK | CHR__LINE_EVENT_MODEM);
 
     (void)events;
     serial->marks.errors |= errors;
-    if (found & CHR__NEWS_BREAK)
+    if (found & CHR__LINE_EVENT_BREAK)
         chr_be_event(&serial->dev, CHR_EVENT_BREAK);
     if (errors && serial->fd >= 0)
         chr_be_event(&serial->dev, CHR_EVENT_LINE_ERROR);
-    if (found & CHR__NEWS_MODEM && serial->fd >= 0)
+    if (found & CHR__LINE_EVENT_MODEM && serial->fd >= 0)
         chr_be_event(&serial->dev, CHR_EVENT_SERIAL);
 }
 
-static int chr__serial_watch_news(chr__serial *serial)
+static int chr__serial_watch_line_events(chr__serial *serial)
 {
-    int fd = chr__os_news_open(&serial->news, serial->fd);
+    int fd = chr__os_line_notifier_open(&serial->notifier, serial->fd);
 
-    return fd < 0 ? 0 : chr_watch_start(serial->dev.ctx, &serial->news_watch, fd, CHR_IN, chr__serial_news, serial);
+    return fd < 0 ? 0 : chr_watch_start(serial->dev.ctx, &serial->notifier_watch, fd, CHR_IN, chr__serial_line_events,
+                                        serial);
 }
 
 static int chr__serial_start(chr__serial *serial)
@@ -25117,7 +25142,7 @@ static int chr__serial_start(chr__serial *serial)
     serial->marks.layer.dev = &serial->dev;
     if (chr__bottom_open(&serial->bottom, &serial->dev, serial->fd, serial->fd, 1) < 0)
         return CHR_ERR_NO_MEMORY;
-    if (chr__serial_watch_news(serial) < 0)
+    if (chr__serial_watch_line_events(serial) < 0)
         return CHR_ERR_NO_MEMORY;
     return chr__stream_open(&serial->stream, &serial->dev, &serial->marks.layer, serial->bottom.in.fd, serial->bottom.out.fd,
                             chr__serial_hung_up, NULL);
@@ -25193,7 +25218,7 @@ static int chr__serial_plug(chr__serial *serial, chr_error *err)
     code = serial->fd = chr__os_serial_open(path, err);
     if (code < 0)
         return code;
-    code = chr__os_is_line(serial->fd) ? chr__serial_start_line(serial, path, &is_all, err) :
+    code = chr__os_is_serial_line(serial->fd) ? chr__serial_start_line(serial, path, &is_all, err) :
         chr__serial_start_plain(serial, path, err);
     if (code < 0) {
         chr__serial_unplug(serial);
@@ -25392,7 +25417,8 @@ typedef struct chr__parallel {
 enum { CHR__PARALLEL_BUSY_MS = 10 };
 
 static const chr_option chr__parallel_rows[] = {
-    { "path", CHR_OPTION_TEXT, CHR__AT(chr_parallel_options, path), CHR_REQUIRED, 0, 0, CHR__HELP("parallel port, as /dev/parport0") },
+    { "path", CHR_OPTION_TEXT, CHR__AT(chr_parallel_options, path), CHR_REQUIRED, 0, 0,
+      CHR__HELP("parallel port, as /dev/parport0") },
     { NULL,   CHR_OPTION_TEXT, 0,                                   NULL,         0, 0, NULL }
 };
 
@@ -25517,21 +25543,23 @@ CHR_TABLE(chr_backend, chr__parallel_kind,
 /* ====================================================================================================================
  * >>be_udp   datagrams to and from one peer
  *
- * far side   host:port; what others send is ignored          options   host, port, localaddr, localport, ipv4, ipv6
- * events     OPENED from creation: there is no connection, and so no CLOSED
+ * far side   host:port; datagrams from other addresses are dropped
+ * options    host, port, localaddr, localport, ipv4, ipv6
+ * events     OPENED at creation: UDP has no connection, and so no CLOSED
  *
- * One write is one datagram, of at most 65507 bytes; what waited in obuf= or history= goes out together. A received one comes in as
- * many reads as the frontend needs; one that fits comes in one read. Refusals (ICMP) change nothing: the peer may come later. Names
- * are looked up at creation, which can block.
+ * One write is one datagram of at limit 65507 bytes. Output buffered by obuf= or history= is sent as one datagram. A
+ * received datagram that fits into the frontend's room is one read; a larger one is split over several reads.
+ * ECONNREFUSED (ICMP port unreachable) is not fatal: the peer may start later. Host names are resolved at creation,
+ * which may block.
  * ==================================================================================================================== */
 #if CHARDEV_HAS_UDP
 
-enum { CHR__DATAGRAM_SIZE = 65536, CHR__DATAGRAM_MOST = 65507 /* that IPv4 can carry */ };
+enum { CHR__DATAGRAM_SIZE = 65536, CHR__DATAGRAM_MAX = 65507 /* payload of the largest IPv4 datagram */ };
 
 typedef struct chr__datagrams { /* the only layer */
     chr__layer     layer;
     int            fd;
-    unsigned char *rest; /* of the last datagram, what the frontend had no room for: from `at` to `end` */
+    unsigned char *rest; /* the part of the last datagram that the frontend had no room for: from `at` to `end` */
     int            at, end;
 } chr__datagrams;
 
@@ -25540,18 +25568,25 @@ typedef struct chr__udp {
     chr__stream    stream;
     chr__datagrams datagrams;
     int            fd;
-    char           name[300]; /* PEER:PORT@LOCAL:PORT, in numbers */
+    char           name[300]; /* PEER:PORT@LOCAL:PORT, numeric */
 } chr__udp;
 
+#define CHR__ROW(member) CHR__AT(chr_udp_options, member)
+
 static const chr_option chr__udp_rows[] = {
-    { "host",      CHR_OPTION_TEXT, CHR__AT(chr_udp_options, host),      "localhost",  0, 0, CHR__HELP("name or number of the peer") },
-    { "port",      CHR_OPTION_TEXT, CHR__AT(chr_udp_options, port),      CHR_REQUIRED, 0, 0, CHR__HELP("its port number or service") },
-    { "localaddr", CHR_OPTION_TEXT, CHR__AT(chr_udp_options, localaddr), NULL,         0, 0, CHR__HELP("our own address (default: any)") },
-    { "localport", CHR_OPTION_TEXT, CHR__AT(chr_udp_options, localport), NULL,         0, 0, CHR__HELP("our own port (default: any)") },
-    { "ipv4",      CHR_OPTION_BOOL, CHR__AT(chr_udp_options, ipv4),      NULL,         0, 0, CHR__HELP("on: IPv4 only; off: not IPv4") },
-    { "ipv6",      CHR_OPTION_BOOL, CHR__AT(chr_udp_options, ipv6),      NULL,         0, 0, CHR__HELP("on: IPv6 only; off: not IPv6") },
-    { NULL,        CHR_OPTION_TEXT, 0,                                   NULL,         0, 0, NULL }
+    { "host",      CHR_OPTION_TEXT, CHR__ROW(host),      "localhost",  0, 0, CHR__HELP("name or number of the peer") },
+    { "port",      CHR_OPTION_TEXT, CHR__ROW(port),      CHR_REQUIRED, 0, 0, CHR__HELP("its port number or service") },
+    { "localaddr", CHR_OPTION_TEXT, CHR__ROW(localaddr), NULL,         0, 0,
+      CHR__HELP("our own address (default: any)") },
+    { "localport", CHR_OPTION_TEXT, CHR__ROW(localport), NULL,         0, 0, CHR__HELP("our own port (default: any)") },
+    { "ipv4",      CHR_OPTION_BOOL, CHR__ROW(ipv4),      NULL,         0, 0,
+      CHR__HELP("on: IPv4 only; off: not IPv4") },
+    { "ipv6",      CHR_OPTION_BOOL, CHR__ROW(ipv6),      NULL,         0, 0,
+      CHR__HELP("on: IPv6 only; off: not IPv6") },
+    { NULL,        CHR_OPTION_TEXT, 0,                   NULL,         0, 0, NULL }
 };
+
+#undef CHR__ROW
 
 /* udp:[HOST]:PORT[@[LOCALADDR]:LOCALPORT][,opts] */
 CHR__PRIVATE int chr__udp_uri(const char *uri, chr_options *options)
@@ -25575,8 +25610,8 @@ CHR__PRIVATE int chr__udp_uri(const char *uri, chr_options *options)
 
 /* -- check -- */
 
-/* "" is as good as not given, as in udp::4444 */
-static const char *chr__udp_given(const char *text)
+/* NULL for "", which stands for an option that was not given, as in udp::4444. */
+static const char *chr__udp_nonempty(const char *text)
 {
     return text && text[0] ? text : NULL;
 }
@@ -25592,39 +25627,41 @@ static int chr__udp_check_port(const char *key, const char *text, int64_t least,
 
 static int chr__udp_check(const chr_udp_options *options, chr_error *err)
 {
-    if (!chr__udp_given(options->port))
+    if (!chr__udp_nonempty(options->port))
         return chr__fail(err, CHR_ERR_INVALID, "udp: needs port=");
-    if (chr__udp_check_port("port", options->port, 1, err) < 0 || chr__udp_check_port("localport", options->localport, 0, err) < 0)
+    if (chr__udp_check_port("port", options->port, 1, err) < 0 ||
+        chr__udp_check_port("localport", options->localport, 0, err) < 0)
         return CHR_ERR_INVALID;
     if (options->ipv4 == CHR_OFF && options->ipv6 == CHR_OFF)
         return chr__fail(err, CHR_ERR_INVALID, "udp: ipv4=off and ipv6=off leave no address family");
     return 0;
 }
 
-/* -- datagrams, in pieces -- */
+/* -- the layer: one write is one datagram; a datagram may be split over several reads -- */
 
+/* Reads the rest of the last datagram first. What doesn't fit of a new one is kept in `rest`. */
 static int chr__datagrams_read(chr__layer *layer, void *buf, size_t len)
 {
     chr__datagrams *datagrams = (chr__datagrams *)layer;
-    int             n = datagrams->end - datagrams->at, most = (int)chr__min(len, CHR__DATAGRAM_SIZE);
+    int             n = datagrams->end - datagrams->at, limit = (int)chr__min(len, CHR__DATAGRAM_SIZE);
 
     if (n > 0) {
-        n = n < most ? n : most;
+        n = n < limit ? n : limit;
         memcpy(buf, datagrams->rest + datagrams->at, (size_t)n);
         datagrams->at += n;
         return n;
     }
-    n = chr__os_datagram_receive(datagrams->fd, buf, (size_t)most, datagrams->rest, CHR__DATAGRAM_SIZE);
-    if (n <= most)
+    n = chr__os_datagram_receive(datagrams->fd, buf, (size_t)limit, datagrams->rest, CHR__DATAGRAM_SIZE);
+    if (n <= limit)
         return n;
     datagrams->at = 0;
-    datagrams->end = n - most;
-    return most;
+    datagrams->end = n - limit;
+    return limit;
 }
 
 static int chr__datagrams_write(chr__layer *layer, const void *buf, size_t len)
 {
-    return chr__os_datagram_send(((chr__datagrams *)layer)->fd, buf, chr__min(len, CHR__DATAGRAM_MOST));
+    return chr__os_datagram_send(((chr__datagrams *)layer)->fd, buf, chr__min(len, CHR__DATAGRAM_MAX));
 }
 
 static int chr__datagrams_pending(const chr__layer *layer)
@@ -25638,7 +25675,7 @@ CHR_TABLE(chr__layer_slots, chr__datagrams_slots,
     CHR_SET(write,   chr__datagrams_write)
     CHR_SET(pending, chr__datagrams_pending));
 
-/* To the stream a refusal looks like a hang-up. Here it is the end of nothing. */
+/* ECONNREFUSED on UDP is not fatal: clears SO_ERROR and goes on. The stream takes it for a hang-up. */
 static void chr__udp_refused(chr__stream *stream, int code)
 {
     CHR__TRACE(stream->dev, udp_refused, code, 0);
@@ -25649,30 +25686,34 @@ static void chr__udp_refused(chr__stream *stream, int code)
 
 /* -- open and close -- */
 
-/* As the options say it, for messages. */
+/* The address as the options give it, for error messages. */
 static void chr__udp_name(const chr_udp_options *options, const char *host, char *text, size_t size)
 {
-    const char *local = chr__udp_given(options->localaddr), *port = chr__udp_given(options->localport);
+    const char *local = chr__udp_nonempty(options->localaddr), *port = chr__udp_nonempty(options->localport);
     size_t      len = (size_t)chr__format(text, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, options->port);
 
     if ((local || port) && len < size)
-        chr__format(text + len, size - len, local && strchr(local, ':') ? "@[%s]:%s" : "@%s:%s", local ? local : "", port ? port : "");
+        chr__format(text + len, size - len, local && strchr(local, ':') ? "@[%s]:%s" : "@%s:%s", local ? local : "",
+                    port ? port : "");
 }
 
-/* Addresses of our own end: 0 = any will do. */
-static int chr__udp_locals(const chr_udp_options *options, chr__sockaddr *found, chr_error *err)
+/* Looks up the addresses to bind to. Returns how many; 0 = any address. */
+static int chr__udp_local_addresses(const chr_udp_options *options, chr__sockaddr *found, chr_error *err)
 {
-    const char *host = chr__udp_given(options->localaddr), *port = chr__udp_given(options->localport);
+    const char *host = chr__udp_nonempty(options->localaddr), *port = chr__udp_nonempty(options->localport);
 
     if (!host && !port)
         return 0;
-    return chr__os_lookup_type(SOCK_DGRAM, host, port ? port : "0", chr__ip_family(options->ipv4, options->ipv6), 1, 0, found, err);
+    return chr__os_lookup_type(SOCK_DGRAM, host, port ? port : "0", chr__ip_family(options->ipv4, options->ipv6), 1, 0,
+                               found, err);
 }
 
+/* Resolves both ends, then binds and connects a socket. `found` has room for 2 * CHR__MAX_ADDRESSES. Returns the
+ * descriptor or an error. */
 static int chr__udp_resolve(chr__udp *udp, chr__sockaddr *found, chr_error *err)
 {
     const chr_udp_options *options = (const chr_udp_options *)udp->dev.options;
-    const char            *host = chr__udp_given(options->host);
+    const char            *host = chr__udp_nonempty(options->host);
     chr__sockaddr         *locals = found + CHR__MAX_ADDRESSES;
     int                    family = chr__ip_family(options->ipv4, options->ipv6), peer_count, local_count;
 
@@ -25681,7 +25722,7 @@ static int chr__udp_resolve(chr__udp *udp, chr__sockaddr *found, chr_error *err)
     peer_count = chr__os_lookup_type(SOCK_DGRAM, host, options->port, family, 0, 0, found, err);
     if (peer_count < 0)
         return peer_count;
-    local_count = chr__udp_locals(options, locals, err);
+    local_count = chr__udp_local_addresses(options, locals, err);
     if (local_count < 0)
         return local_count;
     chr__udp_name(options, host, udp->name, sizeof udp->name);
@@ -25759,14 +25800,15 @@ CHR_TABLE(chr_backend, chr__udp_kind,
 /* ====================================================================================================================
  * >>be_socket   a stream socket: server or client, over TCP, unix, vsock or a descriptor that is open already
  *
- * far side   the peer that is connected: one at a time, the next one waits in the backlog; or several (clients=,
+ * far side   the peer that is connected: one at a time, further clients wait in the backlog; or several (clients=,
  *            >>fan_out)
- * options    exactly one of path, host/port, cid/port, fd; server, wait; reconnect; what is spoken over it
- * events     OPENED when a peer is connected and all handshakes are over; CLOSED when it has gone and its input is read
+ * options    exactly one of path, host/port, cid/port, fd; server, wait; reconnect; the protocols over it (layers)
+ * events     OPENED when a peer is connected and all handshakes are done; CLOSED after the peer's end of file (EOF) or
+ *            a reset, when its input has been read
  * ==================================================================================================================== */
 #if CHARDEV_HAS_SOCKET
 
-/* What help says of the options of a layer. */
+/* Help texts of a layer's options; a layer that is not built in is named there. */
 #if CHARDEV_HAS_TELNET
 #define CHR__TELNET_HELP(text) CHR__HELP(text)
 #else
@@ -25786,45 +25828,82 @@ CHR_TABLE(chr_backend, chr__udp_kind,
 #define CHR__ROW(member) CHR__AT(chr_socket_options, member)
 
 static const chr_option chr__socket_rows[] = {
-    /* name           type                where                         default range           help */
-    { "path",         CHR_OPTION_TEXT,   CHR__ROW(address.path),      NULL,  0, 0,           CHR__HELP("unix socket") },
-    { "host",         CHR_OPTION_TEXT,   CHR__ROW(address.host),      NULL,  0, 0,           CHR__HELP("name or number of a host; \"\" = all interfaces, or this host") },
-    { "port",         CHR_OPTION_TEXT,   CHR__ROW(address.port),      NULL,  0, 0,           CHR__HELP("port number or service, with host or cid") },
-    { "cid",          CHR_OPTION_NUMBER, CHR__ROW(address.cid),       NULL,  0, UINT32_MAX,  CHR__HELP("vsock context id") },
-    { "fd",           CHR_OPTION_FD,     CHR__ROW(address.fd),        NULL,  0, 0,           CHR__HELP("descriptor that is open already: listening with server=on, else connected") },
-    { "to",           CHR_OPTION_NUMBER, CHR__ROW(address.to),        NULL,  0, 65535,       CHR__HELP("server: try all ports up to this one") },
-    { "ipv4",         CHR_OPTION_BOOL,   CHR__ROW(address.ipv4),      NULL,  0, 0,           CHR__HELP("on: IPv4 only; off: not IPv4") },
-    { "ipv6",         CHR_OPTION_BOOL,   CHR__ROW(address.ipv6),      NULL,  0, 0,           CHR__HELP("on: IPv6 only; off: not IPv6") },
-    { "abstract",     CHR_OPTION_BOOL,   CHR__ROW(address.abstract),  "off", 0, 0,           CHR__HELP("path is in Linux's abstract name space") },
-    { "tight",        CHR_OPTION_BOOL,   CHR__ROW(address.tight),     "on",  0, 0,           CHR__HELP("an abstract name is not padded with zeros") },
-    { "mode",         CHR_OPTION_TEXT,   CHR__ROW(address.mode),      NULL,  0, 0,           CHR__HELP("server: permissions of the socket file at path, octal (0660)") },
-    { "group",        CHR_OPTION_TEXT,   CHR__ROW(address.group),     NULL,  0, 0,           CHR__HELP("server: group of the socket file at path, name or number") },
-    { "server",       CHR_OPTION_BOOL,   CHR__ROW(server),            "off", 0, 0,           CHR__HELP("listen for a peer") },
-    { "wait",         CHR_OPTION_BOOL,   CHR__ROW(wait),              NULL,  0, 0,           CHR__HELP("server: block until a peer has come (default: on)") },
-    { "nodelay",      CHR_OPTION_BOOL,   CHR__ROW(nodelay),           NULL,  0, 0,           CHR__HELP("send small packets at once (TCP_NODELAY; default: off)") },
-    { "delay",        CHR_OPTION_BOOL,   CHR__ROW(delay),             NULL,  0, 0,           CHR__HELP("old word for the opposite of nodelay: not both") },
-    { "reconnect",    CHR_OPTION_NUMBER, CHR__ROW(reconnect),         NULL,  0, 2000000,     CHR__HELP("client: try again every so many seconds") },
-    { "reconnect-ms", CHR_OPTION_NUMBER, CHR__ROW(reconnect_ms),      NULL,  0, 2000000000,  CHR__HELP("client: try again every so many milliseconds") },
-    { "telnet",       CHR_OPTION_BOOL,   CHR__ROW(telnet),            "off", 0, 0,           CHR__TELNET_HELP("speak telnet") },
-    { "com-port",     CHR_OPTION_BOOL,   CHR__ROW(com_port),          "off", 0, 0,           CHR__TELNET_HELP("with telnet: line settings and modem lines too (RFC 2217)") },
-    { "terminal-type", CHR_OPTION_TEXT,  CHR__ROW(terminal_type),     NULL,  0, 0,           CHR__TELNET_HELP("telnet or tn3270 client: the terminal's name, for its server") },
-    { "tn3270",       CHR_OPTION_BOOL,   CHR__ROW(tn3270),            "off", 0, 0,           CHR__TELNET_HELP("speak tn3270") },
-    { "websocket",    CHR_OPTION_BOOL,   CHR__ROW(websocket),         "off", 0, 0,           CHR__WS_HELP("speak websocket") },
-    { "websocket-text", CHR_OPTION_BOOL, CHR__ROW(websocket_text),    "off", 0, 0,           CHR__WS_HELP("with websocket: text frames are input too; off: refused") },
-    { "ws-path",      CHR_OPTION_TEXT,   CHR__ROW(ws_path),           NULL,  0, 0,           CHR__WS_HELP("with websocket: path served, * and ? in it (default: any); client: path and query") },
-    { "ws-origin",    CHR_OPTION_LIST,   CHR__ROW(ws_origin),         NULL,  0, 0,           CHR__WS_HELP("with websocket: web pages that are let in beside our own, * and ? in it") },
-    { "ws-page",      CHR_OPTION_TEXT,   CHR__ROW(ws_page),           NULL,  0, 0,           CHR__WS_HELP("with websocket: file that a browser gets at /") },
-    { "half-close",   CHR_OPTION_BOOL,   CHR__ROW(half_close),        "off", 0, 0,           CHR__HELP("the peer's end of input is an event, and output goes on; off: CLOSED") },
-    { "keep-alive",   CHR_OPTION_BOOL,   CHR__ROW(keep_alive),        "off", 0, 0,           CHR__HELP("find out peers that have vanished: TCP keep-alive, websocket pings") },
-    { "keep-alive-idle", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_idle), NULL, 0, 32767,       CHR__HELP("seconds of silence before the first probe (default: the system's; websocket 30)") },
-    { "keep-alive-interval", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_interval), NULL, 0, 32767, CHR__HELP("seconds between probes (default: the system's; websocket 10)") },
-    { "keep-alive-count", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_count), NULL, 0, 127,       CHR__HELP("unanswered probes that end it (default: the system's; websocket 3)") },
-    { "idle-timeout", CHR_OPTION_NUMBER, CHR__ROW(idle_timeout),      NULL,  0, 2000000,     CHR__HELP("close a peer that sends nothing for so many seconds") },
-    { "clients",      CHR_OPTION_NUMBER, CHR__ROW(clients),           "1",   1, 64,          CHR__HELP("server: so many peers at once; output goes to all, input comes from any") },
-    { "replace",      CHR_OPTION_BOOL,   CHR__ROW(replace),           "off", 0, 0,           CHR__HELP("server: a new peer takes the place of the old one; off: it waits") },
-    { "tls-creds",    CHR_OPTION_TEXT,   CHR__ROW(tls_creds),         NULL,  0, 0,           CHR__TLS_HELP("id of TLS credentials") },
-    { "tls-authz",    CHR_OPTION_TEXT,   CHR__ROW(tls_authz),         NULL,  0, 0,           CHR__TLS_HELP("id of the list of peers that are let in") },
-    { "tls-hostname", CHR_OPTION_TEXT,   CHR__ROW(tls_hostname),      NULL,  0, 0,           CHR__TLS_HELP("whom to expect in the server's certificate") },
+    { "path",         CHR_OPTION_TEXT,   CHR__ROW(address.path),      NULL,  0, 0,
+      CHR__HELP("unix socket") },
+    { "host",         CHR_OPTION_TEXT,   CHR__ROW(address.host),      NULL,  0, 0,
+      CHR__HELP("name or number of a host; \"\" = all interfaces, or this host") },
+    { "port",         CHR_OPTION_TEXT,   CHR__ROW(address.port),      NULL,  0, 0,
+      CHR__HELP("port number or service, with host or cid") },
+    { "cid",          CHR_OPTION_NUMBER, CHR__ROW(address.cid),       NULL,  0, UINT32_MAX,
+      CHR__HELP("vsock context id") },
+    { "fd",           CHR_OPTION_FD,     CHR__ROW(address.fd),        NULL,  0, 0,
+      CHR__HELP("descriptor that is open already: listening with server=on, else connected") },
+    { "to",           CHR_OPTION_NUMBER, CHR__ROW(address.to),        NULL,  0, 65535,
+      CHR__HELP("server: try all ports up to this one") },
+    { "ipv4",         CHR_OPTION_BOOL,   CHR__ROW(address.ipv4),      NULL,  0, 0,
+      CHR__HELP("on: IPv4 only; off: not IPv4") },
+    { "ipv6",         CHR_OPTION_BOOL,   CHR__ROW(address.ipv6),      NULL,  0, 0,
+      CHR__HELP("on: IPv6 only; off: not IPv6") },
+    { "abstract",     CHR_OPTION_BOOL,   CHR__ROW(address.abstract),  "off", 0, 0,
+      CHR__HELP("path is in Linux's abstract name space") },
+    { "tight",        CHR_OPTION_BOOL,   CHR__ROW(address.tight),     "on",  0, 0,
+      CHR__HELP("an abstract name is not padded with zeros") },
+    { "mode",         CHR_OPTION_TEXT,   CHR__ROW(address.mode),      NULL,  0, 0,
+      CHR__HELP("server: permissions of the socket file at path, octal (0660)") },
+    { "group",        CHR_OPTION_TEXT,   CHR__ROW(address.group),     NULL,  0, 0,
+      CHR__HELP("server: group of the socket file at path, name or number") },
+    { "server",       CHR_OPTION_BOOL,   CHR__ROW(server),            "off", 0, 0,
+      CHR__HELP("listen for a peer") },
+    { "wait",         CHR_OPTION_BOOL,   CHR__ROW(wait),              NULL,  0, 0,
+      CHR__HELP("server: block until a peer has come (default: on)") },
+    { "nodelay",      CHR_OPTION_BOOL,   CHR__ROW(nodelay),           NULL,  0, 0,
+      CHR__HELP("send small packets at once (TCP_NODELAY; default: off)") },
+    { "delay",        CHR_OPTION_BOOL,   CHR__ROW(delay),             NULL,  0, 0,
+      CHR__HELP("old word for the opposite of nodelay: not both") },
+    { "reconnect",    CHR_OPTION_NUMBER, CHR__ROW(reconnect),         NULL,  0, 2000000,
+      CHR__HELP("client: try again every so many seconds") },
+    { "reconnect-ms", CHR_OPTION_NUMBER, CHR__ROW(reconnect_ms),      NULL,  0, 2000000000,
+      CHR__HELP("client: try again every so many milliseconds") },
+    { "telnet",       CHR_OPTION_BOOL,   CHR__ROW(telnet),            "off", 0, 0,
+      CHR__TELNET_HELP("speak telnet") },
+    { "com-port",     CHR_OPTION_BOOL,   CHR__ROW(com_port),          "off", 0, 0,
+      CHR__TELNET_HELP("with telnet: line settings and modem lines too (RFC 2217)") },
+    { "terminal-type", CHR_OPTION_TEXT,  CHR__ROW(terminal_type),     NULL,  0, 0,
+      CHR__TELNET_HELP("telnet or tn3270 client: the terminal's name, for its server") },
+    { "tn3270",       CHR_OPTION_BOOL,   CHR__ROW(tn3270),            "off", 0, 0,
+      CHR__TELNET_HELP("speak tn3270") },
+    { "websocket",    CHR_OPTION_BOOL,   CHR__ROW(websocket),         "off", 0, 0,
+      CHR__WS_HELP("speak websocket") },
+    { "websocket-text", CHR_OPTION_BOOL, CHR__ROW(websocket_text),    "off", 0, 0,
+      CHR__WS_HELP("with websocket: text frames are input too; off: refused") },
+    { "ws-path",      CHR_OPTION_TEXT,   CHR__ROW(ws_path),           NULL,  0, 0,
+      CHR__WS_HELP("with websocket: path served, * and ? in it (default: any); client: path and query") },
+    { "ws-origin",    CHR_OPTION_LIST,   CHR__ROW(ws_origin),         NULL,  0, 0,
+      CHR__WS_HELP("with websocket: web pages that are let in beside our own, * and ? in it") },
+    { "ws-page",      CHR_OPTION_TEXT,   CHR__ROW(ws_page),           NULL,  0, 0,
+      CHR__WS_HELP("with websocket: file that a browser gets at /") },
+    { "half-close",   CHR_OPTION_BOOL,   CHR__ROW(half_close),        "off", 0, 0,
+      CHR__HELP("the peer's end of input is an event, and output goes on; off: CLOSED") },
+    { "keep-alive",   CHR_OPTION_BOOL,   CHR__ROW(keep_alive),        "off", 0, 0,
+      CHR__HELP("find out peers that have vanished: TCP keep-alive, websocket pings") },
+    { "keep-alive-idle", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_idle), NULL, 0, 32767,
+      CHR__HELP("seconds of silence before the first probe (default: the system's; websocket 30)") },
+    { "keep-alive-interval", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_interval), NULL, 0, 32767,
+      CHR__HELP("seconds between probes (default: the system's; websocket 10)") },
+    { "keep-alive-count", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_count), NULL, 0, 127,
+      CHR__HELP("unanswered probes that end it (default: the system's; websocket 3)") },
+    { "idle-timeout", CHR_OPTION_NUMBER, CHR__ROW(idle_timeout),      NULL,  0, 2000000,
+      CHR__HELP("close a peer that sends nothing for so many seconds") },
+    { "clients",      CHR_OPTION_NUMBER, CHR__ROW(clients),           "1",   1, 64,
+      CHR__HELP("server: so many peers at once; output goes to all, input comes from any") },
+    { "replace",      CHR_OPTION_BOOL,   CHR__ROW(replace),           "off", 0, 0,
+      CHR__HELP("server: a new peer takes the place of the old one; off: it waits") },
+    { "tls-creds",    CHR_OPTION_TEXT,   CHR__ROW(tls_creds),         NULL,  0, 0,
+      CHR__TLS_HELP("id of TLS credentials") },
+    { "tls-authz",    CHR_OPTION_TEXT,   CHR__ROW(tls_authz),         NULL,  0, 0,
+      CHR__TLS_HELP("id of the list of peers that are let in") },
+    { "tls-hostname", CHR_OPTION_TEXT,   CHR__ROW(tls_hostname),      NULL,  0, 0,
+      CHR__TLS_HELP("whom to expect in the server's certificate") },
     { NULL,           CHR_OPTION_TEXT,   0,                           NULL,  0, 0,           NULL }
 };
 
@@ -25832,7 +25911,7 @@ static const chr_option chr__socket_rows[] = {
 
 /* -- >>socket_address   checks, names, addresses -- */
 
-/* From text the type follows from the keys; exactly one of them must be there. */
+/* Derives the type from the options given; exactly one of path, cid, fd and host/port is allowed. */
 static int chr__address_type(chr_address *address, chr_error *err)
 {
     static const chr_address_type types[] = { CHR_ADDR_UNIX, CHR_ADDR_VSOCK, CHR_ADDR_FD, CHR_ADDR_INET };
@@ -25854,7 +25933,8 @@ static int chr__address_type(chr_address *address, chr_error *err)
         }
     if (count == 1)
         return 0;
-    return chr__fail(err, CHR_ERR_INVALID, "socket: needs exactly one of path=, host=, cid= or fd=, given:%s", count ? names : " none");
+    return chr__fail(err, CHR_ERR_INVALID, "socket: needs exactly one of path=, host=, cid= or fd=, given:%s",
+                     count ? names : " none");
 }
 
 static int chr__address_check(const chr_address *address, int is_server, chr_error *err)
@@ -25873,7 +25953,8 @@ static int chr__address_check(const chr_address *address, int is_server, chr_err
     if (address->type == CHR_ADDR_VSOCK && (!by_number || port < 0 || port > UINT32_MAX))
         return chr__fail(err, CHR_ERR_INVALID, "socket: port=%s: a vsock port is a number of 32 bits", address->port);
     if (address->to && (!is_inet || !is_server || !by_number || port > address->to))
-        return chr__fail(err, CHR_ERR_INVALID, "socket: to=%d: goes with server=on, host= and a smaller port number", (int)address->to);
+        return chr__fail(err, CHR_ERR_INVALID, "socket: to=%d: goes with server=on, host= and a smaller port number",
+                         (int)address->to);
     if (address->abstract == CHR_ON && address->type != CHR_ADDR_UNIX)
         return chr__fail(err, CHR_ERR_INVALID, "socket: abstract=on goes with path= only");
     if (!is_inet && (address->ipv4 != CHR_DEFAULT || address->ipv6 != CHR_DEFAULT))
@@ -25882,12 +25963,13 @@ static int chr__address_check(const chr_address *address, int is_server, chr_err
         (address->type != CHR_ADDR_UNIX || address->abstract == CHR_ON || !is_server))
         return chr__fail(err, CHR_ERR_INVALID, "socket: %s= goes with server=on and path= only, not with abstract=on",
                          address->mode ? "mode" : "group");
-    if ((address->ipv4 == CHR_OFF && address->ipv6 == CHR_OFF) || (address->ipv4 == CHR_ON && address->ipv6 == CHR_ON && !is_server))
+    if ((address->ipv4 == CHR_OFF && address->ipv6 == CHR_OFF) ||
+        (address->ipv4 == CHR_ON && address->ipv6 == CHR_ON && !is_server))
         return chr__fail(err, CHR_ERR_INVALID, "socket: ipv4= and ipv6= leave no address family");
     return 0;
 }
 
-/* Permissions in octal, 0 to 0777. */
+/* Parses permissions in octal, 0 to 0777. */
 static int chr__address_mode(const char *text, unsigned *mode, chr_error *err)
 {
     const char *digit = text;
@@ -25899,7 +25981,7 @@ static int chr__address_mode(const char *text, unsigned *mode, chr_error *err)
     return 0;
 }
 
-/* A name's entry may be long: many members. */
+/* Looks a group name up, with a growing buffer (4 KiB to 4 MiB): a group's entry lists all its members. */
 static int chr__address_group_name(chr_context *ctx, const char *name, unsigned *group, chr_error *err)
 {
     size_t size;
@@ -25928,7 +26010,7 @@ static int chr__address_group(chr_context *ctx, const char *text, unsigned *grou
     return 0;
 }
 
-/* What listening on an address needs to know beside it. */
+/* Fills in what listen needs beside the address: IPv6 only or both; permissions and group of the socket file. */
 static int chr__address_terms(chr_context *ctx, const chr_address *address, chr__listen_terms *terms, chr_error *err)
 {
     memset(terms, 0, sizeof *terms);
@@ -25940,7 +26022,7 @@ static int chr__address_terms(chr_context *ctx, const chr_address *address, chr_
     return address->group ? chr__address_group(ctx, address->group, &terms->group, err) : 0;
 }
 
-/* The one check of a descriptor that is open already; each fault has its own message. */
+/* Checks a descriptor passed by fd=: it must be a stream socket, listening for a server, connected for a client. */
 static int chr__address_check_fd(int fd, int is_server, chr__socket_facts *facts, chr_error *err)
 {
     const char *fault;
@@ -25956,13 +26038,15 @@ static int chr__address_check_fd(int fd, int is_server, chr__socket_facts *facts
     return fault ? chr__fail(err, CHR_ERR_INVALID, "socket: fd=%d: %s", fd, fault) : 0;
 }
 
-/* As the options say it: for messages, and for query while nobody is connected. */
+/* The address as the options give it: for error messages, and for chr_query() while no peer is connected. */
 static void chr__address_name(const chr_address *address, char *text, size_t size)
 {
     const char *host = address->host ? address->host : "";
 
     switch (address->type) {
-    case CHR_ADDR_UNIX:  chr__format(text, size, "%s%s", address->path, address->abstract == CHR_ON ? ",abstract=on" : ""); break;
+    case CHR_ADDR_UNIX:
+        chr__format(text, size, "%s%s", address->path, address->abstract == CHR_ON ? ",abstract=on" : "");
+        break;
     case CHR_ADDR_VSOCK: chr__format(text, size, "%lld:%s", (long long)address->cid, address->port); break;
     case CHR_ADDR_FD:    chr__format(text, size, "%d", address->fd); break;
     case CHR_ADDR_INET:
@@ -25971,19 +26055,20 @@ static void chr__address_name(const chr_address *address, char *text, size_t siz
     }
 }
 
-/* -- what all layers stand on -- */
+/* -- the lowest layer: the socket itself -- */
 
+/* Descriptors that are passed with the next byte, or came with the last one (SCM_RIGHTS). */
 typedef struct chr__msgfds {
     int fds[CHR__MAX_MSGFDS], count;
 } chr__msgfds;
 
 typedef struct chr__socket_bottom { /* the lowest layer */
     chr__layer    layer;
-    int           fd, is_unix, is_under; /* other layers */
-    int           budget; /* under layers: what it may read still in this turn of the loop */
-    unsigned      turn;
-    uint64_t      received; /* likewise; what has come in all */
-    int         (*write)(chr__layer *layer, const void *buf, size_t len); /* likewise: what sends */
+    int           fd, is_unix, has_upper; /* has_upper: other layers are stacked on it */
+    int           budget;   /* under layers: bytes that may still be read in this turn of the loop */
+    unsigned      turn;     /* the turn that `budget` is for */
+    uint64_t      received; /* under layers: bytes received since the connection began */
+    int         (*write)(chr__layer *layer, const void *buf, size_t len); /* under layers: the function that sends */
     chr__msgfds  *outgoing, *incoming; /* NULL = none */
 } chr__socket_bottom;
 
@@ -25999,43 +26084,45 @@ CHR__PRIVATE const chr_socket_options *chr__layer_options(const chr__layer *laye
     return (const chr_socket_options *)layer->dev->options;
 }
 
-/* The serial line of a chardev with com-port=on. It outlives connections. */
+/* The serial line of a chardev with com-port=on (RFC 2217). It is kept over reconnects. */
 typedef struct chr__com_port {
-    chr_serial_params params, wanted; /* in force; of a client: what it has set, zeros = nothing yet */
-    int               flow, wanted_flow; /* the same; -1 = nothing yet */
-    int               errors;         /* CHR_LINE_... that a client's server has told */
-    int               ours;           /* CHR_TIOCM_...: what our frontend drives; -1 = nothing yet */
-    int               theirs;         /* what the peer drives */
-    int               in_break;       /* our frontend holds the line in break */
+    chr_serial_params params, wanted;    /* params: in force; wanted: of a client, what its frontend set last, zeros =
+                                            nothing yet */
+    int               flow, wanted_flow; /* the same for flow control; wanted_flow -1 = nothing yet */
+    int               errors;       /* of a client: CHR_LINE_... received from the server and not read yet */
+    int               local_lines;  /* CHR_TIOCM_... modem lines that our frontend drives; -1 = not set yet */
+    int               remote_lines; /* CHR_TIOCM_... modem lines that the peer drives */
+    int               in_break;     /* our frontend holds the line in break */
 } chr__com_port;
 
-typedef struct chr__telnet_dev { /* the states of chardevs that may speak it begin like this */
+typedef struct chr__telnet_dev { /* the common beginning of the state of chardevs that may have a telnet layer */
     chr_dev           dev;
     chr__stream       stream;
     chr__com_port     com_port;
-    chr_terminal_size terminal; /* of a client: what its frontend has set; 0 = not known */
+    chr_terminal_size terminal; /* of a client: the size that its frontend set; 0 = not known */
 } chr__telnet_dev;
 
 /* --------------------------------------------------------------------------------------------------------------------
  * >>layer_telnet   telnet (RFC 854 to 858, 1073, 1091, 1143), server and client, and tn3270 (RFC 1576), server and client
  *
- * handshake   the opening offers are sent; a peer that answers none of them, like nc, is welcome too. A tn3270 client waits for
- *             its host to agree to records and to all byte values, both ways
- * bytes       telnet: all 256 values, 0xFF doubled on the wire; in is CR NUL a CR until the peer says WILL BINARY, out is a
- *             lone CR sent as CR NUL once the peer has refused BINARY
- *             tn3270: records as they are on the wire: IAC EOR ends one, 0xFF in them is doubled, in and out
- * urgent      a Synch (urgent data and DM) changes nothing: there is no data here that would be better discarded
- * events      BREAK; RESIZED when the peer tells its window's size, which it is asked for once it has shown that it negotiates;
- *             SERIAL, LINE_ERROR, PURGE_RECEIVE and PURGE_TRANSMIT with com-port
+ * handshake   telnet: the opening option negotiation (WILL, DO) is sent; no answer is required, so that nc may connect.
+ *             A tn3270 client waits until its host agrees to END-OF-RECORD and BINARY in both directions
+ * bytes       telnet: all 256 values; 0xFF (IAC) is doubled on the wire. Input: CR NUL is CR, until the peer agrees to
+ *             send BINARY. Output: a lone CR is sent as CR NUL when the peer has refused BINARY
+ *             tn3270: records as they are on the wire, in both directions: IAC EOR ends a record, 0xFF in it is doubled
+ * urgent      a Synch (TCP urgent data and DM) discards no data: there is none here to discard
+ * events      BREAK; RESIZED when the peer sends its window size (NAWS), which is requested when its first answer shows
+ *             that it negotiates; SERIAL, LINE_ERROR, PURGE_RECEIVE and PURGE_TRANSMIT with com-port
  * -------------------------------------------------------------------------------------------------------------------- */
 #if CHARDEV_HAS_TELNET
 
-enum { /* commands */
-    CHR__TELNET_EOR = 239, CHR__TELNET_SE = 240, CHR__TELNET_BREAK = 243, CHR__TELNET_ARE_YOU_THERE = 246, CHR__TELNET_SB = 250,
-    CHR__TELNET_WILL = 251, CHR__TELNET_WONT = 252, CHR__TELNET_DO = 253, CHR__TELNET_DONT = 254, CHR__TELNET_IAC = 255
+enum { /* commands (RFC 854) */
+    CHR__TELNET_EOR = 239, CHR__TELNET_SE = 240, CHR__TELNET_BREAK = 243, CHR__TELNET_ARE_YOU_THERE = 246,
+    CHR__TELNET_SB = 250, CHR__TELNET_WILL = 251, CHR__TELNET_WONT = 252, CHR__TELNET_DO = 253,
+    CHR__TELNET_DONT = 254, CHR__TELNET_IAC = 255
 };
 
-enum { /* options; all that we ever agree to are below 64 */
+enum { /* options; all that are supported here are below 64 */
     CHR__TELNET_BINARY = 0, CHR__TELNET_ECHO = 1, CHR__TELNET_SGA = 3, CHR__TELNET_TERMINAL_TYPE = 24,
     CHR__TELNET_END_OF_RECORD = 25, CHR__TELNET_WINDOW_SIZE = 31, CHR__TELNET_COM_PORT = 44, CHR__TELNET_OPTIONS = 64
 };
@@ -26045,61 +26132,68 @@ enum { /* options; all that we ever agree to are below 64 */
 enum { CHR__TELNET_TYPE_IS, CHR__TELNET_TYPE_SEND, CHR__TELNET_TYPE_MOST = 40, CHR__TELNET_SUB_SIZE = 96,
       CHR__TELNET_GREETING = 1 << 16 };
 
-typedef enum chr__telnet_state {
+typedef enum chr__telnet_state { /* of the decoder */
     CHR__TELNET_IN_DATA,
     CHR__TELNET_IN_COMMAND,    /* after IAC */
     CHR__TELNET_IN_VERB,       /* after IAC WILL, WONT, DO, DONT */
     CHR__TELNET_IN_SUB,        /* after IAC SB */
-    CHR__TELNET_IN_SUB_COMMAND /* after IAC in there */
+    CHR__TELNET_IN_SUB_COMMAND /* after IAC inside a subnegotiation */
 } chr__telnet_state;
 
-/* One side's state of one option, RFC 1143: as nobody here ever asks to turn one off, three of its six are enough. */
-typedef enum chr__telnet_side { CHR__TELNET_NO, CHR__TELNET_ASKED, CHR__TELNET_YES } chr__telnet_side;
+/* The state of an option on one side (RFC 1143 section 7). We never request to turn an option off, so that NO, WANTYES
+ * and YES suffice. */
+typedef enum chr__telnet_side { CHR__TELNET_NO, CHR__TELNET_WANTYES, CHR__TELNET_YES } chr__telnet_side;
 
 typedef struct chr__telnet {
     chr__layer        layer;
     int               is_3270, is_server, has_com_port;
-    uint64_t          ours_allowed, theirs_allowed; /* options, one bit each */
-    unsigned char     ours[CHR__TELNET_OPTIONS], theirs[CHR__TELNET_OPTIONS]; /* chr__telnet_side */
+    uint64_t          local_allowed, remote_allowed; /* options that we agree to, one bit each: of our side (WILL, DO
+                                                        from the peer), of the peer's (WILL from the peer) */
+    unsigned char     local[CHR__TELNET_OPTIONS], remote[CHR__TELNET_OPTIONS]; /* chr__telnet_side of each option */
     chr__telnet_state state;
-    unsigned char     verb;
+    unsigned char     verb;       /* WILL, WONT, DO or DONT, whose option comes next */
     unsigned char     sub[8];     /* the first bytes of a subnegotiation; the rest is skipped */
     size_t            sub_length;
-    int               last_in, last_out; /* data bytes, for CR NUL */
-    int               owed;       /* a byte that is to be read next, or -1 */
-    unsigned          events;     /* one bit each of CHR_EVENT_..., to be told next */
-    int               is_flooded; /* more to answer than the peer reads */
-    int               asked_size; /* for the peer's window size, or offered ours */
-    chr_terminal_size size;
-    unsigned          to_tell;    /* what the peer is to be told, one bit each */
-    int               greeting;   /* bytes of a host that has not agreed to tn3270 yet */
-    unsigned char     line_mask, modem_mask, purged, errors;
-    int               told_modem_state, their_break;
-    int               is_stopped; /* the peer wants no output now */
-    chr__box          in, out;
+    int               last_in, last_out; /* last data byte of each direction, for CR NUL */
+    int               pending_byte; /* decoded already, the next that is read; -1 = none */
+    unsigned          events;       /* pending CHR_EVENT_..., one bit each, reported by the next reads */
+    int               is_flooded;   /* our answers overflow `out`, since the peer doesn't read them: fatal */
+    int               size_negotiated; /* NAWS was requested from the peer, or offered to it */
+    chr_terminal_size size;         /* the peer's window size (NAWS) */
+    unsigned          queued_items; /* subnegotiations queued for the peer, one bit each:
+                                       CHR__COM_BIT(), CHR__TELNET_... */
+    int               greeting;     /* bytes received from a host that has not agreed to tn3270 yet */
+    unsigned char     line_mask, modem_mask; /* bits of line and modem state that are notified (RFC 2217) */
+    unsigned char     purged, errors;        /* values of the queued PURGE-DATA and NOTIFY-LINESTATE */
+    int               sent_modem_state; /* in the last NOTIFY-MODEMSTATE */
+    int               remote_break;     /* the client holds the line in break */
+    int               is_suspended;     /* the peer has sent FLOWCONTROL-SUSPEND: no output */
+    chr__box          in, out;          /* received but not decoded; encoded but not sent */
 } chr__telnet;
 
 /* -- out -- */
 
-static int chr__telnet_send_kept(chr__telnet *telnet)
+/* Sends what is encoded. Returns 0 when all of it is sent; would-block on a short write or while suspended. */
+static int chr__telnet_send_encoded(chr__telnet *telnet)
 {
-    int code = telnet->is_stopped ? (int)CHR_ERR_WOULD_BLOCK : chr__box_flush(&telnet->out, telnet->layer.below);
+    int code = telnet->is_suspended ? (int)CHR_ERR_WOULD_BLOCK : chr__box_flush(&telnet->out, telnet->layer.below);
 
     telnet->layer.kept = chr__min(telnet->layer.kept, telnet->out.end - telnet->out.start);
     chr__box_close_empty(&telnet->out, telnet->layer.dev->ctx);
     return code;
 }
 
+/* Queues an answer. When there is no room even after a flush, the peer floods us with requests and reads no answers. */
 static void chr__telnet_send(chr__telnet *telnet, const void *bytes, size_t len)
 {
     if (chr__box_put(&telnet->out, telnet->layer.dev->ctx, bytes, len) == 0)
         return;
-    (void)chr__telnet_send_kept(telnet);
+    (void)chr__telnet_send_encoded(telnet);
     if (chr__box_put(&telnet->out, telnet->layer.dev->ctx, bytes, len) < 0)
         telnet->is_flooded = 1;
 }
 
-static void chr__telnet_say(chr__telnet *telnet, int verb, int option)
+static void chr__telnet_send_verb(chr__telnet *telnet, int verb, int option)
 {
     unsigned char bytes[3] = { CHR__TELNET_IAC, 0, 0 };
 
@@ -26109,7 +26203,7 @@ static void chr__telnet_say(chr__telnet *telnet, int verb, int option)
     chr__telnet_send(telnet, bytes, sizeof bytes);
 }
 
-/* A subnegotiation. */
+/* Sends a subnegotiation: IAC SB option bytes IAC SE, with IAC in the bytes doubled. */
 static void chr__telnet_send_sub(chr__telnet *telnet, int option, const unsigned char *bytes, size_t len)
 {
     unsigned char packet[CHR__TELNET_SUB_SIZE] = { CHR__TELNET_IAC, CHR__TELNET_SB };
@@ -26127,19 +26221,20 @@ static void chr__telnet_send_sub(chr__telnet *telnet, int option, const unsigned
     chr__telnet_send(telnet, packet, end);
 }
 
-static void chr__telnet_ask(chr__telnet *telnet, int verb, int option)
+/* Requests an option: WILL for our side, DO for the peer's. */
+static void chr__telnet_request(chr__telnet *telnet, int verb, int option)
 {
-    (verb == CHR__TELNET_WILL ? telnet->ours : telnet->theirs)[option] = CHR__TELNET_ASKED;
-    chr__telnet_say(telnet, verb, option);
+    (verb == CHR__TELNET_WILL ? telnet->local : telnet->remote)[option] = CHR__TELNET_WANTYES;
+    chr__telnet_send_verb(telnet, verb, option);
 }
 
-/* Encodes what there is room for; returns how much of `buf` that is. Our WILL BINARY came first in the stream and holds unless
- * the peer refuses it; then a CR gets its NUL, as soon as it is known that no LF follows. */
+/* Encodes as many bytes as `out` has room for, and returns how many. IAC is doubled. When the peer has refused our WILL
+ * BINARY, NUL follows a CR that no LF follows; until it refuses, output is binary, since WILL BINARY went out first. */
 static size_t chr__telnet_encode(chr__telnet *telnet, const unsigned char *buf, size_t len)
 {
     unsigned char *to;
     size_t         room = chr__box_room(&telnet->out), done = 0;
-    int            is_text = telnet->ours[CHR__TELNET_BINARY] == CHR__TELNET_NO;
+    int            is_text = telnet->local[CHR__TELNET_BINARY] == CHR__TELNET_NO;
 
     if (chr__box_open(&telnet->out, telnet->layer.dev->ctx) < 0)
         return 0;
@@ -26158,6 +26253,7 @@ static size_t chr__telnet_encode(chr__telnet *telnet, const unsigned char *buf, 
     return done;
 }
 
+/* tn3270: the frontend's bytes have IAC doubled and IAC EOR in them already. */
 static size_t chr__telnet_encode_record(chr__telnet *telnet, const unsigned char *buf, size_t len)
 {
     len = chr__min(len, chr__box_room(&telnet->out));
@@ -26166,55 +26262,58 @@ static size_t chr__telnet_encode_record(chr__telnet *telnet, const unsigned char
 
 /* -- >>com_port   a serial line over the network (RFC 2217): a server's client sets it, a client sets its server's --
  *
- * What is to be told, or to be answered, is one bit each; the words are made when there is room for them, from what is in force
- * then. So a peer that reads slowly costs nothing, and a server's frontend may correct what its client has set before the answer. */
+ * Commands, answers and notifications are queued as one bit each (telnet->queued_items). They are encoded when the
+ * output buffer has room, from the values in force at that moment: a peer that reads slowly costs no memory, and a
+ * server's frontend may correct a client's settings in its SERIAL handler before they are confirmed. */
 
 enum { /* a client's commands; a server's are 100 more */
-    CHR__COM_SIGNATURE, CHR__COM_SET_BAUDRATE, CHR__COM_SET_DATASIZE, CHR__COM_SET_PARITY, CHR__COM_SET_STOPSIZE, CHR__COM_SET_CONTROL,
-    CHR__COM_NOTIFY_LINESTATE, CHR__COM_NOTIFY_MODEMSTATE, CHR__COM_SUSPEND, CHR__COM_RESUME, CHR__COM_SET_LINESTATE_MASK,
-    CHR__COM_SET_MODEMSTATE_MASK, CHR__COM_PURGE_DATA, CHR__COM_COMMANDS,
-    /* SET-CONTROL stands for five things that are told one by one, like the commands */
-    CHR__COM_FLOW = CHR__COM_COMMANDS, CHR__COM_BREAK, CHR__COM_DTR, CHR__COM_RTS, CHR__COM_INBOUND_FLOW, CHR__COM_FACTS,
-    CHR__TELNET_TYPE = CHR__COM_FACTS, CHR__TELNET_SIZE, CHR__TELNET_FACTS, /* and what a telnet client without it
-                                                                               has to tell */
+    CHR__COM_SIGNATURE, CHR__COM_SET_BAUDRATE, CHR__COM_SET_DATASIZE, CHR__COM_SET_PARITY, CHR__COM_SET_STOPSIZE,
+    CHR__COM_SET_CONTROL, CHR__COM_NOTIFY_LINESTATE, CHR__COM_NOTIFY_MODEMSTATE, CHR__COM_SUSPEND, CHR__COM_RESUME,
+    CHR__COM_SET_LINESTATE_MASK, CHR__COM_SET_MODEMSTATE_MASK, CHR__COM_PURGE_DATA, CHR__COM_COMMANDS,
+    /* the five settings of SET-CONTROL, which are queued one by one */
+    CHR__COM_FLOW = CHR__COM_COMMANDS, CHR__COM_BREAK, CHR__COM_DTR, CHR__COM_RTS, CHR__COM_INBOUND_FLOW,
+    CHR__COM_ITEMS,
+    /* a telnet client's terminal type and window size, which are queued likewise */
+    CHR__TELNET_TYPE = CHR__COM_ITEMS, CHR__TELNET_SIZE, CHR__TELNET_ITEMS,
     CHR__COM_SERVER = 100
 };
 
-enum { /* line state; modem state, whose lower four bits say which of the upper ones have changed */
+enum { /* line state; modem state, whose lower four bits tell which of the upper four have changed */
     CHR__COM_LINE_ERRORS = CHR_LINE_OVERRUN | CHR_LINE_PARITY | CHR_LINE_FRAMING, CHR__COM_LINE_BREAK = 0x10,
-        CHR__COM_LINE_EMPTY = 0x60,
+    CHR__COM_LINE_EMPTY = 0x60,
     CHR__COM_MODEM_CTS = 0x10, CHR__COM_MODEM_DSR = 0x20, CHR__COM_MODEM_RI = 0x40, CHR__COM_MODEM_CD = 0x80
 };
 
 enum { CHR__COM_PORT_FAR = CHR_TIOCM_CTS | CHR_TIOCM_CAR | CHR_TIOCM_RI | CHR_TIOCM_DSR };
 
-#define CHR__COM_BIT(fact) (1u << (CHR__COM_##fact))
-#define CHR__COM_ALL       ((1u << CHR__COM_FACTS) - 1)
-#define CHR__COM_PARAMS    (CHR__COM_BIT(SET_BAUDRATE) | CHR__COM_BIT(SET_DATASIZE) | CHR__COM_BIT(SET_PARITY) | CHR__COM_BIT(SET_STOPSIZE))
+#define CHR__COM_BIT(item) (1u << (CHR__COM_##item))
+#define CHR__COM_ALL       ((1u << CHR__COM_ITEMS) - 1)
+#define CHR__COM_PARAMS    (CHR__COM_BIT(SET_BAUDRATE) | CHR__COM_BIT(SET_DATASIZE) | CHR__COM_BIT(SET_PARITY) | \
+                            CHR__COM_BIT(SET_STOPSIZE))
 
 static chr__com_port *chr__com_port_of(const chr__telnet *telnet)
 {
     return &((chr__telnet_dev *)telnet->layer.dev)->com_port;
 }
 
-/* By the book a client says WILL and its server DO. */
+/* The state of the COM-PORT option: a client sends WILL, a server DO (RFC 2217 section 2). */
 static int chr__com_port_side(const chr__telnet *telnet)
 {
-    return (telnet->is_server ? telnet->theirs : telnet->ours)[CHR__TELNET_COM_PORT];
+    return (telnet->is_server ? telnet->remote : telnet->local)[CHR__TELNET_COM_PORT];
 }
 
 static int chr__com_port_is_on(const chr__telnet *telnet) { return chr__com_port_side(telnet) == CHR__TELNET_YES; }
 
 static void chr__com_port_init(chr__com_port *port, int is_server)
 {
-    static const chr_serial_params at_first = { 115200, 'N', 8, 1 };
+    static const chr_serial_params defaults = { 115200, 'N', 8, 1 };
 
-    port->params = at_first;
+    port->params = defaults;
     port->wanted_flow = -1;
-    port->ours = is_server ? CHR_TIOCM_DTR | CHR_TIOCM_RTS : -1; /* a line of three wires is always ready */
+    port->local_lines = is_server ? CHR_TIOCM_DTR | CHR_TIOCM_RTS : -1; /* a three-wire line is always ready */
 }
 
-/* -- values as they are on the wire -- */
+/* -- values on the wire -- */
 
 static const char chr__com_parities[] = "?NOEMS";
 
@@ -26223,14 +26322,15 @@ static uint32_t chr__com_port_value(const chr_serial_params *params, int command
     switch (command) {
     case CHR__COM_SET_BAUDRATE: return (uint32_t)params->speed;
     case CHR__COM_SET_DATASIZE: return (uint32_t)params->data_bits;
-    case CHR__COM_SET_PARITY:   return params->parity ? (uint32_t)(strchr(chr__com_parities, params->parity) - chr__com_parities) : 0;
+    case CHR__COM_SET_PARITY:
+        return params->parity ? (uint32_t)(strchr(chr__com_parities, params->parity) - chr__com_parities) : 0;
     case CHR__COM_SET_STOPSIZE:
     default:                    return params->stop_bits == CHR_STOP_BITS_1_5 ? 3 : (uint32_t)params->stop_bits;
     }
 }
 
-/* Returns whether that changed something. What there isn't is left as it is. */
-static int chr__com_port_take(chr_serial_params *params, int command, uint32_t value)
+/* Sets one parameter from the wire. Returns whether it changed; an invalid or unsupported value changes nothing. */
+static int chr__com_port_apply(chr_serial_params *params, int command, uint32_t value)
 {
     chr_serial_params changed = *params;
     int               number = value <= 4000000 ? (int)value : 0;
@@ -26240,7 +26340,9 @@ static int chr__com_port_take(chr_serial_params *params, int command, uint32_t v
     case CHR__COM_SET_DATASIZE: changed.data_bits = number; break;
     case CHR__COM_SET_PARITY:   changed.parity = number <= 5 ? chr__com_parities[number] : 0; break;
     case CHR__COM_SET_STOPSIZE:
-    default:                    changed.stop_bits = number == 3 ? (int)CHR_STOP_BITS_1_5 : number < 3 ? number : 0; break;
+    default:
+        changed.stop_bits = number == 3 ? (int)CHR_STOP_BITS_1_5 : number < 3 ? number : 0;
+        break;
     }
     if (!chr__serial_params_valid(&changed) || chr__com_port_value(params, command) == value)
         return 0;
@@ -26248,17 +26350,19 @@ static int chr__com_port_take(chr_serial_params *params, int command, uint32_t v
     return 1;
 }
 
-/* As they come out of the null modem between a server's frontend and its client; unless they are at the far end of it already. */
-static int chr__com_port_cross(int lines)
+/* Modem lines after the null modem between a server's frontend and its client: DTR becomes DSR and CD, RTS becomes CTS.
+ * Lines of the far end (CTS, DSR, CD, RI) pass unchanged. */
+static int chr__com_port_null_modem(int lines)
 {
-    int crossed = (lines & CHR_TIOCM_DTR ? CHR_TIOCM_DSR | CHR_TIOCM_CAR : 0) | (lines & CHR_TIOCM_RTS ? CHR_TIOCM_CTS : 0);
+    int crossed = (lines & CHR_TIOCM_DTR ? CHR_TIOCM_DSR | CHR_TIOCM_CAR : 0) |
+                  (lines & CHR_TIOCM_RTS ? CHR_TIOCM_CTS : 0);
 
     return lines & CHR__COM_PORT_FAR ? lines & CHR__COM_PORT_FAR : crossed;
 }
 
 static int chr__com_port_modem_state(int lines)
 {
-    lines = chr__com_port_cross(lines);
+    lines = chr__com_port_null_modem(lines);
     return (lines & CHR_TIOCM_CTS ? CHR__COM_MODEM_CTS : 0) | (lines & CHR_TIOCM_DSR ? CHR__COM_MODEM_DSR : 0) |
            (lines & CHR_TIOCM_CAR ? CHR__COM_MODEM_CD : 0) | (lines & CHR_TIOCM_RI ? CHR__COM_MODEM_RI : 0);
 }
@@ -26269,15 +26373,15 @@ static int chr__com_port_modem_lines(int state)
            (state & CHR__COM_MODEM_CD ? CHR_TIOCM_CAR : 0) | (state & CHR__COM_MODEM_RI ? CHR_TIOCM_RI : 0);
 }
 
-/* The bits that say what has changed since it was told last; of RI only the end counts. */
+/* The delta bits: what has changed since the last NOTIFY-MODEMSTATE; of RI only the trailing edge counts. */
 static int chr__com_port_modem_changes(const chr__telnet *telnet, int state)
 {
-    int changed = (state ^ telnet->told_modem_state) & (CHR__COM_MODEM_CTS | CHR__COM_MODEM_DSR | CHR__COM_MODEM_CD);
+    int changed = (state ^ telnet->sent_modem_state) & (CHR__COM_MODEM_CTS | CHR__COM_MODEM_DSR | CHR__COM_MODEM_CD);
 
-    return (changed | (telnet->told_modem_state & ~state & CHR__COM_MODEM_RI)) >> 4;
+    return (changed | (telnet->sent_modem_state & ~state & CHR__COM_MODEM_RI)) >> 4;
 }
 
-/* -- out -- */
+/* -- out: commands and notifications -- */
 
 static void chr__com_port_send(chr__telnet *telnet, int command, const void *bytes, size_t len)
 {
@@ -26291,7 +26395,7 @@ static void chr__com_port_send(chr__telnet *telnet, int command, const void *byt
     chr__telnet_send_sub(telnet, CHR__TELNET_COM_PORT, sub, 1 + len);
 }
 
-static void chr__com_port_say(chr__telnet *telnet, int command, uint32_t value)
+static void chr__com_port_send_value(chr__telnet *telnet, int command, uint32_t value)
 {
     unsigned char bytes[4];
     int           len = command == CHR__COM_SET_BAUDRATE ? 4 : 1;
@@ -26300,31 +26404,31 @@ static void chr__com_port_say(chr__telnet *telnet, int command, uint32_t value)
     chr__com_port_send(telnet, command, bytes, (size_t)len);
 }
 
-static void chr__com_port_say_control(chr__telnet *telnet, int fact)
+static void chr__com_port_send_control(chr__telnet *telnet, int item)
 {
     const chr__com_port *port = chr__com_port_of(telnet);
-    int                  flow = telnet->is_server ? port->flow : port->wanted_flow; /* of a client -1: the question */
-    int                  lines = telnet->is_server ? port->theirs : port->ours;
-    int                  in_break = telnet->is_server ? telnet->their_break : port->in_break;
-    int                  value = fact == CHR__COM_FLOW  ? (flow < 0 ? 0 : 1 + chr__flow_out(flow))
-                               : fact == CHR__COM_BREAK ? (in_break ? 5 : 6)
-                               : fact == CHR__COM_DTR   ? (lines & CHR_TIOCM_DTR ? 8 : 9)
-                               : fact == CHR__COM_RTS   ? (lines & CHR_TIOCM_RTS ? 11 : 12)
+    int                  flow = telnet->is_server ? port->flow : port->wanted_flow; /* -1 = client: request it */
+    int                  lines = telnet->is_server ? port->remote_lines : port->local_lines;
+    int                  in_break = telnet->is_server ? telnet->remote_break : port->in_break;
+    int                  value = item == CHR__COM_FLOW  ? (flow < 0 ? 0 : 1 + chr__flow_out(flow))
+                               : item == CHR__COM_BREAK ? (in_break ? 5 : 6)
+                               : item == CHR__COM_DTR   ? (lines & CHR_TIOCM_DTR ? 8 : 9)
+                               : item == CHR__COM_RTS   ? (lines & CHR_TIOCM_RTS ? 11 : 12)
                                                      : flow < 0 ? 13 : 14 + chr__flow_in(flow);
 
-    chr__com_port_say(telnet, CHR__COM_SET_CONTROL, (uint32_t)value);
+    chr__com_port_send_value(telnet, CHR__COM_SET_CONTROL, (uint32_t)value);
 }
 
-static void chr__com_port_say_modem_state(chr__telnet *telnet)
+static void chr__com_port_send_modem_state(chr__telnet *telnet)
 {
-    int state = chr__com_port_modem_state(chr__com_port_of(telnet)->ours);
-    int told = (state | chr__com_port_modem_changes(telnet, state)) & telnet->modem_mask;
+    int state = chr__com_port_modem_state(chr__com_port_of(telnet)->local_lines);
+    int sent = (state | chr__com_port_modem_changes(telnet, state)) & telnet->modem_mask;
 
     if (telnet->is_server)
-        chr__com_port_say(telnet, CHR__COM_NOTIFY_MODEMSTATE, (uint32_t)told);
+        chr__com_port_send_value(telnet, CHR__COM_NOTIFY_MODEMSTATE, (uint32_t)sent);
     else
         chr__com_port_send(telnet, CHR__COM_NOTIFY_MODEMSTATE, NULL, 0);
-    telnet->told_modem_state = state;
+    telnet->sent_modem_state = state;
 }
 
 static int chr__com_port_line_state(const chr__telnet *telnet)
@@ -26332,17 +26436,17 @@ static int chr__com_port_line_state(const chr__telnet *telnet)
     return CHR__COM_LINE_EMPTY | telnet->errors | (chr__com_port_of(telnet)->in_break ? CHR__COM_LINE_BREAK : 0);
 }
 
-/* The errors are told once, the rest is as it is now. */
-static void chr__com_port_say_line_state(chr__telnet *telnet)
+/* Errors are sent once and cleared; a break is sent as long as it lasts. */
+static void chr__com_port_send_line_state(chr__telnet *telnet)
 {
-    chr__com_port_say(telnet, CHR__COM_NOTIFY_LINESTATE,
+    chr__com_port_send_value(telnet, CHR__COM_NOTIFY_LINESTATE,
                       (uint32_t)(chr__com_port_line_state(telnet) & telnet->line_mask));
     telnet->errors = 0;
 }
 
-/* -- and of a client's terminal -- */
+/* -- out: a client's terminal type (RFC 1091) and window size (RFC 1073) -- */
 
-static void chr__telnet_say_type(chr__telnet *telnet)
+static void chr__telnet_send_terminal_type(chr__telnet *telnet)
 {
     const char   *given = chr__layer_options(&telnet->layer)->terminal_type;
     const char   *name = given ? given : telnet->is_3270 ? "IBM-3278-2-E" : "unknown";
@@ -26353,7 +26457,7 @@ static void chr__telnet_say_type(chr__telnet *telnet)
     chr__telnet_send_sub(telnet, CHR__TELNET_TERMINAL_TYPE, sub, 1 + len);
 }
 
-static void chr__telnet_say_size(chr__telnet *telnet)
+static void chr__telnet_send_window_size(chr__telnet *telnet)
 {
     const chr_terminal_size *size = &((chr__telnet_dev *)telnet->layer.dev)->terminal;
     unsigned char            sub[4];
@@ -26363,104 +26467,108 @@ static void chr__telnet_say_size(chr__telnet *telnet)
     chr__telnet_send_sub(telnet, CHR__TELNET_WINDOW_SIZE, sub, sizeof sub);
 }
 
-static void chr__telnet_tell_fact(chr__telnet *telnet, int fact)
+/* Encodes and sends one queued item. */
+static void chr__telnet_send_item(chr__telnet *telnet, int item)
 {
     static const char    signature[] = "chardev.h " CHARDEV_VERSION;
     const chr__com_port *port = chr__com_port_of(telnet);
 
-    switch (fact) {
+    switch (item) {
     case CHR__COM_SIGNATURE:
-        chr__com_port_send(telnet, fact, signature, sizeof signature - 1);
+        chr__com_port_send(telnet, item, signature, sizeof signature - 1);
         break;
     case CHR__COM_SET_BAUDRATE: case CHR__COM_SET_DATASIZE: case CHR__COM_SET_PARITY: case CHR__COM_SET_STOPSIZE:
-        chr__com_port_say(telnet, fact, chr__com_port_value(telnet->is_server ? &port->params : &port->wanted, fact));
+        chr__com_port_send_value(telnet, item,
+                                 chr__com_port_value(telnet->is_server ? &port->params : &port->wanted, item));
         break;
     case CHR__COM_NOTIFY_LINESTATE:
-        chr__com_port_say_line_state(telnet);
+        chr__com_port_send_line_state(telnet);
         break;
     case CHR__COM_NOTIFY_MODEMSTATE:
-        chr__com_port_say_modem_state(telnet);
+        chr__com_port_send_modem_state(telnet);
         break;
     case CHR__COM_SET_LINESTATE_MASK:
-        chr__com_port_say(telnet, fact, telnet->line_mask);
+        chr__com_port_send_value(telnet, item, telnet->line_mask);
         break;
     case CHR__COM_SET_MODEMSTATE_MASK:
-        chr__com_port_say(telnet, fact, telnet->modem_mask);
+        chr__com_port_send_value(telnet, item, telnet->modem_mask);
         break;
     case CHR__COM_PURGE_DATA:
-        chr__com_port_say(telnet, fact, telnet->purged);
+        chr__com_port_send_value(telnet, item, telnet->purged);
         telnet->purged = 0;
         break;
     case CHR__TELNET_TYPE:
-        chr__telnet_say_type(telnet);
+        chr__telnet_send_terminal_type(telnet);
         break;
     case CHR__TELNET_SIZE:
-        chr__telnet_say_size(telnet);
+        chr__telnet_send_window_size(telnet);
         break;
     default:
-        chr__com_port_say_control(telnet, fact);
+        chr__com_port_send_control(telnet, item);
         break;
     }
 }
 
-/* A server doesn't answer before its frontend has heard of what it may want to correct. */
-static int chr__telnet_has_to_tell(const chr__telnet *telnet)
+/* A server confirms settings only when its frontend has had the events that they cause: it may correct them there. */
+static int chr__telnet_may_send_items(const chr__telnet *telnet)
 {
-    return telnet->to_tell && (!telnet->events || !telnet->is_server);
+    return telnet->queued_items && (!telnet->events || !telnet->is_server);
 }
 
-/* Of these facts what there is room for. */
-static void chr__telnet_tell(chr__telnet *telnet, unsigned facts)
+/* Sends as many of the queued items in the set `items` as fit into the output buffer. */
+static void chr__telnet_send_queued_items(chr__telnet *telnet, unsigned items)
 {
-    int fact;
+    int item;
 
-    for (fact = 0; fact < CHR__TELNET_FACTS && chr__telnet_has_to_tell(telnet); fact++)
-        if (telnet->to_tell & facts & (1u << fact) && chr__box_room(&telnet->out) > 0) {
-            telnet->to_tell &= ~(1u << fact);
-            chr__telnet_tell_fact(telnet, fact);
+    for (item = 0; item < CHR__TELNET_ITEMS && chr__telnet_may_send_items(telnet); item++)
+        if (telnet->queued_items & items & (1u << item) && chr__box_room(&telnet->out) > 0) {
+            telnet->queued_items &= ~(1u << item);
+            chr__telnet_send_item(telnet, item);
         }
 }
 
-/* -- negotiated -- */
+/* -- the COM-PORT option has been negotiated, or refused -- */
 
-static void chr__com_port_begins(chr__telnet *telnet)
+/* Queues the first notification and, for a client, all that its frontend has set already. */
+static void chr__com_port_start(chr__telnet *telnet)
 {
     const chr__com_port *port = chr__com_port_of(telnet);
 
-    (telnet->is_server ? telnet->theirs : telnet->ours)[CHR__TELNET_COM_PORT] = CHR__TELNET_YES;
+    (telnet->is_server ? telnet->remote : telnet->local)[CHR__TELNET_COM_PORT] = CHR__TELNET_YES;
     telnet->events |= 1u << CHR_EVENT_SERIAL;
-    telnet->told_modem_state = chr__com_port_modem_state(port->ours);
+    telnet->sent_modem_state = chr__com_port_modem_state(port->local_lines);
     telnet->modem_mask = 0xff;
-    telnet->to_tell |= CHR__COM_BIT(NOTIFY_MODEMSTATE);
+    telnet->queued_items |= CHR__COM_BIT(NOTIFY_MODEMSTATE);
     if (telnet->is_server)
         return;
     telnet->line_mask = CHR__COM_LINE_BREAK | CHR__COM_LINE_ERRORS;
-    telnet->to_tell |= CHR__COM_PARAMS | CHR__COM_BIT(FLOW) | CHR__COM_BIT(SET_LINESTATE_MASK) | CHR__COM_BIT(SET_MODEMSTATE_MASK);
+    telnet->queued_items |= CHR__COM_PARAMS | CHR__COM_BIT(FLOW) | CHR__COM_BIT(SET_LINESTATE_MASK) |
+                            CHR__COM_BIT(SET_MODEMSTATE_MASK);
     if (port->wanted_flow >= 0 && chr__flow_in(port->wanted_flow) != chr__flow_out(port->wanted_flow))
-        telnet->to_tell |= CHR__COM_BIT(INBOUND_FLOW);
-    if (port->ours >= 0)
-        telnet->to_tell |= CHR__COM_BIT(DTR) | CHR__COM_BIT(RTS);
+        telnet->queued_items |= CHR__COM_BIT(INBOUND_FLOW);
+    if (port->local_lines >= 0)
+        telnet->queued_items |= CHR__COM_BIT(DTR) | CHR__COM_BIT(RTS);
     if (port->in_break)
-        telnet->to_tell |= CHR__COM_BIT(BREAK);
+        telnet->queued_items |= CHR__COM_BIT(BREAK);
 }
 
+/* After each negotiation: starts or ends RFC 2217 when the COM-PORT option has changed. */
 static void chr__com_port_negotiated(chr__telnet *telnet, int was_on)
 {
     int is_on = chr__com_port_is_on(telnet);
 
     if (is_on && !was_on)
-        chr__com_port_begins(telnet);
+        chr__com_port_start(telnet);
     if (is_on || !was_on)
         return;
     telnet->events |= 1u << CHR_EVENT_SERIAL;
-    telnet->to_tell &= ~CHR__COM_ALL;
-    telnet->is_stopped = telnet->their_break = 0;
+    telnet->queued_items &= ~CHR__COM_ALL;
+    telnet->is_suspended = telnet->remote_break = 0;
 }
 
 /* -- in -- */
 
-/* The value of SET-CONTROL that sets an outbound flow control sets the inbound one too, until that gets another of
- * its own. */
+/* Values 1 to 3 of SET-CONTROL set both directions' flow control. Values 14 to 16 set the inbound one alone. */
 static void chr__com_port_set_control_flow(chr__telnet *telnet, int value)
 {
     chr__com_port *port = chr__com_port_of(telnet);
@@ -26469,38 +26577,40 @@ static void chr__com_port_set_control_flow(chr__telnet *telnet, int value)
     if (value >= 1 && value <= 3)
         port->flow = value - 1;
     if (value >= 1 && value <= 3 && was_split && telnet->is_server)
-        telnet->to_tell |= CHR__COM_BIT(INBOUND_FLOW);
+        telnet->queued_items |= CHR__COM_BIT(INBOUND_FLOW);
     if (value >= 14 && value <= 16)
         port->flow = chr__flow(chr__flow_out(port->flow), value - 14);
 }
 
-/* A server's client sets one of SET-CONTROL's five, or asks; also where it asks for what there isn't it learns what there is. */
-static void chr__com_port_control(chr__telnet *telnet, int value)
+/* Server: SET-CONTROL from the client sets or requests one of five settings. The value in force is the answer, also to
+ * a value that is not supported. */
+static void chr__com_port_control_requested(chr__telnet *telnet, int value)
 {
     chr__com_port *port = chr__com_port_of(telnet);
-    int            fact = value <= 3 || value == 17 || value == 19 ? CHR__COM_FLOW : value <= 6 ? CHR__COM_BREAK
+    int            item = value <= 3 || value == 17 || value == 19 ? CHR__COM_FLOW : value <= 6 ? CHR__COM_BREAK
                         : value <= 9 ? CHR__COM_DTR : value <= 12 ? CHR__COM_RTS : CHR__COM_INBOUND_FLOW;
-    int            line = fact == CHR__COM_DTR ? CHR_TIOCM_DTR : CHR_TIOCM_RTS;
-    int            flow = port->flow, theirs = port->theirs;
+    int            line = item == CHR__COM_DTR ? CHR_TIOCM_DTR : CHR_TIOCM_RTS;
+    int            flow = port->flow, remote = port->remote_lines;
 
     if (value > 19)
         return;
-    telnet->to_tell |= 1u << fact;
+    telnet->queued_items |= 1u << item;
     chr__com_port_set_control_flow(telnet, value);
-    if (value == 5 && !telnet->their_break)
+    if (value == 5 && !telnet->remote_break)
         telnet->events |= 1u << CHR_EVENT_BREAK;
     if (value == 5 || value == 6)
-        telnet->their_break = value == 5;
+        telnet->remote_break = value == 5;
     if (value == 8 || value == 11)
-        port->theirs |= line;
+        port->remote_lines |= line;
     if (value == 9 || value == 12)
-        port->theirs &= ~line;
-    if (flow != port->flow || theirs != port->theirs)
+        port->remote_lines &= ~line;
+    if (flow != port->flow || remote != port->remote_lines)
         telnet->events |= 1u << CHR_EVENT_SERIAL;
 }
 
-/* What was sent before has been delivered; what its frontend has queued for the client, and holds itself, goes. */
-static void chr__com_port_purged(chr__telnet *telnet, int what)
+/* Server: PURGE-DATA from the client. Drops output queued for the client; an event tells the frontend to drop its own
+ * buffers. Input that came before the command has been delivered. */
+static void chr__com_port_purge_requested(chr__telnet *telnet, int what)
 {
     telnet->purged = (unsigned char)what;
     if (what & CHR_PURGE_RECEIVE) {
@@ -26511,27 +26621,29 @@ static void chr__com_port_purged(chr__telnet *telnet, int what)
         telnet->events |= 1u << CHR_EVENT_PURGE_TRANSMIT;
 }
 
+/* Server: handles a command and queues its answer. */
 static void chr__com_port_from_client(chr__telnet *telnet, int command, uint32_t value)
 {
     if (command == CHR__COM_SET_CONTROL) {
-        chr__com_port_control(telnet, (int)value);
+        chr__com_port_control_requested(telnet, (int)value);
         return;
     }
     if (command == CHR__COM_PURGE_DATA && !chr__purge_valid((int)value))
         return;
-    telnet->to_tell |= 1u << command;
-    if (CHR__COM_PARAMS & (1u << command) && chr__com_port_take(&chr__com_port_of(telnet)->params, command, value))
+    telnet->queued_items |= 1u << command;
+    if (CHR__COM_PARAMS & (1u << command) && chr__com_port_apply(&chr__com_port_of(telnet)->params, command, value))
         telnet->events |= 1u << CHR_EVENT_SERIAL;
     if (command == CHR__COM_SET_LINESTATE_MASK)
         telnet->line_mask = (unsigned char)value;
     if (command == CHR__COM_SET_MODEMSTATE_MASK)
         telnet->modem_mask = (unsigned char)value;
     if (command == CHR__COM_PURGE_DATA)
-        chr__com_port_purged(telnet, (int)value);
+        chr__com_port_purge_requested(telnet, (int)value);
 }
 
-/* A server that has been asked for a split one says what it has in two answers. */
-static void chr__com_port_told_control(chr__telnet *telnet, int value)
+/* Client: the server reports SET-CONTROL. When inbound and outbound flow control were set apart, each has its own
+ * answer. */
+static void chr__com_port_control_reported(chr__telnet *telnet, int value)
 {
     chr__com_port *port = chr__com_port_of(telnet);
     int            in = chr__flow_in(port->flow), is_split = port->wanted_flow >= 0 && port->wanted_flow >> 4;
@@ -26541,20 +26653,21 @@ static void chr__com_port_told_control(chr__telnet *telnet, int value)
         port->flow = chr__flow(value - 1, in);
 }
 
+/* Client: handles a server's answer or notification. A SIGNATURE without a text requests ours. */
 static void chr__com_port_from_server(chr__telnet *telnet, int command, uint32_t value)
 {
     chr__com_port *port = chr__com_port_of(telnet);
-    int            lines = chr__com_port_modem_lines((int)value), flow = port->flow, theirs = port->theirs;
+    int            lines = chr__com_port_modem_lines((int)value), flow = port->flow, remote = port->remote_lines;
 
     if (command == CHR__COM_SIGNATURE)
-        telnet->to_tell |= CHR__COM_BIT(SIGNATURE);
-    if (CHR__COM_PARAMS & (1u << command) && chr__com_port_take(&port->params, command, value))
+        telnet->queued_items |= CHR__COM_BIT(SIGNATURE);
+    if (CHR__COM_PARAMS & (1u << command) && chr__com_port_apply(&port->params, command, value))
         telnet->events |= 1u << CHR_EVENT_SERIAL;
     if (command == CHR__COM_SET_CONTROL)
-        chr__com_port_told_control(telnet, (int)value);
+        chr__com_port_control_reported(telnet, (int)value);
     if (command == CHR__COM_NOTIFY_MODEMSTATE)
-        port->theirs = lines;
-    if (flow != port->flow || theirs != port->theirs)
+        port->remote_lines = lines;
+    if (flow != port->flow || remote != port->remote_lines)
         telnet->events |= 1u << CHR_EVENT_SERIAL;
     if (command == CHR__COM_NOTIFY_LINESTATE && value & CHR__COM_LINE_BREAK)
         telnet->events |= 1u << CHR_EVENT_BREAK;
@@ -26564,7 +26677,8 @@ static void chr__com_port_from_server(chr__telnet *telnet, int command, uint32_t
     }
 }
 
-/* How long the value of a command is. A signature that has a text is no question: it is skipped like what is too long. */
+/* The length of a command's value in bytes. A SIGNATURE with a text is no request: it is ignored, as any wrong length
+ * is. */
 static int chr__com_port_length(const chr__telnet *telnet, int command)
 {
     int is_notice = command == CHR__COM_NOTIFY_LINESTATE || command == CHR__COM_NOTIFY_MODEMSTATE;
@@ -26583,21 +26697,21 @@ static void chr__com_port_received(chr__telnet *telnet)
         telnet->sub_length != 2 + (size_t)chr__com_port_length(telnet, command))
         return;
     if (!chr__com_port_is_on(telnet))
-        chr__com_port_begins(telnet); /* some that are asked before they could offer it take that for the whole agreement */
+        chr__com_port_start(telnet); /* some peers take our WILL or DO for the whole agreement and send no answer */
     value = (uint32_t)chr__get_be(telnet->sub + 2, (int)telnet->sub_length - 2);
     CHR__TRACE(telnet->layer.dev, com_port_received, command, value);
     if (command == CHR__COM_SUSPEND || command == CHR__COM_RESUME)
-        telnet->is_stopped = command == CHR__COM_SUSPEND;
+        telnet->is_suspended = command == CHR__COM_SUSPEND;
     else if (telnet->is_server)
         chr__com_port_from_client(telnet, command, value);
     else
         chr__com_port_from_server(telnet, command, value);
 }
 
-/* -- what the frontend sets and asks; telnet is NULL while nobody is connected -- */
+/* -- ioctls of the frontend; telnet is NULL while no peer is connected -- */
 
-/* What differs from what is in force, or from what was asked for last: answers to older questions may still be on
- * their way. */
+/* A client queues the parameters that differ from those in force or from those requested last: answers to older
+ * requests may still be in flight. */
 static void chr__com_port_set_params(chr__com_port *port, chr__telnet *telnet, const chr_serial_params *params)
 {
     int command;
@@ -26605,7 +26719,7 @@ static void chr__com_port_set_params(chr__com_port *port, chr__telnet *telnet, c
     for (command = CHR__COM_SET_BAUDRATE; command <= CHR__COM_SET_STOPSIZE && telnet && !telnet->is_server; command++)
         if (chr__com_port_value(&port->wanted, command) != chr__com_port_value(params, command) ||
             chr__com_port_value(&port->params, command) != chr__com_port_value(params, command))
-            telnet->to_tell |= 1u << command;
+            telnet->queued_items |= 1u << command;
     port->params = port->wanted = *params;
 }
 
@@ -26615,25 +26729,27 @@ static void chr__com_port_set_flow(chr__com_port *port, chr__telnet *telnet, int
 
     flow = chr__flow(chr__flow_out(flow), chr__flow_in(flow));
     if (telnet && !telnet->is_server && (port->wanted_flow != flow || port->flow != flow))
-        telnet->to_tell |= CHR__COM_BIT(FLOW) | (was_split || flow >> 4 ? CHR__COM_BIT(INBOUND_FLOW) : 0);
+        telnet->queued_items |= CHR__COM_BIT(FLOW) | (was_split || flow >> 4 ? CHR__COM_BIT(INBOUND_FLOW) : 0);
     port->flow = port->wanted_flow = flow;
 }
 
 static void chr__com_port_set_lines(chr__com_port *port, chr__telnet *telnet, int lines)
 {
-    int changed = port->ours < 0 ? -1 : port->ours ^ lines, state = chr__com_port_modem_state(lines), news;
+    int changed = port->local_lines < 0 ? -1 : port->local_lines ^ lines;
+    int state = chr__com_port_modem_state(lines), notify;
 
-    port->ours = lines;
+    port->local_lines = lines;
     if (!telnet)
         return;
-    news = ((state ^ telnet->told_modem_state) | chr__com_port_modem_changes(telnet, state)) & telnet->modem_mask;
+    notify = ((state ^ telnet->sent_modem_state) | chr__com_port_modem_changes(telnet, state)) & telnet->modem_mask;
     if (telnet->is_server)
-        telnet->to_tell |= news ? CHR__COM_BIT(NOTIFY_MODEMSTATE) : 0;
+        telnet->queued_items |= notify ? CHR__COM_BIT(NOTIFY_MODEMSTATE) : 0;
     else
-        telnet->to_tell |= (changed & CHR_TIOCM_DTR ? CHR__COM_BIT(DTR) : 0) | (changed & CHR_TIOCM_RTS ? CHR__COM_BIT(RTS) : 0);
+        telnet->queued_items |= (changed & CHR_TIOCM_DTR ? CHR__COM_BIT(DTR) : 0) |
+                           (changed & CHR_TIOCM_RTS ? CHR__COM_BIT(RTS) : 0);
 }
 
-/* Only its server has a line to purge; what is queued for that goes here. */
+/* Only a client can purge: the line is its server's. Output that is still queued for the server is dropped here. */
 static int chr__com_port_purge(chr__telnet *telnet, int what)
 {
     if (!chr__purge_valid(what))
@@ -26645,7 +26761,7 @@ static int chr__com_port_purge(chr__telnet *telnet, int what)
     if (what & CHR_PURGE_TRANSMIT)
         chr__outbox_purge(telnet->layer.dev);
     telnet->purged = (unsigned char)(telnet->purged | what);
-    telnet->to_tell |= CHR__COM_BIT(PURGE_DATA);
+    telnet->queued_items |= CHR__COM_BIT(PURGE_DATA);
     return 0;
 }
 
@@ -26656,7 +26772,7 @@ static int chr__com_port_set_errors(chr__telnet *telnet, int errors)
     if (telnet)
         telnet->errors = (unsigned char)((telnet->errors | errors) & CHR__COM_LINE_ERRORS & telnet->line_mask);
     if (telnet && telnet->errors)
-        telnet->to_tell |= CHR__COM_BIT(NOTIFY_LINESTATE);
+        telnet->queued_items |= CHR__COM_BIT(NOTIFY_LINESTATE);
     return 0;
 }
 
@@ -26676,7 +26792,7 @@ static int chr__com_port_set(chr__com_port *port, chr__telnet *telnet, int comma
     case CHR_IOCTL_SERIAL_SET_TIOCM:
         chr__com_port_set_lines(port, telnet, *(const int *)arg & (CHR_TIOCM_DTR | CHR_TIOCM_RTS | CHR__COM_PORT_FAR));
         return 0;
-    case CHR_IOCTL_SERIAL_SET_BREAK: /* of a connection it is telnet's affair */
+    case CHR_IOCTL_SERIAL_SET_BREAK: /* while connected chr__telnet_set_break() handles it */
         port->in_break = *(const int *)arg != 0;
         return 0;
     case CHR_IOCTL_SERIAL_PURGE:
@@ -26698,7 +26814,7 @@ static int chr__com_port_get(chr__com_port *port, int is_server, int command, vo
         *(int *)arg = port->flow;
         return 0;
     case CHR_IOCTL_SERIAL_GET_TIOCM:
-        *(int *)arg = is_server ? chr__com_port_cross(port->theirs) : port->theirs;
+        *(int *)arg = is_server ? chr__com_port_null_modem(port->remote_lines) : port->remote_lines;
         return 0;
     case CHR_IOCTL_SERIAL_GET_ERRORS:
         *(int *)arg = port->errors;
@@ -26712,25 +26828,25 @@ static int chr__com_port_get(chr__com_port *port, int is_server, int command, vo
 static int chr__com_port_ioctl(chr__com_port *port, chr__telnet *telnet, int command, void *arg)
 {
     int is_get = command == CHR_IOCTL_SERIAL_GET_PARAMS || command == CHR_IOCTL_SERIAL_GET_FLOW ||
-        command == CHR_IOCTL_SERIAL_GET_TIOCM ||
-                 command == CHR_IOCTL_SERIAL_GET_ERRORS;
+                 command == CHR_IOCTL_SERIAL_GET_TIOCM || command == CHR_IOCTL_SERIAL_GET_ERRORS;
     int is_on = telnet && chr__com_port_is_on(telnet), code;
 
     if (is_get)
-        return is_on ? chr__com_port_get(port, telnet->is_server, command, arg) : telnet ? CHR_ERR_NOT_SUPPORTED : CHR_ERR_DISCONNECTED;
+        return is_on ? chr__com_port_get(port, telnet->is_server, command, arg)
+                     : telnet ? CHR_ERR_NOT_SUPPORTED : CHR_ERR_DISCONNECTED;
     code = chr__com_port_set(port, is_on ? telnet : NULL, command, arg);
     return code == 0 && telnet && chr__com_port_side(telnet) == CHR__TELNET_NO ? CHR_ERR_NOT_SUPPORTED : code;
 }
 
-/* -- out, with what the com port has to tell -- */
+/* -- out: data, behind the queued items -- */
 
 static int chr__telnet_flush(chr__layer *layer)
 {
     chr__telnet *telnet = (chr__telnet *)layer;
 
-    if (telnet->to_tell)
-        chr__telnet_tell(telnet, ~0u);
-    return chr__telnet_send_kept(telnet);
+    if (telnet->queued_items)
+        chr__telnet_send_queued_items(telnet, ~0u);
+    return chr__telnet_send_encoded(telnet);
 }
 
 static int chr__telnet_write(chr__layer *layer, const void *buf, size_t len)
@@ -26746,36 +26862,37 @@ static int chr__telnet_write(chr__layer *layer, const void *buf, size_t len)
                                                                                           len - done);
         done += count;
         layer->kept += count;
-        code = count > 0 ? chr__telnet_flush(layer) : (int)CHR_ERR_WOULD_BLOCK; /* 0: there is no memory */
+        code = count > 0 ? chr__telnet_flush(layer) : (int)CHR_ERR_WOULD_BLOCK; /* 0: out of memory */
     }
     return done > 0 ? (int)done : code;
 }
 
-/* -- negotiation -- */
+/* -- option negotiation (RFC 854, RFC 1143) -- */
 
-/* Only what changes a state is answered, and what is refused: so there are no loops. */
+/* Handles WILL, WONT, DO or DONT. Only a request that changes an option's state, or that is refused, is answered: this
+ * prevents negotiation loops. */
 static void chr__telnet_negotiate(chr__telnet *telnet, int verb, int option)
 {
-    int            is_theirs = verb == CHR__TELNET_WILL || verb == CHR__TELNET_WONT;
+    int            is_remote = verb == CHR__TELNET_WILL || verb == CHR__TELNET_WONT;
     int            turns_on = verb == CHR__TELNET_WILL || verb == CHR__TELNET_DO;
-    int            yes = is_theirs ? CHR__TELNET_DO : CHR__TELNET_WILL, no = yes + 1;
-    uint64_t       allowed = is_theirs ? telnet->theirs_allowed : telnet->ours_allowed;
+    int            yes = is_remote ? CHR__TELNET_DO : CHR__TELNET_WILL, no = yes + 1;
+    uint64_t       allowed = is_remote ? telnet->remote_allowed : telnet->local_allowed;
     int            is_allowed = option < CHR__TELNET_OPTIONS && (allowed & (UINT64_C(1) << option));
-    unsigned char *side = (is_theirs ? telnet->theirs : telnet->ours) + option % CHR__TELNET_OPTIONS;
+    unsigned char *side = (is_remote ? telnet->remote : telnet->local) + option % CHR__TELNET_OPTIONS;
 
     if (!is_allowed) {
         if (turns_on)
-            chr__telnet_say(telnet, no, option);
+            chr__telnet_send_verb(telnet, no, option);
         return;
     }
     if (turns_on && *side == CHR__TELNET_NO)
-        chr__telnet_say(telnet, yes, option);
+        chr__telnet_send_verb(telnet, yes, option);
     else if (!turns_on && *side == CHR__TELNET_YES)
-        chr__telnet_say(telnet, no, option);
+        chr__telnet_send_verb(telnet, no, option);
     *side = turns_on ? CHR__TELNET_YES : CHR__TELNET_NO;
 }
 
-/* Whether the frontend of a client has said how large its terminal is. */
+/* Client: whether the frontend has set the terminal's size. */
 static int chr__telnet_has_size(const chr__telnet *telnet)
 {
     const chr_terminal_size *size = &((const chr__telnet_dev *)telnet->layer.dev)->terminal;
@@ -26783,6 +26900,7 @@ static int chr__telnet_has_size(const chr__telnet *telnet)
     return size->columns > 0 || size->rows > 0;
 }
 
+/* Handles one negotiation, and what follows from it: RFC 2217 starts, the window size is sent or requested. */
 static void chr__telnet_negotiated(chr__telnet *telnet, int option)
 {
     int com_port_was_on = chr__com_port_is_on(telnet);
@@ -26790,15 +26908,16 @@ static void chr__telnet_negotiated(chr__telnet *telnet, int option)
     CHR__TRACE(telnet->layer.dev, telnet_received, telnet->verb, option);
     chr__telnet_negotiate(telnet, telnet->verb, option);
     chr__com_port_negotiated(telnet, com_port_was_on);
-    if (option == CHR__TELNET_WINDOW_SIZE && chr__telnet_has_size(telnet) && telnet->ours[option] == CHR__TELNET_YES)
-        telnet->to_tell |= 1u << CHR__TELNET_SIZE;
-    if (!(telnet->theirs_allowed & CHR__TELNET_BIT(WINDOW_SIZE)) || telnet->asked_size)
+    if (option == CHR__TELNET_WINDOW_SIZE && chr__telnet_has_size(telnet) && telnet->local[option] == CHR__TELNET_YES)
+        telnet->queued_items |= 1u << CHR__TELNET_SIZE;
+    if (!(telnet->remote_allowed & CHR__TELNET_BIT(WINDOW_SIZE)) || telnet->size_negotiated)
         return;
-    telnet->asked_size = 1;
-    if (telnet->theirs[CHR__TELNET_WINDOW_SIZE] == CHR__TELNET_NO)
-        chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_WINDOW_SIZE);
+    telnet->size_negotiated = 1;
+    if (telnet->remote[CHR__TELNET_WINDOW_SIZE] == CHR__TELNET_NO)
+        chr__telnet_request(telnet, CHR__TELNET_DO, CHR__TELNET_WINDOW_SIZE);
 }
 
+/* Handles a complete subnegotiation: COM-PORT, TERMINAL-TYPE SEND, or the peer's window size (NAWS). */
 static void chr__telnet_subnegotiated(chr__telnet *telnet)
 {
     const unsigned char *sub = telnet->sub;
@@ -26808,9 +26927,10 @@ static void chr__telnet_subnegotiated(chr__telnet *telnet)
     if (telnet->sub_length > 0 && sub[0] == CHR__TELNET_COM_PORT)
         chr__com_port_received(telnet);
     if (telnet->sub_length == 2 && sub[0] == CHR__TELNET_TERMINAL_TYPE && sub[1] == CHR__TELNET_TYPE_SEND &&
-        telnet->ours[CHR__TELNET_TERMINAL_TYPE] == CHR__TELNET_YES)
-        telnet->to_tell |= 1u << CHR__TELNET_TYPE;
-    if (telnet->sub_length != 5 || sub[0] != CHR__TELNET_WINDOW_SIZE || !(telnet->theirs_allowed & CHR__TELNET_BIT(WINDOW_SIZE)))
+        telnet->local[CHR__TELNET_TERMINAL_TYPE] == CHR__TELNET_YES)
+        telnet->queued_items |= 1u << CHR__TELNET_TYPE;
+    if (telnet->sub_length != 5 || sub[0] != CHR__TELNET_WINDOW_SIZE ||
+        !(telnet->remote_allowed & CHR__TELNET_BIT(WINDOW_SIZE)))
         return;
     telnet->size.columns = (int)chr__get_be(sub + 1, 2);
     telnet->size.rows = (int)chr__get_be(sub + 3, 2);
@@ -26819,35 +26939,36 @@ static void chr__telnet_subnegotiated(chr__telnet *telnet)
 
 /* -- in -- */
 
-/* Up to the next byte that may mean something else. */
-static size_t chr__telnet_plain(const chr__telnet *telnet, const unsigned char *bytes, size_t len)
+/* The length of plain data: up to the next IAC, or NUL (of CR NUL) where input is not binary. */
+static size_t chr__telnet_plain_length(const chr__telnet *telnet, const unsigned char *bytes, size_t len)
 {
     const void *stop = memchr(bytes, CHR__TELNET_IAC, len);
 
     len = stop ? (size_t)((const unsigned char *)stop - bytes) : len;
-    if (telnet->is_3270 || telnet->theirs[CHR__TELNET_BINARY] == CHR__TELNET_YES)
+    if (telnet->is_3270 || telnet->remote[CHR__TELNET_BINARY] == CHR__TELNET_YES)
         return len;
     stop = memchr(bytes, 0, len);
     return stop ? (size_t)((const unsigned char *)stop - bytes) : len;
 }
 
-/* The byte after IAC. Returns whether data came of it, in *data. */
+/* Handles the byte after IAC. Returns whether it decodes to a data byte, in *data. A tn3270 frontend reads IAC IAC and
+ * IAC EOR as they are; the second byte of them is pending then. */
 static int chr__telnet_command(chr__telnet *telnet, unsigned char c, unsigned char *data)
 {
-    int is_kept = telnet->is_3270 && (c == CHR__TELNET_IAC || c == CHR__TELNET_EOR ||
+    int is_verbatim = telnet->is_3270 && (c == CHR__TELNET_IAC || c == CHR__TELNET_EOR ||
                                       (telnet->is_server && (c == CHR__TELNET_SB || c == CHR__TELNET_SE)));
 
-    if (telnet->to_tell)
-        chr__telnet_tell(telnet, ~0u); /* what came before gets an answer of its own */
+    if (telnet->queued_items)
+        chr__telnet_send_queued_items(telnet, ~0u); /* answers earlier commands, before this one changes the values */
     telnet->state = CHR__TELNET_IN_DATA;
     if (c == CHR__TELNET_BREAK)
         telnet->events |= 1u << CHR_EVENT_BREAK;
     if (c == CHR__TELNET_ARE_YOU_THERE && !telnet->is_3270)
         chr__telnet_send(telnet, "\r\n[Yes]\r\n", 9);
-    if (is_kept)
-        telnet->owed = c;
+    if (is_verbatim)
+        telnet->pending_byte = c;
     *data = CHR__TELNET_IAC;
-    if (is_kept || c == CHR__TELNET_IAC)
+    if (is_verbatim || c == CHR__TELNET_IAC)
         return telnet->last_in = CHR__TELNET_IAC, 1;
     if (c < CHR__TELNET_SB)
         CHR__TRACE(telnet->layer.dev, telnet_command, c, 0);
@@ -26866,7 +26987,7 @@ static void chr__telnet_sub_byte(chr__telnet *telnet, unsigned char c)
         telnet->sub[telnet->sub_length++] = c;
 }
 
-/* A byte that may mean something else. */
+/* Handles one byte outside commands. NUL after CR is no data. */
 static int chr__telnet_data_byte(chr__telnet *telnet, unsigned char c, unsigned char *data)
 {
     int is_data = c != CHR__TELNET_IAC && !(c == 0 && telnet->last_in == '\r');
@@ -26879,7 +27000,7 @@ static int chr__telnet_data_byte(chr__telnet *telnet, unsigned char c, unsigned 
     return is_data;
 }
 
-/* One byte that is not plain. Returns whether data came of it, in *data. */
+/* One step of the decoder's state machine. Returns whether the byte decodes to a data byte, in *data. */
 static int chr__telnet_byte(chr__telnet *telnet, unsigned char c, unsigned char *data)
 {
     switch (telnet->state) {
@@ -26908,20 +27029,20 @@ static int chr__telnet_byte(chr__telnet *telnet, unsigned char c, unsigned char 
     }
 }
 
-static size_t chr__telnet_give_owed(chr__telnet *telnet, unsigned char *buf, size_t len)
+static size_t chr__telnet_read_pending_byte(chr__telnet *telnet, unsigned char *buf, size_t len)
 {
-    if (telnet->owed < 0 || len == 0)
+    if (telnet->pending_byte < 0 || len == 0)
         return 0;
-    *buf = (unsigned char)telnet->owed;
-    telnet->owed = -1;
+    *buf = (unsigned char)telnet->pending_byte;
+    telnet->pending_byte = -1;
     return 1;
 }
 
-/* Copies what is plain. */
-static size_t chr__telnet_take_plain(chr__telnet *telnet, unsigned char *buf, size_t len)
+/* Copies plain data at once. Returns how many bytes; 0 = the next byte needs the state machine. */
+static size_t chr__telnet_read_plain(chr__telnet *telnet, unsigned char *buf, size_t len)
 {
     const unsigned char *from = telnet->in.bytes + telnet->in.start;
-    size_t               plain = telnet->state == CHR__TELNET_IN_DATA ? chr__telnet_plain(telnet, from, len) : 0;
+    size_t               plain = telnet->state == CHR__TELNET_IN_DATA ? chr__telnet_plain_length(telnet, from, len) : 0;
 
     if (plain == 0)
         return 0;
@@ -26931,22 +27052,23 @@ static size_t chr__telnet_take_plain(chr__telnet *telnet, unsigned char *buf, si
     return plain;
 }
 
-/* What is in the inbox becomes data, until that is full, or an event comes between. */
+/* Decodes input into `buf` until that is full, the input buffer is empty, or an event is due at this place. */
 static size_t chr__telnet_decode(chr__telnet *telnet, unsigned char *buf, size_t len)
 {
     chr__box *in = &telnet->in;
-    size_t    done = chr__telnet_give_owed(telnet, buf, len), plain;
+    size_t    done = chr__telnet_read_pending_byte(telnet, buf, len), plain;
 
     while (done < len && !chr__box_is_empty(in) && !telnet->events && !telnet->is_flooded) {
-        plain = chr__telnet_take_plain(telnet, buf + done, chr__min(in->end - in->start, len - done));
+        plain = chr__telnet_read_plain(telnet, buf + done, chr__min(in->end - in->start, len - done));
         if (plain == 0)
             plain = (size_t)chr__telnet_byte(telnet, in->bytes[in->start++], buf + done);
         done += plain;
-        done += chr__telnet_give_owed(telnet, buf + done, len - done);
+        done += chr__telnet_read_pending_byte(telnet, buf + done, len - done);
     }
     return done;
 }
 
+/* Takes the pending event with the lowest number. */
 static int chr__telnet_next_event(chr__telnet *telnet)
 {
     int event = 0;
@@ -26965,14 +27087,14 @@ static int chr__telnet_read(chr__layer *layer, void *buf, size_t len)
 
     if (telnet->events)
         return CHR__LAYER_EVENT - chr__telnet_next_event(telnet);
-    if (telnet->owed < 0 && chr__box_is_empty(&telnet->in))
+    if (telnet->pending_byte < 0 && chr__box_is_empty(&telnet->in))
         n = chr__box_fill(&telnet->in, layer->below);
     if (n > 0)
         done = chr__telnet_decode(telnet, (unsigned char *)buf, len);
     chr__box_close_empty(&telnet->in, layer->dev->ctx);
     if (n <= 0)
         return n;
-    (void)chr__telnet_flush(layer); /* the answers; an error will meet the next write or read */
+    (void)chr__telnet_flush(layer); /* sends the answers; the next read or write reports an error */
     if (done > 0)
         return (int)done;
     return telnet->is_flooded ? (int)CHR_ERR_IO : (int)CHR__LAYER_NOTHING;
@@ -26982,38 +27104,38 @@ static int chr__telnet_pending(const chr__layer *layer)
 {
     const chr__telnet *telnet = (const chr__telnet *)layer;
 
-    return telnet->owed >= 0 || telnet->events || !chr__box_is_empty(&telnet->in);
+    return telnet->pending_byte >= 0 || telnet->events || !chr__box_is_empty(&telnet->in);
 }
 
-/* -- the rest of the slots -- */
+/* -- the handshake, and the other slots -- */
 
-/* A client's, once for each server. */
+/* Client: offers NAWS (RFC 1073), once for each connection. */
 static void chr__telnet_offer_size(chr__telnet *telnet)
 {
-    if (!telnet->asked_size && telnet->ours[CHR__TELNET_WINDOW_SIZE] == CHR__TELNET_NO)
-        chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_WINDOW_SIZE);
-    telnet->asked_size = 1;
+    if (!telnet->size_negotiated && telnet->local[CHR__TELNET_WINDOW_SIZE] == CHR__TELNET_NO)
+        chr__telnet_request(telnet, CHR__TELNET_WILL, CHR__TELNET_WINDOW_SIZE);
+    telnet->size_negotiated = 1;
 }
 
 static void chr__telnet_start_server(chr__telnet *telnet)
 {
-    telnet->ours_allowed = CHR__TELNET_BIT(ECHO) | CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY);
-    telnet->theirs_allowed = CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY) | CHR__TELNET_BIT(WINDOW_SIZE);
-    chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_ECHO);
-    chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_SGA);
-    chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_BINARY);
-    chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_BINARY);
+    telnet->local_allowed = CHR__TELNET_BIT(ECHO) | CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY);
+    telnet->remote_allowed = CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY) | CHR__TELNET_BIT(WINDOW_SIZE);
+    chr__telnet_request(telnet, CHR__TELNET_WILL, CHR__TELNET_ECHO);
+    chr__telnet_request(telnet, CHR__TELNET_WILL, CHR__TELNET_SGA);
+    chr__telnet_request(telnet, CHR__TELNET_WILL, CHR__TELNET_BINARY);
+    chr__telnet_request(telnet, CHR__TELNET_DO, CHR__TELNET_BINARY);
 }
 
-/* The guest's line is transparent: nothing between is to edit or translate. */
+/* A guest's serial line is transparent: SGA (character at a time) and BINARY; nothing is edited or translated. */
 static void chr__telnet_start_client(chr__telnet *telnet)
 {
-    telnet->ours_allowed = CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY) | CHR__TELNET_BIT(TERMINAL_TYPE) |
+    telnet->local_allowed = CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY) | CHR__TELNET_BIT(TERMINAL_TYPE) |
         CHR__TELNET_BIT(WINDOW_SIZE);
-    telnet->theirs_allowed = CHR__TELNET_BIT(ECHO) | CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY);
-    chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_SGA);
-    chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_BINARY);
-    chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_BINARY);
+    telnet->remote_allowed = CHR__TELNET_BIT(ECHO) | CHR__TELNET_BIT(SGA) | CHR__TELNET_BIT(BINARY);
+    chr__telnet_request(telnet, CHR__TELNET_DO, CHR__TELNET_SGA);
+    chr__telnet_request(telnet, CHR__TELNET_WILL, CHR__TELNET_BINARY);
+    chr__telnet_request(telnet, CHR__TELNET_DO, CHR__TELNET_BINARY);
     if (chr__telnet_has_size(telnet))
         chr__telnet_offer_size(telnet);
 }
@@ -27023,29 +27145,29 @@ static void chr__telnet_start_3270_server(chr__telnet *telnet)
     static const unsigned char send_type[] = { CHR__TELNET_IAC, CHR__TELNET_SB, CHR__TELNET_TERMINAL_TYPE, 1,
                                                CHR__TELNET_IAC, CHR__TELNET_SE };
 
-    telnet->ours_allowed = CHR__TELNET_BIT(END_OF_RECORD) | CHR__TELNET_BIT(BINARY);
-    telnet->theirs_allowed = telnet->ours_allowed | CHR__TELNET_BIT(TERMINAL_TYPE);
-    chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_END_OF_RECORD);
-    chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_END_OF_RECORD);
-    chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_BINARY);
-    chr__telnet_ask(telnet, CHR__TELNET_WILL, CHR__TELNET_BINARY);
-    chr__telnet_ask(telnet, CHR__TELNET_DO, CHR__TELNET_TERMINAL_TYPE);
+    telnet->local_allowed = CHR__TELNET_BIT(END_OF_RECORD) | CHR__TELNET_BIT(BINARY);
+    telnet->remote_allowed = telnet->local_allowed | CHR__TELNET_BIT(TERMINAL_TYPE);
+    chr__telnet_request(telnet, CHR__TELNET_DO, CHR__TELNET_END_OF_RECORD);
+    chr__telnet_request(telnet, CHR__TELNET_WILL, CHR__TELNET_END_OF_RECORD);
+    chr__telnet_request(telnet, CHR__TELNET_DO, CHR__TELNET_BINARY);
+    chr__telnet_request(telnet, CHR__TELNET_WILL, CHR__TELNET_BINARY);
+    chr__telnet_request(telnet, CHR__TELNET_DO, CHR__TELNET_TERMINAL_TYPE);
     chr__telnet_send(telnet, send_type, sizeof send_type);
 }
 
-/* It is the host that begins. */
+/* tn3270: the host begins the negotiation, so that a client requests nothing. */
 static void chr__telnet_start_3270_client(chr__telnet *telnet)
 {
-    telnet->theirs_allowed = CHR__TELNET_BIT(END_OF_RECORD) | CHR__TELNET_BIT(BINARY);
-    telnet->ours_allowed = telnet->theirs_allowed | CHR__TELNET_BIT(TERMINAL_TYPE);
+    telnet->remote_allowed = CHR__TELNET_BIT(END_OF_RECORD) | CHR__TELNET_BIT(BINARY);
+    telnet->local_allowed = telnet->remote_allowed | CHR__TELNET_BIT(TERMINAL_TYPE);
 }
 
-/* There are some that say both WILL and DO. */
+/* COM-PORT is allowed on both sides: some peers send both WILL and DO. */
 static void chr__telnet_start_com_port(chr__telnet *telnet)
 {
-    telnet->ours_allowed |= CHR__TELNET_BIT(COM_PORT);
-    telnet->theirs_allowed |= CHR__TELNET_BIT(COM_PORT);
-    chr__telnet_ask(telnet, telnet->is_server ? CHR__TELNET_DO : CHR__TELNET_WILL, CHR__TELNET_COM_PORT);
+    telnet->local_allowed |= CHR__TELNET_BIT(COM_PORT);
+    telnet->remote_allowed |= CHR__TELNET_BIT(COM_PORT);
+    chr__telnet_request(telnet, telnet->is_server ? CHR__TELNET_DO : CHR__TELNET_WILL, CHR__TELNET_COM_PORT);
 }
 
 static int chr__telnet_start(chr__layer *layer, chr_error *err)
@@ -27054,7 +27176,7 @@ static int chr__telnet_start(chr__layer *layer, chr_error *err)
     const chr_socket_options *options = chr__layer_options(layer);
 
     (void)err;
-    telnet->owed = -1;
+    telnet->pending_byte = -1;
     telnet->is_server = options->server == CHR_ON;
     telnet->has_com_port = options->com_port == CHR_ON;
     telnet->is_3270 = options->tn3270 == CHR_ON;
@@ -27071,16 +27193,17 @@ static int chr__telnet_start(chr__layer *layer, chr_error *err)
     return 0;
 }
 
-/* Records and all byte values, both ways (RFC 1576 section 4). */
-static int chr__telnet_is_agreed(const chr__telnet *telnet)
+/* tn3270: END-OF-RECORD and BINARY are on in both directions (RFC 1576 section 4). */
+static int chr__telnet_3270_agreed(const chr__telnet *telnet)
 {
-    const unsigned char *ours = telnet->ours, *theirs = telnet->theirs;
+    const unsigned char *local = telnet->local, *remote = telnet->remote;
 
-    return ours[CHR__TELNET_END_OF_RECORD] == CHR__TELNET_YES && theirs[CHR__TELNET_END_OF_RECORD] == CHR__TELNET_YES &&
-           ours[CHR__TELNET_BINARY] == CHR__TELNET_YES && theirs[CHR__TELNET_BINARY] == CHR__TELNET_YES;
+    return local[CHR__TELNET_END_OF_RECORD] == CHR__TELNET_YES &&
+           remote[CHR__TELNET_END_OF_RECORD] == CHR__TELNET_YES &&
+           local[CHR__TELNET_BINARY] == CHR__TELNET_YES && remote[CHR__TELNET_BINARY] == CHR__TELNET_YES;
 }
 
-/* Whether what comes next is no data. */
+/* Whether the next bytes are a command and no data. */
 static int chr__telnet_is_at_command(const chr__telnet *telnet)
 {
     const unsigned char *next = telnet->in.bytes + telnet->in.start;
@@ -27090,26 +27213,27 @@ static int chr__telnet_is_at_command(const chr__telnet *telnet)
          next[1] != CHR__TELNET_IAC && next[1] != CHR__TELNET_EOR);
 }
 
-/* What a host says before it agrees is for people, like a greeting: it is dropped. The rest of the negotiation is
- * answered, and the first record stays in the inbox. */
-static void chr__telnet_agree(chr__telnet *telnet)
+/* tn3270 client: drops the text that a host sends before the options are agreed, such as a greeting. Negotiation is
+ * answered, and the first record stays in the input buffer. */
+static void chr__telnet_skip_greeting(chr__telnet *telnet)
 {
     unsigned char dropped;
 
-    while (!chr__box_is_empty(&telnet->in) && (!chr__telnet_is_agreed(telnet) || chr__telnet_is_at_command(telnet))) {
+    while (!chr__box_is_empty(&telnet->in) && (!chr__telnet_3270_agreed(telnet) || chr__telnet_is_at_command(telnet))) {
         (void)chr__telnet_byte(telnet, telnet->in.bytes[telnet->in.start++], &dropped);
-        if (!chr__telnet_is_agreed(telnet)) {
+        if (!chr__telnet_3270_agreed(telnet)) {
             telnet->events = 0;
-            telnet->owed = -1;
+            telnet->pending_byte = -1;
         }
     }
 }
 
+/* tn3270 client: one step of the handshake. Returns 0 when the options are agreed, would-block, or an error. */
 static int chr__telnet_step_3270(chr__telnet *telnet, int *wants, chr_error *err)
 {
     int n;
 
-    while (!chr__telnet_is_agreed(telnet)) {
+    while (!chr__telnet_3270_agreed(telnet)) {
         n = chr__box_fill(&telnet->in, telnet->layer.below);
         *wants = CHR_IN;
         if (n <= 0)
@@ -27123,8 +27247,8 @@ static int chr__telnet_step_3270(chr__telnet *telnet, int *wants, chr_error *err
         if (telnet->greeting > CHR__TELNET_GREETING || telnet->is_flooded)
             return chr__fail(err, CHR_ERR_IO, "tn3270: the host sent more than %d bytes and has not agreed to records",
                              CHR__TELNET_GREETING);
-        chr__telnet_agree(telnet);
-        (void)chr__telnet_flush(&telnet->layer); /* an error will meet the next step, write or read */
+        chr__telnet_skip_greeting(telnet);
+        (void)chr__telnet_flush(&telnet->layer); /* the next step, read or write reports an error */
     }
     chr__box_close_empty(&telnet->in, telnet->layer.dev->ctx);
     return 0;
@@ -27138,44 +27262,44 @@ static int chr__telnet_step(chr__layer *layer, int *wants, chr_error *err)
     *wants = CHR_OUT;
     if (code == 0 && telnet->is_3270 && !telnet->is_server)
         return chr__telnet_step_3270(telnet, wants, err);
-    if (code == 0 && telnet->has_com_port) /* the line is this peer's now */
-        /* many clients never say so */
-        chr__com_port_of(telnet)->theirs = telnet->is_server ? CHR_TIOCM_DTR | CHR_TIOCM_RTS : 0;
-    return code == 0 || code == CHR_ERR_WOULD_BLOCK ? code : chr__fail(err, code, "telnet: the peer went before it was greeted");
+    if (code == 0 && telnet->has_com_port) /* a new peer; a client has DTR and RTS on: many clients never send them */
+        chr__com_port_of(telnet)->remote_lines = telnet->is_server ? CHR_TIOCM_DTR | CHR_TIOCM_RTS : 0;
+    return code == 0 || code == CHR_ERR_WOULD_BLOCK
+               ? code : chr__fail(err, code, "telnet: the peer went before it was greeted");
 }
 
 static int chr__telnet_unsent(const chr__layer *layer)
 {
     const chr__telnet *telnet = (const chr__telnet *)layer;
+    int                has_items = chr__telnet_may_send_items(telnet);
+    int                count = (int)(telnet->out.end - telnet->out.start) + (has_items ? 1 : 0);
 
-    int                count = (int)(telnet->out.end - telnet->out.start) + (chr__telnet_has_to_tell(telnet) ? 1 : 0);
-
-    return telnet->is_stopped ? -1 - count : count;
+    return telnet->is_suspended ? -1 - count : count;
 }
 
-/* In the way that the peer understands. It begins at once or not at all, since its end would take its place among what waits; and it
- * ends as soon as there is room. */
+/* Sends a break as RFC 2217 does when that is on, else as IAC BREAK. The begin is sent at once or fails with
+ * would-block: only one of begin and end can be queued. The end is queued until there is room. */
 static int chr__telnet_set_break(chr__telnet *telnet, int in_break)
 {
     static const unsigned char break_signal[] = { CHR__TELNET_IAC, CHR__TELNET_BREAK };
-    int                        is_told = chr__com_port_is_on(telnet) && telnet->line_mask & CHR__COM_LINE_BREAK;
-    int                        fact = telnet->is_server ? CHR__COM_NOTIFY_LINESTATE : CHR__COM_BREAK;
+    int                        by_rfc2217 = chr__com_port_is_on(telnet) && telnet->line_mask & CHR__COM_LINE_BREAK;
+    int                        item = telnet->is_server ? CHR__COM_NOTIFY_LINESTATE : CHR__COM_BREAK;
 
     if (in_break && chr__box_room(&telnet->out) < sizeof break_signal)
         return CHR_ERR_WOULD_BLOCK;
     if (telnet->has_com_port)
         chr__com_port_of(telnet)->in_break = in_break;
-    if (in_break && is_told)
-        chr__telnet_tell_fact(telnet, fact);
+    if (in_break && by_rfc2217)
+        chr__telnet_send_item(telnet, item);
     else if (in_break)
         chr__telnet_send(telnet, break_signal, sizeof break_signal);
-    else if (is_told)
-        telnet->to_tell |= 1u << fact;
+    else if (by_rfc2217)
+        telnet->queued_items |= 1u << item;
     (void)chr__telnet_flush(&telnet->layer);
     return 0;
 }
 
-/* Of a client; telnet is NULL while it is not connected. */
+/* Client: sets the terminal's size, and sends it when connected. `telnet` is NULL while it is not. */
 static int chr__telnet_set_size(chr__telnet_dev *state, chr__telnet *telnet, const chr_terminal_size *size)
 {
     if (!chr__terminal_size_valid(size))
@@ -27184,14 +27308,14 @@ static int chr__telnet_set_size(chr__telnet_dev *state, chr__telnet *telnet, con
     if (!telnet)
         return 0;
     chr__telnet_offer_size(telnet);
-    if (telnet->ours[CHR__TELNET_WINDOW_SIZE] == CHR__TELNET_YES)
-        telnet->to_tell |= 1u << CHR__TELNET_SIZE;
+    if (telnet->local[CHR__TELNET_WINDOW_SIZE] == CHR__TELNET_YES)
+        telnet->queued_items |= 1u << CHR__TELNET_SIZE;
     (void)chr__telnet_flush(&telnet->layer);
-    return telnet->ours[CHR__TELNET_WINDOW_SIZE] == CHR__TELNET_NO ? CHR_ERR_NOT_SUPPORTED : 0;
+    return telnet->local[CHR__TELNET_WINDOW_SIZE] == CHR__TELNET_NO ? CHR_ERR_NOT_SUPPORTED : 0;
 }
 
-/* While nobody is connected. */
-static int chr__telnet_ioctl_away(chr_dev *dev, int command, void *arg)
+/* ioctls while no peer is connected: the value is kept for the next connection. */
+static int chr__telnet_ioctl_disconnected(chr_dev *dev, int command, void *arg)
 {
     const chr_socket_options *options = (const chr_socket_options *)dev->options;
     chr__telnet_dev          *state = (chr__telnet_dev *)dev;
@@ -27206,10 +27330,10 @@ static int chr__telnet_com_port_ioctl(chr__telnet *telnet, int command, void *ar
 {
     int code = chr__com_port_ioctl(chr__com_port_of(telnet), telnet, command, arg);
 
-    /* a server's handler may go on correcting */
-    chr__telnet_tell(telnet, telnet->is_server ? CHR__COM_BIT(NOTIFY_MODEMSTATE) | CHR__COM_BIT(NOTIFY_LINESTATE) :
-                     ~0u);
-    (void)chr__telnet_send_kept(telnet);
+    /* a server's frontend may correct more in the same handler: its other answers stay queued until that returns */
+    chr__telnet_send_queued_items(telnet, telnet->is_server ? CHR__COM_BIT(NOTIFY_MODEMSTATE) |
+                                                              CHR__COM_BIT(NOTIFY_LINESTATE) : ~0u);
+    (void)chr__telnet_send_encoded(telnet);
     return code;
 }
 
@@ -27224,8 +27348,9 @@ static int chr__telnet_ioctl(chr__layer *layer, int command, void *arg)
         *(chr_terminal_size *)arg = telnet->size;
         return telnet->size.columns || telnet->size.rows ? 0 : CHR_ERR_NOT_SUPPORTED;
     case CHR_IOCTL_SET_TERMINAL_SIZE:
-        return telnet->is_server || telnet->is_3270 ? (int)CHR_ERR_NOT_SUPPORTED
-                                                    : chr__telnet_set_size((chr__telnet_dev *)layer->dev, telnet, (const chr_terminal_size *)arg);
+        if (telnet->is_server || telnet->is_3270)
+            return CHR_ERR_NOT_SUPPORTED;
+        return chr__telnet_set_size((chr__telnet_dev *)layer->dev, telnet, (const chr_terminal_size *)arg);
     default:
         return telnet->has_com_port ? chr__telnet_com_port_ioctl(telnet, command, arg) : CHR_ERR_NOT_SUPPORTED;
     }
@@ -27286,7 +27411,7 @@ static int chr__telnet_check_options(const chr_socket_options *options, chr_erro
     return key ? chr__fail(err, CHR_ERR_NOT_SUPPORTED, "socket: %s: built without telnet", key) : 0;
 }
 
-static int chr__telnet_ioctl_away(chr_dev *dev, int command, void *arg)
+static int chr__telnet_ioctl_disconnected(chr_dev *dev, int command, void *arg)
 {
     return (void)dev, (void)command, (void)arg, CHR_ERR_NOT_SUPPORTED;
 }
@@ -28412,15 +28537,24 @@ typedef struct chr__psk_options {
 
 #define CHR__ROW(member) offsetof(chr__x509_options, member)
 static const chr_option chr__x509_rows[] = {
-    { "endpoint",    CHR_OPTION_TEXT, CHR__ROW(tls.endpoint),    "client", 0, 0, CHR__HELP("server or client") },
-    { "dir",         CHR_OPTION_TEXT, CHR__ROW(tls.dir),         NULL,     0, 0, CHR__HELP("where ca-cert.pem, server-cert.pem, server-key.pem, ... are") },
-    { "cafile",      CHR_OPTION_TEXT, CHR__ROW(cafile),          NULL,     0, 0, CHR__HELP("certificates of those who may sign the peer's") },
-    { "crlfile",     CHR_OPTION_TEXT, CHR__ROW(crlfile),         NULL,     0, 0, CHR__HELP("which certificates they have revoked") },
-    { "certfile",    CHR_OPTION_TEXT, CHR__ROW(certfile),        NULL,     0, 0, CHR__HELP("the certificate to show") },
-    { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0, CHR__HELP("its private key") },
-    { "verify-peer", CHR_OPTION_BOOL, CHR__ROW(verify_peer),     "on",     0, 0, CHR__HELP("server: ask for the peer's certificate and verify it") },
-    { "min-version", CHR_OPTION_TEXT, CHR__ROW(tls.min_version), "1.2",    0, 0, CHR__HELP("1.2 or 1.3") },
-    { "priority",    CHR_OPTION_TEXT, CHR__ROW(tls.priority),    NULL,     0, 0, CHR__HELP("cipher suites by mbed TLS's names, the best first, ':' between them") },
+    { "endpoint",    CHR_OPTION_TEXT, CHR__ROW(tls.endpoint),    "client", 0, 0,
+      CHR__HELP("server or client") },
+    { "dir",         CHR_OPTION_TEXT, CHR__ROW(tls.dir),         NULL,     0, 0,
+      CHR__HELP("where ca-cert.pem, server-cert.pem, server-key.pem, ... are") },
+    { "cafile",      CHR_OPTION_TEXT, CHR__ROW(cafile),          NULL,     0, 0,
+      CHR__HELP("certificates of those who may sign the peer's") },
+    { "crlfile",     CHR_OPTION_TEXT, CHR__ROW(crlfile),         NULL,     0, 0,
+      CHR__HELP("which certificates they have revoked") },
+    { "certfile",    CHR_OPTION_TEXT, CHR__ROW(certfile),        NULL,     0, 0,
+      CHR__HELP("the certificate to show") },
+    { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0,
+      CHR__HELP("its private key") },
+    { "verify-peer", CHR_OPTION_BOOL, CHR__ROW(verify_peer),     "on",     0, 0,
+      CHR__HELP("server: ask for the peer's certificate and verify it") },
+    { "min-version", CHR_OPTION_TEXT, CHR__ROW(tls.min_version), "1.2",    0, 0,
+      CHR__HELP("1.2 or 1.3") },
+    { "priority",    CHR_OPTION_TEXT, CHR__ROW(tls.priority),    NULL,     0, 0,
+      CHR__HELP("cipher suites by mbed TLS's names, the best first, ':' between them") },
     { NULL,          CHR_OPTION_TEXT, 0,                         NULL,     0, 0, NULL }
 };
 #undef CHR__ROW
@@ -28429,10 +28563,13 @@ static const chr_option chr__x509_rows[] = {
 static const chr_option chr__psk_rows[] = {
     { "endpoint",    CHR_OPTION_TEXT, CHR__ROW(tls.endpoint),    "client", 0, 0, CHR__HELP("server or client") },
     { "dir",         CHR_OPTION_TEXT, CHR__ROW(tls.dir),         NULL,     0, 0, CHR__HELP("where keys.psk is") },
-    { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0, CHR__HELP("lines of NAME:KEY, the key in hexadecimal") },
-    { "username",    CHR_OPTION_TEXT, CHR__ROW(username),        "qemu",   0, 0, CHR__HELP("client: the name to show") },
+    { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0,
+      CHR__HELP("lines of NAME:KEY, the key in hexadecimal") },
+    { "username",    CHR_OPTION_TEXT, CHR__ROW(username),        "qemu",   0, 0,
+      CHR__HELP("client: the name to show") },
     { "min-version", CHR_OPTION_TEXT, CHR__ROW(tls.min_version), "1.2",    0, 0, CHR__HELP("1.2 or 1.3") },
-    { "priority",    CHR_OPTION_TEXT, CHR__ROW(tls.priority),    NULL,     0, 0, CHR__HELP("cipher suites by mbed TLS's names, the best first, ':' between them") },
+    { "priority",    CHR_OPTION_TEXT, CHR__ROW(tls.priority),    NULL,     0, 0,
+      CHR__HELP("cipher suites by mbed TLS's names, the best first, ':' between them") },
     { NULL,          CHR_OPTION_TEXT, 0,                         NULL,     0, 0, NULL }
 };
 #undef CHR__ROW
@@ -28817,8 +28954,10 @@ typedef struct chr__authz_options {
 } chr__authz_options;
 
 static const chr_option chr__authz_rows[] = {
-    { "match",  CHR_OPTION_TEXT, offsetof(chr__authz_options, match),  CHR_REQUIRED, 0, 0, CHR__HELP("whom to let in: CN=fred,,O=Example (commas doubled)") },
-    { "format", CHR_OPTION_TEXT, offsetof(chr__authz_options, format), "exact",      0, 0, CHR__HELP("exact, or glob: * and ? stand for others") },
+    { "match",  CHR_OPTION_TEXT, offsetof(chr__authz_options, match),  CHR_REQUIRED, 0, 0,
+      CHR__HELP("whom to let in: CN=fred,,O=Example (commas doubled)") },
+    { "format", CHR_OPTION_TEXT, offsetof(chr__authz_options, format), "exact",      0, 0,
+      CHR__HELP("exact, or glob: * and ? stand for others") },
     { NULL,     CHR_OPTION_TEXT, 0,                                    NULL,         0, 0, NULL }
 };
 
@@ -29957,7 +30096,7 @@ static int chr__socket_fin(chr__layer *layer)
     chr__socket_bottom *bottom = (chr__socket_bottom *)layer;
 
     chr__os_shutdown(bottom->fd);
-    layer->slots = &chr__socket_shut[bottom->is_under][bottom->is_unix];
+    layer->slots = &chr__socket_shut[bottom->has_upper][bottom->is_unix];
     return 0;
 }
 
@@ -30008,9 +30147,9 @@ static int chr__link_build_layers(chr__link *link, chr_error *err)
     int                       i, code = 0;
 
     link->bottom.is_unix = link->is_unix;
-    link->bottom.is_under = chr__layer_scheme(options) != NULL;
+    link->bottom.has_upper = chr__layer_scheme(options) != NULL;
     link->bottom.write = chr__socket_bottoms[0][link->is_unix].write;
-    link->bottom.layer.slots = &chr__socket_bottoms[link->bottom.is_under][link->is_unix];
+    link->bottom.layer.slots = &chr__socket_bottoms[link->bottom.has_upper][link->is_unix];
     link->bottom.layer.dev = link->linger.dev;
     link->bottom.fd = link->fd;
     link->bottom.turn = link->linger.dev->ctx->turn - 1;
@@ -30043,7 +30182,7 @@ static void chr__link_end(chr__link *link, int takes_rest)
     chr_timer_stop(&linger->tick);
     if (chr__link_socket(link)->host)
         chr__link_move(link, chr__link_socket(link)->host);
-    if (chr__is_given(linger->dev, link->fd) ||
+    if (chr__is_caller_fd(linger->dev, link->fd) ||
         (link->is_given && !chr__link_has_layers(link) && !(source && chr__outbox_waits(source)))) {
         chr__close_own(linger->dev, link->fd);
         chr__link_free(linger);
@@ -30232,7 +30371,7 @@ static void chr__socket_ended(chr__stream *stream, int code)
 {
     chr__socket *sock = (chr__socket *)stream->dev;
 
-    if (code == 0 && chr__socket_options(sock)->half_close == CHR_ON && !stream->input_over &&
+    if (code == 0 && chr__socket_options(sock)->half_close == CHR_ON && !stream->input_ended &&
         chr__stream_half_close(stream))
         chr_be_event(&sock->dev, CHR_EVENT_INPUT_END);
     else
@@ -30289,7 +30428,8 @@ static int64_t chr__link_silence(chr__link *link)
     int64_t      now = chr__real_now(ctx);
     uint64_t     heard = link->bottom.received + link->linger.dev->bytes_in;
 
-    if (heard != link->heard || chr__os_unread(link->fd) > 0 || chr__stream_pending(&chr__link_socket(link)->stream)) {
+    if (heard != link->heard || chr__os_bytes_readable(link->fd) > 0 ||
+        chr__stream_pending(&chr__link_socket(link)->stream)) {
         link->heard_at = now;
         link->pings = 0;
     }
@@ -31028,7 +31168,8 @@ static size_t chr__socket_queued(const chr_dev *dev)
     size_t             i, count = chr__stream_queued(&sock->stream);
 
     for (i = 0; i < sock->fan.count; i++)
-        count += (size_t)chr__queued(sock->fan.members[i].fe.dev) + (size_t)sock->fan.members[i].fe.dev->ending;
+        count += (size_t)chr__queued(sock->fan.members[i].fe.dev) +
+                 (size_t)sock->fan.members[i].fe.dev->shutdown_pending;
     return count;
 }
 
@@ -31044,7 +31185,7 @@ static int chr__socket_ioctl(chr_dev *dev, int command, void *arg)
         if (layer->slots->ioctl)
             code = layer->slots->ioctl(layer, command, arg);
     if (!stream->top)
-        code = chr__telnet_ioctl_away(dev, command, arg);
+        code = chr__telnet_ioctl_disconnected(dev, command, arg);
     if (chr__stream_unsent(stream))
         chr__stream_update(stream);
     return code;
@@ -31441,12 +31582,14 @@ typedef struct chr__spice {
 } chr__spice;
 
 static const chr_option chr__spicevmc_rows[] = {
-    { "name", CHR_OPTION_TEXT, CHR__AT(chr_spicevmc_options, name), CHR_REQUIRED, 0, 0, CHR__HELP("one that the spice server recognises: vdagent, ...") },
+    { "name", CHR_OPTION_TEXT, CHR__AT(chr_spicevmc_options, name), CHR_REQUIRED, 0, 0,
+      CHR__HELP("one that the spice server recognises: vdagent, ...") },
     { NULL,   CHR_OPTION_TEXT, 0,                                   NULL,         0, 0, NULL }
 };
 
 static const chr_option chr__spiceport_rows[] = {
-    { "name", CHR_OPTION_TEXT, CHR__AT(chr_spiceport_options, name), CHR_REQUIRED, 0, 0, CHR__HELP("what clients know the port by: org.example.console") },
+    { "name", CHR_OPTION_TEXT, CHR__AT(chr_spiceport_options, name), CHR_REQUIRED, 0, 0,
+      CHR__HELP("what clients know the port by: org.example.console") },
     { NULL,   CHR_OPTION_TEXT, 0,                                    NULL,         0, 0, NULL }
 };
 
@@ -31978,7 +32121,7 @@ static void chr__context_reset_watches(chr_context *ctx)
             chr_watch_stop(ctx->watches[i]);
     if (CHR__SETS && !CHR__SET_ALONE)
         chr__set_state_set(ctx, ctx->watch_capacity > CHR__MANY_WATCHES ? CHR__SET_WANTED : CHR__SET_UNUSED);
-    chr__os_waker_quiet(&ctx->waker);
+    chr__os_waker_drain(&ctx->waker);
 }
 
 #else
@@ -31996,7 +32139,7 @@ static int chr__context_start(chr_context *ctx)
     ctx->lazy.next = ctx->lazy.prev = &ctx->lazy;
     ctx->last_dev = &ctx->devs;
     chr__dev_queue_init(&ctx->urgent);
-    chr__dev_queue_init(&ctx->no_room);
+    chr__dev_queue_init(&ctx->blocked);
     ctx->builtins = chr__builtins;
     ctx->left_out = chr__left_outs;
     ctx->cleanup_due = ctx->config.timeout_changed != NULL;
@@ -32140,35 +32283,35 @@ static void chr__context_drain(chr_context *ctx)
 }
 
 #if CHARDEV_HAS_DESCRIPTORS
-CHR__PRIVATE void chr__named_fd_end(void *named, void *ctx)
+CHR__PRIVATE void chr__named_fd_free(void *named, void *ctx)
 {
     chr__os_close(((chr__named_fd *)named)->fd);
     chr__free((chr_context *)ctx, named);
 }
 
-static void chr__named_fds_end(chr_context *ctx)
+static void chr__named_fds_free(chr_context *ctx)
 {
-    chr__table_each(&ctx->fds_by_name, NULL, 0, chr__named_fd_end, ctx);
+    chr__table_each(&ctx->fds_by_name, NULL, 0, chr__named_fd_free, ctx);
     chr__table_free(ctx, &ctx->fds_by_name);
     chr__table_free(ctx, &ctx->fds_by_number);
 }
 
 #else
 
-static void chr__named_fds_end(chr_context *ctx) { (void)ctx; }
+static void chr__named_fds_free(chr_context *ctx) { (void)ctx; }
 #endif
 
-static void chr__object_end(void *object, void *ctx)
+static void chr__object_free_entry(void *object, void *ctx)
 {
     chr__object_drop((chr_context *)ctx, (chr__object *)object);
 }
 
-static void chr__context_forget(chr_context *ctx)
+static void chr__context_free_tables(chr_context *ctx)
 {
     chr__kind_node *node;
 
-    chr__named_fds_end(ctx);
-    chr__table_each(&ctx->objects, NULL, 0, chr__object_end, ctx);
+    chr__named_fds_free(ctx);
+    chr__table_each(&ctx->objects, NULL, 0, chr__object_free_entry, ctx);
     chr__table_free(ctx, &ctx->objects);
     while ((node = ctx->kinds) != NULL) {
         ctx->kinds = node->next;
@@ -32193,7 +32336,7 @@ static void chr__context_close(chr_context *ctx)
     if (ctx->removed)
         chr__free_removed(ctx); /* removed outside of any dispatch */
     chr_replay_close(ctx);
-    chr__context_forget(ctx);
+    chr__context_free_tables(ctx);
 }
 
 CHARDEV_API void chr_context_free(chr_context *ctx)
@@ -32338,15 +32481,15 @@ static int chr__add_client(chr_dev *dev, int fd, chr_error *err)
         return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': a %s takes no clients", dev->id, dev->kind->name);
     if (CHR__IN_TRACE(ctx))
         return chr__fail_in_trace(err);
-    if (chr__given_note(dev, fd, 0) < 0)
+    if (chr__caller_fd_add(dev, fd, 0) < 0)
         return chr__no_memory(err);
     chr__defer_begin_unasked(ctx);
     code = dev->kind->peer->add_client(dev, fd, err);
     chr__defer_end_unasked(ctx);
     if (code < 0)
-        chr__given_return(dev);
+        chr__caller_fds_rollback(dev);
     else
-        chr__given_keep(dev);
+        chr__caller_fds_commit(dev);
     return code;
 }
 
@@ -32751,7 +32894,7 @@ CHARDEV_API void chr_mux_suspend_open(chr_context *ctx)
 /* OPENED, and after it the input that waits for that. */
 static void chr__mux_reopen(chr_dev *dev)
 {
-    chr__postpone(dev, 1u << CHR_EVENT_OPENED | (dev->input_over ? 1u << CHR_EVENT_INPUT_END : 0));
+    chr__postpone(dev, 1u << CHR_EVENT_OPENED | (dev->input_ended ? 1u << CHR_EVENT_INPUT_END : 0));
     chr__update(dev);
 }
 
