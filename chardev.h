@@ -9346,7 +9346,7 @@ struct chr_context {
     int          stride;       /* out of so many, */
     int64_t      looked_at;    /* when it did last, */
     int64_t      stepped_at;   /* and when it stepped, in real time */
-    struct chr__hold *holds;   /* frontends that a function on the stack goes on with after a handler */
+    struct chr__fe_guard *guards;   /* frontends that a function on the stack goes on with after a handler */
 #if CHARDEV_HAS_TRACE
     int          in_trace;     /* the trace hook runs: what would change something is refused */
 #endif
@@ -13392,7 +13392,7 @@ static void chr__record_new(chr_dev *dev) { (void)dev; }
 
 enum { CHR__SLOW_BUFFERS = 1, CHR__SLOW_OTHERS = 2 };
 
-static void chr__buffers_look_all(chr_dev *dev);
+static void chr__buffers_recheck_all(chr_dev *dev);
 
 static void chr__set_slow_path(chr_dev *dev)
 {
@@ -13400,17 +13400,17 @@ static void chr__set_slow_path(chr_dev *dev)
                  CHR__TRACES(dev->ctx);
 
     dev->slow_path = (CHR__BUFFERS(dev) ? CHR__SLOW_BUFFERS : 0) | (others ? CHR__SLOW_OTHERS : 0);
-    chr__buffers_look_all(dev);
+    chr__buffers_recheck_all(dev);
 }
 
 /* -- asking again, from the loop and before it sleeps -- */
 
-static void chr__postpone(chr_dev *dev, uint32_t what);
-static int  chr__frontend_waits(const chr_dev *dev);
-static int  chr__outbox_waits(const chr_dev *dev);
+static void chr__post(chr_dev *dev, uint32_t what);
+static int  chr__frontend_wants_writable(const chr_dev *dev);
+static int  chr__outbox_pending(const chr_dev *dev);
 
 enum { CHR__LAST_EVENT = CHR_EVENT_INPUT_END }; /* each has a bit there */
-#define CHR__OTHER_EVENT (UINT32_C(1) << 29) /* among the pending events: an int that is none of CHR_EVENT_...; the last one
+#define CHR__CUSTOM_EVENT (UINT32_C(1) << 29) /* among the pending events: an int that is none of CHR_EVENT_...; the last one
                                        counts */
 #define CHR__WRITABLE (UINT32_C(1) << 31) /* among the pending events: a backend that never blocks answers a waiting frontend */
 
@@ -13421,8 +13421,8 @@ static void chr__update(chr_dev *dev)
     if (dev->removed)
         return;
     if (!dev->io->update) {
-        if (chr__outbox_waits(dev) || chr__frontend_waits(dev))
-            chr__postpone(dev, CHR__WRITABLE);
+        if (chr__outbox_pending(dev) || chr__frontend_wants_writable(dev))
+            chr__post(dev, CHR__WRITABLE);
         return;
     }
     chr__update_before_wait(dev);
@@ -13436,17 +13436,17 @@ typedef enum chr__when_full { CHR__FULL_WAIT, CHR__FULL_DROP, CHR__FULL_DISCONNE
 typedef struct chr__outbox {
     chr__ring       history, queue; /* size 0 = not asked for */
     size_t          unsent;         /* of the history: what the peer has still to get */
-    int             failure;        /* what draining has met: the next write returns it */
+    int             drain_error;       /* what draining has met: the next write returns it */
     chr__when_full  when_full;
-    int             is_cut_off;     /* the peer is too slow: it is about to be disconnected, */
-    chr_idle        cut_off;        /* from the loop */
+    int             is_disconnecting;     /* the peer is too slow: it is about to be disconnected, */
+    chr_idle        disconnect_idle;        /* from the loop */
 } chr__outbox;
 
 static void chr__outbox_free(chr_dev *dev)
 {
     if (!CHR__OUTBOX(dev))
         return;
-    chr_idle_stop(&dev->outbox->cut_off);
+    chr_idle_stop(&dev->outbox->disconnect_idle);
     chr__free(dev->ctx, dev->outbox->history.bytes);
     chr__free(dev->ctx, dev->outbox->queue.bytes);
     chr__free(dev->ctx, dev->outbox);
@@ -13473,7 +13473,7 @@ static int chr__outbox_when_full(const chr_dev *dev, chr__when_full *when_full, 
     return 0;
 }
 
-static void chr__outbox_none(chr_common_options *common)
+static void chr__outbox_disable(chr_common_options *common)
 {
     common->history = common->obuf = 0;
     common->obuf_full = NULL;
@@ -13526,12 +13526,12 @@ CHR__COLD int chr__outbox_reserve(chr_dev *dev, size_t len)
     return 0;
 }
 
-static int chr__outbox_waits(const chr_dev *dev)
+static int chr__outbox_pending(const chr_dev *dev)
 {
     return CHR__OUTBOX(dev) && (dev->outbox->unsent > 0 || dev->outbox->queue.count > 0);
 }
 
-static void chr__outbox_remember(chr__outbox *outbox, const void *buf, size_t len)
+static void chr__outbox_add_history(chr__outbox *outbox, const void *buf, size_t len)
 {
     if (outbox->history.size > 0)
         chr__ring_put(&outbox->history, buf, len);
@@ -13545,7 +13545,7 @@ CHR__COLD int chr__is_lost(const chr_dev *dev, int n)
 }
 
 /* What was taken and can't be sent is lost: counted, and remembered for the next peer. */
-CHR__COLD void chr__lose_queued(chr_dev *dev, chr__ring *queue)
+CHR__COLD void chr__discard_queued(chr_dev *dev, chr__ring *queue)
 {
     const unsigned char *piece;
     size_t               len;
@@ -13553,21 +13553,21 @@ CHR__COLD void chr__lose_queued(chr_dev *dev, chr__ring *queue)
     for (; queue->count > 0; chr__ring_take(queue, len)) {
         piece = chr__ring_piece(queue, 0, &len);
         if (CHR__OUTBOX(dev))
-            chr__outbox_remember(dev->outbox, piece, len);
+            chr__outbox_add_history(dev->outbox, piece, len);
         dev->bytes_dropped += len;
     }
 }
 
 /* All that waits is lost. */
-static void chr__outbox_drop(chr_dev *dev, int failure)
+static void chr__outbox_discard(chr_dev *dev, int failure)
 {
     chr__outbox *outbox = dev->outbox;
 
     if (outbox->queue.count > 0)
         CHR__TRACE(dev, obuf_dropped, (int64_t)outbox->queue.count, failure);
     outbox->unsent = 0;
-    chr__lose_queued(dev, &outbox->queue);
-    outbox->failure = failure;
+    chr__discard_queued(dev, &outbox->queue);
+    outbox->drain_error = failure;
 }
 
 /* Hands over what the peer that goes has still to get, as a block that is freed by the caller; NULL when there is
@@ -13593,7 +13593,7 @@ CHR__PRIVATE unsigned char *chr__outbox_take(chr_dev *dev, size_t *size, size_t 
     for (; outbox->queue.count > 0; at += len, chr__ring_take(&outbox->queue, len)) {
         piece = chr__ring_piece(&outbox->queue, 0, &len);
         memcpy(block + at, piece, len);
-        chr__outbox_remember(outbox, piece, len);
+        chr__outbox_add_history(outbox, piece, len);
     }
     return block;
 }
@@ -13602,7 +13602,7 @@ CHR__PRIVATE unsigned char *chr__outbox_take(chr_dev *dev, size_t *size, size_t 
 CHR__PRIVATE void chr__outbox_purge(chr_dev *dev)
 {
     if (CHR__OUTBOX(dev))
-        chr__outbox_drop(dev, 0);
+        chr__outbox_discard(dev, 0);
 }
 
 /* As much as the backend takes: first the history, then what was queued behind it. */
@@ -13622,12 +13622,12 @@ static void chr__outbox_send(chr_dev *dev)
         piece = chr__ring_piece(&outbox->queue, 0, &len);
         n = dev->io->write(dev, piece, len);
         if (n > 0) {
-            chr__outbox_remember(outbox, piece, (size_t)n);
+            chr__outbox_add_history(outbox, piece, (size_t)n);
             chr__ring_take(&outbox->queue, (size_t)n);
         }
     }
     if (n < 0 && n != CHR_ERR_WOULD_BLOCK)
-        chr__outbox_drop(dev, n);
+        chr__outbox_discard(dev, n);
 }
 
 static void chr__outbox_drain(chr_dev *dev)
@@ -13643,14 +13643,14 @@ static void chr__outbox_event(chr_dev *dev, int event)
 {
     chr__outbox *outbox = dev->outbox;
 
-    outbox->is_cut_off = 0;
+    outbox->is_disconnecting = 0;
     outbox->unsent = event == CHR_EVENT_OPENED ? outbox->history.count : 0;
-    if (event == CHR_EVENT_CLOSED && dev->ctx->deferring == 0 && chr__outbox_waits(dev))
+    if (event == CHR_EVENT_CLOSED && dev->ctx->deferring == 0 && chr__outbox_pending(dev))
         chr__outbox_drain(dev);
-    else if (event == CHR_EVENT_CLOSED && chr__outbox_waits(dev))
-        chr__postpone(dev, CHR__WRITABLE);
-    outbox->failure = 0;
-    if (event == CHR_EVENT_OPENED && chr__outbox_waits(dev))
+    else if (event == CHR_EVENT_CLOSED && chr__outbox_pending(dev))
+        chr__post(dev, CHR__WRITABLE);
+    outbox->drain_error = 0;
+    if (event == CHR_EVENT_OPENED && chr__outbox_pending(dev))
         chr__update(dev); /* asks can_read: the chardev may be gone after it, and the outbox with it */
 }
 
@@ -13658,19 +13658,19 @@ static void chr__outbox_event(chr_dev *dev, int event)
 
 /* The oldest bytes go out of the queue. Behind history that the peer has still to get they are history that it has
  * still to get; then it is the oldest of that which is lost. */
-static void chr__outbox_forget(chr_dev *dev, const void *buf, size_t len)
+static void chr__outbox_drop_oldest(chr_dev *dev, const void *buf, size_t len)
 {
     chr__outbox *outbox = dev->outbox;
     size_t       unsent = outbox->unsent > 0 ? outbox->unsent + len : 0;
 
     CHR__TRACE(dev, obuf_dropped, (int64_t)len, 0);
-    chr__outbox_remember(outbox, buf, len);
+    chr__outbox_add_history(outbox, buf, len);
     outbox->unsent = chr__min(unsent, outbox->history.count);
     dev->bytes_dropped += unsent > 0 ? unsent - outbox->unsent : len;
 }
 
 /* Takes all of it; what has waited longest makes room. */
-static void chr__outbox_push(chr_dev *dev, const char *buf, size_t len)
+static void chr__outbox_queue_over(chr_dev *dev, const char *buf, size_t len)
 {
     chr__outbox         *outbox = dev->outbox;
     const unsigned char *piece;
@@ -13679,10 +13679,10 @@ static void chr__outbox_push(chr_dev *dev, const char *buf, size_t len)
     for (; excess > 0 && outbox->queue.count > 0; excess -= size, chr__ring_take(&outbox->queue, size)) {
         piece = chr__ring_piece(&outbox->queue, 0, &size);
         size = chr__min(size, excess);
-        chr__outbox_forget(dev, piece, size);
+        chr__outbox_drop_oldest(dev, piece, size);
     }
     if (excess > 0)
-        chr__outbox_forget(dev, buf, excess);
+        chr__outbox_drop_oldest(dev, buf, excess);
     chr__ring_put(&outbox->queue, buf + excess, len - excess);
 }
 
@@ -13690,18 +13690,18 @@ static void chr__outbox_disconnect(void *opaque)
 {
     chr_dev *dev = (chr_dev *)opaque;
 
-    if (!dev->outbox->is_cut_off)
+    if (!dev->outbox->is_disconnecting)
         return;
     chr__log_line(dev->ctx, dev->id, "the peer is too slow, obuf= is full: it is disconnected");
     (void)dev->kind->peer->disconnect(dev);
 }
 
 /* What waits is lost, and nothing more is taken for this peer. */
-static void chr__outbox_cut_off(chr_dev *dev)
+static void chr__outbox_start_disconnect(chr_dev *dev)
 {
-    chr__outbox_drop(dev, 0);
-    dev->outbox->is_cut_off = 1;
-    chr_idle_start(dev->ctx, &dev->outbox->cut_off, chr__outbox_disconnect, dev);
+    chr__outbox_discard(dev, 0);
+    dev->outbox->is_disconnecting = 1;
+    chr_idle_start(dev->ctx, &dev->outbox->disconnect_idle, chr__outbox_disconnect, dev);
 }
 
 /* As much of it as goes into the queue. */
@@ -13711,11 +13711,11 @@ static size_t chr__outbox_queue(chr_dev *dev, const char *buf, size_t len)
     size_t       room = outbox->queue.size - outbox->queue.count;
 
     if (len > room && outbox->when_full == CHR__FULL_DISCONNECT) {
-        chr__outbox_cut_off(dev);
+        chr__outbox_start_disconnect(dev);
         return 0;
     }
     if (len > room && outbox->when_full == CHR__FULL_DROP)
-        chr__outbox_push(dev, buf, len);
+        chr__outbox_queue_over(dev, buf, len);
     else if ((len = chr__min(len, room)) > 0)
         chr__ring_put(&outbox->queue, buf, len);
     if (len > 0)
@@ -13724,37 +13724,37 @@ static size_t chr__outbox_queue(chr_dev *dev, const char *buf, size_t len)
 }
 
 /* To the backend, unless some waits still, or an error that was met before is told. */
-static int chr__outbox_attempt(chr_dev *dev, const void *buf, size_t len)
+static int chr__outbox_write_through(chr_dev *dev, const void *buf, size_t len)
 {
     chr__outbox *outbox = dev->outbox;
     int          failure;
 
-    if (outbox->is_cut_off)
+    if (outbox->is_disconnecting)
         return CHR_ERR_DISCONNECTED;
-    if (chr__outbox_waits(dev))
+    if (chr__outbox_pending(dev))
         chr__outbox_drain(dev);
-    failure = outbox->failure;
-    outbox->failure = 0;
-    return failure ? failure : chr__outbox_waits(dev) ? CHR_ERR_WOULD_BLOCK : dev->io->write(dev, buf, len);
+    failure = outbox->drain_error;
+    outbox->drain_error = 0;
+    return failure ? failure : chr__outbox_pending(dev) ? CHR_ERR_WOULD_BLOCK : dev->io->write(dev, buf, len);
 }
 
 CHR__COLD int chr__outbox_write(chr_dev *dev, const void *buf, size_t len)
 {
     chr__outbox *outbox = dev->outbox;
-    int          n = chr__outbox_attempt(dev, buf, len);
+    int          n = chr__outbox_write_through(dev, buf, len);
 
     if (n > 0)
-        chr__outbox_remember(outbox, buf, (size_t)n);
+        chr__outbox_add_history(outbox, buf, (size_t)n);
     if (n >= 0 || n == CHR_ERR_WOULD_BLOCK) {
         n = n > 0 ? n : 0;
         n += (int)chr__outbox_queue(dev, (const char *)buf + n, len - (size_t)n);
         if (n == 0)
-            n = outbox->is_cut_off ? CHR_ERR_DISCONNECTED : CHR_ERR_WOULD_BLOCK;
-        if (chr__outbox_waits(dev))
+            n = outbox->is_disconnecting ? CHR_ERR_DISCONNECTED : CHR_ERR_WOULD_BLOCK;
+        if (chr__outbox_pending(dev))
             chr__update(dev);
     }
     if (chr__is_lost(dev, n))
-        chr__outbox_remember(outbox, buf, len);
+        chr__outbox_add_history(outbox, buf, len);
     return n;
 }
 
@@ -13762,21 +13762,21 @@ CHR__COLD int chr__outbox_write(chr_dev *dev, const void *buf, size_t len)
 
 /* On the stack of a function that goes on with a frontend after one of its handlers: fe is NULL when it has been
  * detached meanwhile. */
-typedef struct chr__hold {
-    chr_frontend     *fe;
-    struct chr__hold *outer;
-} chr__hold;
+typedef struct chr__fe_guard {
+    chr_frontend         *fe;
+    struct chr__fe_guard *outer;
+} chr__fe_guard;
 
-static void chr__hold_begin(chr_context *ctx, chr__hold *hold, chr_frontend *fe)
+static void chr__fe_guard_begin(chr_context *ctx, chr__fe_guard *guard, chr_frontend *fe)
 {
-    hold->fe = fe;
-    hold->outer = ctx->holds;
-    ctx->holds = hold;
+    guard->fe = fe;
+    guard->outer = ctx->guards;
+    ctx->guards = guard;
 }
 
-static void chr__hold_end(chr_context *ctx, chr__hold *hold)
+static void chr__fe_guard_end(chr_context *ctx, chr__fe_guard *guard)
 {
-    ctx->holds = hold->outer;
+    ctx->guards = guard->outer;
 }
 
 /* -- >>buffers (their state; what they do stands below the log file) -- */
@@ -13808,20 +13808,20 @@ typedef struct chr__buffers {
     chr__mark            marks[CHR__MARKS];
     int                  mark_count;
     int                  is_open, input_ended; /* the far side, as of the bytes that have been taken */
-    int                  is_told;       /* READABLE, for what is in it now */
-    int                  is_off;        /* the handlers were taken away */
+    int                  readable_delivered;/* READABLE, for what is in it now */
+    int                  handlers_off;      /* the handlers were taken away */
     int                  is_delivering;
     unsigned             epoch;         /* counts changes of handlers: older answers of can_read are void */
 
     chr__ring            out;
     size_t               out_limit;
     int                  out_slow;      /* writes take the long way, */
-    int                  tend_slow;     /* and what comes before the wait: there may be more to do than to send */
+    int                  service_slow;   /* and what comes before the wait: there may be more to do than to send */
     int                  is_blocked;    /* the backend takes no more before it says so; */
     int                  is_writable;   /* and it has, since the frontend asked */
-    int                  is_sending, is_dropped; /* dropped: freed as soon as the send that is under way is over */
-    int                  failure;       /* of the last send: writes go straight to the backend until that takes something */
-    int                  lost;          /* the same, for the next flush to tell */
+    int                  is_flushing, free_after_flush; /* dropped: freed as soon as the send that is under way is over */
+    int                  send_error;     /* of the last send: writes go straight to the backend until that takes something */
+    int                  flush_error;      /* the same, for the next flush to tell */
     void               (*writable)(void *opaque);
     void                *writable_opaque;
 } chr__buffers;
@@ -13829,18 +13829,18 @@ typedef struct chr__buffers {
 typedef char chr__buffers_fit[sizeof(chr__buffers) + 16 <= CHR_BUFFERS_MEMORY(0, 0) ? 1 : -1];
 
 /* The next question for room, write and wait look at everything. */
-static void chr__buffers_look(chr__buffers *buffers)
+static void chr__buffers_recheck(chr__buffers *buffers)
 {
-    buffers->in_slow = buffers->out_slow = buffers->tend_slow = 1;
+    buffers->in_slow = buffers->out_slow = buffers->service_slow = 1;
     buffers->in_room = -1;
 }
 
-static void chr__buffers_look_all(chr_dev *dev)
+static void chr__buffers_recheck_all(chr_dev *dev)
 {
     chr__buffers *buffers;
 
     for (buffers = CHR__BUFFERS(dev); buffers; buffers = buffers->next)
-        chr__buffers_look(buffers);
+        chr__buffers_recheck(buffers);
 }
 
 static chr__buffers **chr__buffers_link(const chr__buffers *buffers)
@@ -13867,22 +13867,22 @@ static void chr__buffers_drop(chr_frontend *fe)
     *chr__buffers_link(buffers) = buffers->next;
     chr__set_slow_path(fe->dev);
     chr__prepare_stop(ctx, &buffers->prepare);
-    buffers->is_dropped = 1;
+    buffers->free_after_flush = 1;
     buffers->out.count = 0;
-    if (!buffers->is_sending)
+    if (!buffers->is_flushing)
         chr__buffers_free(ctx, buffers);
 }
 
 /* Its context stays known, for other threads that are about to call: they find no chardev. */
-CHR__PRIVATE void chr__fe_let_go(chr_frontend *fe)
+CHR__PRIVATE void chr__fe_detach(chr_frontend *fe)
 {
-    chr__hold *hold;
+    chr__fe_guard *guard;
 
     if (CHR__BUFFERS(fe))
         chr__buffers_drop(fe);
-    for (hold = fe->ctx->holds; hold; hold = hold->outer)
-        if (hold->fe == fe)
-            hold->fe = NULL;
+    for (guard = fe->ctx->guards; guard; guard = guard->outer)
+        if (guard->fe == fe)
+            guard->fe = NULL;
     fe->opened_delivered = 0;
     fe->attached = NULL;
     CHR__STORE(fe->dev, NULL);
@@ -13892,7 +13892,7 @@ CHR__PRIVATE void chr__fe_let_go(chr_frontend *fe)
 
 /* -- writability -- */
 
-static int chr__frontend_waits(const chr_dev *dev)
+static int chr__frontend_wants_writable(const chr_dev *dev)
 {
     if (dev->kind->sharing)
         return dev->kind->sharing->wants_writable(dev);
@@ -13904,20 +13904,20 @@ CHARDEV_API int chr_be_wants_writable(const chr_dev *dev)
     int wants;
 
     CHR__LOCK(dev->ctx);
-    wants = chr__outbox_waits(dev) || dev->shutdown_pending || chr__frontend_waits(dev);
+    wants = chr__outbox_pending(dev) || dev->shutdown_pending || chr__frontend_wants_writable(dev);
     CHR__UNLOCK(dev->ctx);
     return wants;
 }
 
 /* Once all that was written is out, the backend says that no more comes. */
-CHR__COLD int chr__end_output(chr_dev *dev)
+CHR__COLD int chr__shutdown_output(chr_dev *dev)
 {
     int code = CHR_ERR_WOULD_BLOCK;
 
     chr__defer_begin_unasked(dev->ctx);
     if (CHR__OUTBOX(dev))
         chr__outbox_drain(dev);
-    if (!chr__outbox_waits(dev))
+    if (!chr__outbox_pending(dev))
         code = dev->kind->peer->shutdown(dev);
     chr__defer_end_unasked(dev->ctx);
     dev->shutdown_pending = code == CHR_ERR_WOULD_BLOCK;
@@ -13943,13 +13943,13 @@ CHARDEV_API void chr_be_tell_writable(chr_frontend *fe)
 
 static void chr__tell_writable(chr_dev *dev)
 {
-    if (CHR__IS_RECORDED(dev) && chr__frontend_waits(dev))
+    if (CHR__IS_RECORDED(dev) && chr__frontend_wants_writable(dev))
         chr__record(dev, CHR__RECORD_WRITABLE, 0, 0, NULL, 0);
     if (dev->shutdown_pending)
-        (void)chr__end_output(dev);
+        (void)chr__shutdown_output(dev);
     else if (CHR__OUTBOX(dev))
         chr__outbox_drain(dev);
-    if (chr__outbox_waits(dev) && dev->outbox->queue.count == dev->outbox->queue.size &&
+    if (chr__outbox_pending(dev) && dev->outbox->queue.count == dev->outbox->queue.size &&
         dev->outbox->when_full == CHR__FULL_WAIT)
         return;
     if (dev->kind->sharing)
@@ -13965,7 +13965,7 @@ CHARDEV_API void chr_be_writable(chr_dev *dev)
     chr__enter(ctx);
     dev->stalled_since = 0;
     if (ctx->deferring > 0)
-        chr__postpone(dev, CHR__WRITABLE);
+        chr__post(dev, CHR__WRITABLE);
     else
         chr__tell_writable(dev);
     chr__leave_unfreed(ctx);
@@ -14003,13 +14003,13 @@ CHARDEV_API void chr_be_tell_event(chr_frontend *fe, int event)
 /* To a frontend that has just come to this chardev, unless it knows it already. */
 static void chr__tell_state(chr_frontend *fe, chr_dev *dev)
 {
-    chr__hold hold;
+    chr__fe_guard guard;
 
-    chr__hold_begin(dev->ctx, &hold, fe);
+    chr__fe_guard_begin(dev->ctx, &guard, fe);
     chr_be_tell_event(fe, dev->be_open ? CHR_EVENT_OPENED : CHR_EVENT_CLOSED);
-    if (hold.fe && dev->input_ended && fe->dev == dev && fe->opened_delivered)
+    if (guard.fe && dev->input_ended && fe->dev == dev && fe->opened_delivered)
         chr_be_tell_event(fe, CHR_EVENT_INPUT_END);
-    chr__hold_end(dev->ctx, &hold);
+    chr__fe_guard_end(dev->ctx, &guard);
 }
 
 static void chr__deliver_event(chr_dev *dev, int event)
@@ -14032,7 +14032,7 @@ static void chr__deliver_pending(chr_dev *dev)
     for (i = 0; i < sizeof order / sizeof order[0] && !dev->removed; i++)
         if (pending & (1u << order[i]))
             chr__deliver_event(dev, order[i]);
-    if ((pending & CHR__OTHER_EVENT) && !dev->removed)
+    if ((pending & CHR__CUSTOM_EVENT) && !dev->removed)
         chr__deliver_event(dev, dev->custom_event);
     if ((pending & CHR__WRITABLE) && !dev->removed)
         chr_be_writable(dev);
@@ -14057,23 +14057,23 @@ CHR__COLD void chr__notify_now(chr_dev *dev)
 }
 
 /* From the loop. */
-static void chr__postpone(chr_dev *dev, uint32_t what)
+static void chr__post(chr_dev *dev, uint32_t what)
 {
     dev->pending |= what;
     chr_idle_start(dev->ctx, &dev->notify, chr__notify, dev);
 }
 
-static void chr__postpone_event(chr_dev *dev, int event)
+static void chr__post_event(chr_dev *dev, int event)
 {
     dev->room_epoch++;
     if (event == CHR_EVENT_CLOSED)
         dev->pending &= ~(1u << CHR_EVENT_OPENED | 1u << CHR_EVENT_INPUT_END);
     if (event >= CHR_EVENT_BREAK && event <= CHR__LAST_EVENT) {
-        chr__postpone(dev, 1u << event);
+        chr__post(dev, 1u << event);
         return;
     }
     dev->custom_event = event;
-    chr__postpone(dev, CHR__OTHER_EVENT);
+    chr__post(dev, CHR__CUSTOM_EVENT);
 }
 
 /* A new peer, or none: what the last one was told, and has said, is over. */
@@ -14089,10 +14089,10 @@ static void chr__note_open(chr_dev *dev, int event)
     if (CHR__OUTBOX(dev))
         chr__outbox_event(dev, event);
     if (dev->shutdown_pending && dev->ctx->deferring > 0)
-        chr__postpone(dev, CHR__WRITABLE);
+        chr__post(dev, CHR__WRITABLE);
     else if (dev->shutdown_pending)
-        (void)chr__end_output(dev);
-    if (!dev->be_open && chr__frontend_waits(dev)) /* it learns from the next write that nobody is there */
+        (void)chr__shutdown_output(dev);
+    if (!dev->be_open && chr__frontend_wants_writable(dev)) /* it learns from the next write that nobody is there */
         chr__update(dev);
 }
 
@@ -14105,7 +14105,7 @@ static void chr__event(chr_dev *dev, int event)
     else if (event == CHR_EVENT_INPUT_END)
         dev->input_ended = 1;
     if (dev->ctx->deferring > 0) {
-        chr__postpone_event(dev, event);
+        chr__post_event(dev, event);
         return;
     }
     if (dev->pending & ~CHR__RECORDED)
@@ -14389,7 +14389,7 @@ static int chr__log_shift(chr__log *log, int64_t files)
 }
 
 /* Without a new file the old goes on, and the next attempt comes when it has grown by as much once more. */
-static void chr__log_goes_on(chr_dev *dev, int code)
+static void chr__log_keep_old(chr_dev *dev, int code)
 {
     char text[300];
 
@@ -14426,7 +14426,7 @@ static void chr__log_full(chr_dev *dev)
     }
     fd = is_named ? chr__log_rotate(dev) : chr__os_open(log->path, CHR__OPEN_APPEND, NULL);
     if (fd < 0)
-        chr__log_goes_on(dev, fd);
+        chr__log_keep_old(dev, fd);
     else
         chr__log_use(dev, fd);
 }
@@ -14682,7 +14682,7 @@ static void chr__count_out(chr_dev *dev, int n, size_t len)
         dev->bytes_dropped += len;
 }
 
-CHR__HOT_INLINE int chr__write_quietly(chr_dev *dev, const void *buf, size_t len)
+CHR__HOT_INLINE int chr__write_deferring(chr_dev *dev, const void *buf, size_t len)
 {
     int n;
 
@@ -14694,7 +14694,7 @@ CHR__HOT_INLINE int chr__write_quietly(chr_dev *dev, const void *buf, size_t len
 
 CHR__HOT static int chr__write(chr_dev *dev, const void *buf, size_t len)
 {
-    int n = chr__write_quietly(dev, buf, chr__min(len, INT_MAX));
+    int n = chr__write_deferring(dev, buf, chr__min(len, INT_MAX));
 
     chr__count_out(dev, n, len);
     return n;
@@ -14721,8 +14721,8 @@ CHR__COLD int chr__write_slow(chr_dev *dev, const void *buf, size_t len)
 
     if (dev->shutdown_pending) {
         n = CHR_ERR_DISCONNECTED;
-        if (CHR__OUTBOX(dev) && !chr__outbox_waits(dev)) /* it would come before what waits */
-            chr__outbox_remember(dev->outbox, buf, len);
+        if (CHR__OUTBOX(dev) && !chr__outbox_pending(dev)) /* it would come before what waits */
+            chr__outbox_add_history(dev->outbox, buf, len);
         chr__count_out(dev, n, len);
     } else if (!CHR__OUTBOX(dev)) {
         n = chr__write(dev, buf, len);
@@ -14756,9 +14756,9 @@ static size_t chr__in_readable(const chr__buffers *buffers)
     return buffers->mark_count > 0 ? buffers->marks[0].at - buffers->taken : buffers->in.count;
 }
 
-static void chr__tend_soon(chr__buffers *buffers)
+static void chr__buffers_service_soon(chr__buffers *buffers)
 {
-    buffers->tend_slow = 1;
+    buffers->service_slow = 1;
     chr__prepare_start(buffers->fe->ctx, &buffers->prepare);
 }
 
@@ -14766,24 +14766,24 @@ static void chr__tend_soon(chr__buffers *buffers)
 CHR__PRIVATE void chr__input_has_fds(chr_dev *dev)
 {
     dev->has_received_fds |= 1;
-    chr__buffers_look_all(dev);
+    chr__buffers_recheck_all(dev);
 }
 
 /* -- output -- */
 
 /* The backend takes no more, or an error has met it: what was gathered is lost, and was counted and remembered as such. */
-CHR__COLD void chr__send_failed(chr__buffers *buffers, size_t len, int code)
+CHR__COLD void chr__out_flush_failed(chr__buffers *buffers, size_t len, int code)
 {
     if (code == 0 || code == CHR_ERR_WOULD_BLOCK) {
         buffers->is_blocked = 1;
         return;
     }
-    buffers->failure = buffers->lost = code;
+    buffers->send_error = buffers->flush_error = code;
     chr__ring_take(&buffers->out, len);
 }
 
 /* One piece. Returns 1 = there may be more to send. */
-static int chr__send_piece(chr_frontend *fe)
+static int chr__out_flush_piece(chr_frontend *fe)
 {
     chr__buffers        *buffers = fe->buffers;
     chr_dev             *dev = fe->dev;
@@ -14795,112 +14795,112 @@ static int chr__send_piece(chr_frontend *fe)
     n = dev->slow_path & CHR__SLOW_OTHERS ? chr__write_recorded(dev, piece, len) : chr__write(dev, piece, len);
     dev->ctx->unretried--;
     if (n <= 0)
-        chr__send_failed(buffers, len, n);
+        chr__out_flush_failed(buffers, len, n);
     else
         chr__ring_take(&buffers->out, (size_t)n);
-    buffers->failure = n > 0 ? 0 : buffers->failure;
-    return !buffers->is_blocked && !buffers->is_dropped && fe->dev == dev;
+    buffers->send_error = n > 0 ? 0 : buffers->send_error;
+    return !buffers->is_blocked && !buffers->free_after_flush && fe->dev == dev;
 }
 
 static void chr__buffered_writable(void *opaque);
 
-static void chr__watch_out(chr_frontend *fe)
+static void chr__out_wait_writable(chr_frontend *fe)
 {
     fe->writable = chr__buffered_writable;
     fe->writable_opaque = fe;
     chr__update(fe->dev);
 }
 
-static void chr__send_over(chr_frontend *fe, chr_context *ctx, chr__buffers *buffers)
+static void chr__out_flush_end(chr_frontend *fe, chr_context *ctx, chr__buffers *buffers)
 {
-    buffers->is_sending = 0;
+    buffers->is_flushing = 0;
     if (buffers->out.count == 0)
         buffers->out.start = 0;
-    if (buffers->is_dropped)
+    if (buffers->free_after_flush)
         chr__buffers_free(ctx, buffers);
     else if (buffers->is_blocked)
-        chr__watch_out(fe);
+        chr__out_wait_writable(fe);
 }
 
 /* As much as the backend takes. A hook that logs may do anything meanwhile, but not change these buffers. */
-static void chr__send(chr_frontend *fe)
+static void chr__out_flush(chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
     chr_context  *ctx = fe->ctx;
 
-    if (buffers->is_sending || buffers->out.count == 0)
+    if (buffers->is_flushing || buffers->out.count == 0)
         return;
-    buffers->is_sending = buffers->out_slow = buffers->tend_slow = 1;
+    buffers->is_flushing = buffers->out_slow = buffers->service_slow = 1;
     buffers->is_blocked = 0;
-    while (buffers->out.count > 0 && chr__send_piece(fe))
+    while (buffers->out.count > 0 && chr__out_flush_piece(fe))
         ;
-    chr__send_over(fe, ctx, buffers);
+    chr__out_flush_end(fe, ctx, buffers);
 }
 
 /* The backend has not taken all, or the hook that logs has written, or dropped the buffers: then they are empty. */
-CHR__COLD void chr__send_on(chr_dev *dev, chr__buffers *buffers, size_t len, int n)
+CHR__COLD void chr__out_flush_rest(chr_dev *dev, chr__buffers *buffers, size_t len, int n)
 {
     chr_context *ctx = dev->ctx;
 
     ctx->unretried++;
     chr__count_out(dev, n, len);
     ctx->unretried--;
-    buffers->out_slow = buffers->tend_slow = 1;
-    if (buffers->is_dropped)
+    buffers->out_slow = buffers->service_slow = 1;
+    if (buffers->free_after_flush)
         n = 0;
     else if (n > 0)
         chr__ring_take(&buffers->out, (size_t)n);
     else
-        chr__send_failed(buffers, buffers->out.count, n);
-    while (n > 0 && buffers->out.count > 0 && chr__send_piece(buffers->fe))
+        chr__out_flush_failed(buffers, buffers->out.count, n);
+    while (n > 0 && buffers->out.count > 0 && chr__out_flush_piece(buffers->fe))
         ;
-    chr__send_over(buffers->fe, ctx, buffers);
+    chr__out_flush_end(buffers->fe, ctx, buffers);
 }
 
 /* The usual case: all of it in one piece, to a backend with nothing before it. */
-CHR__HOT_INLINE void chr__send_plainly(chr_dev *dev, chr__buffers *buffers)
+CHR__HOT_INLINE void chr__out_flush_fast(chr_dev *dev, chr__buffers *buffers)
 {
     size_t count = buffers->out.count;
     int    n;
 
     if (count == 0)
         return;
-    buffers->is_sending = 1;
+    buffers->is_flushing = 1;
     dev->ctx->unretried++;
-    n = chr__write_quietly(dev, buffers->out.bytes, count);
+    n = chr__write_deferring(dev, buffers->out.bytes, count);
     dev->ctx->unretried--;
     if ((size_t)n != count || buffers->out.count != count) {
-        chr__send_on(dev, buffers, count, n);
+        chr__out_flush_rest(dev, buffers, count, n);
         return;
     }
     dev->bytes_out += count;
     buffers->out.count = 0;
-    buffers->is_sending = 0;
+    buffers->is_flushing = 0;
 }
 
 /* What others have gathered for the same chardev goes before what this one is about to write. */
-CHR__COLD void chr__send_others(chr_dev *dev, const chr_frontend *fe)
+CHR__COLD void chr__out_flush_others(chr_dev *dev, const chr_frontend *fe)
 {
     chr__buffers *buffers = dev->buffers;
 
     while (buffers) {
-        if (buffers->fe == fe || buffers->is_sending || buffers->is_blocked || buffers->out.count == 0) {
+        if (buffers->fe == fe || buffers->is_flushing || buffers->is_blocked || buffers->out.count == 0) {
             buffers = buffers->next;
             continue;
         }
-        chr__send(buffers->fe);
+        chr__out_flush(buffers->fe);
         buffers = dev->buffers; /* the log hook may have changed the list */
     }
 }
 
 /* Past the buffer, which is empty. */
-static int chr__write_past(chr_frontend *fe, const char *buf, size_t len)
+static int chr__write_bypassing(chr_frontend *fe, const char *buf, size_t len)
 {
     chr__buffers *buffers = fe->buffers;
     int           n = chr__write_recorded(fe->dev, buf, len);
 
     if (fe->buffers == buffers && n >= 0)
-        buffers->failure = 0;
+        buffers->send_error = 0;
     return n;
 }
 
@@ -14922,17 +14922,17 @@ static int chr__gather_some(chr__buffers *buffers, const char *buf, size_t len)
 
 /* It does not fit, or an error has met the last ones. A large one that finds the buffer empty goes past it, and only its
  * rest is gathered. */
-static int chr__gather_much(chr_frontend *fe, const char *buf, size_t len)
+static int chr__gather_overflow(chr_frontend *fe, const char *buf, size_t len)
 {
     chr__buffers *buffers = fe->buffers;
     int           n = 0;
 
     if (!buffers->is_blocked)
-        chr__send(fe);
+        chr__out_flush(fe);
     if (fe->buffers != buffers)
         return CHR_ERR_DISCONNECTED;
-    if (buffers->out.count == 0 && (buffers->failure || len >= buffers->out_limit) && !buffers->is_sending) {
-        n = chr__write_past(fe, buf, len);
+    if (buffers->out.count == 0 && (buffers->send_error || len >= buffers->out_limit) && !buffers->is_flushing) {
+        n = chr__write_bypassing(fe, buf, len);
         if (fe->buffers != buffers || (n < 0 && n != CHR_ERR_WOULD_BLOCK))
             return n;
         n = n > 0 ? n : 0;
@@ -14946,13 +14946,13 @@ static int chr__gather(chr_frontend *fe, const char *buf, size_t len)
 {
     chr__buffers *buffers = fe->buffers;
 
-    if (len > chr__out_room(buffers) || buffers->failure)
-        return chr__gather_much(fe, buf, len);
+    if (len > chr__out_room(buffers) || buffers->send_error)
+        return chr__gather_overflow(fe, buf, len);
     return chr__gather_some(buffers, buf, len);
 }
 
 /* The usual case: it fits behind what is there, and nothing else is to be done. */
-CHR__HOT_INLINE int chr__gather_plainly(chr__buffers *buffers, const char *buf, size_t len)
+CHR__HOT_INLINE int chr__gather_fast(chr__buffers *buffers, const char *buf, size_t len)
 {
     unsigned char *end = buffers->out.bytes + buffers->out.count;
 
@@ -14965,7 +14965,7 @@ CHR__HOT_INLINE int chr__gather_plainly(chr__buffers *buffers, const char *buf, 
 }
 
 /* Whoever waits to write learns that there is room: without an output buffer when the backend says so. */
-static void chr__tell_room(chr_frontend *fe)
+static void chr__buffers_tell_writable(chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
     void        (*writable)(void *) = buffers->writable;
@@ -14973,7 +14973,7 @@ static void chr__tell_room(chr_frontend *fe)
     if (!writable || (buffers->out.count > 0 && chr__out_room(buffers) == 0))
         return;
     if (buffers->out_limit == 0 && !buffers->is_writable) { /* the backend says it */
-        chr__watch_out(fe);
+        chr__out_wait_writable(fe);
         return;
     }
     buffers->writable = NULL;
@@ -14982,32 +14982,32 @@ static void chr__tell_room(chr_frontend *fe)
 }
 
 /* What a frontend leaves behind waits with what is in obuf=, for which that grows. */
-CHR__COLD void chr__send_rest(chr_frontend *fe)
+CHR__COLD void chr__out_flush_or_queue(chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
 
-    chr__send(fe);
+    chr__out_flush(fe);
     if (fe->buffers != buffers || buffers->out.count == 0)
         return;
     if (chr__outbox_reserve(fe->dev, buffers->out.count) == 0)
-        chr__send(fe);
+        chr__out_flush(fe);
     if (fe->buffers != buffers)
         return;
-    chr__lose_queued(fe->dev, &buffers->out); /* out of memory */
+    chr__discard_queued(fe->dev, &buffers->out); /* out of memory */
     buffers->out.start = 0;
 }
 
 /* All of them, before the chardev goes. */
-static void chr__send_all_rest(chr_dev *dev)
+static void chr__out_flush_or_queue_all(chr_dev *dev)
 {
     chr__buffers *buffers = CHR__BUFFERS(dev);
 
     while (buffers) {
-        if (buffers->is_sending || buffers->out.count == 0) {
+        if (buffers->is_flushing || buffers->out.count == 0) {
             buffers = buffers->next;
             continue;
         }
-        chr__send_rest(buffers->fe);
+        chr__out_flush_or_queue(buffers->fe);
         buffers = dev->buffers; /* the log hook may have changed the list */
     }
 }
@@ -15022,7 +15022,7 @@ static void chr__in_take(chr__buffers *buffers, size_t len)
     if (buffers->in.count == 0)
         buffers->in.start = 0;
     if (chr__in_readable(buffers) == 0)
-        buffers->is_told = 0;
+        buffers->readable_delivered = 0;
     if (buffers->in_full && buffers->in.count <= buffers->in_limit / 2) {
         buffers->in_full = 0;
         chr__update(buffers->fe->dev);
@@ -15043,7 +15043,7 @@ static void chr__in_take_by_call(chr__buffers *buffers, void *buf, size_t len)
         chr__in_take(buffers, n);
     }
     if (buffers->mark_count > 0 && chr__in_readable(buffers) == 0)
-        chr__tend_soon(buffers);
+        chr__buffers_service_soon(buffers);
 }
 
 /* At the end of the input. When there are many, equal ones behind the last byte become one. */
@@ -15062,7 +15062,7 @@ static void chr__mark_put(chr__buffers *buffers, int event)
         return;
     if (buffers->mark_count == CHR__MARKS)
         buffers->mark_count--;
-    buffers->in_slow = buffers->tend_slow = 1;
+    buffers->in_slow = buffers->service_slow = 1;
     buffers->in_room = -1;
     buffers->marks[buffers->mark_count].at = at;
     buffers->marks[buffers->mark_count++].event = event;
@@ -15109,7 +15109,7 @@ static void chr__tell_mark(chr__buffers *buffers, int event)
 enum { CHR__DELIVERED = CHR__LINE };
 
 /* To a read handler, as far as it has room. The bytes are copied out first: it may come back here. */
-static int chr__deliver_bytes(chr_frontend *fe, const chr__hold *hold)
+static int chr__deliver_bytes(chr_frontend *fe, const chr__fe_guard *guard)
 {
     chr__buffers *buffers = fe->buffers;
     unsigned      epoch = buffers->epoch;
@@ -15117,13 +15117,13 @@ static int chr__deliver_bytes(chr_frontend *fe, const chr__hold *hold)
     size_t        len;
     int           room = buffers->handlers.can_read ? buffers->handlers.can_read(buffers->opaque) : CHR__DELIVERED;
 
-    if (!hold->fe || !fe->buffers)
+    if (!guard->fe || !fe->buffers)
         return 0;
     buffers = fe->buffers;
     len = chr__min(chr__in_readable(buffers), sizeof bytes);
     if (buffers->epoch != epoch || room <= 0) {
         if (buffers->epoch != epoch)
-            chr__tend_soon(buffers);
+            chr__buffers_service_soon(buffers);
         else
             chr__prepare_lazily(fe->ctx, &buffers->prepare);
         return 0;
@@ -15137,7 +15137,7 @@ static int chr__deliver_bytes(chr_frontend *fe, const chr__hold *hold)
 }
 
 /* The next event, bytes, or the news that there are some. Returns 0 when nothing can be told now. */
-static int chr__deliver_next(chr_frontend *fe, const chr__hold *hold)
+static int chr__deliver_next(chr_frontend *fe, const chr__fe_guard *guard)
 {
     chr__buffers *buffers = fe->buffers;
 
@@ -15147,13 +15147,13 @@ static int chr__deliver_next(chr_frontend *fe, const chr__hold *hold)
         chr__tell_mark(buffers, chr__mark_take(buffers));
         return 1;
     }
-    if (chr__in_readable(buffers) == 0 || buffers->is_off)
+    if (chr__in_readable(buffers) == 0 || buffers->handlers_off)
         return 0;
     if (buffers->handlers.read)
-        return chr__deliver_bytes(fe, hold);
-    if (buffers->is_told)
+        return chr__deliver_bytes(fe, guard);
+    if (buffers->readable_delivered)
         return 0;
-    buffers->is_told = 1;
+    buffers->readable_delivered = 1;
     chr__tell_mark(buffers, CHR_EVENT_READABLE);
     return 1;
 }
@@ -15161,38 +15161,38 @@ static int chr__deliver_next(chr_frontend *fe, const chr__hold *hold)
 /* All that can be told now. Handlers may do anything; what they add is told by the call that is under way. */
 CHR__HOT static void chr__deliver(chr_frontend *fe)
 {
-    chr_context *ctx = fe->ctx;
-    chr__hold    hold;
+    chr_context  *ctx = fe->ctx;
+    chr__fe_guard guard;
 
     if (fe->buffers->is_delivering)
         return;
     chr__enter(ctx);
-    chr__hold_begin(ctx, &hold, fe);
+    chr__fe_guard_begin(ctx, &guard, fe);
     fe->buffers->is_delivering = 1;
-    while (hold.fe && fe->buffers && chr__deliver_next(fe, &hold))
+    while (guard.fe && fe->buffers && chr__deliver_next(fe, &guard))
         ;
-    if (hold.fe && fe->buffers)
+    if (guard.fe && fe->buffers)
         fe->buffers->is_delivering = 0;
-    chr__hold_end(ctx, &hold);
+    chr__fe_guard_end(ctx, &guard);
     chr__leave_unfreed(ctx);
 }
 
 /* At the end of the context all is told, though nobody takes the bytes before it. */
-CHR__COLD void chr__deliver_last(chr_frontend *fe)
+CHR__COLD void chr__deliver_final_events(chr_frontend *fe)
 {
-    chr_context *ctx = fe->ctx;
-    chr__hold    hold;
+    chr_context  *ctx = fe->ctx;
+    chr__fe_guard guard;
 
     chr__enter(ctx);
-    chr__hold_begin(ctx, &hold, fe);
-    while (hold.fe && fe->buffers && fe->buffers->mark_count > 0)
+    chr__fe_guard_begin(ctx, &guard, fe);
+    while (guard.fe && fe->buffers && fe->buffers->mark_count > 0)
         chr__tell_mark(fe->buffers, chr__mark_take(fe->buffers));
-    chr__hold_end(ctx, &hold);
+    chr__fe_guard_end(ctx, &guard);
     chr__leave_unfreed(ctx);
 }
 
 /* The same for all frontends of a chardev, which the handlers may remove. */
-static void chr__deliver_rest(chr_dev *dev)
+static void chr__deliver_final_events_all(chr_dev *dev)
 {
     chr__buffers *buffers;
 
@@ -15200,49 +15200,49 @@ static void chr__deliver_rest(chr_dev *dev)
         for (buffers = CHR__BUFFERS(dev); buffers && buffers->mark_count == 0; buffers = buffers->next)
             ;
         if (buffers)
-            chr__deliver_last(buffers->fe);
+            chr__deliver_final_events(buffers->fe);
     } while (buffers && !dev->removed);
 }
 
 /* What the next write and the next wait have to look at, when all is done that could be. */
-static void chr__find_slow(chr__buffers *buffers)
+static void chr__buffers_choose_path(chr__buffers *buffers)
 {
     chr_dev *dev = buffers->fe->dev;
 
-    buffers->out_slow = buffers->out.start > 0 || buffers->out.count > buffers->out_limit || buffers->failure ||
-                        buffers->is_sending || dev->buffers->next || CHR__TRACES(dev->ctx);
-    buffers->tend_slow = buffers->out_slow || buffers->is_blocked || buffers->in.count > 0 ||
+    buffers->out_slow = buffers->out.start > 0 || buffers->out.count > buffers->out_limit || buffers->send_error ||
+                        buffers->is_flushing || dev->buffers->next || CHR__TRACES(dev->ctx);
+    buffers->service_slow = buffers->out_slow || buffers->is_blocked || buffers->in.count > 0 ||
                          buffers->mark_count > 0 || buffers->writable || dev->slow_path != CHR__SLOW_BUFFERS;
 }
 
 /* All that is due: output goes first. */
-static void chr__tend_all(chr_frontend *fe)
+static void chr__buffers_service_all(chr_frontend *fe)
 {
     chr_context  *ctx = fe->ctx;
-    chr__hold     hold;
+    chr__fe_guard guard;
 
-    chr__hold_begin(ctx, &hold, fe);
+    chr__fe_guard_begin(ctx, &guard, fe);
     if (!fe->buffers->is_blocked)
-        chr__send(fe);
-    if (hold.fe && fe->buffers)
+        chr__out_flush(fe);
+    if (guard.fe && fe->buffers)
         chr__deliver(fe);
-    if (hold.fe && fe->buffers)
-        chr__tell_room(fe);
-    if (hold.fe && fe->buffers)
-        chr__find_slow(fe->buffers);
-    chr__hold_end(ctx, &hold);
+    if (guard.fe && fe->buffers)
+        chr__buffers_tell_writable(fe);
+    if (guard.fe && fe->buffers)
+        chr__buffers_choose_path(fe->buffers);
+    chr__fe_guard_end(ctx, &guard);
 }
 
 /* Before the loop waits, and when the backend takes output again. */
-CHR__HOT CHR__PRIVATE void chr__tend(void *opaque)
+CHR__HOT CHR__PRIVATE void chr__buffers_service(void *opaque)
 {
     chr_frontend *fe = (chr_frontend *)opaque;
     chr__buffers *buffers = fe->buffers;
 
-    if (buffers->tend_slow | buffers->is_sending)
-        chr__tend_all(fe);
+    if (buffers->service_slow | buffers->is_flushing)
+        chr__buffers_service_all(fe);
     else
-        chr__send_plainly(fe->dev, buffers);
+        chr__out_flush_fast(fe->dev, buffers);
 }
 
 /* -- the handlers that stand before the frontend's own -- */
@@ -15255,7 +15255,7 @@ static void chr__buffered_writable(void *opaque)
         return;
     fe->buffers->is_blocked = 0;
     fe->buffers->is_writable = 1;
-    chr__tend_all(fe);
+    chr__buffers_service_all(fe);
 }
 
 /* Without an input buffer, and where descriptors come along: as much as the frontend itself takes. It may go away when it
@@ -15292,7 +15292,7 @@ CHR__APART int chr__slow_room(chr_frontend *fe)
 
     if (dev->has_received_fds == 1)
         chr__note_fds(dev);
-    if (dev->room_epoch != epoch || buffers->is_off || buffers->mark_count >= CHR__MARKS_HIGH)
+    if (dev->room_epoch != epoch || buffers->handlers_off || buffers->mark_count >= CHR__MARKS_HIGH)
         return 0;
     if (!buffers->in_limit || fe->dev->has_received_fds)
         return chr__unbuffered_room(fe);
@@ -15303,7 +15303,7 @@ CHR__APART int chr__slow_room(chr_frontend *fe)
 }
 
 /* Nothing waits: the frontend itself is asked already now whether the next bytes may go straight to it. */
-CHR__APART int chr__ask_ahead(chr_frontend *fe, chr__buffers *buffers)
+CHR__APART int chr__fast_room(chr_frontend *fe, chr__buffers *buffers)
 {
     chr_dev *dev = fe->dev;
     unsigned epoch = dev->room_epoch;
@@ -15320,7 +15320,7 @@ CHR__HOT static int chr__buffered_can_read(void *opaque)
     chr_frontend *fe = (chr_frontend *)opaque;
     chr__buffers *buffers = fe->buffers;
 
-    return buffers->in_slow || buffers->in.count > 0 ? chr__slow_room(fe) : chr__ask_ahead(fe, buffers);
+    return buffers->in_slow || buffers->in.count > 0 ? chr__slow_room(fe) : chr__fast_room(fe, buffers);
 }
 
 /* After a handler: compares addresses only. */
@@ -15344,7 +15344,7 @@ CHR__COLD void chr__in_put(chr_frontend *fe, const void *buf, size_t len)
     }
     if (len > 0)
         chr__ring_put(&buffers->in, buf, len);
-    buffers->tend_slow = 1;
+    buffers->service_slow = 1;
     buffers->in_room = -1;
     chr__deliver(fe);
 }
@@ -15389,7 +15389,7 @@ static void chr__buffered_purge(chr__buffers *buffers, int in, int out)
     chr_dev *dev = buffers->fe->dev;
     int      i;
 
-    if (out && !buffers->is_sending) {
+    if (out && !buffers->is_flushing) {
         dev->bytes_dropped += buffers->out.count;
         buffers->out.count = buffers->out.start = 0;
     }
@@ -15399,7 +15399,7 @@ static void chr__buffered_purge(chr__buffers *buffers, int in, int out)
     for (i = 0; i < buffers->mark_count; i++)
         buffers->marks[i].at = buffers->taken + (unsigned)buffers->in.count;
     chr__in_take(buffers, buffers->in.count);
-    chr__tend_soon(buffers);
+    chr__buffers_service_soon(buffers);
 }
 
 /* What the far side is told an answer to from inside the handler, or can be asked for at any time, is not a matter of
@@ -15421,20 +15421,20 @@ static void chr__buffered_open(chr_frontend *fe)
     chr__buffers *buffers = fe->buffers;
 
     if (!fe->dev->be_open)
-        chr__send(fe);
+        chr__out_flush(fe);
     if (fe->buffers != buffers)
         return;
     if (fe->dev->be_open)
-        buffers->failure = 0;
+        buffers->send_error = 0;
     if (buffers->writable)
-        chr__tend_soon(buffers);
+        chr__buffers_service_soon(buffers);
 }
 
 static void chr__buffered_event(void *opaque, int event)
 {
     chr_frontend *fe = (chr_frontend *)opaque;
     chr_context  *ctx = fe->ctx;
-    chr__hold     hold;
+    chr__fe_guard guard;
 
     if (event == CHR_EVENT_PURGE_RECEIVE || event == CHR_EVENT_PURGE_TRANSMIT)
         chr__buffered_purge(fe->buffers, event == CHR_EVENT_PURGE_TRANSMIT, event == CHR_EVENT_PURGE_RECEIVE);
@@ -15442,22 +15442,22 @@ static void chr__buffered_event(void *opaque, int event)
         chr__tell_mark(fe->buffers, event);
         return;
     }
-    chr__hold_begin(ctx, &hold, fe);
+    chr__fe_guard_begin(ctx, &guard, fe);
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED)
         chr__buffered_open(fe);
-    if (hold.fe && fe->buffers) {
+    if (guard.fe && fe->buffers) {
         chr__mark_put(fe->buffers, event);
         chr__deliver(fe);
     }
-    if (hold.fe && fe->buffers && ctx->closing)
-        chr__deliver_last(fe);
-    chr__hold_end(ctx, &hold);
+    if (guard.fe && fe->buffers && ctx->closing)
+        chr__deliver_final_events(fe);
+    chr__fe_guard_end(ctx, &guard);
 }
 
 /* Whether it has handlers, or pulls. */
 CHR__PRIVATE int chr__fe_listens(const chr_frontend *fe)
 {
-    return (fe->handlers.read || fe->handlers.event) && !(CHR__BUFFERS(fe) && fe->buffers->is_off);
+    return (fe->handlers.read || fe->handlers.event) && !(CHR__BUFFERS(fe) && fe->buffers->handlers_off);
 }
 
 static int chr__buffered_change(void *opaque)
@@ -15479,10 +15479,10 @@ static void chr__buffers_interpose(chr_frontend *fe)
 /* -- making and unmaking one chardev; the registry doesn't know it yet, or any more -- */
 
 /* What the core itself holds of it. */
-static void chr__bury(chr_dev *dev)
+static void chr__release(chr_dev *dev)
 {
     if (dev->frontend)
-        chr__fe_let_go(dev->frontend);
+        chr__fe_detach(dev->frontend);
     dev->frontend = NULL;
     dev->room_epoch++;
     dev->removed = 1;
@@ -15501,14 +15501,14 @@ static void chr__close(chr_dev *dev)
     if (!dev->is_part)
         CHR__TRACE_TEXT(dev, chardev_close, 0, 0, dev->kind->name);
     if (CHR__BUFFERS(dev))
-        chr__send_all_rest(dev);
+        chr__out_flush_or_queue_all(dev);
     chr__defer_begin_unasked(dev->ctx);
-    if (chr__outbox_waits(dev))
+    if (chr__outbox_pending(dev))
         chr__outbox_drain(dev); /* what still goes without waiting */
     if (dev->kind->close)
         dev->kind->close(dev);
     chr__defer_end_unasked(dev->ctx);
-    chr__bury(dev);
+    chr__release(dev);
 }
 
 /* Closed at once, freed when nothing that runs can touch it. */
@@ -15522,7 +15522,7 @@ CHR__PRIVATE void chr__destroy(chr_dev *dev)
 }
 
 /* What it was given is its giver's again. */
-CHR__PRIVATE void chr__give_up(chr_dev *fresh)
+CHR__PRIVATE void chr__destroy_uncommitted(chr_dev *fresh)
 {
     chr_context *ctx = fresh->ctx;
 
@@ -15575,7 +15575,7 @@ static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend 
         return NULL;
     }
     if (played) /* what they did is in the recording */
-        chr__outbox_none((chr_common_options *)(uintptr_t)dev->options);
+        chr__outbox_disable((chr_common_options *)(uintptr_t)dev->options);
     CHR__TRACE_TEXT(dev, chardev_create, 0, 0, kind->name);
     chr__record_new(dev);
     code = chr__open(dev, kind, err);
@@ -15588,7 +15588,7 @@ static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend 
     }
     chr__enter(ctx);
     chr__caller_fds_rollback(dev);
-    chr__bury(dev);
+    chr__release(dev);
     chr__leave(ctx);
     return NULL;
 }
@@ -15619,7 +15619,7 @@ CHR__PRIVATE chr_dev *chr__create_part(const chr_dev *whole, const void *options
         return dev;
     }
     chr__enter(ctx);
-    chr__bury(dev);
+    chr__release(dev);
     chr__leave(ctx);
     return NULL;
 }
@@ -15728,7 +15728,7 @@ static chr_dev *chr__open_muxed_on(chr_context *ctx, const char *id, const chr_m
         return dev;
     }
     chr__unregister(base);
-    chr__give_up(base);
+    chr__destroy_uncommitted(base);
     return NULL;
 }
 
@@ -16198,7 +16198,7 @@ CHARDEV_API int chr_help(chr_context *ctx, const char *text, void (*print)(void 
 #if CHARDEV_HAS_CHANGE
 /* -- hot swap -- */
 
-static void chr__replace(chr_dev *old, chr_dev *fresh)
+static void chr__swap_commit(chr_dev *old, chr_dev *fresh)
 {
     chr__unregister(old);
     chr__register(fresh);
@@ -16212,15 +16212,15 @@ static void chr__buffers_move(chr__buffers *buffers, chr_dev *from, chr_dev *to)
     *chr__buffers_link(buffers) = buffers->next;
     buffers->next = to->buffers;
     to->buffers = buffers;
-    buffers->is_blocked = buffers->failure = 0;
+    buffers->is_blocked = buffers->send_error = 0;
     chr__set_slow_path(from);
     chr__set_slow_path(to);
-    chr__tend_soon(buffers);
+    chr__buffers_service_soon(buffers);
 }
 
 /* The old one hears that its frontend has gone before the new one hears that it is there. It stays busy: until it is gone or has its
  * frontend back, it can neither be removed nor changed. */
-static void chr__hand_over(chr_frontend *fe, chr_dev *from, chr_dev *to)
+static void chr__move_frontend(chr_frontend *fe, chr_dev *from, chr_dev *to)
 {
     if (fe->is_open)
         chr__set_open(from, 0);
@@ -16237,14 +16237,14 @@ static void chr__hand_over(chr_frontend *fe, chr_dev *from, chr_dev *to)
 }
 
 /* The frontend takes its old backend again, if it is still there itself. */
-static int chr__swap_back(chr_dev *old, chr_dev *fresh, chr_error *err)
+static int chr__swap_rollback(chr_dev *old, chr_dev *fresh, chr_error *err)
 {
     chr_frontend *fe = fresh->frontend;
 
     old->frontends = fe != NULL || old->frontend;
     if (fe)
-        chr__hand_over(fe, fresh, old);
-    chr__give_up(fresh);
+        chr__move_frontend(fe, fresh, old);
+    chr__destroy_uncommitted(fresh);
     chr__update(old);
     chr__fail(err, CHR_ERR_BUSY, "the frontend of '%s' refuses the new backend", old->id);
     if (fe)
@@ -16261,16 +16261,16 @@ static int chr__swap(chr_dev *old, chr_dev *fresh, chr_error *err)
         chr__notify_now(old);
     fe = old->frontend;
     if (fe && CHR__BUFFERS(fe) && !fe->buffers->is_blocked)
-        chr__send(fe);
+        chr__out_flush(fe);
     fe = old->frontend;
     if (fe && fe->opened_delivered && !fresh->be_open)
         chr_be_tell_event(fe, CHR_EVENT_CLOSED);
     if (!fe || old->frontend != fe || !fe->handlers.change)
-        return chr__swap_back(old, fresh, err);
-    chr__hand_over(fe, old, fresh);
+        return chr__swap_rollback(old, fresh, err);
+    chr__move_frontend(fe, old, fresh);
     if (fe->handlers.change(fe->opaque) < 0)
-        return chr__swap_back(old, fresh, err);
-    chr__replace(old, fresh);
+        return chr__swap_rollback(old, fresh, err);
+    chr__swap_commit(old, fresh);
     chr__update(fresh);
     if (fresh->frontend == fe)
         chr__tell_state(fe, fresh);
@@ -16505,8 +16505,8 @@ static void chr__buffers_drop_handlers(chr_frontend *fe)
     fe->handlers.change = NULL;
     buffers->writable = NULL;
     buffers->opened_delivered = 0;
-    buffers->is_off = 1;
-    chr__buffers_look(buffers);
+    buffers->handlers_off = 1;
+    chr__buffers_recheck(buffers);
     chr_fe_set_open(fe, 0);
 }
 
@@ -16532,7 +16532,7 @@ CHARDEV_API void chr_fe_deinit(chr_frontend *fe)
     if (!dev)
         return;
     if (CHR__BUFFERS(fe))
-        chr__send_rest(fe);
+        chr__out_flush_or_queue(fe);
     if (fe->dev != dev) { /* the log hook has done it */
         CHR__UNLOCK(dev->ctx);
         return;
@@ -16545,7 +16545,7 @@ CHARDEV_API void chr_fe_deinit(chr_frontend *fe)
     else
         dev->frontend = NULL;
     dev->frontends--;
-    chr__fe_let_go(fe);
+    chr__fe_detach(fe);
     chr__update(dev);
     CHR__UNLOCK(dev->ctx);
 }
@@ -16571,15 +16571,15 @@ CHARDEV_API void chr_fe_take_focus(chr_frontend *fe)
 }
 
 /* This side is there. Taking the focus calls the handlers of who had it: fe may be gone after that. */
-static void chr__fe_come(chr_frontend *fe, chr__hold *hold)
+static void chr__fe_activate(chr_frontend *fe, chr__fe_guard *guard)
 {
     chr_dev *dev = fe->dev;
 
     chr_fe_set_open(fe, 1);
     chr__update(dev);
-    chr__hold_begin(dev->ctx, hold, fe);
+    chr__fe_guard_begin(dev->ctx, guard, fe);
     chr__fe_take_focus(fe);
-    chr__hold_end(dev->ctx, hold);
+    chr__fe_guard_end(dev->ctx, guard);
 }
 
 static int chr__fe_is_suspended(const chr_dev *dev)
@@ -16589,52 +16589,52 @@ static int chr__fe_is_suspended(const chr_dev *dev)
 
 static void chr__fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers, void *opaque)
 {
-    chr_dev    *dev = fe->dev;
-    chr__hold   hold;
+    chr_dev      *dev = fe->dev;
+    chr__fe_guard guard;
 
     dev->room_epoch++;
     fe->handlers = *handlers;
     fe->opaque = opaque;
     fe->opened_delivered = 0;
-    chr__fe_come(fe, &hold);
-    if (hold.fe && !chr__fe_is_suspended(dev))
+    chr__fe_activate(fe, &guard);
+    if (guard.fe && !chr__fe_is_suspended(dev))
         chr__tell_state(fe, dev);
 }
 
 /* Of the far side, as of the bytes that have been taken. */
 static void chr__buffers_tell_state(chr_frontend *fe)
 {
-    chr_context *ctx = fe->ctx;
-    int          input_ended = fe->buffers->input_ended;
-    chr__hold    hold;
+    chr_context  *ctx = fe->ctx;
+    int           input_ended = fe->buffers->input_ended;
+    chr__fe_guard guard;
 
-    chr__hold_begin(ctx, &hold, fe);
+    chr__fe_guard_begin(ctx, &guard, fe);
     if (fe->buffers->is_open)
         chr__tell_mark(fe->buffers, CHR_EVENT_OPENED);
-    if (hold.fe && fe->buffers && input_ended && fe->buffers->opened_delivered)
+    if (guard.fe && fe->buffers && input_ended && fe->buffers->opened_delivered)
         chr__tell_mark(fe->buffers, CHR_EVENT_INPUT_END);
-    chr__hold_end(ctx, &hold);
+    chr__fe_guard_end(ctx, &guard);
 }
 
 static void chr__buffers_set_handlers(chr_frontend *fe, const chr_handlers *handlers, void *opaque)
 {
     chr_dev      *dev = fe->dev;
     chr__buffers *buffers = fe->buffers;
-    chr__hold     hold;
+    chr__fe_guard guard;
 
     dev->room_epoch++;
     buffers->epoch++;
     buffers->handlers = *handlers;
     buffers->opaque = opaque;
-    buffers->opened_delivered = buffers->is_told = buffers->is_off = 0;
-    chr__buffers_look(buffers);
+    buffers->opened_delivered = buffers->readable_delivered = buffers->handlers_off = 0;
+    chr__buffers_recheck(buffers);
     chr__buffers_interpose(fe);
     if (chr__fe_is_suspended(dev))
         fe->opened_delivered = buffers->is_open = 0;
-    chr__fe_come(fe, &hold);
-    if (!hold.fe || !fe->buffers)
+    chr__fe_activate(fe, &guard);
+    if (!guard.fe || !fe->buffers)
         return;
-    chr__tend_soon(fe->buffers);
+    chr__buffers_service_soon(fe->buffers);
     if (!chr__fe_is_suspended(dev))
         chr__buffers_tell_state(fe);
 }
@@ -16674,7 +16674,7 @@ CHARDEV_API void chr_fe_accept_input(chr_frontend *fe)
         return;
     CHR__STORE(dev->ctx->posted, 1);
     if (CHR__BUFFERS(fe))
-        chr__tend_soon(fe->buffers);
+        chr__buffers_service_soon(fe->buffers);
     chr__update(dev);
     CHR__UNLOCK(dev->ctx);
 }
@@ -16700,7 +16700,7 @@ static int chr__is_all_read(const chr_frontend *fe)
 }
 
 /* Input waits for the frontend in a chardev that it shares. */
-static int chr__is_held(const chr_dev *dev, const chr_frontend *fe)
+static int chr__input_is_held(const chr_dev *dev, const chr_frontend *fe)
 {
     const chr_sharing_slots *sharing = dev->kind->sharing;
 
@@ -16708,7 +16708,7 @@ static int chr__is_held(const chr_dev *dev, const chr_frontend *fe)
 }
 
 /* A guest may ask all the time, and to describe a chardev may cost system calls. */
-static int chr__is_over(chr_dev *dev)
+static int chr__is_eof(chr_dev *dev)
 {
     if (!dev->was_open || (dev->be_open && !dev->input_ended))
         return 0;
@@ -16724,7 +16724,7 @@ CHARDEV_API int chr_fe_eof(const chr_frontend *fe)
 
     if (!dev)
         return 1;
-    is_over = chr__is_all_read(fe) && chr__is_over(dev) && !chr__is_held(dev, fe);
+    is_over = chr__is_all_read(fe) && chr__is_eof(dev) && !chr__input_is_held(dev, fe);
     CHR__UNLOCK(dev->ctx);
     return is_over;
 }
@@ -16776,7 +16776,7 @@ static chr__buffers *chr__buffers_lay_out(chr_frontend *fe, void *block, chr__bu
     else
         memset(fresh, 0, sizeof *fresh);
     memset(&fresh->prepare, 0, sizeof fresh->prepare);
-    fresh->prepare.run = chr__tend;
+    fresh->prepare.run = chr__buffers_service;
     fresh->prepare.opaque = fe;
     memset(&fresh->in, 0, sizeof fresh->in);
     memset(&fresh->out, 0, sizeof fresh->out);
@@ -16852,8 +16852,8 @@ static int chr__buffers_set(chr_frontend *fe, void *memory, size_t in, size_t ou
     fresh->is_given = memory != NULL;
     fresh->in_limit = in;
     fresh->out_limit = out;
-    fresh->in_full = fresh->is_off = 0;
-    chr__buffers_look(fresh);
+    fresh->in_full = fresh->handlers_off = 0;
+    chr__buffers_recheck(fresh);
     if (old)
         chr__buffers_take_place(fe, old, fresh);
     else
@@ -16864,12 +16864,12 @@ static int chr__buffers_set(chr_frontend *fe, void *memory, size_t in, size_t ou
 /* The rest of it: input comes to this frontend from now on, and is asked for anew. */
 static void chr__buffers_start(chr_frontend *fe, size_t in)
 {
-    chr__hold hold;
+    chr__fe_guard guard;
 
     fe->dev->room_epoch++;
-    chr__tend_soon(fe->buffers);
+    chr__buffers_service_soon(fe->buffers);
     if (!fe->is_open && in > 0)
-        chr__fe_come(fe, &hold);
+        chr__fe_activate(fe, &guard);
     else
         chr__update(fe->dev);
 }
@@ -16883,10 +16883,10 @@ static int chr__fe_set_buffers(chr_frontend *fe, void *memory, size_t in, size_t
         return CHR_ERR_INVALID;
     if (in > 0 && dev->has_received_fds)
         return CHR_ERR_NOT_SUPPORTED;
-    if (fe->buffers && fe->buffers->is_sending)
+    if (fe->buffers && fe->buffers->is_flushing)
         return CHR_ERR_BUSY;
     if (fe->buffers && out < fe->buffers->out_limit)
-        chr__send(fe);
+        chr__out_flush(fe);
     if (fe->dev != dev)
         return CHR_ERR_DISCONNECTED;
     if (in == 0 && out == 0 && (!fe->buffers || chr__buffers_are_empty(fe->buffers))) {
@@ -16984,11 +16984,11 @@ static chr_dev *chr__fe_ioctl_order(chr_frontend *fe, int command, const void *a
     int          what = command == CHR_IOCTL_SERIAL_PURGE && arg ? *(const int *)arg : 0;
 
     if (!what)
-        chr__send_others(fe->dev, fe);
+        chr__out_flush_others(fe->dev, fe);
     if (what && CHR__BUFFERS(fe))
         chr__buffered_purge(fe->buffers, what & CHR_PURGE_RECEIVE, what & CHR_PURGE_TRANSMIT);
     else if (CHR__BUFFERS(fe))
-        chr__send(fe);
+        chr__out_flush(fe);
     if (!fe->dev)
         CHR__UNLOCK(ctx);
     return fe->dev;
@@ -16997,15 +16997,15 @@ static chr_dev *chr__fe_ioctl_order(chr_frontend *fe, int command, const void *a
 /* -- output -- */
 
 /* Those that share the chardev keep their order: what others have gathered goes first. */
-CHR__COLD int chr__fe_write_among(chr_frontend *fe, const void *buf, size_t len)
+CHR__COLD int chr__fe_write_shared(chr_frontend *fe, const void *buf, size_t len)
 {
-    chr__send_others(fe->dev, fe);
+    chr__out_flush_others(fe->dev, fe);
     if (!fe->dev)
         return CHR_ERR_DISCONNECTED;
     return CHR__BUFFERS(fe) ? chr__gather(fe, (const char *)buf, len) : chr__write_recorded(fe->dev, buf, len);
 }
 
-CHR__COLD int chr__fe_write_slowly(chr_frontend *fe, const void *buf, size_t len)
+CHR__COLD int chr__fe_write_any(chr_frontend *fe, const void *buf, size_t len)
 {
     chr_dev      *dev = fe->dev;
     chr__buffers *buffers = CHR__BUFFERS(dev);
@@ -17015,7 +17015,7 @@ CHR__COLD int chr__fe_write_slowly(chr_frontend *fe, const void *buf, size_t len
     if (!buffers)
         return chr__write_recorded(dev, buf, len);
     if (buffers->next || !CHR__BUFFERS(fe))
-        return chr__fe_write_among(fe, buf, len);
+        return chr__fe_write_shared(fe, buf, len);
     return chr__gather(fe, (const char *)buf, len);
 }
 
@@ -17025,8 +17025,8 @@ CHR__APART int chr__fe_write_slow(chr_frontend *fe, const void *buf, size_t len)
 
     if (!buffers || buffers->out_slow || len > buffers->out_limit - buffers->out.count ||
         !chr__prepare_start_only(fe->ctx, &buffers->prepare))
-        return chr__fe_write_slowly(fe, buf, len);
-    return chr__gather_plainly(buffers, (const char *)buf, len);
+        return chr__fe_write_any(fe, buf, len);
+    return chr__gather_fast(buffers, (const char *)buf, len);
 }
 
 CHR__HOT CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t len)
@@ -17085,7 +17085,7 @@ static int chr__transfer_attempt(const chr__transfer *transfer, chr_dev *dev)
 }
 
 /* 0 when there is something to wait for, else why not. */
-static int chr__transfer_blocks(chr__transfer *transfer, chr_dev *dev)
+static int chr__transfer_prepare_wait(chr__transfer *transfer, chr_dev *dev)
 {
     if (transfer->failure && transfer->failed == dev)
         return transfer->failure;
@@ -17112,25 +17112,25 @@ static void chr__transfer_record(const chr__transfer *transfer, chr_dev *dev, in
 }
 
 /* Gathered output first. 0 = there is none. What was lost before is the flush's to tell: what is written now goes on. */
-static int chr__transfer_send(const chr__transfer *transfer, const chr_dev *dev)
+static int chr__transfer_flush_gathered(const chr__transfer *transfer, const chr_dev *dev)
 {
     chr__buffers *buffers = transfer->fe->buffers;
     int           code = 0;
 
-    if (!buffers || (buffers->out.count == 0 && !(transfer->is_flush && buffers->lost)))
+    if (!buffers || (buffers->out.count == 0 && !(transfer->is_flush && buffers->flush_error)))
         return 0;
-    chr__send(transfer->fe);
+    chr__out_flush(transfer->fe);
     if (transfer->fe->buffers != buffers || transfer->fe->dev != dev)
         return CHR_ERR_DISCONNECTED;
     if (transfer->is_flush) {
-        code = buffers->lost;
-        buffers->lost = 0;
+        code = buffers->flush_error;
+        buffers->flush_error = 0;
     }
     return code ? code : buffers->out.count > 0 ? (int)CHR_ERR_WOULD_BLOCK : 0;
 }
 
 /* Input that has been read ahead, past events: those come from the loop, after it. 0 = there is none. */
-static int chr__transfer_take(const chr__transfer *transfer)
+static int chr__transfer_take_ahead(const chr__transfer *transfer)
 {
     chr__buffers *buffers = transfer->fe->buffers;
     int           i, passed = buffers ? chr__marks_here(buffers) : 0;
@@ -17149,7 +17149,7 @@ static int chr__transfer_take(const chr__transfer *transfer)
 /* Output that an outbox or a layer holds. */
 static int chr__transfer_flush(chr_dev *dev)
 {
-    if (CHR__OUTBOX(dev) && chr__outbox_waits(dev))
+    if (CHR__OUTBOX(dev) && chr__outbox_pending(dev))
         chr__outbox_drain(dev);
     return chr__queued(dev) > 0 ? (int)CHR_ERR_WOULD_BLOCK : 1;
 }
@@ -17161,12 +17161,12 @@ static int chr__transfer_direct(const chr__transfer *transfer, chr_dev *dev)
     int           n;
 
     if (transfer->direction == CHR_OUT && CHR__BUFFERS(dev))
-        chr__send_others(dev, fe);
+        chr__out_flush_others(dev, fe);
     if (fe->dev != dev)
         return CHR_ERR_DISCONNECTED;
     n = chr__transfer_attempt(transfer, dev);
     if (n > 0 && transfer->direction == CHR_OUT && CHR__BUFFERS(fe))
-        fe->buffers->failure = 0;
+        fe->buffers->send_error = 0;
     return n;
 }
 
@@ -17177,7 +17177,7 @@ static int chr__transfer_turn(chr__transfer *transfer, chr_dev *dev)
 
     if (dev->ctx->depth > 0 && !transfer->is_flush)
         return CHR_ERR_IN_HANDLER;
-    n = transfer->direction == CHR_OUT ? chr__transfer_send(transfer, dev) : chr__transfer_take(transfer);
+    n = transfer->direction == CHR_OUT ? chr__transfer_flush_gathered(transfer, dev) : chr__transfer_take_ahead(transfer);
     is_direct = n == 0;
     if (is_direct && transfer->is_flush)
         n = chr__transfer_flush(dev);
@@ -17188,7 +17188,7 @@ static int chr__transfer_turn(chr__transfer *transfer, chr_dev *dev)
     else if (n == CHR_ERR_WOULD_BLOCK && dev->ctx->depth > 0)
         n = CHR_ERR_IN_HANDLER;
     else if (n == CHR_ERR_WOULD_BLOCK)
-        n = chr__transfer_blocks(transfer, dev);
+        n = chr__transfer_prepare_wait(transfer, dev);
     if (is_direct && !transfer->is_flush)
         chr__transfer_record(transfer, dev, n);
     transfer->done += n > 0 ? (size_t)n : 0;
@@ -17240,7 +17240,7 @@ static void chr__transfer_gather(chr__transfer *transfer, const chr_dev *dev)
     chr__buffers *buffers = transfer->fe->buffers;
     int           n;
 
-    if (!buffers || buffers->failure || !transfer->buf || dev->ctx->depth > 0 || transfer->len > chr__out_room(buffers))
+    if (!buffers || buffers->send_error || !transfer->buf || dev->ctx->depth > 0 || transfer->len > chr__out_room(buffers))
         return;
     n = chr__fe_write_slow(transfer->fe, transfer->buf, transfer->len);
     transfer->done = n > 0 ? (size_t)n : 0;
@@ -17352,7 +17352,7 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
         fe->buffers->writable = writable;
         fe->buffers->writable_opaque = opaque;
         fe->buffers->is_writable = 0;
-        chr__tend_soon(fe->buffers);
+        chr__buffers_service_soon(fe->buffers);
     } else {
         fe->writable = writable;
         fe->writable_opaque = opaque;
@@ -17445,7 +17445,7 @@ CHARDEV_API int chr_fe_set_msgfds(chr_frontend *fe, const int *fds, int count)
     if (!dev)
         return code;
     if (CHR__BUFFERS(fe))
-        chr__send(fe);
+        chr__out_flush(fe);
     if (CHR__BUFFERS(fe) && fe->buffers->out.count > 0) {
         CHR__UNLOCK(dev->ctx);
         return CHR_ERR_WOULD_BLOCK;
@@ -17481,7 +17481,7 @@ CHARDEV_API int chr_fe_disconnect(chr_frontend *fe)
     if (!dev)
         return code;
     if (CHR__BUFFERS(dev) && dev->kind->peer && dev->kind->peer->disconnect)
-        chr__send_all_rest(dev);
+        chr__out_flush_or_queue_all(dev);
     chr__defer_begin(dev->ctx);
     if (dev->kind->peer && dev->kind->peer->disconnect)
         code = dev->kind->peer->disconnect(dev);
@@ -17500,13 +17500,13 @@ static int chr__shutdown(chr_dev *dev)
 
     if (!dev->kind->peer || !dev->kind->peer->shutdown)
         return CHR_ERR_NOT_SUPPORTED;
-    chr__send_all_rest(dev);
+    chr__out_flush_or_queue_all(dev);
     chr__defer_begin(dev->ctx);
-    code = chr__end_output(dev);
+    code = chr__shutdown_output(dev);
     chr__defer_end(dev->ctx);
     for (buffers = CHR__BUFFERS(dev); buffers && code == 0; buffers = buffers->next)
-        buffers->failure = CHR_ERR_DISCONNECTED; /* writes learn it at once */
-    chr__buffers_look_all(dev);
+        buffers->send_error = CHR_ERR_DISCONNECTED; /* writes learn it at once */
+    chr__buffers_recheck_all(dev);
     if (dev->shutdown_pending)
         chr__update(dev);
     return code;
@@ -17637,7 +17637,7 @@ CHARDEV_API int chr_drain(chr_context *ctx, int timeout_ms)
 #endif
 
 /* What was waited for in vain counts for the lingering close at the end, if nothing has left since. */
-static void chr__stalls_hand_over(chr_context *ctx)
+static void chr__stalls_expire(chr_context *ctx)
 {
     chr_dev *dev;
 
@@ -18605,7 +18605,7 @@ struct chr__layer { /* a layer's state begins with it */
     const chr__layer_slots *slots;
     chr__layer             *below;
     chr_dev                *dev;
-    size_t                  kept; /* of the bytes that it was given: those that it holds still. A frame that is cut
+    size_t                  buffered; /* of the bytes that it was given: those that it holds still. A frame that is cut
                                      is worth nothing */
 };
 
@@ -18625,13 +18625,13 @@ CHR__COLD int chr__layers_unsent(const chr__layer *top)
 }
 
 /* How many bytes they hold. */
-CHR__COLD size_t chr__layers_kept(const chr__layer *top)
+CHR__COLD size_t chr__layers_buffered(const chr__layer *top)
 {
     const chr__layer *layer;
     size_t            kept = 0;
 
     for (layer = top; layer; layer = layer->below)
-        kept += layer->kept;
+        kept += layer->buffered;
     return kept;
 }
 
@@ -18685,7 +18685,7 @@ CHR__HOT static int chr__bottom_write(chr__layer *layer, const void *buf, size_t
 }
 
 /* After FIN: what layers still answer is not for the peer any more. */
-CHR__PRIVATE int chr__bottom_swallow(chr__layer *layer, const void *buf, size_t len)
+CHR__PRIVATE int chr__bottom_discard(chr__layer *layer, const void *buf, size_t len)
 {
     (void)layer, (void)buf;
     return (int)len;
@@ -18724,7 +18724,7 @@ static void chr__bottom_close(chr__layer *layer)
 CHR_TABLE(chr__layer_slots, chr__bottom_shut,
     CHR_SET(name,    "channels")
     CHR_SET(read,    chr__bottom_read)
-    CHR_SET(write,   chr__bottom_swallow)
+    CHR_SET(write,   chr__bottom_discard)
     CHR_SET(pending, CHR__CHANNEL_SLOT(chr__bottom_pending))
     CHR_SET(close,   chr__bottom_close));
 
@@ -18899,19 +18899,19 @@ typedef struct chr__stream {
     chr_dev    *dev;
     chr__layer *top;               /* NULL = closed */
     int         in, out;           /* what to poll; may be the same; -1 = no such direction */
-    int         is_one;            /* both are directions of one connection: the end of input is the end of both */
+    int         is_duplex;         /* both are directions of one connection: the end of input is the end of both */
     chr_watch   in_watch;          /* both directions, when they are the same */
     chr_watch  *out_watch;         /* NULL = one watch is for both */
-    chr_idle    again;             /* look at the input though poll says nothing */
-    int         broken;            /* a write has failed: what is left to read comes, then the end */
-    int         held;              /* hung up, but the frontend has no room for what is left */
-    int         may_keep;          /* some layer may keep bytes that poll can't see */
+    chr_idle    reread;            /* look at the input though poll says nothing */
+    int         write_failed;      /* a write has failed: what is left to read comes, then the end */
+    int         hup_pending;       /* hung up, but the frontend has no room for what is left */
+    int         may_buffer;        /* some layer may keep bytes that poll can't see */
     int         reads_ahead;       /* while the frontend has no room, so that layers can answer the peer: */
     chr__box    ahead;             /* into this */
     int         ahead_stop;        /* what read has answered behind it: an event, or why the input ends; 0 with */
     int         is_ahead_stopped;
-    int         input_ended;        /* half-close by the peer: only output is left */
-    int         output_over;       /* half-close by us: only input is left */
+    int         input_ended;       /* half-close by the peer: only output is left */
+    int         output_ended;      /* half-close by us: only input is left */
     void      (*ended)(struct chr__stream *stream, int code); /* 0 = end of input, else why; it closes the stream, or stops the input */
 } chr__stream;
 
@@ -18920,7 +18920,7 @@ typedef struct chr__stream_dev { /* the states of stream backends begin like thi
     chr__stream stream;
 } chr__stream_dev;
 
-static void chr__stream_again(void *opaque);
+static void chr__stream_reread(void *opaque);
 
 CHR__COLD int chr__layers_pending(const chr__stream *stream)
 {
@@ -18947,7 +18947,7 @@ static int chr__stream_can_read_ahead(const chr__stream *stream)
 }
 
 /* First the bytes, then what stood behind them. */
-CHR__COLD int chr__stream_read_kept(chr__stream *stream, void *buf, size_t len)
+CHR__COLD int chr__stream_read_buffered(chr__stream *stream, void *buf, size_t len)
 {
     chr__box *ahead = &stream->ahead;
 
@@ -18966,11 +18966,11 @@ CHR__COLD int chr__stream_read_kept(chr__stream *stream, void *buf, size_t len)
 
 CHR__HOT static int chr__stream_read(chr__stream *stream, void *buf, size_t len)
 {
-    return stream->reads_ahead ? chr__stream_read_kept(stream, buf, len) :
+    return stream->reads_ahead ? chr__stream_read_buffered(stream, buf, len) :
         stream->top->slots->read(stream->top, buf, len);
 }
 
-CHR__COLD int chr__stream_pending_kept(const chr__stream *stream)
+CHR__COLD int chr__stream_pending_layered(const chr__stream *stream)
 {
     if (chr__stream_has_ahead(stream))
         return chr__box_is_empty(&stream->ahead) && stream->ahead_stop > CHR__LAYER_NOTHING ? -1 : 1;
@@ -18980,14 +18980,14 @@ CHR__COLD int chr__stream_pending_kept(const chr__stream *stream)
 static int chr__stream_pending(const chr__stream *stream)
 {
     /* reading ahead is for layers that may keep something */
-    return stream->may_keep ? chr__stream_pending_kept(stream) : 0;
+    return stream->may_buffer ? chr__stream_pending_layered(stream) : 0;
 }
 
 static int chr__stream_unsent(const chr__stream *stream)
 {
-    int unsent = stream->may_keep ? chr__layers_unsent(stream->top) : 0;
+    int unsent = stream->may_buffer ? chr__layers_unsent(stream->top) : 0;
 
-    return unsent > 0 && stream->broken ? 0 : unsent;
+    return unsent > 0 && stream->write_failed ? 0 : unsent;
 }
 
 static int chr__stream_flush(chr__stream *stream)
@@ -19002,16 +19002,16 @@ CHR__PRIVATE size_t chr__stream_queued(const chr__stream *stream)
     size_t            count = 0;
     int               unsent;
 
-    for (layer = stream->top; layer && !stream->broken; layer = layer->below) {
+    for (layer = stream->top; layer && !stream->write_failed; layer = layer->below) {
         unsent = layer->slots->unsent ? layer->slots->unsent(layer) : 0;
         count += (size_t)(unsent < 0 ? -1 - unsent : unsent);
     }
     return count;
 }
 
-CHR__COLD void chr__stream_look_again(chr__stream *stream)
+CHR__COLD void chr__stream_reread_soon(chr__stream *stream)
 {
-    chr_idle_start(stream->dev->ctx, &stream->again, chr__stream_again, stream);
+    chr_idle_start(stream->dev->ctx, &stream->reread, chr__stream_reread, stream);
 }
 
 /* Output is polled for while somebody waits. */
@@ -19019,7 +19019,7 @@ static int chr__stream_out_events(const chr__stream *stream)
 {
     int unsent = chr__stream_unsent(stream);
 
-    return unsent > 0 || (unsent == 0 && !stream->broken && chr_be_wants_writable(stream->dev)) ? CHR_OUT : 0;
+    return unsent > 0 || (unsent == 0 && !stream->write_failed && chr_be_wants_writable(stream->dev)) ? CHR_OUT : 0;
 }
 
 /* What to poll for: input while there is room, output while somebody waits, hang-ups always until one is held. */
@@ -19041,9 +19041,9 @@ static void chr__stream_update(chr__stream *stream)
     if (!stream->top)
         return;
     if (room > 0)
-        stream->held = 0;
+        stream->hup_pending = 0;
     out_events = chr__stream_out_events(stream);
-    in_events = room > 0 || chr__stream_can_read_ahead(stream) ? CHR_IN | CHR_HUP : stream->held ? 0 : CHR_HUP;
+    in_events = room > 0 || chr__stream_can_read_ahead(stream) ? CHR_IN | CHR_HUP : stream->hup_pending ? 0 : CHR_HUP;
     if (stream->in == stream->out) {
         chr_watch_set(&stream->in_watch, in_events | out_events);
     } else {
@@ -19053,8 +19053,8 @@ static void chr__stream_update(chr__stream *stream)
     }
     if (room <= 0 && stream->in >= 0 && stream->dev->frontend && stream->dev->frontend->handlers.read)
         chr__retry_input(stream->dev);
-    else if (room > 0 && (stream->broken || chr__stream_pending(stream)))
-        chr__stream_look_again(stream);
+    else if (room > 0 && (stream->write_failed || chr__stream_pending(stream)))
+        chr__stream_reread_soon(stream);
 }
 
 CHR__COLD void chr__stream_end(chr__stream *stream, int code)
@@ -19066,14 +19066,14 @@ CHR__COLD void chr__stream_end(chr__stream *stream, int code)
 
 /* A read brought no bytes for the frontend. Behind a hang-up or a broken write EAGAIN is the end, once the system holds
  * no more of the peer's bytes. */
-CHR__COLD void chr__stream_nothing(chr__stream *stream, int code, int hung_up)
+CHR__COLD void chr__stream_no_bytes(chr__stream *stream, int code, int hung_up)
 {
     if (code <= CHR__LAYER_NOTHING) {
-        chr__stream_look_again(stream);
+        chr__stream_reread_soon(stream);
         if (code <= CHR__LAYER_EVENT)
             chr_be_event(stream->dev, CHR__LAYER_EVENT - code);
     } else if (code != CHR_ERR_WOULD_BLOCK ||
-               ((stream->broken || hung_up) && chr__os_bytes_readable(stream->in) == 0)) {
+               ((stream->write_failed || hung_up) && chr__os_bytes_readable(stream->in) == 0)) {
         chr__stream_end(stream, code == CHR_ERR_WOULD_BLOCK ? 0 : code);
     }
 }
@@ -19093,7 +19093,7 @@ CHR__COLD void chr__stream_read_ahead(chr__stream *stream)
         stream->is_ahead_stopped = 1;
     }
     if (chr__stream_can_read_ahead(stream) && chr__layers_pending(stream) > 0)
-        chr__stream_look_again(stream);
+        chr__stream_reread_soon(stream);
 }
 
 /* The frontend takes nothing now. A hang-up with nothing behind it is the end all the same: the next peer must be able to come. */
@@ -19107,24 +19107,24 @@ CHR__COLD void chr__stream_no_room(chr__stream *stream, int hung_up)
         chr__stream_read_ahead(stream);
     pending = chr__stream_pending(stream);
     if (pending < 0) {
-        chr__stream_nothing(stream, chr__stream_read(stream, dev->ctx->buffer, CHR__BUFFER_SIZE), 1);
+        chr__stream_no_bytes(stream, chr__stream_read(stream, dev->ctx->buffer, CHR__BUFFER_SIZE), 1);
     } else if (hung_up && !pending && chr__os_bytes_readable(stream->in) == 0) {
         chr__stream_end(stream, 0);
     } else {
-        if (hung_up && stream->held && !stream->broken) { /* only output was waited for: none will be taken any more */
-            stream->broken = 1;
+        if (hung_up && stream->hup_pending && !stream->write_failed) { /* only output was waited for: none will be taken any more */
+            stream->write_failed = 1;
             chr_be_writable(dev);
         }
-        stream->held = hung_up;
+        stream->hup_pending = hung_up;
         chr__stream_update(stream);
     }
 }
 
 /* More may wait that poll() doesn't tell of. */
-CHR__COLD void chr__stream_look_behind(chr__stream *stream)
+CHR__COLD void chr__stream_reread_if_buffered(chr__stream *stream)
 {
-    if (stream->top && (stream->broken || chr__stream_pending(stream)))
-        chr__stream_look_again(stream);
+    if (stream->top && (stream->write_failed || chr__stream_pending(stream)))
+        chr__stream_reread_soon(stream);
 }
 
 /* Reads once, if there is room. Returns how many bytes when more may wait, else 0; -1 = none have come. */
@@ -19142,7 +19142,7 @@ CHR__HOT_INLINE int chr__stream_input_piece(chr__stream *stream, int hung_up)
     want = room < CHR__BUFFER_SIZE ? room : CHR__BUFFER_SIZE;
     n = chr__stream_read(stream, dev->ctx->buffer, (size_t)want);
     if (n <= 0) {
-        chr__stream_nothing(stream, n, hung_up);
+        chr__stream_no_bytes(stream, n, hung_up);
         return -1;
     }
     chr__input(dev, dev->ctx->buffer, (size_t)n);
@@ -19150,7 +19150,7 @@ CHR__HOT_INLINE int chr__stream_input_piece(chr__stream *stream, int hung_up)
 }
 
 /* Reads while there is room and data, up to a budget that lets the others have their turn. */
-CHR__APART int chr__stream_input_on(chr__stream *stream, int hung_up, int n)
+CHR__APART int chr__stream_input_more(chr__stream *stream, int hung_up, int n)
 {
     int budget = 4 * CHR__BUFFER_SIZE;
 
@@ -19164,45 +19164,45 @@ CHR__HOT static void chr__stream_input(chr__stream *stream, int hung_up)
     int n = chr__stream_input_piece(stream, hung_up);
 
     if (n > 0)
-        n = chr__stream_input_on(stream, hung_up, n);
-    if (n >= 0 && stream->broken | stream->may_keep)
-        chr__stream_look_behind(stream);
+        n = chr__stream_input_more(stream, hung_up, n);
+    if (n >= 0 && stream->write_failed | stream->may_buffer)
+        chr__stream_reread_if_buffered(stream);
 }
 
 /* Layers answer what they read; what can't go out at once is watched for. The peer may have said that it wants output again. */
-CHR__COLD void chr__stream_look_kept(chr__stream *stream, int hung_up)
+CHR__COLD void chr__stream_receive_layered(chr__stream *stream, int hung_up)
 {
     chr__stream_input(stream, hung_up);
     if (chr__stream_unsent(stream) || chr_be_wants_writable(stream->dev))
         chr__stream_update(stream);
 }
 
-static void chr__stream_look(chr__stream *stream, int hung_up)
+static void chr__stream_receive(chr__stream *stream, int hung_up)
 {
-    if (stream->may_keep)
-        chr__stream_look_kept(stream, hung_up);
+    if (stream->may_buffer)
+        chr__stream_receive_layered(stream, hung_up);
     else
         chr__stream_input(stream, hung_up);
 }
 
-static void chr__stream_again(void *opaque)
+static void chr__stream_reread(void *opaque)
 {
     chr__stream *stream = (chr__stream *)opaque;
 
-    if (stream->top && stream->input_ended && (stream->broken || stream->output_over))
+    if (stream->top && stream->input_ended && (stream->write_failed || stream->output_ended))
         chr__stream_end(stream, 0);
-    else if (stream->top && !stream->input_ended && (stream->broken || chr__stream_pending(stream)))
-        chr__stream_look(stream, stream->broken);
+    else if (stream->top && !stream->input_ended && (stream->write_failed || chr__stream_pending(stream)))
+        chr__stream_receive(stream, stream->write_failed);
 }
 
 /* A write has failed. Where the input comes from the same descriptor, its rest is read, then it ends. */
-CHR__COLD void chr__stream_broken(chr__stream *stream)
+CHR__COLD void chr__stream_write_failed(chr__stream *stream)
 {
-    if (!stream->is_one)
+    if (!stream->is_duplex)
         return;
     CHR__TRACE(stream->dev, stream_broken, 0, 0);
-    stream->broken = 1;
-    chr__stream_look_again(stream);
+    stream->write_failed = 1;
+    chr__stream_reread_soon(stream);
 }
 
 CHR__COLD void chr__stream_writable(chr__stream *stream)
@@ -19215,7 +19215,7 @@ CHR__COLD void chr__stream_writable(chr__stream *stream)
         return;
     }
     if (code < 0)
-        chr__stream_broken(stream);
+        chr__stream_write_failed(stream);
     chr_be_writable(stream->dev);
     chr__stream_update(stream);
 }
@@ -19223,7 +19223,7 @@ CHR__COLD void chr__stream_writable(chr__stream *stream)
 static void chr__stream_readable(chr__stream *stream, int events)
 {
     if (stream->top && events & (CHR_IN | CHR_HUP))
-        chr__stream_look(stream, !(events & CHR_IN));
+        chr__stream_receive(stream, !(events & CHR_IN));
 }
 
 CHR__COLD void chr__stream_ready_out(chr__stream *stream, int events)
@@ -19250,13 +19250,13 @@ static void chr__stream_stop_out(chr__stream *stream)
 }
 
 /* From here on a write finds nobody. */
-CHR__PRIVATE void chr__stream_output_over(chr__stream *stream)
+CHR__PRIVATE void chr__stream_output_ended(chr__stream *stream)
 {
-    stream->output_over = 1;
+    stream->output_ended = 1;
     chr__stream_stop_out(stream);
     stream->out = -1;
     if (stream->input_ended)
-        chr__stream_look_again(stream);
+        chr__stream_reread_soon(stream);
     else
         chr__stream_update(stream);
 }
@@ -19275,7 +19275,7 @@ static void chr__stream_half_ready(void *opaque, int events)
 /* From `ended`, at the end of input of a descriptor that is both ways: output goes on. 0 = it can't: all is over. */
 CHR__PRIVATE int chr__stream_half_close(chr__stream *stream)
 {
-    if (stream->broken || stream->output_over || chr__os_wait(stream->in, CHR__FULL_HUP, 0) & CHR_HUP)
+    if (stream->write_failed || stream->output_ended || chr__os_wait(stream->in, CHR__FULL_HUP, 0) & CHR_HUP)
         return 0;
     stream->input_ended = 1;
     stream->in_watch.ready = chr__stream_half_ready;
@@ -19290,9 +19290,9 @@ CHR__PRIVATE int chr__stream_shutdown(chr__stream *stream)
     chr__layer *layer;
     int         code;
 
-    if (!stream->top || stream->broken || (stream->out < 0 && !stream->output_over))
+    if (!stream->top || stream->write_failed || (stream->out < 0 && !stream->output_ended))
         return CHR_ERR_DISCONNECTED;
-    if (stream->output_over)
+    if (stream->output_ended)
         return 0;
     code = chr__stream_flush(stream);
     for (layer = stream->top; layer && !layer->slots->shutdown; layer = layer->below)
@@ -19300,7 +19300,7 @@ CHR__PRIVATE int chr__stream_shutdown(chr__stream *stream)
     if (code == 0 || !layer)
         code = layer ? layer->slots->shutdown(layer) : CHR_ERR_NOT_SUPPORTED;
     if (code == 0)
-        chr__stream_output_over(stream);
+        chr__stream_output_ended(stream);
     return code;
 }
 
@@ -19313,10 +19313,10 @@ static void chr__stream_out_ready(void *opaque, int events)
 /* Stops reading, and stays open for writing. */
 CHR__PRIVATE void chr__stream_stop_input(chr__stream *stream)
 {
-    if (stream->is_one)
+    if (stream->is_duplex)
         return;
     chr_watch_stop(&stream->in_watch);
-    chr_idle_stop(&stream->again);
+    chr_idle_stop(&stream->reread);
     stream->in = -1;
 }
 
@@ -19328,7 +19328,7 @@ static void chr__stream_close(chr__stream *stream)
     stream->top = NULL;
     chr_watch_stop(&stream->in_watch);
     chr__stream_stop_out(stream);
-    chr_idle_stop(&stream->again);
+    chr_idle_stop(&stream->reread);
     for (; layer; layer = below) {
         below = layer->below;
         if (layer->slots->close)
@@ -19360,12 +19360,12 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
     stream->dev = dev;
     stream->in = in;
     stream->out = out;
-    stream->is_one = in == out;
-    stream->broken = stream->held = stream->input_ended = stream->output_over = 0;
+    stream->is_duplex = in == out;
+    stream->write_failed = stream->hup_pending = stream->input_ended = stream->output_ended = 0;
     stream->ended = ended;
-    for (stream->may_keep = has_answers = 0, layer = top; layer; layer = layer->below) {
+    for (stream->may_buffer = has_answers = 0, layer = top; layer; layer = layer->below) {
         has_answers |= layer->below && layer->slots->unsent; /* the bottom has none of its own */
-        stream->may_keep |= layer->slots->unsent || layer->slots->pending;
+        stream->may_buffer |= layer->slots->unsent || layer->slots->pending;
     }
     stream->reads_ahead = has_answers;
     if (chr__need_buffer(dev->ctx) < 0 || (in >= 0 && chr_watch_start(dev->ctx, &stream->in_watch, in, 0, chr__stream_ready, stream) < 0) ||
@@ -19383,7 +19383,7 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
 CHR__COLD int chr__stream_written(chr__stream *stream, int n)
 {
     if (n == CHR_ERR_DISCONNECTED)
-        chr__stream_broken(stream);
+        chr__stream_write_failed(stream);
     else if (chr__stream_unsent(stream))
         chr__stream_update(stream);
     return n;
@@ -19393,10 +19393,10 @@ static int chr__stream_write(chr__stream *stream, const void *buf, size_t len)
 {
     int n;
 
-    if (!stream->top || stream->out < 0 || stream->broken)
+    if (!stream->top || stream->out < 0 || stream->write_failed)
         return CHR_ERR_DISCONNECTED;
     n = stream->top->slots->write(stream->top, buf, len);
-    return n == CHR_ERR_DISCONNECTED || stream->may_keep ? chr__stream_written(stream, n) : n;
+    return n == CHR_ERR_DISCONNECTED || stream->may_buffer ? chr__stream_written(stream, n) : n;
 }
 
 /* -- the io slots of stream backends -- */
@@ -19429,8 +19429,8 @@ static void chr__stream_dev_update(chr_dev *dev)
 {
     chr__stream *stream = &((chr__stream_dev *)dev)->stream;
 
-    if ((!stream->top || stream->out < 0 || stream->broken) && chr__frontend_waits(dev))
-        chr__postpone(dev, CHR__WRITABLE);
+    if ((!stream->top || stream->out < 0 || stream->write_failed) && chr__frontend_wants_writable(dev))
+        chr__post(dev, CHR__WRITABLE);
     chr__stream_update(stream);
 }
 
@@ -19473,27 +19473,27 @@ typedef struct chr__linger {
     chr__layer         *top;
     int                 fd, is_unix;
     unsigned char      *rest;                 /* of history= and obuf=: what has not gone through the layers yet */
-    size_t              rest_at, rest_size, rest_owed; /* owed: of it, what is only history and counts for nothing */
-    int                 waits_for_end;        /* the peer is given the time to close, too */
-    int                 is_over;              /* all is sent, and the peer knows that no more comes */
-    size_t              taken;                /* of what is left, how much the frontend has written: a goodbye is
+    size_t              rest_at, rest_size, rest_history; /* owed: of it, what is only history and counts for nothing */
+    int                 waits_for_eof;        /* the peer is given the time to close, too */
+    int                 is_sent;              /* all is sent, and the peer knows that no more comes */
+    size_t              frontend_bytes;              /* of what is left, how much the frontend has written: a goodbye is
                                                  none of it */
     size_t              counted;              /* of it in the context's lingering_queued */
-    size_t              left;                 /* when something moved last, and */
-    int64_t             moved, ends;          /* when that was; the end in any case */
+    size_t              last_left;               /* when something moved last, and */
+    int64_t             progress_at, deadline;       /* when that was; the end in any case */
     chr_watch           watch;
     chr_timer           tick;
     void              (*release)(struct chr__linger *linger); /* frees it, with its layers */
     struct chr__linger *next;
 } chr__linger;
 
-static void chr__linger_lost(chr__linger *linger)
+static void chr__linger_count_lost(chr__linger *linger)
 {
-    size_t lost = chr__layers_kept(linger->top) + linger->rest_size - chr__max(linger->rest_at, linger->rest_owed);
+    size_t lost = chr__layers_buffered(linger->top) + linger->rest_size - chr__max(linger->rest_at, linger->rest_history);
     char   line[120];
 
-    lost = chr__min(lost, linger->taken);
-    if (linger->is_over || lost == 0)
+    lost = chr__min(lost, linger->frontend_bytes);
+    if (linger->is_sent || lost == 0)
         return;
     linger->dev->bytes_dropped += lost;
     chr__format(line, sizeof line, "the peer has not taken the last %llu bytes: they are lost",
@@ -19504,7 +19504,7 @@ static void chr__linger_lost(chr__linger *linger)
 /* One more for the goodbye. */
 static void chr__linger_count(chr__linger *linger)
 {
-    size_t now = linger->is_over ? 0 : linger->rest_size - linger->rest_at + chr__layers_kept(linger->top) + 1;
+    size_t now = linger->is_sent ? 0 : linger->rest_size - linger->rest_at + chr__layers_buffered(linger->top) + 1;
 
     linger->dev->ctx->lingering_queued += (uint64_t)now - linger->counted;
     linger->counted = now;
@@ -19522,8 +19522,8 @@ CHR__COLD void chr__linger_end(chr__linger *linger)
     dev->ctx->lingering_queued -= linger->counted;
     chr_watch_stop(&linger->watch);
     chr_timer_stop(&linger->tick);
-    CHR__TRACE(dev, linger_end, linger->is_over, 0);
-    chr__linger_lost(linger);
+    CHR__TRACE(dev, linger_end, linger->is_sent, 0);
+    chr__linger_count_lost(linger);
     chr__os_close(linger->fd);
     chr__free(dev->ctx, linger->rest);
     linger->release(linger);
@@ -19559,36 +19559,36 @@ static int chr__linger_discard(chr__linger *linger)
 /* Nothing more is to be sent, and nothing can destroy what was. */
 static int chr__linger_is_done(const chr__linger *linger)
 {
-    return linger->is_over && !linger->waits_for_end && (linger->is_unix || chr__os_bytes_unacked(linger->fd) == 0);
+    return linger->is_sent && !linger->waits_for_eof && (linger->is_unix || chr__os_bytes_unacked(linger->fd) == 0);
 }
 
 /* As far as it goes without waiting. A peer that wants no output now can't change that any more: what it says is
  * thrown away. */
-static void chr__linger_go_on(chr__linger *linger)
+static void chr__linger_step(chr__linger *linger)
 {
-    int code = linger->is_over ? 0 : chr__linger_send(linger), input;
+    int code = linger->is_sent ? 0 : chr__linger_send(linger), input;
 
-    linger->is_over |= code == 0;
+    linger->is_sent |= code == 0;
     chr__linger_count(linger);
     input = chr__linger_discard(linger);
-    if ((code < 0 && code != CHR_ERR_WOULD_BLOCK) || (!linger->is_over && chr__layers_unsent(linger->top) < 0) ||
-        (input != CHR_ERR_WOULD_BLOCK && linger->is_over) || chr__linger_is_done(linger)) {
+    if ((code < 0 && code != CHR_ERR_WOULD_BLOCK) || (!linger->is_sent && chr__layers_unsent(linger->top) < 0) ||
+        (input != CHR_ERR_WOULD_BLOCK && linger->is_sent) || chr__linger_is_done(linger)) {
         chr__linger_end(linger);
         return;
     }
-    chr_watch_set(&linger->watch, (linger->is_over ? 0 : CHR_OUT) | (input == CHR_ERR_WOULD_BLOCK ? CHR_IN : 0));
+    chr_watch_set(&linger->watch, (linger->is_sent ? 0 : CHR_OUT) | (input == CHR_ERR_WOULD_BLOCK ? CHR_IN : 0));
 }
 
 static void chr__linger_ready(void *opaque, int events)
 {
     (void)events;
-    chr__linger_go_on((chr__linger *)opaque);
+    chr__linger_step((chr__linger *)opaque);
 }
 
 /* As much as is left, also in the system's buffers. */
 static size_t chr__linger_left(const chr__linger *linger)
 {
-    return linger->rest_size - linger->rest_at + chr__layers_kept(linger->top) +
+    return linger->rest_size - linger->rest_at + chr__layers_buffered(linger->top) +
            (linger->is_unix ? 0 : (size_t)chr__os_bytes_unacked(linger->fd));
 }
 
@@ -19600,37 +19600,37 @@ static void chr__linger_tick(void *opaque)
     int64_t      now = chr__real_now(ctx);
     size_t       left = chr__linger_left(linger);
 
-    if (left < linger->left) /* the end of the stream makes it more */
-        linger->moved = now;
-    linger->left = left;
-    if (chr__linger_is_done(linger) || now >= linger->ends || now - linger->moved >= CHR__LINGER_MS * INT64_C(1000000))
+    if (left < linger->last_left) /* the end of the stream makes it more */
+        linger->progress_at = now;
+    linger->last_left = left;
+    if (chr__linger_is_done(linger) || now >= linger->deadline || now - linger->progress_at >= CHR__LINGER_MS * INT64_C(1000000))
         chr__linger_end(linger);
     else
         chr__timer_start_real(ctx, &linger->tick, CHR__LINGER_TICK_MS, chr__linger_tick, linger);
 }
 
 /* The oldest that only waits for its peer, or else the oldest. */
-static void chr__linger_make_room(chr_context *ctx)
+static void chr__linger_evict(chr_context *ctx)
 {
     chr__linger *linger = ctx->lingering;
 
-    while (linger && !linger->is_over)
+    while (linger && !linger->is_sent)
         linger = linger->next;
     chr__linger_end(linger ? linger : ctx->lingering);
 }
 
 /* Since when nothing has moved. */
-static void chr__linger_clock(chr__linger *linger)
+static void chr__linger_start_clock(chr__linger *linger)
 {
     chr_dev *dev = linger->dev;
     int64_t  now = chr__real_now(dev->ctx);
 
-    linger->ends = now + CHR__LINGER_MOST_MS * INT64_C(1000000);
-    linger->left = chr__linger_left(linger);
-    linger->moved = now;
+    linger->deadline = now + CHR__LINGER_MOST_MS * INT64_C(1000000);
+    linger->last_left = chr__linger_left(linger);
+    linger->progress_at = now;
     if (dev->ctx->closing && dev->stalled_since) {
         now -= (CHR__LINGER_MS - CHR__LINGER_LEAST_MS) * INT64_C(1000000);
-        linger->moved = dev->stalled_since > now ? dev->stalled_since : now;
+        linger->progress_at = dev->stalled_since > now ? dev->stalled_since : now;
     }
 }
 
@@ -19642,32 +19642,32 @@ static void chr__linger_begin(chr__linger *linger, chr_dev *source)
     chr__linger **last;
 
     if (ctx->lingering_count >= CHR__LINGERING_MOST)
-        chr__linger_make_room(ctx);
+        chr__linger_evict(ctx);
     for (last = &ctx->lingering; *last; last = &(*last)->next)
         ;
     *last = linger;
     ctx->lingering_count++;
     linger->dev->linger_count++;
     if (source)
-        linger->rest = chr__outbox_take(source, &linger->rest_size, &linger->rest_owed);
-    linger->taken = source ? chr__layers_kept(linger->top) + linger->rest_size - linger->rest_owed : 0;
-    chr__linger_clock(linger);
-    CHR__TRACE(linger->dev, linger, (int64_t)(linger->rest_size + chr__layers_kept(linger->top)), 0);
+        linger->rest = chr__outbox_take(source, &linger->rest_size, &linger->rest_history);
+    linger->frontend_bytes = source ? chr__layers_buffered(linger->top) + linger->rest_size - linger->rest_history : 0;
+    chr__linger_start_clock(linger);
+    CHR__TRACE(linger->dev, linger, (int64_t)(linger->rest_size + chr__layers_buffered(linger->top)), 0);
     chr__timer_start_real(ctx, &linger->tick, CHR__LINGER_TICK_MS, chr__linger_tick, linger);
     if (chr_watch_start(ctx, &linger->watch, linger->fd, 0, chr__linger_ready, linger) < 0)
         chr__linger_end(linger);
     else
-        chr__linger_go_on(linger);
+        chr__linger_step(linger);
 }
 
 /* Those that have sent all and whose peers have all: nobody waits for their close any more. */
-static void chr__lingering_release(chr_context *ctx)
+static void chr__lingering_end_done(chr_context *ctx)
 {
     chr__linger *linger, *next;
 
     for (linger = ctx->lingering; linger; linger = next) {
         next = linger->next;
-        linger->waits_for_end = 0;
+        linger->waits_for_eof = 0;
         if (chr__linger_is_done(linger))
             chr__linger_end(linger);
     }
@@ -19693,13 +19693,13 @@ static void chr__lingering_wait(chr_context *ctx)
     chr__linger *linger, *next;
     int          count, i;
 
-    for (chr__lingering_release(ctx); ctx->lingering; chr__lingering_release(ctx)) {
+    for (chr__lingering_end_done(ctx); ctx->lingering; chr__lingering_end_done(ctx)) {
         count = chr__lingering_polls(ctx, polls);
         (void)chr__os_poll(polls, count, CHR__LINGER_TICK_MS / 10);
         for (linger = ctx->lingering, i = 0; linger; linger = next, i++) {
             next = linger->next;
             if (polls[i].revents)
-                chr__linger_go_on(linger);
+                chr__linger_step(linger);
             else
                 chr__linger_tick(linger);
         }
@@ -19730,7 +19730,7 @@ CHR__PRIVATE int chr__fd_start(chr__fd_dev *state, int in, int out, int is_ours,
     if (chr__bottom_open(bottom, &state->dev, in, out, is_ours) < 0)
         return chr__no_memory(err);
     code = chr__stream_open(&state->stream, &state->dev, &bottom->layer, bottom->in.fd, bottom->out.fd, ended, err);
-    state->stream.is_one = in == out;
+    state->stream.is_duplex = in == out;
     return code;
 }
 
@@ -19743,7 +19743,7 @@ static int chr__fd_shutdown(chr_dev *dev)
 
     if (code != CHR_ERR_NOT_SUPPORTED || state->in == state->out || !state->is_owner)
         return code;
-    chr__stream_output_over(&state->stream);
+    chr__stream_output_ended(&state->stream);
     chr__os_channel_close(&state->bottom.out, 0);
     chr__close_own(dev, state->out);
     state->out = -1;
@@ -19776,10 +19776,10 @@ CHR__PRIVATE void chr__fd_close(chr_dev *dev)
 }
 
 /* The usual end: nothing more comes, writing goes on where it has a descriptor of its own. */
-CHR__PRIVATE void chr__stream_input_over(chr__stream *stream, int code)
+CHR__PRIVATE void chr__stream_input_ended(chr__stream *stream, int code)
 {
     (void)code;
-    if (stream->is_one)
+    if (stream->is_duplex)
         chr__stream_close(stream);
     else
         chr__stream_stop_input(stream);
@@ -22998,7 +22998,7 @@ static void chr__mux_close(chr_dev *dev)
 
     chr_idle_stop(&mux->deliver);
     while (mux->slots) {
-        chr__fe_let_go(mux->slots->fe);
+        chr__fe_detach(mux->slots->fe);
         chr__mux_unlink(mux, mux->slots);
     }
     mux->focus = NULL;
@@ -23147,7 +23147,7 @@ static int chr__fan_offer_open(chr__fan *fan, const char *buf, size_t len)
 static int chr__fan_remember(chr_dev *dev, const char *buf, size_t len)
 {
     if (CHR__OUTBOX(dev))
-        chr__outbox_remember(dev->outbox, buf, len);
+        chr__outbox_add_history(dev->outbox, buf, len);
     return CHR_ERR_DISCONNECTED;
 }
 
@@ -24101,7 +24101,7 @@ static int chr__fd_open(chr_dev *dev, chr_error *err)
     refusal = chr__os_channel_refuses(options->in, options->out);
     if (refusal)
         return chr__fail(err, CHR_ERR_INVALID, "%s: in=%d, out=%d: %s", dev->kind->name, options->in, options->out, refusal);
-    if (chr__fd_start(state, options->in, options->out, 0, chr__stream_input_over, err) < 0)
+    if (chr__fd_start(state, options->in, options->out, 0, chr__stream_input_ended, err) < 0)
         return CHR_ERR_NO_MEMORY;
     state->is_owner = 1;
     chr__os_close_on_exec(options->in);
@@ -24170,7 +24170,7 @@ static int chr__file_open(chr_dev *dev, chr_error *err)
     state->out = chr__os_open(options->path, options->append == CHR_ON ? CHR__OPEN_APPEND : CHR__OPEN_LOG, err);
     if (state->out < 0)
         return state->out;
-    if (chr__fd_start(state, state->in, state->out, 1, chr__stream_input_over, err) < 0)
+    if (chr__fd_start(state, state->in, state->out, 1, chr__stream_input_ended, err) < 0)
         return CHR_ERR_NO_MEMORY;
     chr_be_event(dev, CHR_EVENT_OPENED);
     return 0;
@@ -24248,7 +24248,7 @@ static int chr__pipe_open(chr_dev *dev, chr_error *err)
     }
     if (state->in < 0)
         return state->in;
-    if (chr__fd_start(state, state->in, state->out, 1, chr__stream_input_over, err) < 0)
+    if (chr__fd_start(state, state->in, state->out, 1, chr__stream_input_ended, err) < 0)
         return CHR_ERR_NO_MEMORY;
     chr_be_event(dev, CHR_EVENT_OPENED);
     return 0;
@@ -24561,7 +24561,7 @@ static void chr__pty_look_for_opener(chr__pty *pty)
  * answer to what the new one has said already would be lost between the two. */
 static void chr__pty_renew(chr__pty *pty)
 {
-    chr__stream_look(&pty->base.stream, 0);
+    chr__stream_receive(&pty->base.stream, 0);
     if (pty->base.stream.top)
         chr__pty_hung_up(&pty->base.stream, 0);
     if (!pty->base.dev.removed && !pty->base.stream.top)
@@ -24784,7 +24784,7 @@ static int chr__stdio_start(chr__stdio *stdio, chr_error *err)
         in = stdio->null = chr__os_open(CHR__NULL_DEVICE, CHR__OPEN_READ, NULL);
     if (!chr__os_fd_allows(out, CHR_OUT))
         out = -1;
-    code = chr__fd_start(base, in >= 0 ? in : -1, out, 0, chr__stream_input_over, err);
+    code = chr__fd_start(base, in >= 0 ? in : -1, out, 0, chr__stream_input_ended, err);
     if (code == 0)
         chr__os_channel_text(&base->bottom.in);
     return code;
@@ -24877,7 +24877,7 @@ static int chr__console_open(chr_dev *dev, chr_error *err)
     if (fd < 0)
         return fd;
     console->has_screen = console->base.is_owner = 1;
-    if (chr__fd_start(&console->base, -1, fd, 1, chr__stream_input_over, err) < 0)
+    if (chr__fd_start(&console->base, -1, fd, 1, chr__stream_input_ended, err) < 0)
         return CHR_ERR_NO_MEMORY;
     chr_be_event(dev, CHR_EVENT_OPENED);
     return 0;
@@ -25161,7 +25161,7 @@ static int chr__serial_start_plain(chr__serial *serial, const char *path, chr_er
     if (chr__bottom_open(&serial->bottom, &serial->dev, serial->fd, serial->out, 1) < 0)
         return chr__no_memory(err);
     return chr__stream_open(&serial->stream, &serial->dev, &serial->bottom.layer, serial->bottom.in.fd, serial->bottom.out.fd,
-                            chr__stream_input_over, err);
+                            chr__stream_input_ended, err);
 }
 
 /* Makes the settings, and notes which of them the line has: *is_all is whether that is all. */
@@ -25679,7 +25679,7 @@ CHR_TABLE(chr__layer_slots, chr__datagrams_slots,
 static void chr__udp_refused(chr__stream *stream, int code)
 {
     CHR__TRACE(stream->dev, udp_refused, code, 0);
-    stream->broken = 0;
+    stream->write_failed = 0;
     chr__os_socket_clear_error(stream->in);
     chr__stream_update(stream);
 }
@@ -26178,7 +26178,7 @@ static int chr__telnet_send_encoded(chr__telnet *telnet)
 {
     int code = telnet->is_suspended ? (int)CHR_ERR_WOULD_BLOCK : chr__box_flush(&telnet->out, telnet->layer.below);
 
-    telnet->layer.kept = chr__min(telnet->layer.kept, telnet->out.end - telnet->out.start);
+    telnet->layer.buffered = chr__min(telnet->layer.buffered, telnet->out.end - telnet->out.start);
     chr__box_close_empty(&telnet->out, telnet->layer.dev->ctx);
     return code;
 }
@@ -26861,7 +26861,7 @@ static int chr__telnet_write(chr__layer *layer, const void *buf, size_t len)
         size_t count = (telnet->is_3270 ? chr__telnet_encode_record : chr__telnet_encode)(telnet, from + done,
                                                                                           len - done);
         done += count;
-        layer->kept += count;
+        layer->buffered += count;
         code = count > 0 ? chr__telnet_flush(layer) : (int)CHR_ERR_WOULD_BLOCK; /* 0: out of memory */
     }
     return done > 0 ? (int)done : code;
@@ -27608,7 +27608,7 @@ static int chr__ws_flush_kept(chr__websocket *ws)
     int         code = chr__box_flush(&ws->out, layer->below);
 
     if (code == 0)
-        layer->kept = 0;
+        layer->buffered = 0;
     if (code != 0 || !ws->owes_pong || ws->state != CHR__WS_OPEN)
         return code;
     chr__ws_try_pong(ws);
@@ -27639,7 +27639,7 @@ static int chr__ws_write(chr__layer *layer, const void *buf, size_t len)
     for (; code == 0 && done < len; done += count) {
         count = chr__min(len - done, most);
         (void)chr__ws_frame(ws, CHR__WS_BINARY, from + done, count);
-        layer->kept = count;
+        layer->buffered = count;
         code = chr__ws_flush(layer);
     }
     return done > 0 ? (int)done : code;
@@ -29666,7 +29666,7 @@ static int chr__tls_flush(chr__layer *layer)
     tls->sent = tls->kept_size = 0;
     if (tls->write_failed)
         return CHR_ERR_DISCONNECTED;
-    layer->kept = 0;
+    layer->buffered = 0;
     return 0;
 }
 
@@ -29767,7 +29767,7 @@ static int chr__tls_write(chr__layer *layer, const void *buf, size_t len)
         n = mbedtls_ssl_write(&tls->ssl, bytes + done, size);
         if (n == MBEDTLS_ERR_SSL_WANT_WRITE || n == MBEDTLS_ERR_SSL_WANT_READ) {
             memcpy(tls->kept, bytes + done, size);
-            tls->kept_size = layer->kept = size;
+            tls->kept_size = layer->buffered = size;
             return (int)(done + size);
         }
         if (n <= 0) {
@@ -30083,10 +30083,10 @@ static const chr__layer_slots chr__socket_bottoms[2][2] = { /* [under layers][un
       CHR__SOCKET_BOTTOM(chr__socket_read_metered, chr__socket_write_under, chr__socket_fin) }
 };
 static const chr__layer_slots chr__socket_shut[2][2] = { /* and after the FIN */
-    { CHR__SOCKET_BOTTOM(chr__socket_read,         chr__bottom_swallow,    NULL),
-      CHR__SOCKET_BOTTOM(chr__socket_read_unix,    chr__bottom_swallow,    NULL) },
-    { CHR__SOCKET_BOTTOM(chr__socket_read_metered, chr__bottom_swallow,    NULL),
-      CHR__SOCKET_BOTTOM(chr__socket_read_metered, chr__bottom_swallow,    NULL) }
+    { CHR__SOCKET_BOTTOM(chr__socket_read,         chr__bottom_discard,    NULL),
+      CHR__SOCKET_BOTTOM(chr__socket_read_unix,    chr__bottom_discard,    NULL) },
+    { CHR__SOCKET_BOTTOM(chr__socket_read_metered, chr__bottom_discard,    NULL),
+      CHR__SOCKET_BOTTOM(chr__socket_read_metered, chr__bottom_discard,    NULL) }
 };
 
 #undef CHR__SOCKET_BOTTOM
@@ -30183,7 +30183,7 @@ static void chr__link_end(chr__link *link, int takes_rest)
     if (chr__link_socket(link)->host)
         chr__link_move(link, chr__link_socket(link)->host);
     if (chr__is_caller_fd(linger->dev, link->fd) ||
-        (link->is_given && !chr__link_has_layers(link) && !(source && chr__outbox_waits(source)))) {
+        (link->is_given && !chr__link_has_layers(link) && !(source && chr__outbox_pending(source)))) {
         chr__close_own(linger->dev, link->fd);
         chr__link_free(linger);
         return;
@@ -30191,7 +30191,7 @@ static void chr__link_end(chr__link *link, int takes_rest)
     linger->top = link->top;
     linger->fd = link->fd;
     linger->is_unix = link->is_unix;
-    linger->waits_for_end = chr__link_has_layers(link);
+    linger->waits_for_eof = chr__link_has_layers(link);
     linger->release = chr__link_free;
     chr__linger_begin(linger, source);
 }
@@ -32257,7 +32257,7 @@ static void chr__context_close_dev(chr_dev *dev)
     else if (!dev->removed && dev->kind->sharing) /* to frontends that have not read what came before it */
         chr__deliver_event(dev, CHR_EVENT_CLOSED);
     if (!dev->removed)
-        chr__deliver_rest(dev);
+        chr__deliver_final_events_all(dev);
     if (!dev->removed) {
         chr__unregister(dev);
         chr__close(dev);
@@ -32329,7 +32329,7 @@ static void chr__context_close(chr_context *ctx)
     (void)chr_record_stop(ctx);
     ctx->closing = 1;
     chr__context_close_set(ctx);
-    chr__stalls_hand_over(ctx);
+    chr__stalls_expire(ctx);
     chr__context_close_devs(ctx);
     (void)chr_record_stop(ctx); /* a handler may have begun another one */
     chr__context_drain(ctx);
@@ -32894,7 +32894,7 @@ CHARDEV_API void chr_mux_suspend_open(chr_context *ctx)
 /* OPENED, and after it the input that waits for that. */
 static void chr__mux_reopen(chr_dev *dev)
 {
-    chr__postpone(dev, 1u << CHR_EVENT_OPENED | (dev->input_ended ? 1u << CHR_EVENT_INPUT_END : 0));
+    chr__post(dev, 1u << CHR_EVENT_OPENED | (dev->input_ended ? 1u << CHR_EVENT_INPUT_END : 0));
     chr__update(dev);
 }
 
@@ -33151,7 +33151,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__WS_HELP
 #undef CHR__TLS_HELP
 #undef CHR__WRITABLE
-#undef CHR__OTHER_EVENT
+#undef CHR__CUSTOM_EVENT
 #undef CHR__LOAD
 #undef CHR__STORE
 #undef CHR__OWN
