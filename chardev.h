@@ -10587,12 +10587,12 @@ static void chr__watch_poll(chr_context *ctx, const chr_watch *watch)
 
 /* -- the kernel's set (epoll, kqueue, completion port). The watches of one descriptor share one entry; one of them, the
  * holder, keeps its events and key (`set_events`, `key`). Changes are applied lazily, at the latest before the wait
- * (chr__set_sync): an event that is no longer wanted stays in the entry until it is reported, except CHR_OUT, which would be
- * reported at once. So a watch that turns CHR_OUT on and off again, or back-pressure that stops reading for a moment, costs
- * no system call.
+ * (chr__set_sync): an event that is no longer wanted stays in the entry until it is reported, except CHR_OUT, which
+ * would be reported at once. So a watch that turns CHR_OUT on and off again, or back-pressure that stops reading for a
+ * moment, costs no system call.
  *
- * Order of the slots: [0, polled) poll() waits for; [polled, synced) the set waits for, up to date; [synced, watch_count) to
- * be applied. -- */
+ * Order of the slots: [0, polled) poll() waits for; [polled, synced) the set waits for, up to date; [synced, watch_count)
+ * to be applied. -- */
 
 /* The events to wait for. With CHR_IN a half-close shows as end of file, so CHR_HUP need not be asked for. */
 static int chr__watch_wants(const chr_watch *watch)
@@ -13376,10 +13376,21 @@ static void chr__record_new(chr_dev *dev) { (void)dev; }
 #endif
 
 /* ====================================================================================================================
- * >>core   events, input, the log file, the registry, hot swap
- * ==================================================================================================================== */
+ * >>core   events, input, output queues, the log file, buffered frontends, the registry, hot swap
+ * ====================================================================================================================
+ * The path of the bytes, between the frontend's calls (>>front) and the backend's slots:
+ *
+ *     output   chr_fe_write() -> output buffer (>>buffers) -> outbox (history=, obuf=) -> io->write; what these take also
+ *              goes to the log file and the recorder
+ *     input    chr__input() or chr_be_write() -> recorder -> input buffer (>>buffers) -> the `read` handler
+ *     events   chr_be_event() -> recorder -> marks among the input's bytes (>>buffers) -> the `event` handler
+ *
+ * While a slot runs inside a user's call, no handler is called: an event is a bit in dev->pending, and delivered by the
+ * idle dev->notify (chr__post, chr__notify). Back-pressure: can_read says how much input the frontend takes; `update` of
+ * the backend asks it again, before the next wait (chr__update) or in the steps that follow (chr__retry_input).
+ */
 
-/* What holds bytes between frontend and backend: without it the compiler drops all that asks for it. */
+/* History, obuf= and buffered frontends. Without them these are NULL constants, and the compiler drops the code. */
 #if CHARDEV_HAS_BUFFERS
 #define CHR__BUFFERS(owner) ((owner)->buffers)
 #define CHR__OUTBOX(dev) ((dev)->outbox)
@@ -13388,7 +13399,7 @@ static void chr__record_new(chr_dev *dev) { (void)dev; }
 #define CHR__OUTBOX(dev) ((void)(dev), (struct chr__outbox *)0)
 #endif
 
-/* -- what a write has to pass beside the backend -- */
+/* -- whether a write takes the slow path -- */
 
 enum { CHR__SLOW_BUFFERS = 1, CHR__SLOW_OTHERS = 2 };
 
@@ -13403,19 +13414,19 @@ static void chr__set_slow_path(chr_dev *dev)
     chr__buffers_recheck_all(dev);
 }
 
-/* -- asking again, from the loop and before it sleeps -- */
+/* -- asking the backend to update: from any thread, run by the loop before it waits -- */
 
 static void chr__post(chr_dev *dev, uint32_t what);
 static int  chr__frontend_wants_writable(const chr_dev *dev);
 static int  chr__outbox_pending(const chr_dev *dev);
 
-enum { CHR__LAST_EVENT = CHR_EVENT_INPUT_END }; /* each has a bit there */
-#define CHR__CUSTOM_EVENT (UINT32_C(1) << 29) /* among the pending events: an int that is none of CHR_EVENT_...; the last one
-                                       counts */
-#define CHR__WRITABLE (UINT32_C(1) << 31) /* among the pending events: a backend that never blocks answers a waiting frontend */
+enum { CHR__LAST_EVENT = CHR_EVENT_INPUT_END }; /* each has its bit in `pending` */
+#define CHR__CUSTOM_EVENT (UINT32_C(1) << 29) /* in `pending`: an event that is none of CHR_EVENT_...; the last one */
+#define CHR__WRITABLE     (UINT32_C(1) << 31) /* in `pending`: chr_be_writable() is to run from the loop */
 
-/* From any thread, and from inside slots: the question for room is a handler, and the poll set is the owner's. A
- * backend that never blocks has no `update`: it can always be written to. */
+/* Queues `update` of the backend. Posted to the loop, since it calls can_read, a handler, and changes the poll
+ * set, which the owner thread alone may do. A backend without `update` is always writable: a frontend that waits
+ * is told so. */
 static void chr__update(chr_dev *dev)
 {
     if (dev->removed)
@@ -13429,17 +13440,18 @@ static void chr__update(chr_dev *dev)
     chr__loop_timeout_changed(dev->ctx);
 }
 
-/* -- output that waits: history= and obuf=, both fixed in size -- */
+/* -- the outbox: history= (what each new peer gets first) and obuf= (output queued behind a slow peer), both of a
+ * fixed size -- */
 
 typedef enum chr__when_full { CHR__FULL_WAIT, CHR__FULL_DROP, CHR__FULL_DISCONNECT } chr__when_full;
 
 typedef struct chr__outbox {
-    chr__ring       history, queue; /* size 0 = not asked for */
-    size_t          unsent;         /* of the history: what the peer has still to get */
-    int             drain_error;       /* what draining has met: the next write returns it */
+    chr__ring       history, queue; /* size 0 = the option is not set */
+    size_t          unsent;         /* the last bytes of history that the peer has not got yet */
+    int             drain_error;       /* error met while draining: the next write returns it */
     chr__when_full  when_full;
-    int             is_disconnecting;     /* the peer is too slow: it is about to be disconnected, */
-    chr_idle        disconnect_idle;        /* from the loop */
+    int             is_disconnecting;     /* obuf-full=disconnect: the peer is too slow, */
+    chr_idle        disconnect_idle;        /* and disconnected from the loop */
 } chr__outbox;
 
 static void chr__outbox_free(chr_dev *dev)
@@ -13500,7 +13512,7 @@ static int chr__outbox_open(chr_dev *dev, chr_error *err)
     return 0;
 }
 
-/* There is room in the queue for so much. */
+/* Makes room in the queue for len more bytes, beyond obuf= if need be. */
 CHR__COLD int chr__outbox_reserve(chr_dev *dev, size_t len)
 {
     chr__ring            larger;
@@ -13537,14 +13549,15 @@ static void chr__outbox_add_history(chr__outbox *outbox, const void *buf, size_t
         chr__ring_put(&outbox->history, buf, len);
 }
 
-/* Whether the bytes of a write with this result are lost: nobody is there, or an error has met what nobody offers again
- * (a fan's members go on without the one that fails, and a gathered write was taken long ago). */
+/* Whether bytes are lost with this result of a write: there is no peer, or the write failed and nobody offers them
+ * again (a hub goes on without the member that fails; a buffered frontend's write has already returned). */
 CHR__COLD int chr__is_lost(const chr_dev *dev, int n)
 {
     return n == CHR_ERR_DISCONNECTED || (n < 0 && n != CHR_ERR_WOULD_BLOCK && dev->ctx->unretried > 0);
 }
 
-/* What was taken and can't be sent is lost: counted, and remembered for the next peer. */
+/* Discards bytes that were taken and can't be sent: they are counted as dropped, and go into the history for the
+ * next peer. */
 CHR__COLD void chr__discard_queued(chr_dev *dev, chr__ring *queue)
 {
     const unsigned char *piece;
@@ -13558,7 +13571,7 @@ CHR__COLD void chr__discard_queued(chr_dev *dev, chr__ring *queue)
     }
 }
 
-/* All that waits is lost. */
+/* Discards all queued output. The next write returns `failure`. */
 static void chr__outbox_discard(chr_dev *dev, int failure)
 {
     chr__outbox *outbox = dev->outbox;
@@ -13570,8 +13583,9 @@ static void chr__outbox_discard(chr_dev *dev, int failure)
     outbox->drain_error = failure;
 }
 
-/* Hands over what the peer that goes has still to get, as a block that is freed by the caller; NULL when there is
- * none, or no memory: then it is lost, and counted. The first *owed bytes of it are history. */
+/* Moves the queued output of a peer that is being disconnected into a block, for the lingering close; the caller
+ * frees it. NULL when there is none, or no memory: then it is lost and counted. The first *history_size bytes of
+ * it are history. */
 CHR__PRIVATE unsigned char *chr__outbox_take(chr_dev *dev, size_t *size, size_t *owed)
 {
     chr__outbox         *outbox = dev->outbox;
@@ -13598,14 +13612,14 @@ CHR__PRIVATE unsigned char *chr__outbox_take(chr_dev *dev, size_t *size, size_t 
     return block;
 }
 
-/* A serial line's transmit buffer is purged: what is queued for it goes too. */
+/* A serial line's transmit buffer is purged: the queued output with it. */
 CHR__PRIVATE void chr__outbox_purge(chr_dev *dev)
 {
     if (CHR__OUTBOX(dev))
         chr__outbox_discard(dev, 0);
 }
 
-/* As much as the backend takes: first the history, then what was queued behind it. */
+/* Writes queued output until a short write or EAGAIN: first the history, then the queue. */
 static void chr__outbox_send(chr_dev *dev)
 {
     chr__outbox         *outbox = dev->outbox;
@@ -13637,8 +13651,8 @@ static void chr__outbox_drain(chr_dev *dev)
     chr__defer_end_unasked(dev->ctx);
 }
 
-/* Each new peer gets the history first. At CLOSED only the input may have ended, so that the rest still goes: not
- * from inside a slot, which may be the write that has found nobody. */
+/* OPENED: the new peer gets the history first. CLOSED may be a half-close of the input, so queued output is still
+ * sent; not from inside a slot, which may be the write that has just failed. */
 static void chr__outbox_event(chr_dev *dev, int event)
 {
     chr__outbox *outbox = dev->outbox;
@@ -13651,13 +13665,13 @@ static void chr__outbox_event(chr_dev *dev, int event)
         chr__post(dev, CHR__WRITABLE);
     outbox->drain_error = 0;
     if (event == CHR_EVENT_OPENED && chr__outbox_pending(dev))
-        chr__update(dev); /* asks can_read: the chardev may be gone after it, and the outbox with it */
+        chr__update(dev); /* calls can_read from the loop only: here the outbox still exists */
 }
 
-/* -- obuf-full= -- */
+/* -- obuf-full=: wait (back-pressure), drop-oldest, disconnect -- */
 
-/* The oldest bytes go out of the queue. Behind history that the peer has still to get they are history that it has
- * still to get; then it is the oldest of that which is lost. */
+/* Drops the oldest bytes of the queue. While the peer still has history to get, they become history that it has to
+ * get; then the oldest of that is dropped. */
 static void chr__outbox_drop_oldest(chr_dev *dev, const void *buf, size_t len)
 {
     chr__outbox *outbox = dev->outbox;
@@ -13669,7 +13683,7 @@ static void chr__outbox_drop_oldest(chr_dev *dev, const void *buf, size_t len)
     dev->bytes_dropped += unsent > 0 ? unsent - outbox->unsent : len;
 }
 
-/* Takes all of it; what has waited longest makes room. */
+/* drop-oldest: queues all of it; the oldest queued bytes make room. */
 static void chr__outbox_queue_over(chr_dev *dev, const char *buf, size_t len)
 {
     chr__outbox         *outbox = dev->outbox;
@@ -13696,7 +13710,7 @@ static void chr__outbox_disconnect(void *opaque)
     (void)dev->kind->peer->disconnect(dev);
 }
 
-/* What waits is lost, and nothing more is taken for this peer. */
+/* disconnect: discards what is queued, and takes nothing more for this peer. */
 static void chr__outbox_start_disconnect(chr_dev *dev)
 {
     chr__outbox_discard(dev, 0);
@@ -13704,7 +13718,7 @@ static void chr__outbox_start_disconnect(chr_dev *dev)
     chr_idle_start(dev->ctx, &dev->outbox->disconnect_idle, chr__outbox_disconnect, dev);
 }
 
-/* As much of it as goes into the queue. */
+/* Queues what fits, by obuf-full=. Returns how many bytes. */
 static size_t chr__outbox_queue(chr_dev *dev, const char *buf, size_t len)
 {
     chr__outbox *outbox = dev->outbox;
@@ -13723,7 +13737,7 @@ static size_t chr__outbox_queue(chr_dev *dev, const char *buf, size_t len)
     return len;
 }
 
-/* To the backend, unless some waits still, or an error that was met before is told. */
+/* Writes to the backend when nothing is queued before it. Returns an error that draining has met. */
 static int chr__outbox_write_through(chr_dev *dev, const void *buf, size_t len)
 {
     chr__outbox *outbox = dev->outbox;
@@ -13758,10 +13772,10 @@ CHR__COLD int chr__outbox_write(chr_dev *dev, const void *buf, size_t len)
     return n;
 }
 
-/* -- frontends that go away while somebody uses them -- */
+/* -- frontends that are detached while a function on the stack uses them -- */
 
-/* On the stack of a function that goes on with a frontend after one of its handlers: fe is NULL when it has been
- * detached meanwhile. */
+/* On the stack of a function that goes on with a frontend after it called a handler: `fe` becomes NULL when the
+ * frontend is detached meanwhile. */
 typedef struct chr__fe_guard {
     chr_frontend         *fe;
     struct chr__fe_guard *outer;
@@ -13779,56 +13793,57 @@ static void chr__fe_guard_end(chr_context *ctx, chr__fe_guard *guard)
     ctx->guards = guard->outer;
 }
 
-/* -- >>buffers (their state; what they do stands below the log file) -- */
+/* -- >>buffers (their state; the code is below the log file) -- */
 
-enum { CHR__MARKS = 32, CHR__MARKS_HIGH = 16 }; /* the latter: from here on no more bytes come between them */
+enum { CHR__MARKS = 32, CHR__MARKS_HIGH = 16 }; /* from MARKS_HIGH on no more input is taken */
 
-/* An event among the bytes of the input buffer. */
+/* An in-band event: its place among the bytes of the input buffer. */
 typedef struct chr__mark {
-    unsigned at; /* so many bytes after the first that was ever in the buffer */
+    unsigned at; /* count of bytes before it, as `taken` counts; wraps */
     int      event;
 } chr__mark;
 
-/* In front of the handlers of a buffered frontend stand those of its buffers (chr__buffered_...), and these are its own. */
+/* chr_fe_set_buffers(): the buffers replace the frontend's handlers by their own (chr__buffered_...), and keep the
+ * frontend's here. */
 typedef struct chr__buffers {
     chr_frontend        *fe;
-    struct chr__buffers *next;     /* of the same chardev */
-    int                  is_given; /* its memory is the caller's */
+    struct chr__buffers *next;     /* list of the chardev */
+    int                  is_given; /* the memory is the caller's */
     chr_handlers         handlers;
     void                *opaque;
     int                  opened_delivered;
-    chr__prepare         prepare;  /* before the loop waits: sends, delivers */
+    chr__prepare         prepare;  /* before the wait: flushes output, delivers input */
 
-    chr__ring            in;       /* at least as large as in_limit; larger while it holds more than that */
+    chr__ring            in;       /* of in_limit bytes; larger while more than that is buffered */
     size_t               in_limit;
-    int                  in_full;  /* it was: it takes nothing until half of it is free, so that reads stay large */
-    int                  in_slow;  /* the question for room takes the long way */
-    int                  in_room;  /* what the frontend itself takes, as it has just said; -1 = to be asked */
-    unsigned             taken;    /* bytes that have left it; wraps */
+    int                  in_full;  /* it was full: takes nothing until half of it is free, so that reads stay large */
+    int                  in_slow;  /* can_read takes the slow path */
+    int                  in_room;  /* answer of the frontend's can_read, to be used by the next read; -1 = not asked */
+    unsigned             taken;    /* count of bytes that have left it; wraps */
     chr__mark            marks[CHR__MARKS];
     int                  mark_count;
-    int                  is_open, input_ended; /* the far side, as of the bytes that have been taken */
-    int                  readable_delivered;/* READABLE, for what is in it now */
-    int                  handlers_off;      /* the handlers were taken away */
+    int                  is_open, input_ended; /* state of the far side, at this place among the bytes */
+    int                  readable_delivered;/* READABLE was delivered for what is in it now */
+    int                  handlers_off;      /* chr_fe_set_handlers() took the handlers away */
     int                  is_delivering;
-    unsigned             epoch;         /* counts changes of handlers: older answers of can_read are void */
+    unsigned             epoch;         /* incremented when handlers change: an older answer of can_read is stale */
 
     chr__ring            out;
     size_t               out_limit;
-    int                  out_slow;      /* writes take the long way, */
-    int                  service_slow;   /* and what comes before the wait: there may be more to do than to send */
-    int                  is_blocked;    /* the backend takes no more before it says so; */
-    int                  is_writable;   /* and it has, since the frontend asked */
-    int                  is_flushing, free_after_flush; /* dropped: freed as soon as the send that is under way is over */
-    int                  send_error;     /* of the last send: writes go straight to the backend until that takes something */
-    int                  flush_error;      /* the same, for the next flush to tell */
+    int                  out_slow;      /* writes take the slow path, */
+    int                  service_slow;   /* and so does the work before the wait */
+    int                  is_blocked;    /* EAGAIN: not flushed before the backend is writable */
+    int                  is_writable;   /* it became writable since chr_fe_add_watch() */
+    int                  is_flushing, free_after_flush; /* a flush is on the stack, and frees them when it ends */
+    int                  send_error;     /* of the last flush: writes bypass the buffer until one succeeds */
+    int                  flush_error;      /* the same, for the next chr_fe_flush() to return */
     void               (*writable)(void *opaque);
     void                *writable_opaque;
 } chr__buffers;
 
 typedef char chr__buffers_fit[sizeof(chr__buffers) + 16 <= CHR_BUFFERS_MEMORY(0, 0) ? 1 : -1];
 
-/* The next question for room, write and wait look at everything. */
+/* The next can_read, write and wait take the slow path, which finds out whether it is needed. */
 static void chr__buffers_recheck(chr__buffers *buffers)
 {
     buffers->in_slow = buffers->out_slow = buffers->service_slow = 1;
@@ -13873,7 +13888,7 @@ static void chr__buffers_drop(chr_frontend *fe)
         chr__buffers_free(ctx, buffers);
 }
 
-/* Its context stays known, for other threads that are about to call: they find no chardev. */
+/* Detaches a frontend. fe->ctx stays set, since other threads may be about to call: they find no chardev. */
 CHR__PRIVATE void chr__fe_detach(chr_frontend *fe)
 {
     chr__fe_guard *guard;
@@ -13909,7 +13924,8 @@ CHARDEV_API int chr_be_wants_writable(const chr_dev *dev)
     return wants;
 }
 
-/* Once all that was written is out, the backend says that no more comes. */
+/* Half-close of our direction: `shutdown` of the backend, once all queued output is sent. Until then it is
+ * pending. */
 CHR__COLD int chr__shutdown_output(chr_dev *dev)
 {
     int code = CHR_ERR_WOULD_BLOCK;
@@ -13925,7 +13941,7 @@ CHR__COLD int chr__shutdown_output(chr_dev *dev)
     return dev->shutdown_pending ? 0 : code;
 }
 
-/* After the call fe may be gone. */
+/* fe may be freed when this returns. */
 CHARDEV_API void chr_be_tell_writable(chr_frontend *fe)
 {
     chr_context *ctx = fe->ctx;
@@ -13973,7 +13989,7 @@ CHARDEV_API void chr_be_writable(chr_dev *dev)
 
 /* -- events -- */
 
-/* Seen from one set of handlers OPENED and CLOSED strictly alternate, OPENED first. */
+/* A set of handlers gets OPENED and CLOSED alternately, OPENED first. */
 static void chr__tell_event(chr_frontend *fe, int event)
 {
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
@@ -13983,12 +13999,12 @@ static void chr__tell_event(chr_frontend *fe, int event)
     }
     if (!fe->handlers.event)
         return;
-    if (fe->dev && !fe->dev->is_part && !fe->buffers) /* those tell it themselves, in its place among the bytes */
+    if (fe->dev && !fe->dev->is_part && !fe->buffers) /* buffers trace it when it is delivered among the bytes */
         CHR__TRACE(fe->dev, event_told, event, 0);
     fe->handlers.event(fe->opaque, event);
 }
 
-/* After the call fe may be gone. */
+/* fe may be freed when this returns. */
 CHARDEV_API void chr_be_tell_event(chr_frontend *fe, int event)
 {
     chr_context *ctx = fe->ctx;
@@ -14000,7 +14016,7 @@ CHARDEV_API void chr_be_tell_event(chr_frontend *fe, int event)
     chr__leave_unfreed(ctx);
 }
 
-/* To a frontend that has just come to this chardev, unless it knows it already. */
+/* Tells a frontend the state of its new chardev, unless it is the state that it knows. */
 static void chr__tell_state(chr_frontend *fe, chr_dev *dev)
 {
     chr__fe_guard guard;
@@ -14038,7 +14054,8 @@ static void chr__deliver_pending(chr_dev *dev)
         chr_be_writable(dev);
 }
 
-/* What happened while a slot was under way. CLOSED before OPENED: the other order has cancelled itself out. */
+/* Delivers the events that slots have posted. CLOSED comes before OPENED: in the other order they have cancelled
+ * each other out (chr__post_event). */
 static void chr__notify(void *opaque)
 {
     chr_dev     *dev = (chr_dev *)opaque;
@@ -14049,14 +14066,14 @@ static void chr__notify(void *opaque)
     chr__leave_unfreed(ctx);
 }
 
-/* Before anything newer, so that all comes in the order in which it happened. */
+/* Delivers posted events before a newer event or input, to keep their order. */
 CHR__COLD void chr__notify_now(chr_dev *dev)
 {
     chr_idle_stop(&dev->notify);
     chr__notify(dev);
 }
 
-/* From the loop. */
+/* Posts to the loop. */
 static void chr__post(chr_dev *dev, uint32_t what)
 {
     dev->pending |= what;
@@ -14076,7 +14093,7 @@ static void chr__post_event(chr_dev *dev, int event)
     chr__post(dev, CHR__CUSTOM_EVENT);
 }
 
-/* A new peer, or none: what the last one was told, and has said, is over. */
+/* OPENED or CLOSED: what belongs to the last peer is reset. */
 static void chr__note_open(chr_dev *dev, int event)
 {
     dev->be_open = event == CHR_EVENT_OPENED;
@@ -14092,7 +14109,7 @@ static void chr__note_open(chr_dev *dev, int event)
         chr__post(dev, CHR__WRITABLE);
     else if (dev->shutdown_pending)
         (void)chr__shutdown_output(dev);
-    if (!dev->be_open && chr__frontend_wants_writable(dev)) /* it learns from the next write that nobody is there */
+    if (!dev->be_open && chr__frontend_wants_writable(dev)) /* its next write returns CHR_ERR_DISCONNECTED */
         chr__update(dev);
 }
 
@@ -14114,8 +14131,8 @@ static void chr__event(chr_dev *dev, int event)
         chr__deliver_event(dev, event);
 }
 
-/* Of one that stands on `member`: it comes back when that does. Its description is written over `info` (there may be
- * several on each other, and little stack), and the rest of it taken back. */
+/* For a chardev that wraps others: sets comes_back when `member` comes back. Its description is written over
+ * `info`, to save stack, and the rest of that is reset or restored. */
 CHR__PRIVATE void chr__describe_member(const chr_dev *member, chr_info *info)
 {
     uint64_t dropped = info->bytes_dropped;
@@ -14140,7 +14157,8 @@ static int chr__comes_back(const chr_dev *dev)
     return info.comes_back;
 }
 
-/* With the end of its input goes what a replay can't ask anybody: whether more may come. */
+/* A replay has no backend that knows whether more input may come after its end, so that is recorded with the
+ * event. */
 static void chr__record_event(chr_dev *dev, int event)
 {
     int is_end = event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END;
@@ -14171,7 +14189,7 @@ CHR__COLD void chr__trace_input(const chr_dev *dev, const void *buf, size_t len)
         CHR__TRACE_BYTES(dev, data_in, 0, 0, buf, len);
 }
 
-/* What comes before input is delivered, and seldom. */
+/* Seldom needed: delivers posted events before the input, and records the input. */
 CHR__COLD void chr__before_input(chr_dev *dev, const void *buf, size_t len)
 {
     if (dev->pending & ~CHR__RECORDED)
@@ -14180,9 +14198,9 @@ CHR__COLD void chr__before_input(chr_dev *dev, const void *buf, size_t len)
         chr__record(dev, CHR__RECORD_INPUT, 0, 0, buf, len);
 }
 
-/* The two for backends in this file, which run in the loop: it has entered the dispatch. Before the question comes
- * what waits to be told: those handlers may change the room. Who is asked may go away, set other handlers, let
- * another take its place or cause an event: then there is no answer. */
+/* For the backends of this file, in the loop, which has entered the dispatch: how much input the frontend takes
+ * (can_read). Posted events are delivered before it, since their handlers may change the room. When can_read
+ * itself removes the frontend, sets other handlers or causes an event, its answer is stale, and 0 is returned. */
 CHR__HOT_INLINE int chr__room(chr_dev *dev)
 {
     chr_frontend *fe;
@@ -14215,7 +14233,7 @@ CHR__HOT_INLINE void chr__input(chr_dev *dev, const void *buf, size_t len)
         fe->handlers.read(fe->opaque, buf, len);
 }
 
-/* From inside a slot: asked later, from the loop. */
+/* Inside a slot handlers can't be called: returns 0, and the loop runs `update`. */
 CHARDEV_API int chr_be_can_write(chr_dev *dev)
 {
     chr_context *ctx = dev->ctx;
@@ -14239,7 +14257,7 @@ CHARDEV_API void chr_be_write(chr_dev *dev, const void *buf, size_t len)
     chr__leave_unfreed(ctx);
 }
 
-/* Whether the frontend's side is there. */
+/* The frontend opens or closes its side: the backend may raise or drop DTR. */
 static void chr__set_open(chr_dev *dev, int is_open)
 {
     chr__defer_begin(dev->ctx);
@@ -14252,19 +14270,19 @@ static void chr__set_open(chr_dev *dev, int is_open)
         chr__record(dev, CHR__RECORD_SET_OPEN, is_open, 0, NULL, 0);
 }
 
-/* -- the log file: never disturbs the traffic -- */
+/* -- the log file: an error of it never affects the traffic -- */
 
 #if CHARDEV_HAS_LOG
 #define CHR__LOG(dev) ((dev)->log)
 
 typedef struct chr__log {
-    int          fd, stamped, in_line; /* -1 = switched off; in_line: the last byte was not a newline */
+    int          fd, stamped, in_line; /* fd -1 = switched off; in_line: the last byte was not a newline */
     chr__fd_type type;
-    int64_t      size, limit;          /* logsize=: what is in the file, and what may be; limit 0 = anything */
-    char        *path, *from, *to;     /* absolute; room for the names of a rotation */
+    int64_t      size, limit;          /* logsize=: bytes in the file, and the limit; 0 = no limit */
+    char        *path, *from, *to;     /* path is absolute; from, to: memory for the names of a rotation */
 } chr__log;
 
-enum { CHR__LOG_SUFFIX = 8 }; /* room for .1000 */
+enum { CHR__LOG_SUFFIX = 8 }; /* room for ".1000" */
 
 static void chr__log_close(chr_dev *dev)
 {
@@ -14280,7 +14298,7 @@ static void chr__log_close(chr_dev *dev)
     chr__free(dev->ctx, log);
 }
 
-/* From here on it is written to this file. */
+/* Logs to fd from now on, and owns it. */
 static void chr__log_use(chr_dev *dev, int fd)
 {
     chr__log *log = dev->log;
@@ -14334,7 +14352,8 @@ static int chr__log_open(chr_dev *dev, chr_error *err)
     return chr__no_memory(err);
 }
 
-/* Year, month and day of a day since 1970, by the civil calendar (years begin in March, so that leap days come last). */
+/* Days since 1970 to year, month, day in the Gregorian calendar, with years that begin in March, so that leap days
+ * come last. */
 static void chr__civil_date(int64_t days, int *year, int *month, int *day)
 {
     int64_t era, day_of_era, year_of_era, day_of_year, shifted;
@@ -14371,7 +14390,8 @@ static void chr__log_name(const chr__log *log, char *name, int64_t number)
         chr__format(name, size, "%s", log->path);
 }
 
-/* PATH becomes PATH.1, that PATH.2, ..., up to a number that none has; where all have one, the last goes. */
+/* Rotation: PATH becomes PATH.1, that PATH.2, and so on, up to the first number without a file; the last of
+ * `files` is overwritten. */
 static int chr__log_shift(chr__log *log, int64_t files)
 {
     int64_t number = 0;
@@ -14388,7 +14408,7 @@ static int chr__log_shift(chr__log *log, int64_t files)
     return code;
 }
 
-/* Without a new file the old goes on, and the next attempt comes when it has grown by as much once more. */
+/* The rotation failed: goes on with the old file, and tries again when it has grown by logsize= once more. */
 static void chr__log_keep_old(chr_dev *dev, int code)
 {
     char text[300];
@@ -14413,7 +14433,8 @@ static int chr__log_rotate(chr_dev *dev)
     return fd;
 }
 
-/* It seems full. Somebody else may have emptied it meanwhile, or moved it away. */
+/* The file seems full. Rotates it, unless another process has truncated it meanwhile; when it was renamed
+ * (logrotate), opens the path anew. */
 static void chr__log_full(chr_dev *dev)
 {
     chr__log *log = dev->log;
@@ -14431,7 +14452,7 @@ static void chr__log_full(chr_dev *dev)
         chr__log_use(dev, fd);
 }
 
-/* How much of it goes into the file as it is: whole lines where that can be; 0 = it is full. */
+/* How many bytes go into the file before it is full: whole lines where possible; 0 = rotate first. */
 static size_t chr__log_room(const chr__log *log, const char *text, size_t len)
 {
     size_t room = log->size < log->limit ? (size_t)(log->limit - log->size) : 0, line;
@@ -14459,7 +14480,7 @@ static int chr__log_put(chr_dev *dev, const char *text, size_t len)
     return code;
 }
 
-/* The stamp stands before its line, in the same file. */
+/* The stamp goes into the same file as the line that follows it. */
 static int chr__log_put_stamp(chr_dev *dev, size_t line)
 {
     char   stamp[40];
@@ -14503,7 +14524,7 @@ CHR__COLD void chr__log_record(chr_dev *dev, const void *buf, size_t len)
                 ((const chr_common_options *)dev->options)->logfile, chr_error_text(code));
     chr__os_close(dev->log->fd);
     dev->log->fd = -1;
-    chr__log_line(dev->ctx, dev->id, text); /* last: the hook may well write to this chardev, or remove it */
+    chr__log_line(dev->ctx, dev->id, text); /* last: the log hook may write to this chardev, or remove it */
 }
 
 static int chr__log_reopen(chr_dev *dev)
@@ -14551,18 +14572,19 @@ static void chr__log_close(chr_dev *dev) { (void)dev; }
 static void chr__log_record(chr_dev *dev, const void *buf, size_t len) { (void)dev, (void)buf, (void)len; }
 #endif
 
-/* -- descriptors that were given with the options: the giver's until nothing can fail any more -- */
+/* -- descriptors from the options: the caller's until creation commits, the chardev's afterwards; rollback
+ * restores their flags -- */
 
 #ifdef CHR__HAS_FDS
 struct chr__caller_fd {
     struct chr__caller_fd *next;
     int                    fd;
-    int                    is_unused; /* the backend has closed it, or is a replay: commit closes it */
+    int                    is_unused; /* closed by the backend, or a replay has no use for it: commit closes it */
     int                    has_flags;
-    chr__fd_flags          flags;     /* at the call: rollback restores them */
+    chr__fd_flags          flags;     /* at creation: rollback restores them */
 };
 
-/* Whether a backend has to leave a descriptor alone when it closes. */
+/* The entry of a descriptor that the backend must not close, or NULL. */
 static struct chr__caller_fd *chr__caller_fd_find(const chr_dev *dev, int fd)
 {
     struct chr__caller_fd *entry;
@@ -14594,7 +14616,7 @@ static int chr__caller_fd_add(chr_dev *dev, int fd, int is_unused)
     return 0;
 }
 
-/* Of all rows that hold a descriptor. `kind` is what the options are of. */
+/* Notes the descriptors in the options. `kind` describes the options: with a replay that is not dev->kind. */
 static int chr__caller_fds_add(chr_dev *dev, const chr_backend *kind)
 {
     const chr_option *row;
@@ -14607,7 +14629,7 @@ static int chr__caller_fds_add(chr_dev *dev, const chr_backend *kind)
     return code;
 }
 
-/* They are the chardev's. */
+/* Commit: the chardev owns them. */
 static void chr__caller_fds_commit(chr_dev *dev)
 {
     struct chr__caller_fd *entry;
@@ -14620,7 +14642,7 @@ static void chr__caller_fds_commit(chr_dev *dev)
     }
 }
 
-/* They are the giver's again, as they were. */
+/* Rollback: they are the caller's again, with the flags that they had. */
 static void chr__caller_fds_rollback(chr_dev *dev)
 {
     struct chr__caller_fd *entry;
@@ -14653,7 +14675,7 @@ static void chr__caller_fds_rollback(chr_dev *dev) { (void)dev; }
 
 /* -- output -- */
 
-/* Output that was taken and has not left: without what frontends have gathered. */
+/* Bytes that were taken and not sent: outbox and backend, without frontends' buffers. */
 static uint64_t chr__queued(const chr_dev *dev)
 {
     uint64_t count = CHR__OUTBOX(dev) ? dev->outbox->unsent + dev->outbox->queue.count : 0;
@@ -14661,7 +14683,7 @@ static uint64_t chr__queued(const chr_dev *dev)
     return count + (dev->kind->peer && dev->kind->peer->queued ? dev->kind->peer->queued(dev) : 0);
 }
 
-/* Output waits. */
+/* Output could not be sent: notes since when, for chr_drain() and the lingering close. */
 CHR__COLD void chr__note_stall(chr_dev *dev)
 {
     uint64_t left = dev->bytes_out - chr__queued(dev);
@@ -14714,14 +14736,14 @@ CHR__COLD void chr__trace_output(const chr_dev *dev, int n, const void *buf, siz
         CHR__TRACE(dev, data_blocked, (int64_t)len, 0);
 }
 
-/* With a log, an outbox, a recorder, an end that waits, a trace, or any of them. */
+/* A write with any of: log file, outbox, recorder, pending half-close, trace. */
 CHR__COLD int chr__write_slow(chr_dev *dev, const void *buf, size_t len)
 {
     int n;
 
     if (dev->shutdown_pending) {
         n = CHR_ERR_DISCONNECTED;
-        if (CHR__OUTBOX(dev) && !chr__outbox_pending(dev)) /* it would come before what waits */
+        if (CHR__OUTBOX(dev) && !chr__outbox_pending(dev)) /* else it would be before the queued bytes in the history */
             chr__outbox_add_history(dev->outbox, buf, len);
         chr__count_out(dev, n, len);
     } else if (!CHR__OUTBOX(dev)) {
@@ -14734,7 +14756,7 @@ CHR__COLD int chr__write_slow(chr_dev *dev, const void *buf, size_t len)
     }
     if (CHR__TRACES(dev->ctx))
         chr__trace_output(dev, n, buf, len);
-    if (CHR__LOG(dev) && (n > 0 || chr__is_lost(dev, n))) /* by its own policy: also what nobody was there to take */
+    if (CHR__LOG(dev) && (n > 0 || chr__is_lost(dev, n))) /* also what no peer was there to take */
         chr__log_record(dev, buf, n > 0 ? (size_t)n : len);
     return n;
 }
@@ -14748,8 +14770,9 @@ CHR__COLD int chr__write_recorded(chr_dev *dev, const void *buf, size_t len)
     return n;
 }
 
-/* -- >>buffers   what stands between a frontend's calls and its chardev, when chr_fe_set_buffers() has been called. They
- * know nothing of kinds: for the chardev they are the frontend, whose handlers they have replaced by their own. -- */
+/* -- >>buffers   between a frontend's calls and its chardev, when chr_fe_set_buffers() has been called: writes are
+ * gathered and flushed before the wait, input is read ahead. For the chardev the buffers are the frontend: they
+ * have replaced its handlers. So they work with every backend -- */
 
 static size_t chr__in_readable(const chr__buffers *buffers)
 {
@@ -14762,7 +14785,7 @@ static void chr__buffers_service_soon(chr__buffers *buffers)
     chr__prepare_start(buffers->fe->ctx, &buffers->prepare);
 }
 
-/* Descriptors came along with the input. */
+/* SCM_RIGHTS: descriptors were received with the input. */
 CHR__PRIVATE void chr__input_has_fds(chr_dev *dev)
 {
     dev->has_received_fds |= 1;
@@ -14771,7 +14794,8 @@ CHR__PRIVATE void chr__input_has_fds(chr_dev *dev)
 
 /* -- output -- */
 
-/* The backend takes no more, or an error has met it: what was gathered is lost, and was counted and remembered as such. */
+/* EAGAIN: flushed when the backend is writable. Any other error: the bytes are lost, and have been counted and put
+ * into the history. */
 CHR__COLD void chr__out_flush_failed(chr__buffers *buffers, size_t len, int code)
 {
     if (code == 0 || code == CHR_ERR_WOULD_BLOCK) {
@@ -14782,7 +14806,7 @@ CHR__COLD void chr__out_flush_failed(chr__buffers *buffers, size_t len, int code
     chr__ring_take(&buffers->out, len);
 }
 
-/* One piece. Returns 1 = there may be more to send. */
+/* Writes one contiguous piece of the buffer. Returns 1 when there may be more to flush. */
 static int chr__out_flush_piece(chr_frontend *fe)
 {
     chr__buffers        *buffers = fe->buffers;
@@ -14822,7 +14846,8 @@ static void chr__out_flush_end(chr_frontend *fe, chr_context *ctx, chr__buffers 
         chr__out_wait_writable(fe);
 }
 
-/* As much as the backend takes. A hook that logs may do anything meanwhile, but not change these buffers. */
+/* Flushes until a short write or EAGAIN. The log hook may write or drop the buffers meanwhile; while is_flushing
+ * is set they are not freed. */
 static void chr__out_flush(chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
@@ -14837,7 +14862,8 @@ static void chr__out_flush(chr_frontend *fe)
     chr__out_flush_end(fe, ctx, buffers);
 }
 
-/* The backend has not taken all, or the hook that logs has written, or dropped the buffers: then they are empty. */
+/* The rest of a flush after a short write or an error, or when the log hook has written or dropped the buffers
+ * (they are empty then). */
 CHR__COLD void chr__out_flush_rest(chr_dev *dev, chr__buffers *buffers, size_t len, int n)
 {
     chr_context *ctx = dev->ctx;
@@ -14857,7 +14883,7 @@ CHR__COLD void chr__out_flush_rest(chr_dev *dev, chr__buffers *buffers, size_t l
     chr__out_flush_end(buffers->fe, ctx, buffers);
 }
 
-/* The usual case: all of it in one piece, to a backend with nothing before it. */
+/* The common case: one piece, and a backend without outbox, log or recorder. */
 CHR__HOT_INLINE void chr__out_flush_fast(chr_dev *dev, chr__buffers *buffers)
 {
     size_t count = buffers->out.count;
@@ -14878,7 +14904,7 @@ CHR__HOT_INLINE void chr__out_flush_fast(chr_dev *dev, chr__buffers *buffers)
     buffers->is_flushing = 0;
 }
 
-/* What others have gathered for the same chardev goes before what this one is about to write. */
+/* Flushes what other frontends of the same chardev have gathered, to keep the order of their writes. */
 CHR__COLD void chr__out_flush_others(chr_dev *dev, const chr_frontend *fe)
 {
     chr__buffers *buffers = dev->buffers;
@@ -14893,7 +14919,7 @@ CHR__COLD void chr__out_flush_others(chr_dev *dev, const chr_frontend *fe)
     }
 }
 
-/* Past the buffer, which is empty. */
+/* Writes without the buffer, which is empty. */
 static int chr__write_bypassing(chr_frontend *fe, const char *buf, size_t len)
 {
     chr__buffers *buffers = fe->buffers;
@@ -14909,7 +14935,7 @@ static size_t chr__out_room(const chr__buffers *buffers)
     return buffers->out_limit > buffers->out.count ? buffers->out_limit - buffers->out.count : 0;
 }
 
-/* As much as fits. */
+/* Gathers what fits. */
 static int chr__gather_some(chr__buffers *buffers, const char *buf, size_t len)
 {
     len = chr__min(len, chr__out_room(buffers));
@@ -14920,8 +14946,8 @@ static int chr__gather_some(chr__buffers *buffers, const char *buf, size_t len)
     return (int)len;
 }
 
-/* It does not fit, or an error has met the last ones. A large one that finds the buffer empty goes past it, and only its
- * rest is gathered. */
+/* The bytes don't fit, or the last flush failed. A write as large as the buffer that finds it empty goes straight
+ * to the backend; the rest after a short write is gathered. */
 static int chr__gather_overflow(chr_frontend *fe, const char *buf, size_t len)
 {
     chr__buffers *buffers = fe->buffers;
@@ -14941,7 +14967,7 @@ static int chr__gather_overflow(chr_frontend *fe, const char *buf, size_t len)
     return n > 0 ? n : (int)CHR_ERR_WOULD_BLOCK;
 }
 
-/* A write of a buffered frontend, when others share its chardev, its buffer wraps, or more than that is unusual. */
+/* Slow path of a write to a buffered frontend. */
 static int chr__gather(chr_frontend *fe, const char *buf, size_t len)
 {
     chr__buffers *buffers = fe->buffers;
@@ -14951,20 +14977,21 @@ static int chr__gather(chr_frontend *fe, const char *buf, size_t len)
     return chr__gather_some(buffers, buf, len);
 }
 
-/* The usual case: it fits behind what is there, and nothing else is to be done. */
+/* Common case: it fits in one piece behind the gathered bytes. */
 CHR__HOT_INLINE int chr__gather_fast(chr__buffers *buffers, const char *buf, size_t len)
 {
     unsigned char *end = buffers->out.bytes + buffers->out.count;
 
     buffers->out.count += len;
-    if (len == 1) /* what a guest writes */
+    if (len == 1) /* a guest's UART writes single bytes */
         *end = (unsigned char)*buf;
     else
         memcpy(end, buf, len);
     return (int)len;
 }
 
-/* Whoever waits to write learns that there is room: without an output buffer when the backend says so. */
+/* chr_fe_add_watch(): tells the frontend that there is room in its output buffer; without one, that the backend is
+ * writable. */
 static void chr__buffers_tell_writable(chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
@@ -14972,7 +14999,7 @@ static void chr__buffers_tell_writable(chr_frontend *fe)
 
     if (!writable || (buffers->out.count > 0 && chr__out_room(buffers) == 0))
         return;
-    if (buffers->out_limit == 0 && !buffers->is_writable) { /* the backend says it */
+    if (buffers->out_limit == 0 && !buffers->is_writable) { /* told when the backend is writable */
         chr__out_wait_writable(fe);
         return;
     }
@@ -14981,7 +15008,7 @@ static void chr__buffers_tell_writable(chr_frontend *fe)
     writable(buffers->writable_opaque);
 }
 
-/* What a frontend leaves behind waits with what is in obuf=, for which that grows. */
+/* The frontend goes: flushes its output; the rest goes into the outbox, which grows for it. */
 CHR__COLD void chr__out_flush_or_queue(chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
@@ -14997,7 +15024,7 @@ CHR__COLD void chr__out_flush_or_queue(chr_frontend *fe)
     buffers->out.start = 0;
 }
 
-/* All of them, before the chardev goes. */
+/* The chardev goes: the same for all its frontends. */
 static void chr__out_flush_or_queue_all(chr_dev *dev)
 {
     chr__buffers *buffers = CHR__BUFFERS(dev);
@@ -15014,7 +15041,7 @@ static void chr__out_flush_or_queue_all(chr_dev *dev)
 
 /* -- input -- */
 
-/* Bytes leave the buffer. Whoever has made room says so: from any thread. */
+/* Bytes leave the input buffer. When a full one is half empty, the backend is asked to read on. Any thread. */
 static void chr__in_take(chr__buffers *buffers, size_t len)
 {
     chr__ring_take(&buffers->in, len);
@@ -15029,7 +15056,7 @@ static void chr__in_take(chr__buffers *buffers, size_t len)
     }
 }
 
-/* The same, when a call of the frontend's takes them: events that come next are told from the loop. */
+/* Copies bytes out. Events that are next are delivered from the loop. */
 static void chr__in_take_by_call(chr__buffers *buffers, void *buf, size_t len)
 {
     char                *to = (char *)buf;
@@ -15046,7 +15073,8 @@ static void chr__in_take_by_call(chr__buffers *buffers, void *buf, size_t len)
         chr__buffers_service_soon(buffers);
 }
 
-/* At the end of the input. When there are many, equal ones behind the last byte become one. */
+/* Adds an event behind the last byte. When there are many, an equal one behind the same byte is replaced; without
+ * a free mark only OPENED and CLOSED are kept. */
 static void chr__mark_put(chr__buffers *buffers, int event)
 {
     unsigned at = buffers->taken + (unsigned)buffers->in.count;
@@ -15076,7 +15104,7 @@ static int chr__mark_take(chr__buffers *buffers)
     return event;
 }
 
-/* How many events stand before the next byte. CHR_ERR_DISCONNECTED: one of them ends the input. */
+/* Number of events before the next byte, or CHR_ERR_DISCONNECTED when one of them ends the input. */
 static int chr__marks_here(const chr__buffers *buffers)
 {
     int i;
@@ -15087,7 +15115,7 @@ static int chr__marks_here(const chr__buffers *buffers)
     return i;
 }
 
-/* To the frontend's own handler, in the order of the bytes. */
+/* Delivers an event to the frontend's own handler. */
 static void chr__tell_mark(chr__buffers *buffers, int event)
 {
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
@@ -15108,7 +15136,8 @@ static void chr__tell_mark(chr__buffers *buffers, int event)
 
 enum { CHR__DELIVERED = CHR__LINE };
 
-/* To a read handler, as far as it has room. The bytes are copied out first: it may come back here. */
+/* Delivers bytes to the frontend's read handler, as far as can_read allows. They are copied out first, since the
+ * handler may be re-entrant here. */
 static int chr__deliver_bytes(chr_frontend *fe, const chr__fe_guard *guard)
 {
     chr__buffers *buffers = fe->buffers;
@@ -15136,7 +15165,7 @@ static int chr__deliver_bytes(chr_frontend *fe, const chr__fe_guard *guard)
     return 1;
 }
 
-/* The next event, bytes, or the news that there are some. Returns 0 when nothing can be told now. */
+/* Delivers the next event, bytes, or READABLE. Returns 0 when nothing can be delivered now. */
 static int chr__deliver_next(chr_frontend *fe, const chr__fe_guard *guard)
 {
     chr__buffers *buffers = fe->buffers;
@@ -15158,7 +15187,8 @@ static int chr__deliver_next(chr_frontend *fe, const chr__fe_guard *guard)
     return 1;
 }
 
-/* All that can be told now. Handlers may do anything; what they add is told by the call that is under way. */
+/* Delivers what can be delivered now. Handlers may do anything; a re-entrant call leaves what it adds to this
+ * loop. */
 CHR__HOT static void chr__deliver(chr_frontend *fe)
 {
     chr_context  *ctx = fe->ctx;
@@ -15177,7 +15207,7 @@ CHR__HOT static void chr__deliver(chr_frontend *fe)
     chr__leave_unfreed(ctx);
 }
 
-/* At the end of the context all is told, though nobody takes the bytes before it. */
+/* chr_context_free(): delivers the remaining events, past bytes that the frontend does not take. */
 CHR__COLD void chr__deliver_final_events(chr_frontend *fe)
 {
     chr_context  *ctx = fe->ctx;
@@ -15191,7 +15221,7 @@ CHR__COLD void chr__deliver_final_events(chr_frontend *fe)
     chr__leave_unfreed(ctx);
 }
 
-/* The same for all frontends of a chardev, which the handlers may remove. */
+/* The same for all frontends of a chardev. Handlers may remove any of them. */
 static void chr__deliver_final_events_all(chr_dev *dev)
 {
     chr__buffers *buffers;
@@ -15204,7 +15234,7 @@ static void chr__deliver_final_events_all(chr_dev *dev)
     } while (buffers && !dev->removed);
 }
 
-/* What the next write and the next wait have to look at, when all is done that could be. */
+/* After all work is done: whether the next write and the next wait can take the fast path. */
 static void chr__buffers_choose_path(chr__buffers *buffers)
 {
     chr_dev *dev = buffers->fe->dev;
@@ -15215,7 +15245,7 @@ static void chr__buffers_choose_path(chr__buffers *buffers)
                          buffers->mark_count > 0 || buffers->writable || dev->slow_path != CHR__SLOW_BUFFERS;
 }
 
-/* All that is due: output goes first. */
+/* All work of a buffered frontend: flush, deliver, tell that there is room. */
 static void chr__buffers_service_all(chr_frontend *fe)
 {
     chr_context  *ctx = fe->ctx;
@@ -15233,7 +15263,7 @@ static void chr__buffers_service_all(chr_frontend *fe)
     chr__fe_guard_end(ctx, &guard);
 }
 
-/* Before the loop waits, and when the backend takes output again. */
+/* Runs before the wait. */
 CHR__HOT CHR__PRIVATE void chr__buffers_service(void *opaque)
 {
     chr_frontend *fe = (chr_frontend *)opaque;
@@ -15245,7 +15275,7 @@ CHR__HOT CHR__PRIVATE void chr__buffers_service(void *opaque)
         chr__out_flush_fast(fe->dev, buffers);
 }
 
-/* -- the handlers that stand before the frontend's own -- */
+/* -- handlers that the buffers put in place of the frontend's own -- */
 
 static void chr__buffered_writable(void *opaque)
 {
@@ -15258,8 +15288,8 @@ static void chr__buffered_writable(void *opaque)
     chr__buffers_service_all(fe);
 }
 
-/* Without an input buffer, and where descriptors come along: as much as the frontend itself takes. It may go away when it
- * is asked. */
+/* Without an input buffer, or when descriptors are received with the input: asks the frontend itself. Its can_read
+ * may detach it. */
 static int chr__unbuffered_room(const chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
@@ -15302,7 +15332,8 @@ CHR__APART int chr__slow_room(chr_frontend *fe)
     return buffers->in_full ? 0 : (int)(buffers->in_limit - buffers->in.count);
 }
 
-/* Nothing waits: the frontend itself is asked already now whether the next bytes may go straight to it. */
+/* Nothing is buffered: asks the frontend's can_read now, so that the next bytes may go straight to its read
+ * handler. */
 CHR__APART int chr__fast_room(chr_frontend *fe, chr__buffers *buffers)
 {
     chr_dev *dev = fe->dev;
@@ -15323,7 +15354,7 @@ CHR__HOT static int chr__buffered_can_read(void *opaque)
     return buffers->in_slow || buffers->in.count > 0 ? chr__slow_room(fe) : chr__fast_room(fe, buffers);
 }
 
-/* After a handler: compares addresses only. */
+/* After a handler: whether fe is still in the list. It is compared as an address only. */
 static int chr__is_buffered(const chr_dev *dev, const chr_frontend *fe)
 {
     const chr__buffers *buffers = dev->buffers;
@@ -15338,7 +15369,7 @@ CHR__COLD void chr__in_put(chr_frontend *fe, const void *buf, size_t len)
     chr__buffers *buffers = fe->buffers;
     size_t        room = buffers->in.size - buffers->in.count;
 
-    if (len > room) { /* a backend that doesn't keep to what it was told */
+    if (len > room) { /* the backend gave more than can_read allowed */
         fe->dev->bytes_dropped += len - room;
         len = room;
     }
@@ -15349,7 +15380,7 @@ CHR__COLD void chr__in_put(chr_frontend *fe, const void *buf, size_t len)
     chr__deliver(fe);
 }
 
-/* What the frontend has not said that it takes: it is asked. */
+/* Input that chr__fast_room() did not ask for: asks the frontend, and buffers what it does not take. */
 CHR__APART void chr__read_ahead(chr_frontend *fe, const void *buf, size_t len)
 {
     chr__buffers *buffers = fe->buffers;
@@ -15369,7 +15400,7 @@ CHR__APART void chr__read_ahead(chr_frontend *fe, const void *buf, size_t len)
     chr__in_put(fe, buf, len);
 }
 
-/* Where nothing waits and the frontend has room for all, it goes straight there. */
+/* Common case: nothing is buffered and the frontend takes all of it. */
 CHR__HOT static void chr__buffered_read(void *opaque, const void *buf, size_t len)
 {
     chr_frontend *fe = (chr_frontend *)opaque;
@@ -15383,7 +15414,7 @@ CHR__HOT static void chr__buffered_read(void *opaque, const void *buf, size_t le
     buffers->handlers.read(buffers->opaque, buf, len);
 }
 
-/* A com-port client drops what is on the line: in both buffers. */
+/* RFC 2217 purge: discards what is buffered in either direction. */
 static void chr__buffered_purge(chr__buffers *buffers, int in, int out)
 {
     chr_dev *dev = buffers->fe->dev;
@@ -15402,8 +15433,8 @@ static void chr__buffered_purge(chr__buffers *buffers, int in, int out)
     chr__buffers_service_soon(buffers);
 }
 
-/* What the far side is told an answer to from inside the handler, or can be asked for at any time, is not a matter of
- * the bytes. */
+/* Events with an answer that is awaited inside the handler, or with a state that can be asked for at any time, are
+ * out of band: delivered at once, not among the bytes. */
 static int chr__is_in_band(int event)
 {
     switch (event) {
@@ -15415,7 +15446,7 @@ static int chr__is_in_band(int event)
     }
 }
 
-/* Another peer, or none: what was gathered for the last one still goes, where only its input has ended. */
+/* OPENED or CLOSED. At CLOSED gathered output is still flushed: it may be a half-close of the input. */
 static void chr__buffered_open(chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
@@ -15454,7 +15485,7 @@ static void chr__buffered_event(void *opaque, int event)
     chr__fe_guard_end(ctx, &guard);
 }
 
-/* Whether it has handlers, or pulls. */
+/* Whether the frontend has handlers, or reads by chr_fe_read(). */
 CHR__PRIVATE int chr__fe_listens(const chr_frontend *fe)
 {
     return (fe->handlers.read || fe->handlers.event) && !(CHR__BUFFERS(fe) && fe->buffers->handlers_off);
@@ -15476,9 +15507,10 @@ static void chr__buffers_interpose(chr_frontend *fe)
     fe->opaque = fe;
 }
 
-/* -- making and unmaking one chardev; the registry doesn't know it yet, or any more -- */
+/* -- creating and closing one chardev: before it is registered, after it is unregistered -- */
 
-/* What the core itself holds of it. */
+/* Releases what the core has for a closed chardev, and frees it when no dispatch and no lingering connection uses
+ * it. */
 static void chr__release(chr_dev *dev)
 {
     if (dev->frontend)
@@ -15504,14 +15536,14 @@ static void chr__close(chr_dev *dev)
         chr__out_flush_or_queue_all(dev);
     chr__defer_begin_unasked(dev->ctx);
     if (chr__outbox_pending(dev))
-        chr__outbox_drain(dev); /* what still goes without waiting */
+        chr__outbox_drain(dev); /* what goes without waiting */
     if (dev->kind->close)
         dev->kind->close(dev);
     chr__defer_end_unasked(dev->ctx);
     chr__release(dev);
 }
 
-/* Closed at once, freed when nothing that runs can touch it. */
+/* Closes at once; the memory is freed when the outermost dispatch ends. */
 CHR__PRIVATE void chr__destroy(chr_dev *dev)
 {
     chr_context *ctx = dev->ctx;
@@ -15521,7 +15553,7 @@ CHR__PRIVATE void chr__destroy(chr_dev *dev)
     chr__leave(ctx);
 }
 
-/* What it was given is its giver's again. */
+/* Rollback of a creation: descriptors from the options are the caller's again. */
 CHR__PRIVATE void chr__destroy_uncommitted(chr_dev *fresh)
 {
     chr_context *ctx = fresh->ctx;
@@ -15532,7 +15564,8 @@ CHR__PRIVATE void chr__destroy_uncommitted(chr_dev *fresh)
     chr__leave(ctx);
 }
 
-/* The backend's `close` comes after its `open`, also a failed one, but never without. `kind` is what was asked for. */
+/* Opens. After a failed `open` of the backend its `close` is called. `kind` is the kind that was asked for;
+ * dev->kind may be a replay. */
 static int chr__open(chr_dev *dev, const chr_backend *kind, chr_error *err)
 {
     int code;
@@ -15574,7 +15607,7 @@ static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend 
         chr__free(ctx, dev);
         return NULL;
     }
-    if (played) /* what they did is in the recording */
+    if (played) /* their effect is in the recording already */
         chr__outbox_disable((chr_common_options *)(uintptr_t)dev->options);
     CHR__TRACE_TEXT(dev, chardev_create, 0, 0, kind->name);
     chr__record_new(dev);
@@ -15593,8 +15626,8 @@ static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend 
     return NULL;
 }
 
-/* A chardev that is part of another one: the registry, the recorder and the log file know nothing of it, and its
- * `open` is not called: who makes it fills it in. */
+/* A chardev that is internal to another (one client of a server): not registered, recorded or logged. Its `open`
+ * is not called; the caller initializes it. */
 CHR__PRIVATE chr_dev *chr__create_part(const chr_dev *whole, const void *options, chr_error *err)
 {
     chr_context *ctx = whole->ctx;
@@ -15691,7 +15724,7 @@ static int chr__check_id(chr_context *ctx, const char *id, chr_error *err)
     return 0;
 }
 
-/* Prefixes the backend's name to a message that did not know it. */
+/* Prefixes the backend's name to an error message that lacks it. */
 static void chr__name_error(chr_error *err, const chr_backend *kind)
 {
     const char *rest = err ? chr__after(err->text, kind->name) : NULL;
@@ -15708,7 +15741,7 @@ static void chr__name_error(chr_error *err, const chr_backend *kind)
 }
 
 #if CHARDEV_HAS_MUX
-/* mux=on: the chardev becomes ID-base, and a mux named ID goes on it. */
+/* mux=on: the chardev is created as ID-base, and a mux with the id ID is stacked on it. */
 static chr_dev *chr__open_muxed_on(chr_context *ctx, const char *id, const chr_mux_options *mux, const chr_backend *kind,
                                    const void *options, chr_error *err)
 {
@@ -15732,7 +15765,7 @@ static chr_dev *chr__open_muxed_on(chr_context *ctx, const char *id, const chr_m
     return NULL;
 }
 
-/* The mux's options, with the name of its base behind them. */
+/* One block: the mux's options, and the id of its base behind them. */
 CHR__COLD chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err)
 {
     size_t           len = id ? strlen(id) : 0;
@@ -15799,7 +15832,7 @@ CHARDEV_API chr_dev *chr_open(chr_context *ctx, const char *id, const chr_backen
     return dev;
 }
 
-/* -- from text -- */
+/* -- chardevs from option text: chr_new() -- */
 
 static int chr__pair_is_help(const chr__pair *pair)
 {
@@ -15854,7 +15887,7 @@ CHR__PRIVATE const chr_backend *chr__options_kind(chr_options *options, chr_erro
     return kind;
 }
 
-/* The struct of `kind` from the list, for the caller to free; NULL and err. */
+/* Fills an options struct of `kind` from the list; the caller frees it. NULL = error, in err. */
 CHR__PRIVATE void *chr__options_parse(const chr_options *options, const chr_backend *kind, chr_origin origin, chr_error *err)
 {
     void *target = chr__allocate(options->ctx, kind->options_size + chr__lists_room(options, kind));
@@ -15867,7 +15900,7 @@ CHR__PRIVATE void *chr__options_parse(const chr_options *options, const chr_back
     return NULL;
 }
 
-/* A named descriptor is consumed by the chardev that has taken it. */
+/* Removes named descriptors that a chardev has taken over from the context's table. */
 CHR__PRIVATE void chr__consume_fds(const chr_options *options, const chr_backend *kind)
 {
     const chr_option *row;
@@ -15882,7 +15915,7 @@ CHR__PRIVATE void chr__consume_fds(const chr_options *options, const chr_backend
     }
 }
 
-/* Backends know numbers only: a monitor's peer is told the name that it gave. */
+/* Error messages of backends name descriptors by number: appends the name that a monitor's peer gave. */
 CHR__PRIVATE void chr__name_fds(const chr_options *options, const chr_backend *kind, chr_error *err)
 {
     const chr_option *row;
@@ -15931,9 +15964,9 @@ CHARDEV_API chr_dev *chr_new(chr_context *ctx, const char *options, chr_error *e
 }
 #endif
 
-/* -- from a URI -- */
+/* -- chardevs from a URI: chr_new_uri() -- */
 
-/* For the `uri` slots: PREFIX and a path, which may contain anything. */
+/* For `uri` slots: PREFIX followed by a path, which may contain any character. */
 CHR__PRIVATE int chr__uri_path(const char *uri, const char *prefix, chr_options *options)
 {
     const char *path = chr__after(uri, prefix);
@@ -15953,7 +15986,7 @@ CHR__PRIVATE int chr__uri_name(const char *uri, const char *name, chr_options *o
     return *rest && chr__options_read(options, rest + 1, NULL) < 0 ? CHR_ERR_NO_MEMORY : 1;
 }
 
-/* Up to a comma, which may be doubled. */
+/* A part of a URI. A doubled comma is one comma. */
 CHR__PRIVATE int chr__uri_part(chr_options *options, const char *key, const char *text, size_t len)
 {
     chr__pair *pair = chr__options_pair(options, key, strlen(key), text, len);
@@ -15964,7 +15997,7 @@ CHR__PRIVATE int chr__uri_part(chr_options *options, const char *key, const char
     return 1;
 }
 
-/* [HOST]:PORT, under these keys. A host with colons stands in brackets, and behind those comes the port. */
+/* [HOST]:PORT into these keys. A host with colons (IPv6) is in brackets. */
 CHR__PRIVATE int chr__uri_host_port(const char *text, size_t len, const char *host, const char *port, chr_options *options)
 {
     const char *end = text + len, *bracket = len > 0 && *text == '[' ? (const char *)memchr(text, ']', len) : NULL;
@@ -16026,7 +16059,8 @@ static int chr__uri_check(const char *uri, const chr_backend *kind, const chr_op
     return chr__asks_for_help(options, err);
 }
 
-/* Which backend reads the URI, with its keys added to the list; NULL and err. */
+/* Asks each backend whether the URI is its own. Returns that backend, with the keys added to the list; NULL =
+ * error, in err. */
 CHR__PRIVATE const chr_backend *chr__uri_read(const char *uri, chr_options *options, chr_error *err)
 {
     const chr_backend *kind;
@@ -16046,7 +16080,7 @@ CHR__PRIVATE const chr_backend *chr__uri_read(const char *uri, chr_options *opti
     return NULL;
 }
 
-/* The same, with what no URI may have refused. */
+/* The same; refuses options that are not allowed in a URI. */
 static const chr_backend *chr__uri_kind(const char *uri, chr_options *options, chr_error *err)
 {
     const chr_backend *kind = chr__uri_read(uri, options, err);
@@ -16069,7 +16103,7 @@ CHR__PRIVATE const chr_backend *chr__uri_read(const char *uri, chr_options *opti
 #endif
 
 #if CHARDEV_HAS_OPTIONS
-/* mon:, for a console and a monitor on one chardev: a mux, and no signals unless the text says otherwise. */
+/* mon: (console and monitor on one chardev) is a mux, with signal=off unless the text says otherwise. */
 static int chr__options_for_mon(chr_options *list, const chr_backend *kind)
 {
     if (chr__row(kind, "signal") && chr__options_default(list, "signal", "off") < 0)
@@ -16077,7 +16111,6 @@ static int chr__options_for_mon(chr_options *list, const chr_backend *kind)
     return chr__options_add(list, "mux", "on");
 }
 
-/* chardev:ID */
 static chr_dev *chr__existing(chr_context *ctx, const char *id, chr_error *err)
 {
     chr_dev *dev = chr_find(ctx, id);
@@ -16087,7 +16120,7 @@ static chr_dev *chr__existing(chr_context *ctx, const char *id, chr_error *err)
     return dev;
 }
 
-/* `kind` has read the list; NULL after an error. */
+/* Creates a chardev of `kind` from the list; NULL `kind` = an error before. */
 static chr_dev *chr__new_from_read(chr_options *list, const chr_backend *kind, int is_mon, chr_error *err)
 {
     if (!kind)
@@ -16118,9 +16151,9 @@ CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *u
 }
 #endif
 
-/* -- from either -- */
+/* -- chardevs from either: chr_new_any() -- */
 
-/* A ':' in its first word, or the path of a device, makes it a URI. */
+/* A ':' in the first word, or the path of a device, makes it a URI. */
 static int chr__is_uri(const char *text)
 {
     return chr__os_is_device_path(text) || text[strcspn(text, ":,=")] == ':';
@@ -16146,7 +16179,7 @@ CHARDEV_API chr_dev *chr_new_any(chr_context *ctx, const char *id, const char *a
     if (existing)
         return chr__existing(ctx, existing, err);
     chr__options_init(&list, ctx);
-    if (id && chr__options_add(&list, "id", id) < 0) /* before the text: an id= in that comes later, and counts */
+    if (id && chr__options_add(&list, "id", id) < 0) /* first: an id= in the text overrides it */
         chr__no_memory(err);
     else
         dev = chr__new_from_read(&list, chr__any_kind(rest ? rest : text, &list, err), rest != NULL, err);
@@ -16156,7 +16189,7 @@ CHARDEV_API chr_dev *chr_new_any(chr_context *ctx, const char *id, const char *a
 #endif
 
 #if CHARDEV_HAS_HELP && CHARDEV_HAS_OPTIONS
-/* What such a text asks help for: one kind, or all (*kind = NULL), whatever else is wrong with it. */
+/* The kind that a text with "help" asks about, or *kind = NULL for all; errors elsewhere in the text are ignored. */
 static int chr__help_about(const char *text, chr_options *list, const chr_backend **kind)
 {
     const char *name;
@@ -16196,7 +16229,13 @@ CHARDEV_API int chr_help(chr_context *ctx, const char *text, void (*print)(void 
 #endif
 
 #if CHARDEV_HAS_CHANGE
-/* -- hot swap -- */
+/* -- hot swap: chr_change(). With a frontend attached:
+ *  1. the new chardev is created while the old one works (chr__change_to); a failure changes nothing;
+ *  2. pending events are delivered, gathered output is flushed, CLOSED is delivered unless the new one is open (chr__swap);
+ *  3. the frontend moves to the new one (chr__move_frontend), and its `change` handler is called;
+ *  4. commit (chr__swap_commit): the new one is registered, the old one closed; OPENED is delivered if the new one is open.
+ * Rollback (chr__swap_rollback), when `change` refuses or the frontend is gone: it moves back, the new chardev is destroyed,
+ * descriptors from its options are the caller's again, and the old one's state is delivered. -- */
 
 static void chr__swap_commit(chr_dev *old, chr_dev *fresh)
 {
@@ -16206,7 +16245,7 @@ static void chr__swap_commit(chr_dev *old, chr_dev *fresh)
     chr__destroy(old);
 }
 
-/* What has come stays readable; what the old one has not taken goes to the new one. */
+/* Buffered input stays readable; buffered output goes to the new chardev. */
 static void chr__buffers_move(chr__buffers *buffers, chr_dev *from, chr_dev *to)
 {
     *chr__buffers_link(buffers) = buffers->next;
@@ -16218,8 +16257,8 @@ static void chr__buffers_move(chr__buffers *buffers, chr_dev *from, chr_dev *to)
     chr__buffers_service_soon(buffers);
 }
 
-/* The old one hears that its frontend has gone before the new one hears that it is there. It stays busy: until it is gone or has its
- * frontend back, it can neither be removed nor changed. */
+/* Moves a frontend. The old chardev sees it close before the new one sees it open. from->frontends stays: the old
+ * one is busy, and can be neither removed nor changed, until it is destroyed or has its frontend back. */
 static void chr__move_frontend(chr_frontend *fe, chr_dev *from, chr_dev *to)
 {
     if (fe->is_open)
@@ -16236,7 +16275,7 @@ static void chr__move_frontend(chr_frontend *fe, chr_dev *from, chr_dev *to)
         chr__set_open(to, 1);
 }
 
-/* The frontend takes its old backend again, if it is still there itself. */
+/* Rollback: the frontend, if it is still attached, gets the old chardev back. */
 static int chr__swap_rollback(chr_dev *old, chr_dev *fresh, chr_error *err)
 {
     chr_frontend *fe = fresh->frontend;
@@ -16252,12 +16291,12 @@ static int chr__swap_rollback(chr_dev *old, chr_dev *fresh, chr_error *err)
     return CHR_ERR_BUSY;
 }
 
-/* Under a living frontend: it is told CLOSED if the new one is not open, and may refuse, or go away. */
+/* Swaps under an attached frontend. Handlers are called, which may detach it. */
 static int chr__swap(chr_dev *old, chr_dev *fresh, chr_error *err)
 {
     chr_frontend *fe;
 
-    if (old->pending & ~CHR__RECORDED) /* it won't come any more after this */
+    if (old->pending & ~CHR__RECORDED) /* posted events, before the swap: the old chardev delivers nothing after it */
         chr__notify_now(old);
     fe = old->frontend;
     if (fe && CHR__BUFFERS(fe) && !fe->buffers->is_blocked)
@@ -16277,7 +16316,8 @@ static int chr__swap(chr_dev *old, chr_dev *fresh, chr_error *err)
     return 0;
 }
 
-/* Nobody is attached: the old lets go first, so that the new may take the same place; not for options that are wrong. */
+/* Without a frontend the old chardev is closed first, so that the new one can use the same address. Options are
+ * checked before that, so that wrong ones change nothing. */
 static int chr__change_unattached(chr_dev *old, const chr_backend *kind, const void *options, chr_error *err)
 {
     chr_context *ctx = old->ctx;
@@ -16299,7 +16339,7 @@ static int chr__change_unattached(chr_dev *old, const chr_backend *kind, const v
     return code;
 }
 
-/* No handler runs while the new one is made: it may wait for its peer as any other. */
+/* Steps 1 and 2. No handler runs while the new chardev is opened, which may wait for its peer. */
 static int chr__change_to(chr_dev *old, const chr_backend *kind, const void *options, chr_error *err)
 {
     chr_context *ctx = old->ctx;
@@ -16324,7 +16364,8 @@ static int chr__change_to(chr_dev *old, const chr_backend *kind, const void *opt
     return code;
 }
 
-/* What stands on other chardevs, or serves several frontends, is not swapped: neither away nor in. */
+/* Chardevs that wrap others (`fixed`), and those that serve several frontends, are rejected: neither swapped away
+ * nor in. */
 static int chr__check_change(chr_dev *dev, const char *id, chr_error *err)
 {
     if (!dev)
