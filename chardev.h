@@ -11565,7 +11565,7 @@ static int chr__set_run_one(chr_context *ctx, const chr__ready *ready, unsigned 
         watch->ready(watch->opaque, events);
         ran++;
     }
-    if (ran == 0 && chr__is_watched(ctx, holder, ready->fd))
+    if (ran == 0)
         chr__set_narrow(ctx, holder);
     return ran;
 }
@@ -17739,12 +17739,8 @@ static void chr__stacked_writable(void *opaque)
     chr_dev *dev = (chr_dev *)opaque;
 
     chr_be_writable(dev);
-    if (dev->removed || !chr_be_wants_writable(dev))
-        return;
-    if (dev->io->update) /* it may wait for something else */
+    if (!dev->removed && dev->io->update && chr_be_wants_writable(dev))
         dev->io->update(dev);
-    else
-        chr_stacked_update(dev);
 }
 
 /* -- life -- */

@@ -31,6 +31,11 @@ int private_waiting(chr_context *ctx)
     return (int)ctx->waiting;
 }
 
+int private_locks(chr_context *ctx)
+{
+    return chr__locks(ctx);
+}
+
 int private_replays(chr_context *ctx)
 {
     return ctx->replay != NULL;

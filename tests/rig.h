@@ -78,6 +78,7 @@ static inline void *rig_allocate(void *opaque, void *ptr, size_t size)
     if (size == 0) {
         if (old) r->live--;
         r->bytes -= old_size;
+        if (old) memset(old, 0xdd, old_size + RIG_HEADER); /* who looks at it still comes to harm */
         free(old);
         return NULL;
     }
@@ -93,6 +94,7 @@ static inline void *rig_allocate(void *opaque, void *ptr, size_t size)
     if (old) {
         rig_copied += old_size;
         memcpy(fresh + RIG_HEADER, ptr, old_size < size ? old_size : size);
+        memset(old, 0xdd, old_size + RIG_HEADER);
         free(old);
     } else {
         r->live++;

@@ -641,6 +641,8 @@ static inline int scene_make(scene *s)
     if (!s->dev) {
         CHECK(s->err.code < 0 && s->err.code >= CHR_ERR_NO_SPACE);
         CHECK(s->err.text[0] != 0);
+        if (s->r.failed && s->kind->prepare == prepare_pty) CHECK(!exists(scratch("tty"))); /* no link is left, */
+        if (s->r.failed && s->kind->prepare == prepare_server) CHECK(!exists(scratch("s"))); /* nor a socket */
         CHECK(s->parts[0][0] ? chr_find(s->r.ctx, "d") == NULL : chr_next(s->r.ctx, NULL) == NULL);
         return 0;
     }

@@ -28,6 +28,7 @@ static chr_memory usage(chr_context *ctx)
 
     memset(&info, 0, sizeof info);
     CHECK_INT(chr_context_memory(ctx, &info), 0);
+    CHECK(info.used > 0 && info.used <= info.most && info.most <= info.size && info.largest <= info.size - info.used);
     return info;
 }
 
@@ -149,6 +150,42 @@ TEST(buffers_come_from_it)
     chr_fe_deinit(&fe);
     CHECK_INT(usage(ctx).used, before.used);
     chr_context_free(ctx);
+}
+
+/* The smallest pieces, until there is none: all of the block is in use then, and all of it comes back. */
+TEST(used_up_to_the_last_piece)
+{
+    chr_context *ctx = begin(0, SIZE);
+    chr_dev     *dev = ctx ? chr_new(ctx, "null,id=n", NULL) : NULL;
+    chr_memory   before, full;
+    void        *last = NULL, *each;
+    int          count = 0;
+
+    REQUIRE(dev);
+    before = usage(ctx);
+    while ((each = chr_be_allocate(dev, NULL, sizeof last)) != NULL) {
+        memcpy(each, &last, sizeof last);
+        last = each;
+        count++;
+    }
+    full = usage(ctx);
+    CHECK(count > 1000);
+    CHECK_INT(full.largest, 0);
+    CHECK_INT(full.used, full.size);
+    CHECK_INT(full.most, full.size);
+    for (; last; last = each) {
+        memcpy(&each, last, sizeof each);
+        (void)chr_be_allocate(dev, last, 0);
+    }
+    CHECK_INT(usage(ctx).used, before.used);
+    CHECK_INT(usage(ctx).largest, before.largest);
+    CHECK_INT(usage(ctx).most, full.most);
+    CHECK((each = chr_be_allocate(dev, NULL, before.largest)) != NULL); /* what is said to be there is there */
+    CHECK(usage(ctx).largest < before.largest);
+    (void)chr_be_allocate(dev, each, 0);
+    CHECK(!chr_be_allocate(dev, NULL, before.largest + 1));
+    chr_context_free(ctx);
+    check_guards(0, SIZE);
 }
 
 /* Pieces of many sizes, grown and freed in any order: none overlaps another, all are aligned, and in the end all is one again. */

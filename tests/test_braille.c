@@ -672,6 +672,28 @@ static void close_after_lookups(rig *r)
     CHECK_INT(count_fds(), r->fds);
 }
 
+/* A guest that does not read: each key that is lost is lost whole, down and up, and counted. */
+TEST(brlapi_keys_while_the_guest_does_not_read)
+{
+    enum { KEYS = 200 };
+    chr_info info;
+    size_t   i;
+    server   s;
+    server_open(&s, "");
+    server_shake(&s, 40);
+    s.rec.room = 0;
+    for (i = 0; i < KEYS; i++) SENDS(&s, 'k', "\0\0\0\0\040\0\0\002");
+    CHECK_INT(s.rec.length, 0);
+    give_room(&s.rec, UNLIMITED);
+    settle(&s.r);
+    CHECK(s.rec.length >= 200 && s.rec.length <= 256);
+    CHECK_INT(s.rec.length % 6, 0);
+    for (i = 0; i + 6 <= s.rec.length; i += 6) CHECK_MEM(s.rec.input + i, 6, "\033\044\040\033\044\000", 6);
+    chr_query(s.rec.fe.dev, &info);
+    CHECK_INT(info.bytes_dropped, KEYS * 6 - s.rec.length);
+    server_close(&s);
+}
+
 /* A name is looked up in the background; one that is none is told, and looked up again. */
 TEST(brlapi_by_name)
 {
@@ -679,7 +701,7 @@ TEST(brlapi_by_name)
     char  *number;
     int    fails;
     NEED_LOCALHOST();
-    for (fails = 0; fails < 2; fails++) {
+    for (fails = 0; fails < (RIG_OVER_TCP ? 1 : 2); fails++) { /* where there are no faults: once */
         memset(&s, 0, sizeof s);
         rig_open_virtual(&s.r);
         s.listener = server_listen("", s.options, sizeof s.options);
@@ -1087,7 +1109,7 @@ TEST(brlapi_hosts_in_brackets)
         { "", "", 1 }, { "[", "]", 1 }, { "1", "]", 0 }, { "[", "1", 0 }, { "[[", "]]", 0 },
     };
     size_t i;
-    for (i = 0; i < sizeof hosts / sizeof *hosts; i++) {
+    for (i = 0; i < sizeof hosts / sizeof *hosts - RIG_OVER_TCP; i++) { /* Windows takes the last one */
         struct pollfd poll_one = { 0, POLLIN, 0 };
         char          options[300], more[300];
         recorder      rec;

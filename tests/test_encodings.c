@@ -208,8 +208,71 @@ TEST(base64_there_and_back)
             }
         }
         CHECK_INT(chr_ringbuf_read(chr_find(r.ctx, "r"), len, CHR_BASE64, again, sizeof again, NULL), strlen(text));
-        CHECK_STR(again, text);
+        CHECK_MEM(again, strlen(text), text, strlen(text));
     }
+    rig_close(&r);
+}
+
+/* A ring buffer's bytes, read in pieces of each size into room of each size: as much as goes, and the rest stays. */
+TEST(base64_read_into_any_room)
+{
+    size_t  count, size, capacity, i, taken;
+    rig     r;
+    chr_dev *dev;
+    rig_open(&r);
+    dev = make(&r, "ringbuf,id=r,size=16");
+    for (count = 0; count <= 16; count++)
+        for (size = 0; size <= 18; size++)
+            for (capacity = 0; capacity <= 26; capacity++) {
+                unsigned char bytes[16];
+                char          out[32], want[32];
+                (void)chr_ringbuf_read(dev, 100, CHR_BASE64, out, sizeof out, NULL);
+                for (i = 0; i < count; i++) bytes[i] = (unsigned char)(i * 29 + count);
+                if (count) CHECK_INT(chr_ringbuf_write(dev, (const char *)bytes, count, CHR_UTF8, NULL), count);
+                memset(out, '#', sizeof out);
+                taken = size < count ? size : count;
+                if (taken > capacity / 4 * 3) taken = capacity / 4 * 3;
+                private_base64(bytes, taken, want);
+                if (!CHECK_INT(chr_ringbuf_read(dev, size, CHR_BASE64, out, capacity, NULL), strlen(want)) ||
+                    !CHECK_MEM(out, strlen(want), want, strlen(want)) || !CHECK_INT(out[strlen(want)], '#') ||
+                    !CHECK_INT(chr_ringbuf_count(dev), count - taken))
+                    NOTE("%d bytes, %d wanted, room for %d", (int)count, (int)size, (int)capacity);
+                if (test_failures > 10) return;
+            }
+    rig_close(&r);
+}
+
+TEST(utf8_read_into_any_room)
+{
+    static const char *const texts[] = { "abc", "\xc3\xa4" "b\xe2\x82\xac", "\xff\xfe" "a", "\xe2\x82", "a\xf0\x9f\x98\x80\xf0\x9f", "\xe2\x28\xa1\x80", "\xf0\x9f\x98z" };
+    size_t   k, size, capacity;
+    rig      r;
+    chr_dev *dev;
+    note_all();
+    rig_open(&r);
+    dev = make(&r, "ringbuf,id=r,size=16");
+    for (k = 0; k < sizeof texts / sizeof *texts; k++)
+        for (size = 0; size <= 10; size++)
+            for (capacity = 0; capacity <= 20; capacity++) {
+                const unsigned char *bytes = (const unsigned char *)texts[k];
+                size_t               count = strlen(texts[k]), at = 0, len = 0;
+                char                 out[32], want[32];
+                while (chr_ringbuf_count(dev) > 0) (void)chr_ringbuf_read(dev, 100, CHR_BASE64, out, sizeof out, NULL);
+                CHECK_INT(chr_ringbuf_write(dev, texts[k], count, CHR_UTF8, NULL), count);
+                memset(out, '#', sizeof out);
+                while (at < count && at < size) {
+                    int    length = length_of(bytes + at, count - at < 4 ? count - at : 4);
+                    size_t used = (size_t)(length < 0 ? -length : length), makes = length < 0 ? 3 : used;
+                    if (length == 0 || at + used > size || len + makes > capacity) break;
+                    memcpy(want + len, length < 0 ? "\xef\xbf\xbd" : texts[k] + at, makes);
+                    at += used;
+                    len += makes;
+                }
+                if (!CHECK_INT(chr_ringbuf_read(dev, size, CHR_UTF8, out, capacity, NULL), len) || !CHECK_MEM(out, len, want, len) ||
+                    !CHECK_INT(out[len], '#') || !CHECK_INT(chr_ringbuf_count(dev), count - at))
+                    NOTE("text %d, %d wanted, room for %d", (int)k, (int)size, (int)capacity);
+                if (test_failures > 10) return;
+            }
     rig_close(&r);
 }
 

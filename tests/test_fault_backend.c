@@ -437,6 +437,37 @@ TEST(the_end_of_input_is_told_again)
     end_stage(&s);
 }
 
+/* What obuf= meets later is told by the next write, once, and only while the same peer is there. */
+TEST(an_error_behind_an_obuf_is_told_once)
+{
+    int   another_peer;
+    stage s;
+    for (another_peer = 0; another_peer < 2; another_peer++) {
+        chr_info info;
+        stack(&s, "fault,id=f,chardev=b,obuf=16");
+        base->room = 0;
+        CHECK_INT(write_to(&s, "abc"), 3); /* waits */
+        feed(&s, "\x85", 1);
+        base->room = UNLIMITED;
+        chr_be_writable(&base->dev);
+        settle(&s.r);
+        CHECK_INT(base->got_len, 0);
+        chr_query(s.dev, &info);
+        CHECK_INT(info.bytes_dropped, 3);
+        CHECK_INT(info.bytes_queued, 0);
+        if (another_peer) {
+            chr_be_event(&base->dev, CHR_EVENT_CLOSED);
+            chr_be_event(&base->dev, CHR_EVENT_OPENED);
+            settle(&s.r);
+        } else {
+            CHECK_INT(write_to(&s, "d"), CHR_ERR_IO);
+        }
+        CHECK_INT(write_to(&s, "e"), 1);
+        CHECK_GOT("e");
+        end_stage(&s);
+    }
+}
+
 TEST(errors_and_breaks)
 {
     stage s;

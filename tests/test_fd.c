@@ -170,6 +170,69 @@ TEST(fd_that_is_none)
     rig_close(&r);
 }
 
+/* 0 is a descriptor like others, also when it is the only one; and it is looked at like others. */
+TEST(fd_descriptor_0)
+{
+    static const struct { int in, out; } table[] = { { 0, -1 }, { -1, 0 }, { 0, 0 } };
+    size_t i;
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        chr_fd_options options;
+        chr_error      err;
+        int            fds[2];
+        recorder       rec;
+        rig            r;
+        rig_open(&r);
+        r.fds -= fcntl(0, F_GETFD) >= 0;
+        close(0);
+        memset(&options, 0, sizeof options);
+        options.in = table[i].in;
+        options.out = table[i].out;
+        CHECK(chr_open(r.ctx, "f", chr_backend_find(r.ctx, "fd"), &options, &err) == NULL);
+        CHECK_STR(err.text, table[i].in == 0 ? "fd: in=0: is not an open descriptor" : "fd: out=0: is not an open descriptor");
+        socket_pair(fds); /* one of them is 0 now */
+        CHECK_INT(fds[0], 0);
+        attach(&rec, open_fd(&r, table[i].in, table[i].out));
+        settle(&r);
+        CHECK_STR(rec.events, "O");
+        if (table[i].in == 0) {
+            say(fds[1], "in");
+            settle(&r);
+            CHECK_INPUT(&rec, "in");
+        }
+        CHECK_INT(chr_fe_write(&rec.fe, "out", 3), table[i].out == 0 ? 3 : (int)CHR_ERR_DISCONNECTED);
+        CHECK_STR(hear(fds[1]), table[i].out == 0 ? "out" : "");
+        detach(&rec);
+        close(fds[1]);
+        rig_close(&r);
+    }
+}
+
+/* Its output is ended, and closed for that. What gets its number then is somebody else's, and stays open. */
+TEST(fd_closed_early_is_closed_once)
+{
+    int      in[2], out[2], other;
+    recorder rec;
+    rig      r;
+    rig_open(&r);
+    REQUIRE(pipe(in) == 0 && pipe(out) == 0);
+    attach(&rec, open_fd(&r, in[0], out[1]));
+    settle(&r);
+    CHECK_INT(chr_fe_shutdown(&rec.fe), 0);
+    CHECK_STR(hear(out[0]), "(eof)");
+    other = fcntl(0, F_DUPFD_CLOEXEC, out[1]);
+    CHECK_INT(other, out[1]);
+    CHECK_INT(chr_fe_write(&rec.fe, "x", 1), CHR_ERR_DISCONNECTED);
+    CHECK_INT(chr_fe_shutdown(&rec.fe), 0); /* it is over already */
+    say(in[1], "in");
+    settle(&r);
+    CHECK_INPUT(&rec, "in");
+    detach(&rec);
+    CHECK_INT(chr_remove(r.ctx, "f", NULL), 0);
+    CHECK(fcntl(other, F_GETFD) >= 0);
+    close(other), close(in[1]), close(out[0]);
+    rig_close(&r);
+}
+
 /* After an error the caller still owns what was good. */
 TEST(fd_good_and_bad)
 {

@@ -464,6 +464,86 @@ TEST(history_of_a_member_that_was_ahead)
     }
 }
 
+/* It has gone when the rest is written, and one more piece: its next peer has all of it, each byte once. */
+TEST(history_of_a_member_that_was_ahead_and_is_closed)
+{
+    recorder rec;
+    rig      r;
+    port_options = ",history=100";
+    attach(&rec, make_hub(&r, 2));
+    port_options = "";
+    act(&r, ports[0], CHR_EVENT_OPENED);
+    act(&r, ports[1], CHR_EVENT_OPENED);
+    ports[0]->room = 4;
+    ports[1]->room = 2;
+    CHECK_INT(chr_fe_write(&rec.fe, "abcdef", 6), 2);
+    CHECK_GOT(ports[0], "abcd");
+    act(&r, ports[0], CHR_EVENT_CLOSED);
+    ports[0]->length = 0;
+    ports[0]->room = 1000;
+    ports[1]->room = 3;
+    CHECK_INT(chr_fe_write(&rec.fe, "cdefgh", 6), 3);
+    ports[1]->room = 1000;
+    CHECK_INT(chr_fe_write(&rec.fe, "fgh", 3), 3);
+    CHECK_GOT(ports[1], "abcdefgh");
+    act(&r, ports[0], CHR_EVENT_OPENED);
+    CHECK_GOT(ports[0], "abcdefgh");
+    CHECK_INT(chr_fe_write(&rec.fe, "i", 1), 1);
+    CHECK_GOT(ports[0], "abcdefghi");
+    CHECK_GOT(ports[1], "abcdefghi");
+    detach(&rec);
+    rig_close(&r);
+}
+
+/* A member that was waited for goes, or is swapped: who waits to write is told, and nobody else's bytes are missing. */
+TEST(a_slow_member_is_swapped_while_it_is_waited_for)
+{
+    static const char *const others[] = { "ringbuf,size=64", "null" };
+    chr_error err;
+    size_t    i;
+    for (i = 0; i < 2; i++) {
+        recorder rec;
+        rig      r;
+        attach(&rec, make_hub(&r, 2));
+        act(&r, ports[0], CHR_EVENT_OPENED);
+        act(&r, ports[1], CHR_EVENT_OPENED);
+        ports[0]->room = 0;
+        ports[1]->room = 100;
+        CHECK_INT(chr_fe_write(&rec.fe, "abcd", 4), CHR_ERR_WOULD_BLOCK);
+        chr_fe_add_watch(&rec.fe, recorder_writable, &rec);
+        settle(&r);
+        CHECK_INT(rec.writable, 0);
+        CHECK_INT(chr_change(r.ctx, "p0", others[i], &err), 0);
+        settle(&r);
+        CHECK_INT(rec.writable, 1);
+        CHECK_INT(chr_fe_write(&rec.fe, "abcdef", 6), 6);
+        CHECK_GOT(ports[1], "abcdef");
+        if (i == 0) CHECK_INT(chr_ringbuf_count(chr_find(r.ctx, "p0")), 6);
+        detach(&rec);
+        rig_close(&r);
+    }
+}
+
+/* It comes back when one of them does, whichever. */
+TEST(comes_back_with_any_of_them)
+{
+    char     options[200];
+    chr_info info;
+    int      i, which;
+    rig      r;
+    for (which = -1; which < 3; which++) {
+        rig_open_virtual(&r);
+        for (i = 0; i < 3; i++) {
+            snprintf(options, sizeof options, i == which ? "msmouse,id=m%d" : "null,id=m%d", i);
+            make(&r, options);
+        }
+        chr_query(make(&r, "hub,id=h,chardevs.0=m0,chardevs.1=m1,chardevs.2=m2"), &info);
+        CHECK_INT(info.comes_back, which >= 0);
+        CHECK_STR(info.filename, "hub");
+        rig_close(&r);
+    }
+}
+
 /* The frontend takes its hub away when it hears of something. */
 static void remove_hub(recorder *rec, int what)
 {

@@ -6,8 +6,6 @@
 #include "private.h"
 #include "rig.h"
 
-int private_waiting(chr_context *ctx);
-
 typedef struct spot { /* a watch that counts */
     rig      *r;
     chr_watch watch;

@@ -75,6 +75,41 @@ TEST(every_small_movement)
     rig_close(&r);
 }
 
+/* What changes nothing is no error, and no packet either; without power all of it is refused. */
+TEST(what_changes_nothing)
+{
+    static const int buttons[] = { CHR_BUTTON_LEFT, CHR_BUTTON_MIDDLE, CHR_BUTTON_RIGHT };
+    size_t           i;
+    recorder         rec;
+    rig              r;
+    chr_dev         *dev = start(&r, &rec);
+    for (i = 0; i < 3; i++) {
+        CHECK_INT(chr_input_button(dev, buttons[i], 0), 0);
+        CHECK_INT(chr_input_sync(dev), 0);
+        settle(&r);
+        CHECK_INT(rec.length, 0);
+        CHECK_INT(chr_input_button(dev, buttons[i], 1), 0);
+        CHECK_INT(chr_input_sync(dev), 0);
+        settle(&r);
+        CHECK_INT(rec.length, i == 0 ? 3 : 4); /* the middle one is down from its turn on */
+        forget_input(&rec);
+        CHECK_INT(chr_input_button(dev, buttons[i], 7), 0); /* as down as before */
+        CHECK_INT(chr_input_sync(dev), 0);
+        settle(&r);
+        CHECK_INT(rec.length, 0);
+    }
+    CHECK_INT(chr_input_rel(dev, 0, 0), 0);
+    CHECK_INT(chr_input_sync(dev), 0);
+    settle(&r);
+    CHECK_INT(rec.length, 0);
+    CHECK_INT(set_lines(&rec, 0), 0);
+    CHECK_INT(chr_input_rel(dev, 0, 0), CHR_ERR_DISCONNECTED);
+    CHECK_INT(chr_input_button(dev, CHR_BUTTON_LEFT, 0), CHR_ERR_DISCONNECTED);
+    CHECK_INT(chr_input_sync(dev), CHR_ERR_DISCONNECTED);
+    detach(&rec);
+    rig_close(&r);
+}
+
 TEST(the_exact_bytes)
 {
     recorder rec;

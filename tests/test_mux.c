@@ -694,6 +694,80 @@ TEST(frontends_go_while_all_are_told)
         }
 }
 
+/* A frontend that is asked for room does something instead: whoever gets the input then, each byte comes once, in order. */
+static bench *questioned;
+static int    questions, question, injections;
+static char   question_answer;
+
+static int questioned_can_read(void *opaque)
+{
+    recorder *rec = (recorder *)opaque;
+    int       room = rec->room;
+    if (++questions != question) return room;
+    switch (question_answer) {
+    case 'f': chr_fe_take_focus(&questioned->fe[1].fe); break;
+    case 'F': chr_fe_take_focus(&questioned->fe[1].fe), chr_fe_take_focus(&questioned->fe[0].fe); break;
+    case 'd': chr_fe_deinit(&questioned->fe[0].fe); break;
+    case 'D': chr_fe_deinit(&questioned->fe[1].fe); break;
+    case 'b': chr_fe_deinit(&questioned->fe[0].fe), chr_fe_deinit(&questioned->fe[1].fe); break;
+    case 'h': chr_fe_set_handlers(&rec->fe, NULL, NULL); break;
+    case 'H': listen_to(rec); break;
+    case 'i': injections += chr_inject(questioned->mux, "I", 1) == 1; break;
+    case 'e': chr_be_event(chr_find(questioned->r.ctx, "m-base"), CHR_EVENT_BREAK); break;
+    default: break;
+    }
+    return room;
+}
+
+TEST(frontends_that_do_something_when_they_are_asked)
+{
+    static const char         answers[] = "fFdDbhHie";
+    static const chr_handlers handlers = { questioned_can_read, recorder_read, recorder_event, NULL };
+    static const int          rooms[] = { 0, 1, 3, UNLIMITED };
+    size_t                    a, k;
+    for (a = 0; a < sizeof answers - 1; a++)
+        for (k = 0; k < 4; k++)
+            for (question = 1; question <= 4; question++) {
+                char   all[64] = "";
+                size_t len = 0, i;
+                bench  b;
+                open_mux(&b, 2);
+                questioned = &b;
+                questions = injections = 0;
+                question_answer = answers[a];
+                b.fe[0].open = 0;
+                b.fe[0].early_input_allowed = b.fe[1].early_input_allowed = 1;
+                chr_fe_set_handlers(&b.fe[0].fe, &handlers, &b.fe[0]);
+                b.fe[0].room = rooms[k];
+                type(&b, "abcdef");
+                type(&b, "gh");
+                for (i = 0; i < 2; i++)
+                    if (b.fe[i].fe.dev) give_room(&b.fe[i], UNLIMITED);
+                settle(&b.r);
+                for (i = 0; i < 2; i++) {
+                    memcpy(all + len, b.fe[i].input ? b.fe[i].input : "", b.fe[i].length);
+                    len += b.fe[i].length;
+                }
+                all[len] = 0;
+                if (strchr("fFDHie", question_answer)) {
+                    const char *at = all;
+                    char        want[3] = "a";
+                    int         injected = 0;
+                    for (; *at; at++) {
+                        if (*at == 'I') injected++;
+                        else if (!CHECK_INT(*at, want[0]++)) break;
+                    }
+                    if (!CHECK_INT(want[0], 'i') || !CHECK_INT(injected, injections))
+                        NOTE("%c at question %d with room for %d: %s", question_answer, question, rooms[k], all);
+                } else {
+                    for (i = 1; i < b.fe[0].length; i++) CHECK(b.fe[0].input[i] == b.fe[0].input[i - 1] + 1);
+                    for (i = 1; i < b.fe[1].length; i++) CHECK(b.fe[1].input[i] == b.fe[1].input[i - 1] + 1);
+                    CHECK(len <= 8);
+                }
+                close_mux(&b);
+            }
+}
+
 TEST(input_before_a_close_comes_first)
 {
     bench b;

@@ -38,12 +38,24 @@ static void check_signals(void)
     CHECK(!is_pending(SIGPIPE) && !is_pending(SIGXFSZ));
 }
 
-static void limit_files_to(rlim_t size)
+static void set_file_limit(rlim_t size)
 {
     struct rlimit limit;
     getrlimit(RLIMIT_FSIZE, &limit);
-    limit.rlim_cur = size;
+    limit.rlim_cur = size < limit.rlim_max ? size : limit.rlim_max;
     REQUIRE(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+}
+
+static void lift_file_limit(void)
+{
+    set_file_limit(RLIM_INFINITY);
+}
+
+/* Until the test's end: gcov writes its counts behind that. */
+static void limit_files_to(rlim_t size)
+{
+    REQUIRE(atexit(lift_file_limit) == 0);
+    set_file_limit(size);
 }
 
 static int lines_in(const char *text)

@@ -350,7 +350,8 @@ TEST(pty_without_a_notifier_finds_the_next_ones)
 /* Some have it open, and come and go, in each order: it stays open as long as one of them is there, and nobody is told anything. */
 TEST(pty_several_have_it_open)
 {
-    static const char *const orders[] = { "ABaCc", "ABbCc", "ABCabc", "ABCcba", "AB_aC_cb", "A_B_a_C_b", "AaA_BaC_b", "ABaAbCc_a", "AB_a_Bb_C_A_ca" };
+    static const char *const orders[] = { "ABaCc", "ABbCc", "ABCabc", "ABCcba", "AB_aC_cb", "A_B_a_C_b", "AaA_BaC_b", "ABaAbCc_a", "AB_a_Bb_C_A_ca",
+                                          "AB_a_C_c_", "AB_a_C_c_A_a_C", "AB_a_A_a_A" };
     size_t i, k;
     for (i = 0; i < sizeof orders / sizeof *orders; i++) {
         int      fds[3], held, wait; /* wait: it is looked at after each, not only where the order says `_` */
@@ -380,6 +381,30 @@ TEST(pty_several_have_it_open)
             rig_close(&r);
         }
     }
+}
+
+/* Of two one has gone. Then the other goes and a third one comes, between two looks: that is told. */
+TEST(pty_the_last_of_several_is_followed_by_another)
+{
+    int      a, b, c;
+    recorder rec;
+    rig      r;
+    rig_open_virtual(&r);
+    attach(&rec, make(&r, "pty,id=p"));
+    settle(&r);
+    a = open_slave(rec.fe.dev);
+    b = open_slave(rec.fe.dev);
+    pass_time(&r, 1500);
+    close(a);
+    pass_time(&r, 1500);
+    CHECK_STR(rec.events, "O");
+    close(b);
+    c = open_slave(rec.fe.dev);
+    pass_time(&r, 1500);
+    CHECK_STR(rec.events, "OCO");
+    close(c);
+    detach(&rec);
+    rig_close(&r);
 }
 
 /* One descriptor for all of them, and it goes with the context. */

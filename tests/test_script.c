@@ -184,6 +184,169 @@ TEST(every_byte_and_escape)
     end_stage(&s);
 }
 
+/* Escapes, each beside what would be one more digit, or one less. */
+TEST(escapes_at_their_bounds)
+{
+    static const struct { const char *text, *sent; size_t len; } table[] = {
+        { "\\0", "\0", 1 },         { "\\7", "\7", 1 },        { "\\18", "\1" "8", 2 },   { "\\177", "\177", 1 },   { "\\377", "\377", 1 },
+        { "\\1234", "\123" "4", 2 }, { "\\129", "\12" "9", 2 }, { "\\x00", "\0", 1 },     { "\\xff", "\xff", 1 },   { "\\xFf0", "\xff" "0", 2 },
+        { "\\x410", "A0", 2 },      { "\\n\\r\\t", "\n\r\t", 3 }, { "\\b\\a\\f\\v", "\b\a\f\v", 4 }, { "\\e\\\\\\\"\\'", "\33\\\"'", 4 },
+        { "a\tb", "a\tb", 3 },      { "8\\60", "80", 2 },
+    };
+    static const char *const none[] = { "\\8", "\\9", "\\400", "\\777", "\\x", "\\x1", "\\xg1", "\\x1g", "\\N", "\\", "\\ ", "\\q" };
+    size_t i;
+    char   text[100];
+    stage  s;
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        snprintf(text, sizeof text, "send \"%s\"", table[i].text);
+        play(&s, text);
+        if (!CHECK_MEM(s.rec.input, s.rec.length, table[i].sent, table[i].len)) NOTE("for %s", text);
+        CHECK_INT(result(&s), 0);
+        end_stage(&s);
+    }
+    for (i = 0; i < sizeof none / sizeof *none; i++) {
+        snprintf(text, sizeof text, "send \"%s\"", none[i]);
+        open_stage(&s);
+        if (!CHECK(make_script(&s, "s", text) == NULL)) NOTE("for %s", text);
+        rig_close(&s.r);
+    }
+}
+
+/* The largest times, the least, and one more than what can be. */
+TEST(times_at_their_bounds)
+{
+    static const struct { const char *time; int64_t ms; } table[] = {
+        { "0ms", 0 }, { "1ms", 1 }, { "999ms", 999 }, { "1s", 1000 }, { "1min", 60000 }, { "0001ms", 1 },
+        { "1000000s", 1000000000 }, { "1000000000ms", 1000000000 }, { "16666min", 999960000 },
+        { "1000001s", -1 }, { "1000000001ms", -1 }, { "16667min", -1 }, { "99999999999999999999ms", -1 }, { "1 ms", -1 }, { "1", -1 },
+        { "ms", -1 }, { "-1s", -1 }, { "1h", -1 }, { "1S", -1 }, { "1mss", -1 }, { "1.5s", -1 },
+    };
+    size_t i;
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        char    text[100];
+        chr_dev *dev;
+        stage   s;
+        open_stage(&s);
+        snprintf(text, sizeof text, "wait %s", table[i].time);
+        dev = make_script(&s, "s", text);
+        if (!CHECK_INT(dev != NULL, table[i].ms >= 0)) NOTE("for %s", text);
+        if (!dev) CHECK_HAS(s.err.text, strlen(table[i].time) < 15 && atof(table[i].time) > 16666 ? "longer than 1000000 s" : "script: text: line 1: ");
+        if (dev) {
+            s.dev = dev;
+            attach(&s.rec, dev);
+            settle(&s.r);
+            if (table[i].ms > 0) {
+                until_ms(&s, table[i].ms - 1);
+                CHECK_INT(result(&s), CHR_ERR_WOULD_BLOCK);
+            }
+            until_ms(&s, table[i].ms);
+            if (!CHECK_INT(result(&s), 0)) NOTE("for %s", text);
+            detach(&s.rec);
+        }
+        rig_close(&s.r);
+    }
+}
+
+/* What a message shows is text, whatever is in it. */
+TEST(per_cents_in_a_verdict)
+{
+    stage s;
+    play(&s, "fail \"100%s sure %d\"");
+    CHECK_INT(result(&s), CHR_ERR_IO);
+    CHECK_STR(s.err.text, "script: line 1: fail \"100%s sure %d\": so it says; what came: nothing");
+    CHECK_STR(s.r.log, "chardev s: script: line 1: fail \"100%s sure %d\": so it says; what came: nothing\n");
+    end_stage(&s);
+}
+
+/* What came is shown from its end, and a long statement from its begin. */
+TEST(long_texts_in_a_verdict)
+{
+    static char text[800], want[600], sent[400];
+    size_t      len, i;
+    for (len = 78; len <= 82; len++) {
+        stage s;
+        memset(want, 'p', len);
+        want[len] = 0;
+        snprintf(text, sizeof text, "expect \"%s\" within 1ms", want);
+        play(&s, text);
+        until_ms(&s, 1);
+        CHECK_INT(result(&s), CHR_ERR_TIMEOUT);
+        snprintf(text, sizeof text, "script: line 1: expect \"%.80s\": timed out; what came instead: nothing", want);
+        CHECK_STR(s.err.text, text);
+        end_stage(&s);
+    }
+    for (len = 1; len < 300; len += len < 60 || len > 210 ? 9 : 1) {
+        const char *shown;
+        stage       s;
+        for (i = 0; i < len; i++) sent[i] = (char)('a' + i % 26);
+        sent[len] = 0;
+        play(&s, "expect \"#\" within 1ms");
+        say_to_it(&s, sent);
+        until_ms(&s, 1);
+        CHECK_INT(result(&s), CHR_ERR_TIMEOUT);
+        shown = strstr(s.err.text, "instead: ");
+        REQUIRE(shown != NULL);
+        shown += 9;
+        if (strncmp(shown, "...\"", 4) == 0) CHECK(len > strlen(shown) - 5);
+        else CHECK_INT(len, strlen(shown) - 2);
+        shown = strchr(shown, '"') + 1;
+        CHECK_INT(shown[strlen(shown) - 1], '"');
+        if (!CHECK(strncmp(shown, sent + len - (strlen(shown) - 1), strlen(shown) - 1) == 0)) NOTE("%s", s.err.text);
+        end_stage(&s);
+    }
+}
+
+/* Between two statements, of many: a look at it from a handler. */
+static int         looked;
+static chr_error   look_error;
+
+static void look_at_it(recorder *rec, int what)
+{
+    if (what != 'e' || rec->last_event != CHR_EVENT_BREAK || looked) return;
+    looked = chr_script_result(rec->fe.dev, &look_error);
+}
+
+TEST(looked_at_while_it_plays)
+{
+    stage s;
+    memset(&look_error, 0, sizeof look_error);
+    looked = 0;
+    open_stage(&s);
+    s.dev = make_script(&s, "s", "break\nwait 1s\npass");
+    REQUIRE(s.dev != NULL);
+    CHECK_INT(chr_script_result(s.dev, &s.err), CHR_ERR_WOULD_BLOCK);
+    CHECK_STR(s.err.text, "script: line 1: no frontend has come yet");
+    attach(&s.rec, s.dev);
+    s.rec.then = look_at_it;
+    settle(&s.r);
+    CHECK_INT(looked, CHR_ERR_WOULD_BLOCK);
+    CHECK_HAS(look_error.text, "script: line 1: ");
+    CHECK_INT(result(&s), CHR_ERR_WOULD_BLOCK);
+    CHECK_STR(s.err.text, "script: line 2: wait: this is not done yet");
+    until_ms(&s, 1000);
+    CHECK_INT(result(&s), 0);
+    CHECK_INT(chr_script_result(s.dev, NULL), 0);
+    end_stage(&s);
+}
+
+/* The frontend ends its output, once; where nobody is, there is nothing to end. */
+TEST(the_end_of_output_is_said_once)
+{
+    stage s;
+    play(&s, "send \"x\"; wait 1s; close; wait 1s; open; wait 1s");
+    CHECK_INT(chr_fe_shutdown(&s.rec.fe), 0);
+    CHECK_INT(chr_fe_shutdown(&s.rec.fe), 0);
+    CHECK_INT(chr_fe_write(&s.rec.fe, "x", 1), CHR_ERR_DISCONNECTED);
+    until_ms(&s, 1000);
+    CHECK_STR(s.rec.events, "OC");
+    CHECK_INT(chr_fe_shutdown(&s.rec.fe), CHR_ERR_DISCONNECTED);
+    until_ms(&s, 2000);
+    CHECK_STR(s.rec.events, "OCO");
+    CHECK_INT(chr_fe_write(&s.rec.fe, "x", 1), 1);
+    CHECK_INT(chr_fe_shutdown(&s.rec.fe), 0);
+    end_stage(&s);
+}
+
 TEST(rejected_at_any_time)
 {
     stage s;

@@ -903,6 +903,30 @@ TEST(serial_comes_back)
     rig_close(&r);
 }
 
+/* What it was given while it was away and can't have now: it is told behind OPENED, and what is in force can be asked for. */
+TEST(serial_comes_back_with_other_settings)
+{
+    char     path[200], options[300];
+    int      master;
+    recorder rec;
+    rig      r;
+    memset(&line, 0, sizeof line);
+    rig_open_virtual(&r);
+    snprintf(path, sizeof path, "%s", scratch("tty"));
+    snprintf(options, sizeof options, "serial,id=s,path=%s,reconnect-ms=500", path);
+    attach(&rec, make(&r, options));
+    settle(&r);
+    CHECK_INT(set_params(&rec, 2400, 'E', 7, 2), 0); /* for later */
+    check_params(&rec, 2400, 'E', 7, 2);
+    master = plug(path);
+    pass_time(&r, 600);
+    CHECK_STR(rec.events, "OS");
+    check_params(&rec, 2400, 'N', 8, 2);
+    CHECK_INT(speed_at(master), 2400);
+    end_line(&r, &rec, master);
+    scratch_clean();
+}
+
 TEST(serial_not_plugged_in_yet)
 {
     char     path[200], options[300];

@@ -493,6 +493,14 @@ TEST(udp_uri)
     }
     CHECK(chr_new_uri(r.ctx, "u", "udp:nowhere", &err) == NULL);
     CHECK_HAS(err.text, "port");
+    CHECK(chr_new_uri(r.ctx, "u", "udp:127.0.0.1,ipv4=on", &err) == NULL);
+    CHECK_HAS(err.text, "port");
+    CHECK(chr_new_uri(r.ctx, "u", "udp:127.0.0.1:9,ipv4=off,ipv6=off", &err) == NULL); /* what stands behind it counts */
+    CHECK_HAS(err.text, "family");
+    CHECK(chr_new_uri(r.ctx, "u", "udp:127.0.0.1:9@:0,ipv4=off,ipv6=off", &err) == NULL);
+    CHECK_HAS(err.text, "family");
+    CHECK(chr_new_uri(r.ctx, "u", "udp:127.0.0.1:9,nothing=on", &err) == NULL);
+    CHECK_HAS(err.text, "nothing");
     rig_close(&r);
 }
 
@@ -509,6 +517,7 @@ TEST(udp_options_that_are_none)
         { "udp,id=u,port=9,ipv4=off,ipv6=off", "family" },
         { "udp,id=u,host=127.0.0.1,port=9,ipv6=on", "127.0.0.1" },
         { "udp,id=u,host=127.0.0.1,port=9,localaddr=::1", "IPv" },
+        { "udp,id=u,host=127.0.0.1,port=9,ipv4=on,localaddr=::1", "::1" },
 #ifndef _WIN32 /* Wine takes a local address that there is not */
         { "udp,id=u,host=127.0.0.1,port=9,localaddr=192.0.2.77", "192.0.2.77" },
 #endif

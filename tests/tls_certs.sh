@@ -67,6 +67,15 @@ usage() {
     named name-universal MASK:0x100 O=Müller CN=fred
     named name-latin1 MASK:0x4 CN=Fréd
     named name-comma utf8only 'CN="fred,O=Example,C=DE"'
+    cert words ca '/CN=words' DNS:abcd
+    cert wide ca '/CN=wide' IP:7f00:1::
+    # names of 4095 and of 4096 letters
+    long=$(for i in 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39 \
+        40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59; do
+        echo "$i.OU=0123456789012345678901234567890123456789012345678901234567890123"
+    done)
+    named name-4095 utf8only "$long" 60.OU=1234 CN=fred
+    named name-4096 utf8only "$long" 60.OU=12345 CN=fred
     openssl ca -config conf -cert ca-cert.pem -keyfile ca-key.pem -revoke revoked-cert.pem
     openssl ca -config conf -cert ca-cert.pem -keyfile ca-key.pem -gencrl -out crl.pem
 } >log 2>&1

@@ -1,16 +1,19 @@
 #!/usr/bin/python3
-"""picture.py RESULTS: the results of run.sh as an SVG picture on stdout, for a light or a dark page."""
+"""picture.py RESULTS [PART...]: the results of run.sh as an SVG picture on stdout, for a light or a dark page. Parts: guest relays echo
+inproc idle counts (default: all)."""
 import sys
 from xml.sax.saxutils import escape
 
 WIDTH, LEFT, BAR, ROW, GAP = 700, 170, 340, 22, 16
 STYLE = """
+    .page { fill: #ffffff }
     text { font: 13px system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; fill: #1f2328 }
     .head { font-weight: 600 }
     .note { fill: #59636e; font-size: 12px }
     .own { fill: #0969da } .other { fill: #afb8c1 }
     .target { stroke: #cf222e; stroke-width: 2 }
     @media (prefers-color-scheme: dark) {
+        .page { fill: #0d1117 }
         text { fill: #f0f6fc } .note { fill: #9198a1 }
         .own { fill: #4493f8 } .other { fill: #656c76 }
         .target { stroke: #f85149 }
@@ -33,9 +36,10 @@ def rows_of(section, key, own, labels=None):
     return [((labels or {}).get(name, name), float(values[key]), name in own) for name, values in section.items() if key in values]
 
 
-def with_ratio(section, name, key, ratio, other):
-    values = section.get(name, {})
-    return ": %.0f times %s's" % (float(values[ratio]), other) if ratio in values and key in values else ""
+def with_ratio(section, key, own, other, label):
+    """Of the two values that the bars show."""
+    values = [float(section.get(name, {}).get(key, 0)) for name in (own, other)]
+    return ": %.0f times %s's" % (values[0] / values[1], label) if all(values) else ""
 
 
 class Picture:
@@ -58,13 +62,13 @@ class Picture:
         top = self.y
         for label, value, is_own in rows:
             self.text(LEFT - 8, self.y + 15, label, anchor="end")
-            self.parts.append('<rect x="%d" y="%g" width="%.1f" height="%d" rx="2" class="%s"/>' %
-                              (LEFT, self.y + 3, max(value / longest * BAR, 1), ROW - 6, "own" if is_own else "other"))
+            self.parts.append('<rect x="%d" y="%g" width="%.1f" height="%d" rx="2" class="%s" fill="%s"/>' %
+                              (LEFT, self.y + 3, max(value / longest * BAR, 1), ROW - 6, *(("own", "#0969da") if is_own else ("other", "#afb8c1"))))
             self.text(LEFT + value / longest * BAR + 8, self.y + 15, form(value))
             self.y += ROW
         if target:
             x = LEFT + target / longest * BAR
-            self.parts.append('<line x1="%.1f" x2="%.1f" y1="%g" y2="%g" class="target"/>' % (x, x, top, self.y))
+            self.parts.append('<line x1="%.1f" x2="%.1f" y1="%g" y2="%g" class="target" stroke="#cf222e"/>' % (x, x, top, self.y))
         self.y += GAP
 
     def table(self, title, note, rows):
@@ -84,8 +88,10 @@ class Picture:
     def svg(self, foot):
         self.y += ROW
         self.text(8, self.y, foot, "note")
-        return ('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="Benchmarks of chardev.h">'
-                '\n<style>%s</style>\n%s\n</svg>\n') % (WIDTH, self.y + 12, WIDTH, self.y + 12, STYLE, "\n".join(self.parts))
+        return ('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" '
+                'aria-label="Benchmarks of chardev.h" fill="#1f2328" font-family="system-ui, sans-serif" font-size="13">\n<style>%s</style>\n'
+                '<rect class="page" fill="#ffffff" width="%d" height="%d"/>\n%s\n</svg>\n') % (
+                    (WIDTH, self.y + 12) * 2 + (STYLE, WIDTH, self.y + 12, "\n".join(self.parts)))
 
 
 def guest(picture, found):
@@ -93,7 +99,7 @@ def guest(picture, found):
     labels = {"qemu": "QEMU", "tinyvm": "tinyvm (chardev.h)"}
     for way, title in (("out", "A guest writes, byte by byte"), ("in", "A guest reads, byte by byte")):
         picture.panel(title, "MB/s through a polled 16550, the same bare-metal program on both; longer is better"
-                      + with_ratio(section, "tinyvm", way + "_mb_s", way + "_ratio", "QEMU"),
+                      + with_ratio(section, way + "_mb_s", "tinyvm", "qemu", "QEMU"),
                       rows_of(section, way + "_mb_s", ("tinyvm",), labels), lambda v: "%.3g" % v)
 
 
@@ -142,8 +148,9 @@ def counts(picture, found):
 def main():
     found = read(sys.argv[1])
     picture = Picture()
-    for part in (guest, relays, echo, inproc, idle, counts):
-        part(picture, found)
+    parts = {part.__name__: part for part in (guest, relays, echo, inproc, idle, counts)}
+    for name in sys.argv[2:] or parts:
+        parts[name](picture, found)
     machine = {key: value.replace("_", " ") for key, value in found.get("machine", {}).get("cpu", {}).items()}
     sys.stdout.write(picture.svg("%s, %s CPUs, %s" % (machine.get("model") or "unknown CPU", machine.get("count"), machine.get("date"))))
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # `make bench`: builds and runs all benchmarks (build/tinyvm and build/relay are there already), prints a table with the
-# targets beside it, and writes build/bench.json and build/bench.svg, the table as a picture. BENCH_QUICK=1 is shorter and
+# targets beside it, and writes build/bench.json and build/bench.svg, the table as a picture (build/bench-peers.svg: relays and echo servers alone). BENCH_QUICK=1 is shorter and
 # rough in its times; BENCH_ONLY="tls idle" measures only those of guest, relay, windows, echo, tls, inproc and idle. What is timed
 # only informs; what is counted (system calls, instructions, allocations, bytes of memory) does not wobble, and fails when
 # it is worse than its target.
@@ -377,6 +377,11 @@ if wanted inproc; then in_process; fi
 if wanted idle; then idle; fi
 awk -f "$here/table.awk" "$results" || failed=1
 awk -f "$here/json.awk" "$results" >build/bench.json
-if have python3; then python3 "$here/picture.py" "$results" >build/bench.svg; else skip python3; fi
+if have python3; then
+    python3 "$here/picture.py" "$results" >build/bench.svg
+    python3 "$here/picture.py" "$results" relays echo >build/bench-peers.svg
+else
+    skip python3
+fi
 if [ -n "$missing" ]; then echo "left out, because they are not installed or for the reason beside them: $missing"; fi
 exit $failed

@@ -1,10 +1,13 @@
 #!/usr/bin/python3
-"""README.md doesn't rot: its program compiles without a warning and works, its sh and console blocks run as they stand, its tables are
-complete."""
+"""README.md and docs/ don't rot: README's program compiles without a warning and works, console blocks run and print what stands below
+each command, C blocks of docs/ compile, the pictures show what the programs print, tables are complete, links lead somewhere.
+
+A console block is one shell: lines that begin with `$ ` are run (a backslash at the end continues one), what follows is the expected output,
+errors included. `...` stands for any text in a line, and alone on a line for any lines. /tmp and ports of four digits are replaced by a
+folder and ports of its own. Each command has to succeed, unless `echo $?` comes next."""
+import glob
 import os
-import pty
 import re
-import select
 import shutil
 import signal
 import socket
@@ -31,73 +34,126 @@ def has_tls():
     return "built without TLS" not in done.stderr
 
 
+OPTIONAL = "openssl curl picocom telnet socat clang qemu-system-x86_64 xxd strace bpftrace nm".split()
+
+
 def missing(block):
     """What the block needs and this machine doesn't have, or None."""
-    if "tls-creds" in block and not (has_tls() and shutil.which("openssl")):
+    if ("tls-creds" in block or "_MBEDTLS" in block) and not (has_tls() and shutil.which("openssl")):
         return "no TLS in this build, or no openssl"
     if "import serial" in block and subprocess.run(["/usr/bin/python3", "-c", "import serial"], capture_output=True, check=False).returncode != 0:
         return "no python3-serial"
+    for program in OPTIONAL:
+        if re.search(r"(^\$|[|;&]) *%s " % program, block, re.M) and not shutil.which(program):
+            return "no " + program
     return None
 
 
-def run_shell(script):
-    """In a process group of its own, so that what it leaves running can be ended."""
-    shell = subprocess.Popen(["sh", "-c", script], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                             start_new_session=True)
-    try:
-        out = shell.communicate(timeout=300)[0]
-        return shell.returncode, out
-    except subprocess.TimeoutExpired:
-        os.killpg(shell.pid, signal.SIGKILL)
-        return "none within 300 s", shell.communicate()[0]
-
-
-def read_terminal(master, seconds):
-    """What comes out of a terminal in that time."""
-    out, deadline = b"", time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if select.select([master], [], [], 0.05)[0]:
-            try:
-                out += os.read(master, 65536)
-            except OSError:
-                break
-    return out.decode(errors="replace")
-
-
-def console(text):
-    """Each command has a terminal of its own and the ones before it still beside it; it goes on, or ends without an error."""
-    global skipped
-    running = []
-    for line in text.splitlines():
-        command = line[2:].split(" #")[0].strip()
-        if command == "make":
-            continue
-        if not shutil.which(command.split()[0]):
-            print("%s: skipped: not installed" % command)
-            skipped += 1
-            continue
-        master, slave = pty.openpty()
-        shell = subprocess.Popen(["setsid", "-c", "sh", "-c", "exec " + command.replace("build/", BUILD + "/")], stdin=slave, stdout=slave, stderr=slave)
-        os.close(slave)
-        running.append((shell, master))
-        if "relay stdio" in command:
-            time.sleep(0.5)
-            os.write(master, b"hello\n")
-        out = read_terminal(master, 1.5)
-        check("console: " + command, shell.poll() in (None, 0) and "rror" not in out, "exit status %s\n%s" % (shell.poll(), out))
-        if "relay stdio" in command:
-            check("console: %s talks" % command, "hello" in out, out)
-        if "ws-page" in command:
-            page = subprocess.run(["curl", "-s", "http://127.0.0.1:8080/"], capture_output=True, text=True, check=False) if shutil.which("curl") else None
-            check("console: the page is served", page is None or "</html>" in page.stdout, page)
-    for shell, master in reversed(running):
-        shell.terminate()
+def run_shell(script, seconds=60):
+    """(exit status, output); what it leaves running is ended."""
+    with tempfile.TemporaryFile("w+", errors="replace") as out:
+        shell = subprocess.Popen(["sh", "-c", script], stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
         try:
-            shell.wait(5)
+            status = shell.wait(seconds)
         except subprocess.TimeoutExpired:
-            shell.kill()
-            shell.wait()
-        os.close(master)
+            status = "none within %d s" % seconds
+        try:
+            os.killpg(shell.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        shell.wait()
+        out.seek(0)
+        return status, out.read()
+
+
+def steps_of(text):
+    """[(command, expected lines)]"""
+    steps, goes_on = [], False
+    for line in text.splitlines():
+        if goes_on:
+            steps[-1][0] += "\n" + line
+        elif line.startswith("$ "):
+            steps.append([line[2:], []])
+        else:
+            steps[-1][1].append(line)
+        goes_on = (goes_on or line.startswith("$ ")) and line.endswith("\\")
+    return steps
+
+
+def matches(expected, output):
+    pattern = "".join(r"(?:.*\n)*" if line == "..." else re.escape(line).replace(r"\.\.\.", ".*") + "\n" for line in expected)
+    return re.fullmatch(pattern, "".join(line.rstrip() + "\n" for line in output.replace("\r", "").splitlines())) is not None
+
+
+PORT = re.compile(r"(?:(?<=:)|(?<=port=)|(?<=127\.0\.0\.1 ))[0-9]{4}\b")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def console(page, text):
+    global skipped
+    if missing(text):
+        print("%s: %s: skipped: %s" % (page, text.splitlines()[0], missing(text)))
+        skipped += 1
+        return
+    steps = steps_of(text)
+    ports = {port: free_port() for port in PORT.findall(text)}
+    mark = "%d-end-of-command-" % os.getpid()
+    with tempfile.TemporaryDirectory() as directory:
+        def local(command):
+            command = PORT.sub(lambda found: ports[found.group()], command)
+            return re.sub(r"(?<![\w/])/tmp\b", directory, re.sub(r"(?<![\w/.])build/", BUILD + "/", command))
+        script = "say() { status=$?; echo; echo %s$status; return $status; }\n" % mark
+        for command, _ in steps:
+            script += (":" if command == "make" else local(command)) + "\nsay\n"
+        status, out = run_shell(script)
+        for port, own in ports.items():
+            out = out.replace(own, port)
+        parts = re.split(r"\n?%s(\S+)\n" % mark, out.replace(directory, "/tmp").replace(BUILD + "/", "build/"))
+    for number, (command, expected) in enumerate(steps):
+        output, ended = (parts[2 * number], parts[2 * number + 1]) if 2 * number + 1 < len(parts) else ("", "none: %s" % status)
+        asked = number + 1 < len(steps) and steps[number + 1][0] == "echo $?"
+        check("%s: $ %s" % (page, command), matches(expected, output) and (ended == "0" or asked), "exit status %s, printed:\n%s\nexpected:\n%s" %
+              (ended, output, "\n".join(expected)))
+
+
+# What a block of C in docs/ may use without a declaration.
+PRELUDE = """
+#define CHARDEV_THREADS
+%s
+#include "chardev.h"
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+%s
+int block(chr_context *ctx, chr_dev *dev, chr_frontend *fe, const char *text, unsigned char *buf, size_t len);
+int block(chr_context *ctx, chr_dev *dev, chr_frontend *fe, const char *text, unsigned char *buf, size_t len)
+{
+    chr_error err;
+    (void)ctx, (void)dev, (void)fe, (void)text, (void)buf, (void)len, (void)err;
+%s
+    return 0;
+}
+"""
+
+
+def fragment(page, text, directory):
+    """A block of C compiles: as a file where it has functions, else inside one. Lines with # and typedefs come before that."""
+    whole = re.search(r"^[a-z].*\)\n\{", text, re.M)
+    head = "".join(line + "\n" for line in text.splitlines() if line.startswith("#"))
+    body = "".join(line + "\n" for line in text.splitlines() if not line.startswith("#"))
+    source = os.path.join(directory, "block.c")
+    with open(source, "w") as f:
+        f.write(PRELUDE % (head, body if whole else "", "" if whole else body))
+    done = subprocess.run(["gcc", "-std=c11", "-D_GNU_SOURCE", "-I.", "-Iexamples/tinyvm", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-Wno-unused",
+                           "-Wno-misleading-indentation", source],
+                          capture_output=True, text=True, check=False)
+    check("%s: C: %s" % (page, text.splitlines()[0]), done.returncode == 0, done.stderr)
 
 
 def program(text, directory):
@@ -110,9 +166,13 @@ def program(text, directory):
         done = subprocess.run([compiler, standard, "-I.", *WARNINGS, "-o", binary, source], capture_output=True, text=True, check=False)
         check("the program, " + compiler, done.returncode == 0, done.stderr)
         if done.returncode == 0:
-            talk(binary, directory, compiler)
-            slow_reader(binary, directory, compiler)
-            ends_with_its_input(binary, directory, compiler)
+            lives(binary, directory, compiler, b"")
+
+
+def lives(binary, directory, name, greeting):
+    talk(binary, directory, name, greeting)
+    slow_reader(binary, directory, name, greeting)
+    ends_with_its_input(binary, directory, name, greeting)
 
 
 def quick_start():
@@ -127,15 +187,21 @@ def statements(text):
     return re.sub(r"\s+", " ", re.sub(r"//[^\n]*|/\*.*?\*/", " ", text, flags=re.S)).strip()
 
 
+def without_greeting(text):
+    """Without the event handler and the lines that name it."""
+    text = re.sub(r"static void happened.*?^}\n", "", text, flags=re.S | re.M)
+    return "".join(line + "\n" for line in text.splitlines() if "handlers" not in line and "happened" not in line)
+
+
 def same_everywhere(text):
-    """Whoever copies it gets the same program from README, from the header and from examples/."""
+    """Whoever copies it gets the same program from the header and from examples/; README's has no greeting."""
     with open("examples/hello.c") as f:
         hello = f.read()
-    check("the header's quick start is README's program", statements(quick_start()) == statements(text), quick_start())
-    check("examples/hello.c is README's program", statements(hello) == statements(text), hello)
+    check("examples/hello.c is the header's quick start", statements(hello) == statements(quick_start()), hello)
+    check("examples/hello.c without its greeting is README's program", statements(without_greeting(hello)) == statements(text), hello)
 
 
-def slow_reader(binary, directory, name):
+def slow_reader(binary, directory, name, greeting):
     """Far more than the kernel holds goes there and comes back, to a peer that is in no hurry."""
     path, data = os.path.join(directory, name + ".slow"), os.urandom(1 << 16) * 48
     server = subprocess.Popen([binary, "socket,id=con,path=%s,server=on,wait=off" % path])
@@ -146,7 +212,7 @@ def slow_reader(binary, directory, name):
             time.sleep(0.05)
         threading.Thread(target=lambda: peer.sendall(data), daemon=True).start()
         time.sleep(0.5)
-        got, want = bytearray(), b"hello\r\n" + data
+        got, want = bytearray(), greeting + data
         peer.settimeout(20)
         while len(got) < len(want):
             more = peer.recv(1 << 16)
@@ -165,12 +231,12 @@ def slow_reader(binary, directory, name):
         server.wait()
 
 
-def ends_with_its_input(binary, directory, name):
+def ends_with_its_input(binary, directory, name, greeting):
     """Also when the reader is late, and when the server that it was connected to goes."""
     text = b"".join(b"%d\n" % i for i in range(30000))
     for options in ("stdio", "stdio,id=con", "stdio,obuf=64K", "mon:stdio"):
         done = subprocess.run("%s %s | (sleep 0.5; cat)" % (binary, options), shell=True, input=text, capture_output=True, timeout=60, check=False)
-        check("the program, %s, ends with its input, %s" % (name, options), done.stdout == b"hello\r\n" + text, "%d bytes" % len(done.stdout))
+        check("the program, %s, ends with its input, %s" % (name, options), done.stdout == greeting + text, "%d bytes" % len(done.stdout))
     path = os.path.join(directory, name + ".end")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
@@ -184,43 +250,75 @@ def ends_with_its_input(binary, directory, name):
         client.kill()
 
 
-def talk(binary, directory, name):
+def talk(binary, directory, name, greeting):
     path = os.path.join(directory, name + ".sock")
     script = "%s socket,id=con,path=%s,server=on,wait=off & while [ ! -S %s ]; do sleep 0.05; done; (echo there; sleep 1) | %s/relay stdio unix:%s; kill $!"
     status, out = run_shell(script % (binary, path, path, BUILD, path))
-    check("the program, %s, talks" % name, "hello" in out and "there" in out, "%s %s" % (status, out))
+    check("the program, %s, talks" % name, greeting.decode().strip() in out and "there" in out, "%s %s" % (status, out))
 
 
-def documented(readme):
-    """Each backend and each option of every backend that the help names stands in README."""
+def documented(readme, pages):
+    """Each backend that the help names stands in README, and each of its options there or in docs/."""
     backends = subprocess.run([BUILD + "/relay", "help"], capture_output=True, text=True, check=True).stdout
     for name in re.findall(r"^\s+([a-z][\w-]*)", backends, re.M):
         check("backend %s is in README" % name, "`%s`" % name in readme, backends)
     for backend in re.findall(r"^\s+([a-z][\w-]*)", backends, re.M) + ["tls-creds-x509", "tls-creds-psk", "authz-list"]:
         options = subprocess.run([BUILD + "/relay", backend + ",help"], capture_output=True, text=True, check=True).stdout
         for name in re.findall(r"^\s+([a-z][\w-]*)(?:\.N)?=", options, re.M):
-            check("option %s of %s is in README" % (name, backend), re.search(r"[`, ]%s(=|`|\.0)" % name, readme), options)
+            check("option %s of %s is documented" % (name, backend), re.search(r"[`, ]%s(=|`|\.0)" % name, pages), options)
+
+
+def anchors(page):
+    with open(page) as f:
+        heads = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", f.read(), flags=re.S | re.M), re.M)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def links(page, text):
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        path = os.path.normpath(os.path.join(os.path.dirname(page), path)) if path else page
+        check("%s: link to %s" % (page, target), os.path.exists(path) and (not anchor or anchor in anchors(path)), "no such file or heading")
+
+
+def pictures():
+    global skipped
+    lacking = [name for name in ("picocom", "telnet") if not shutil.which(name)]
+    if lacking:
+        print("docs/terminal.svg: skipped: no " + lacking[0])
+        skipped += 1
+        return
+    done = subprocess.run([sys.executable, "docs/terminal.py", "check"], capture_output=True, text=True, check=False)
+    check("docs/terminal.svg", done.returncode == 0, done.stdout + done.stderr)
 
 
 def main():
-    global skipped
-    with open("README.md") as f:
-        readme = f.read()
-    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", readme, re.M | re.S)
+    pages = {}
+    for page in ["README.md"] + sorted(glob.glob("docs/*.md")):
+        with open(page) as f:
+            pages[page] = f.read()
+    only = sys.argv[1:]
     with tempfile.TemporaryDirectory() as directory:
-        for kind, text in blocks:
-            if kind == "c":
-                program(text, directory)
-                same_everywhere(text)
-            elif kind == "console":
-                console(text)
-            elif kind == "sh" and missing(text):
-                print("block %r: skipped: %s" % (text.splitlines()[0], missing(text)))
-                skipped += 1
-            elif kind == "sh" and not text.startswith("make"):
-                status, out = run_shell("set -e\n" + text.replace("build/", BUILD + "/"))
-                check("block %r" % text.splitlines()[0], status == 0 and "rror" not in out, "exit status %s\n%s" % (status, out))
-    documented(readme)
+        for page, text in pages.items():
+            if only and page not in only:
+                continue
+            links(page, text)
+            for kind, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S):
+                if kind == "c" and page == "README.md":
+                    program(block, directory)
+                    same_everywhere(block)
+                elif kind == "c":
+                    fragment(page, block, directory)
+                elif kind == "console":
+                    console(page, block)
+                else: # README's commands are what runs this, and bare.sh
+                    check("%s: a block of a kind that isn't tested" % page, kind == "sh" and re.fullmatch(r"(make.*\n)+", block), block)
+        if not only:
+            lives(BUILD + "/hello", directory, "hello.c", b"hello\r\n")
+            pictures()
+            documented(pages["README.md"], "".join(pages.values()))
     print("%d passed, %d failed, %d skipped" % (passed, failed, skipped))
     sys.exit(1 if failed else 0)
 

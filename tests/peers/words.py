@@ -60,6 +60,13 @@ def broken_links(path):
     return wrong
 
 
+def unknown_names(path, header):
+    """Functions, types and tags that a document names and the header does not have."""
+    text = text_of(path)
+    names = set(re.findall(r"\bchr__?\w+\b", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))) | set(re.findall(r">>[a-z_]\w*", text))
+    return ["%s: %s" % (path, name) for name in sorted(names) if not re.search(re.escape(name) + (r"" if name.endswith("_") else r"\b"), header)]
+
+
 def declared(header):
     """The functions of the public part."""
     return re.findall(r"^CHARDEV_API .*?\b(chr_\w+)\(", header[:header.index("#endif /* CHARDEV_H */")], re.M)
@@ -73,6 +80,8 @@ def main():
         case("spelling", lines_of("codespell"))
     for path in sorted(glob.glob("*.md") + glob.glob("docs/*.md") + glob.glob("tests/*.md")):
         case("links of " + path, broken_links(path))
+    case("the names in documents", [line for path in glob.glob("*.md") + glob.glob("docs/*.md") + glob.glob("tests/*.md") if path != "CHANGELOG.md"
+                                    for line in unknown_names(path, header)])
     with tempfile.TemporaryDirectory() as directory:
         man3 = os.path.join(directory, "man3")
         os.mkdir(man3)
