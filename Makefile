@@ -78,7 +78,7 @@ glib     = glib-2.0
 LOOPS   := $(if $(filter Linux,$(shell uname -s)),epoll) \
            $(foreach loop,libuv glib,$(if $(shell pkg-config --exists $($(loop)) 2>/dev/null && echo yes),$(loop)))
 
-EXAMPLES = $(LOOPS:%=$(B)/loops/%) $(B)/hello $(B)/console_share $(B)/filter_rot13 $(B)/relay $(B)/fd_handoff $(B)/tinyvm
+EXAMPLES = $(LOOPS:%=$(B)/loops/%) $(B)/hello $(B)/console_share $(B)/filter_rot13 $(B)/relay $(B)/fd_handoff $(B)/manager $(B)/tinyvm
 SOURCES := $(sort $(wildcard tests/test_*.c))
 FUZZERS  = $(patsubst tests/fuzz/%.c,$(F)/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 ifeq ($(SAN),thread)
@@ -113,7 +113,7 @@ $(LOOPS:%=$(B)/loops/%): $(B)/loops/%: examples/loops/%.c $(B)/chardev.o Makefil
 	$(SAY)$(CC) $(EXAMPLE_FLAGS) $(if $($*),$(patsubst -I%,-isystem %,$(shell pkg-config --cflags $($*)))) -o $@ $< $(B)/chardev.o \
 	    $(LDFLAGS) $(TLS_LIBS) $(if $($*),$(shell pkg-config --libs $($*)))
 
-$(B)/fd_handoff $(B)/hello: $(B)/%: examples/%.c chardev.h Makefile $(B)/flags
+$(B)/fd_handoff $(B)/hello $(B)/manager: $(B)/%: examples/%.c chardev.h Makefile $(B)/flags
 	@mkdir -p $(@D)
 	$(SAY)$(CC) $(EXAMPLE_FLAGS) $(TLS_FLAGS) -o $@ $< $(LDFLAGS) $(TLS_LIBS)
 

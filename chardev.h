@@ -22389,25 +22389,29 @@ CHR_TABLE(chr_backend, chr__braille_kind,
 /* ====================================================================================================================
  * >>be_mux   several frontends share one chardev; input goes to the one in focus
  *
- * far side   another chardev          options   chardev, escape; made by mux=on on any chardev
- * events     those of the other chardev to all frontends, its own to the one in focus; MUX_OUT, MUX_IN when the focus moves
+ * far side   another chardev (the base)          options   chardev, escape; mux=on on any chardev creates one
+ * events     those of the base to all frontends, its own (BREAK) to the one in focus; MUX_OUT, MUX_IN when the focus
+ *            moves
+ * input      goes to the frontend in focus. What it has no room for is queued for it; when that queue is full, input
+ *            goes into the overflow buffer, and the base is not read (back-pressure)
  * escape     Ctrl-A, then h ? help, x exit, s snapshot, t stamps, b BREAK, c next frontend, Ctrl-A itself
  * ==================================================================================================================== */
 #if CHARDEV_HAS_MUX
 
-enum { CHR__MUX_HELD = CHR__BUFFER_SIZE / 16, CHR__MUX_BACKLOG = CHR__BUFFER_SIZE };
-enum { CHR__MUX_LATE = 1, CHR__MUX_CLOSED_LATE = 2 };
+enum { CHR__MUX_QUEUE_SIZE = CHR__BUFFER_SIZE / 16, CHR__MUX_OVERFLOW_SIZE = CHR__BUFFER_SIZE };
+enum { CHR__MUX_STATE_PENDING = 1, CHR__MUX_CLOSED_PENDING = 2 };
 
-/* One frontend: what it has not had room for waits here, in order, also while another has the focus. */
+/* One frontend, and the input queued for it, which it had no room for. It gets that also while another has the
+ * focus. */
 typedef struct chr__mux_slot {
     struct chr__mux_slot *next, **link;
     chr_frontend         *fe;
-    int                   late; /* CHR__MUX_...: what the far side did behind the input that is held */
+    int                   pending_state; /* CHR__MUX_...: OPENED, CLOSED and INPUT_END that follow the queued input */
     size_t                count;
-    unsigned char         held[CHR__MUX_HELD];
+    unsigned char         queue[CHR__MUX_QUEUE_SIZE];
 } chr__mux_slot;
 
-/* A walk over the slots, while handlers may take any of them away. */
+/* An iteration over the slots; handlers that it calls may remove any of them (re-entrant). */
 typedef struct chr__mux_walk {
     chr__mux_slot        *next;
     struct chr__mux_walk *outer;
@@ -22415,30 +22419,33 @@ typedef struct chr__mux_walk {
 
 typedef struct chr__mux {
     chr_dev        dev;
-    chr_frontend   base;       /* our end of the chardev that is shared */
+    chr_frontend   base;       /* our end of the shared chardev */
     chr__mux_slot *slots, **last, *focus;
-    chr__mux_slot *told;       /* the one that has heard that it has the focus */
+    chr__mux_slot *reported;   /* the one that got MUX_IN last, and no MUX_OUT yet */
     chr__mux_walk *walks;
-    int            escape, escaped;
-    int            is_giving;  /* input is on its way to a frontend: what its handlers inject has to wait */
-    unsigned char *backlog;    /* input that nobody's hold has room for; pushes back the far side */
-    size_t         backlog_start, backlog_end;
-    int            forget_at_end; /* of the backlog: an escape that stands there is without its command */
+    int            escape, escaped; /* the escape character; whether it was the last one received */
+    int            is_delivering; /* input is being delivered: input injected by a handler waits */
+    unsigned char *overflow;   /* overflow buffer; while there is input in it, the base is not read */
+    size_t         overflow_start, overflow_end;
+    int            end_in_overflow; /* EOF or CLOSED of the base follows the overflow buffer: resets `escaped` */
     chr_idle       deliver;
-    int            is_waiting, can_deliver; /* what the last look at the slots found: held input, and room for it */
+    int            has_queued, can_deliver; /* result of the last check: queued input, and room for it */
     int            stamps, in_line;
-    char           stamp[24];  /* what is still to be written before the next bytes of a line */
+    char           stamp[24];  /* time stamp that is still to be written before the next bytes of a line */
     size_t         stamp_length, stamp_done;
 } chr__mux;
 
 static const chr_option chr__mux_rows[] = {
-    { "chardev", CHR_OPTION_TEXT,   CHR__AT(chr_mux_options, chardev), CHR_REQUIRED, 0, 0,   CHR__HELP("id of the chardev to share") },
-    { "escape",  CHR_OPTION_NUMBER, CHR__AT(chr_mux_options, escape),  NULL,         0, 255, CHR__HELP("escape character (default: 1, Ctrl-A)") },
+    { "chardev", CHR_OPTION_TEXT,   CHR__AT(chr_mux_options, chardev), CHR_REQUIRED, 0, 0,
+      CHR__HELP("id of the chardev to share") },
+    { "escape",  CHR_OPTION_NUMBER, CHR__AT(chr_mux_options, escape),  NULL,         0, 255,
+      CHR__HELP("escape character (default: 1, Ctrl-A)") },
     { NULL,      CHR_OPTION_TEXT,   0,                                 NULL,         0, 0,   NULL }
 };
 
 /* -- events -- */
 
+/* Calls `visit` for each slot. */
 static void chr__mux_each(chr__mux *mux, void (*visit)(chr__mux *, chr__mux_slot *, int), int arg)
 {
     chr__mux_walk  walk;
@@ -22453,64 +22460,66 @@ static void chr__mux_each(chr__mux *mux, void (*visit)(chr__mux *, chr__mux_slot
     mux->walks = walk.outer;
 }
 
-/* What is the same for all frontends: the state of the far side. */
+/* Events about the state of the base, which are the same for all frontends. */
 static int chr__mux_is_state(int event)
 {
     return event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END;
 }
 
-/* Whether input is still to be delivered that came before the end of its peer. Who never reads waits for none. */
-static int chr__mux_has_older(const chr__mux *mux, const chr__mux_slot *slot)
+/* Whether input that came before the peer's end is not delivered yet. A frontend without a read handler waits for
+ * none. */
+static int chr__mux_has_older_input(const chr__mux *mux, const chr__mux_slot *slot)
 {
-    return slot->fe->handlers.read && (slot->count > 0 || mux->forget_at_end);
+    return slot->fe->handlers.read && (slot->count > 0 || mux->end_in_overflow);
 }
 
-static void chr__mux_tell(chr__mux *mux, chr__mux_slot *slot, int event)
+/* Delivers an event; one about the state of the base follows the input that is queued. */
+static void chr__mux_deliver_event(chr__mux *mux, chr__mux_slot *slot, int event)
 {
     chr_context *ctx = mux->dev.ctx;
     int          is_end = event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END;
 
-    if (!ctx->closing && ((slot->late && chr__mux_is_state(event)) ||
-                          (is_end && slot->fe->opened_delivered && chr__mux_has_older(mux, slot))))
-        slot->late |= CHR__MUX_LATE | (event == CHR_EVENT_CLOSED ? CHR__MUX_CLOSED_LATE : 0);
+    if (!ctx->closing && ((slot->pending_state && chr__mux_is_state(event)) ||
+                          (is_end && slot->fe->opened_delivered && chr__mux_has_older_input(mux, slot))))
+        slot->pending_state |= CHR__MUX_STATE_PENDING | (event == CHR_EVENT_CLOSED ? CHR__MUX_CLOSED_PENDING : 0);
     else if ((event != CHR_EVENT_OPENED && event != CHR_EVENT_INPUT_END) || !ctx->open_suspended)
         chr_be_tell_event(slot->fe, event);
 }
 
-/* To who has heard that it has the focus and has lost it, then to who has it now. */
-static void chr__mux_tell_focus(chr__mux *mux)
+/* Delivers MUX_OUT to the frontend that has lost the focus, then MUX_IN to the one that has it. */
+static void chr__mux_report_focus(chr__mux *mux)
 {
-    chr__mux_slot *before = mux->told;
+    chr__mux_slot *before = mux->reported;
 
     if (before && before != mux->focus) {
-        mux->told = NULL;
+        mux->reported = NULL;
         chr_be_tell_event(before->fe, CHR_EVENT_MUX_OUT);
     }
-    if (!mux->focus || mux->focus == mux->told)
+    if (!mux->focus || mux->focus == mux->reported)
         return;
-    mux->told = mux->focus;
-    chr_be_tell_event(mux->told->fe, CHR_EVENT_MUX_IN);
+    mux->reported = mux->focus;
+    chr_be_tell_event(mux->reported->fe, CHR_EVENT_MUX_IN);
 }
 
-/* An event on the mux itself goes to the focus, unless it is about that state. */
+/* An event of the mux itself goes to the focus; one about the state of the base goes to all. */
 static void chr__mux_event(chr_dev *dev, int event)
 {
     chr__mux *mux = (chr__mux *)dev;
 
     if (chr__mux_is_state(event))
-        chr__mux_each(mux, chr__mux_tell, event);
+        chr__mux_each(mux, chr__mux_deliver_event, event);
     else if (event == CHR_EVENT_MUX_IN)
-        chr__mux_tell_focus(mux);
+        chr__mux_report_focus(mux);
     else if (mux->focus)
         chr_be_tell_event(mux->focus->fe, event);
 }
 
-/* Its peer has gone: the next one's first character is no command. What came before and waits in the backlog is
- * still its own. */
-static void chr__mux_forget_escape(chr__mux *mux)
+/* The peer has disconnected: an escape character that it sent last must not make the next peer's first one a command.
+ * Input of it that is in the overflow buffer is processed first. */
+static void chr__mux_reset_escape(chr__mux *mux)
 {
-    if (mux->backlog_start < mux->backlog_end)
-        mux->forget_at_end = 1;
+    if (mux->overflow_start < mux->overflow_end)
+        mux->end_in_overflow = 1;
     else
         mux->escaped = 0;
 }
@@ -22520,14 +22529,14 @@ static void chr__mux_base_event(void *opaque, int event)
     chr__mux *mux = (chr__mux *)opaque;
 
     if (event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END)
-        chr__mux_forget_escape(mux);
+        chr__mux_reset_escape(mux);
     if (chr__mux_is_state(event))
         chr_be_event(&mux->dev, event);
     else
-        chr__mux_each(mux, chr__mux_tell, event);
+        chr__mux_each(mux, chr__mux_deliver_event, event);
 }
 
-/* While another chardev is being stacked on the mux, who has had the focus hears of it from the loop. */
+/* Moves the focus. While another chardev is being stacked on the mux, the events are posted to the loop. */
 static void chr__mux_set_focus(chr__mux *mux, chr__mux_slot *slot)
 {
     if (slot == mux->focus)
@@ -22536,11 +22545,11 @@ static void chr__mux_set_focus(chr__mux *mux, chr__mux_slot *slot)
     if (mux->dev.ctx->deferring > 0)
         chr_be_event(&mux->dev, CHR_EVENT_MUX_IN);
     else
-        chr__mux_tell_focus(mux);
+        chr__mux_report_focus(mux);
     chr_fe_accept_input(&mux->base);
 }
 
-/* The next frontend that listens, round and round. */
+/* Moves the focus to the next frontend that has handlers, in a circle. */
 static void chr__mux_next_focus(chr__mux *mux)
 {
     chr__mux_slot *slot = mux->focus;
@@ -22560,7 +22569,7 @@ static void chr__mux_focus(chr_dev *dev, chr_frontend *fe)
 
 /* -- output -- */
 
-/* A stamp that was begun is finished before anything else. When nobody is there it is dropped, as its line will be. */
+/* Writes the rest of a time stamp; would-block on a short write. While disconnected it is dropped, as its line is. */
 static int chr__mux_flush_stamp(chr__mux *mux)
 {
     int n;
@@ -22580,13 +22589,14 @@ static void chr__mux_begin_line(chr__mux *mux)
     int64_t      ms = chr__floor_divide(chr__wall_now(ctx), 1000000);
 
     ms -= chr__floor_divide(ms, 86400000) * 86400000;
-    mux->stamp_length = (size_t)chr__format(mux->stamp, sizeof mux->stamp, "[%02d:%02d:%02d.%03d] ", (int)(ms / 3600000),
-                                            (int)(ms / 60000 % 60), (int)(ms / 1000 % 60), (int)(ms % 1000));
+    mux->stamp_length = (size_t)chr__format(mux->stamp, sizeof mux->stamp, "[%02d:%02d:%02d.%03d] ",
+                                            (int)(ms / 3600000), (int)(ms / 60000 % 60), (int)(ms / 1000 % 60),
+                                            (int)(ms % 1000));
     mux->stamp_done = 0;
     mux->in_line = 1;
 }
 
-/* Moves *done past what was taken, or is lost. */
+/* Writes up to the end of a line, behind its time stamp. *done grows by the bytes that were written or are lost. */
 static int chr__mux_write_line(chr__mux *mux, const char *text, size_t len, size_t *done)
 {
     const char *newline = (const char *)memchr(text, '\n', len);
@@ -22621,9 +22631,9 @@ CHR__HOT static int chr__mux_write(chr_dev *dev, const void *buf, size_t len)
     return taken || (done > 0 && !chr__is_lost(dev, n)) ? (int)done : n;
 }
 
-CHR__PRIVATE void chr__mux_say(chr__mux *mux, const char *text)
+CHR__PRIVATE void chr__mux_write_text(chr__mux *mux, const char *text)
 {
-    chr_fe_write(&mux->base, text, strlen(text)); /* as far as it goes: help is no data */
+    chr_fe_write(&mux->base, text, strlen(text)); /* a short write cuts it: help is no data */
 }
 
 static void chr__mux_help(chr__mux *mux)
@@ -22631,12 +22641,13 @@ static void chr__mux_help(chr__mux *mux)
 #if CHARDEV_HAS_HELP
     char text[480], name[16];
 
-    chr__format(name, sizeof name, mux->escape < ' ' ? "Ctrl-%c" : "%c", mux->escape < ' ' ? mux->escape + '@' : mux->escape);
+    chr__format(name, sizeof name, mux->escape < ' ' ? "Ctrl-%c" : "%c",
+                mux->escape < ' ' ? mux->escape + '@' : mux->escape);
     chr__format(text, sizeof text,
                 "\r\n%s h    this help\r\n%s x    exit\r\n%s s    snapshot\r\n%s t    time stamps on or off\r\n"
                 "%s b    send BREAK\r\n%s c    next frontend\r\n%s %s    send %s\r\n",
                 name, name, name, name, name, name, name, name, name);
-    chr__mux_say(mux, text);
+    chr__mux_write_text(mux, text);
 #else
     (void)mux;
 #endif
@@ -22644,7 +22655,7 @@ static void chr__mux_help(chr__mux *mux)
 
 /* -- input -- */
 
-/* The character after the escape. Returns 1 when it is input after all: the escape itself. */
+/* Runs the command of the character after the escape. Returns 1 when it is input: the escape character itself. */
 static int chr__mux_command(chr__mux *mux, int c)
 {
     chr_context *ctx = mux->dev.ctx;
@@ -22663,7 +22674,7 @@ static int chr__mux_command(chr__mux *mux, int c)
             ctx->config.snapshot(ctx->config.opaque);
         return 0;
     case 'x':
-        chr__mux_say(mux, "\r\nterminated\r\n");
+        chr__mux_write_text(mux, "\r\nterminated\r\n");
         if (ctx->config.exit)
             ctx->config.exit(ctx->config.opaque, 0);
         else
@@ -22673,8 +22684,8 @@ static int chr__mux_command(chr__mux *mux, int c)
     }
 }
 
-/* Compares addresses only: a slot may be gone. */
-static int chr__mux_has(const chr__mux *mux, const chr__mux_slot *slot)
+/* Whether the slot exists. Compares addresses only: it may be freed. */
+static int chr__mux_has_slot(const chr__mux *mux, const chr__mux_slot *slot)
 {
     const chr__mux_slot *each;
 
@@ -22683,16 +22694,16 @@ static int chr__mux_has(const chr__mux *mux, const chr__mux_slot *slot)
     return each != NULL;
 }
 
-/* After a question during which something has changed: whether those who would get the input are those who have
- * answered. Who is asked may set other handlers. */
-CHR__COLD int chr__mux_still_has(const chr__mux *mux, const chr__mux_slot *slot, const chr_frontend *fe,
+/* Whether slot, frontend and handlers are the same as before a can_read call: that may have changed any of them
+ * (re-entrant), and then its result is not for the present ones. */
+CHR__COLD int chr__mux_slot_unchanged(const chr__mux *mux, const chr__mux_slot *slot, const chr_frontend *fe,
                                  int (*can_read)(void *), const void *opaque)
 {
-    return chr__mux_has(mux, slot) && slot->fe == fe && fe->opaque == opaque && fe->handlers.can_read == can_read &&
-           fe->handlers.read;
+    return chr__mux_has_slot(mux, slot) && slot->fe == fe && fe->opaque == opaque &&
+           fe->handlers.can_read == can_read && fe->handlers.read;
 }
 
-/* What its frontend takes now: nothing before OPENED. It may go away when it is asked: then nothing. */
+/* How many bytes the frontend has room for: none before OPENED, and none when its can_read handler has removed it. */
 CHR__HOT static size_t chr__mux_room(const chr__mux *mux, const chr__mux_slot *slot)
 {
     const chr_frontend *fe = slot->fe;
@@ -22704,58 +22715,58 @@ CHR__HOT static size_t chr__mux_room(const chr__mux *mux, const chr__mux_slot *s
     if (!fe->handlers.read || (mux->dev.ctx->open_suspended && fe->handlers.event && !fe->opened_delivered))
         return 0;
     room = can_read ? can_read(opaque) : CHR__BUFFER_SIZE;
-    if (mux->dev.room_epoch != epoch && !chr__mux_still_has(mux, slot, fe, can_read, opaque))
+    if (mux->dev.room_epoch != epoch && !chr__mux_slot_unchanged(mux, slot, fe, can_read, opaque))
         return 0;
     return room > 0 ? (size_t)room : 0;
 }
 
-/* Held input first. */
-CHR__COLD void chr__mux_drain(chr__mux *mux, chr__mux_slot *slot)
+/* Delivers the input that is queued, as far as the frontend has room. */
+CHR__COLD void chr__mux_drain_queue(chr__mux *mux, chr__mux_slot *slot)
 {
-    unsigned char bytes[CHR__MUX_HELD < 256 ? CHR__MUX_HELD : 256];
+    unsigned char bytes[CHR__MUX_QUEUE_SIZE < 256 ? CHR__MUX_QUEUE_SIZE : 256];
     size_t        room, count;
 
-    while (chr__mux_has(mux, slot) && slot->count > 0) {
+    while (chr__mux_has_slot(mux, slot) && slot->count > 0) {
         room = chr__mux_room(mux, slot);
         if (room == 0) {
             chr__retry_input(&mux->dev);
             return;
         }
         count = chr__min(chr__min(slot->count, sizeof bytes), room);
-        memcpy(bytes, slot->held, count); /* out of the way first: the handler may come back here */
-        memmove(slot->held, slot->held + count, slot->count - count);
+        memcpy(bytes, slot->queue, count); /* removed before the call: the handler is re-entrant */
+        memmove(slot->queue, slot->queue + count, slot->count - count);
         slot->count -= count;
         slot->fe->handlers.read(slot->fe->opaque, bytes, count);
     }
 }
 
-/* What has waited for that. */
-CHR__COLD void chr__mux_tell_late(chr__mux *mux, chr__mux_slot *slot, int arg)
+/* Delivers the pending state, when the queued input before it is delivered. */
+CHR__COLD void chr__mux_deliver_pending_state(chr__mux *mux, chr__mux_slot *slot, int arg)
 {
-    int late = slot->late;
+    int pending_state = slot->pending_state;
 
     (void)arg;
-    if (!late || chr__mux_has_older(mux, slot))
+    if (!pending_state || chr__mux_has_older_input(mux, slot))
         return;
-    slot->late = 0;
-    if (late & CHR__MUX_CLOSED_LATE)
+    slot->pending_state = 0;
+    if (pending_state & CHR__MUX_CLOSED_PENDING)
         chr_be_tell_event(slot->fe, CHR_EVENT_CLOSED);
-    if (chr__mux_has(mux, slot) && !slot->late && mux->dev.be_open && !mux->dev.ctx->open_suspended)
+    if (chr__mux_has_slot(mux, slot) && !slot->pending_state && mux->dev.be_open && !mux->dev.ctx->open_suspended)
         chr__tell_state(slot->fe, &mux->dev);
 }
 
-CHR__COLD size_t chr__mux_hold(chr__mux *mux, chr__mux_slot *slot, const unsigned char *bytes, size_t len)
+CHR__COLD size_t chr__mux_queue_input(chr__mux *mux, chr__mux_slot *slot, const unsigned char *bytes, size_t len)
 {
-    size_t count = chr__min(len, CHR__MUX_HELD - slot->count);
+    size_t count = chr__min(len, CHR__MUX_QUEUE_SIZE - slot->count);
 
-    memcpy(slot->held + slot->count, bytes, count);
+    memcpy(slot->queue + slot->count, bytes, count);
     slot->count += count;
     chr__retry_input(&mux->dev);
     return count;
 }
 
-/* As much as has a place now: straight to the frontend, else into its hold. */
-CHR__HOT static size_t chr__mux_give(chr__mux *mux, const unsigned char *bytes, size_t len)
+/* Delivers input to the focus, or queues it for that. Returns how much; 0 = the queue is full. */
+CHR__HOT static size_t chr__mux_deliver_input(chr__mux *mux, const unsigned char *bytes, size_t len)
 {
     chr__mux_slot *slot = mux->focus;
     size_t         count = 0;
@@ -22763,10 +22774,10 @@ CHR__HOT static size_t chr__mux_give(chr__mux *mux, const unsigned char *bytes, 
     if (!slot)
         return 0;
     if (slot->count > 0)
-        chr__mux_drain(mux, slot);
-    if (mux->focus == slot && slot->late && !mux->forget_at_end) {
-        chr__mux_tell_late(mux, slot, 0);
-        if (mux->focus == slot && slot->late)
+        chr__mux_drain_queue(mux, slot);
+    if (mux->focus == slot && slot->pending_state && !mux->end_in_overflow) {
+        chr__mux_deliver_pending_state(mux, slot, 0);
+        if (mux->focus == slot && slot->pending_state)
             return 0;
     }
     if (mux->focus == slot && slot->count == 0)
@@ -22774,12 +22785,12 @@ CHR__HOT static size_t chr__mux_give(chr__mux *mux, const unsigned char *bytes, 
     if (mux->focus != slot) /* its handlers have moved the focus */
         return 0;
     if (count == 0)
-        return chr__mux_hold(mux, slot, bytes, len);
+        return chr__mux_queue_input(mux, slot, bytes, len);
     slot->fe->handlers.read(slot->fe->opaque, bytes, count);
     return count;
 }
 
-/* Input, cut at escape characters. Returns how much of it is done. */
+/* Processes input: delivers the text between escape characters, runs commands. Returns how much was processed. */
 CHR__HOT static size_t chr__mux_process(chr__mux *mux, const unsigned char *bytes, size_t len)
 {
     size_t done = 0, run;
@@ -22788,7 +22799,7 @@ CHR__HOT static size_t chr__mux_process(chr__mux *mux, const unsigned char *byte
         const void *found = memchr(bytes + done, mux->escape, len - done);
         run = mux->escaped ? 0 : found ? (size_t)((const unsigned char *)found - bytes) - done : len - done;
         if (run > 0) {
-            run = chr__mux_give(mux, bytes + done, run);
+            run = chr__mux_deliver_input(mux, bytes + done, run);
             if (run == 0)
                 break;
             done += run;
@@ -22796,7 +22807,7 @@ CHR__HOT static size_t chr__mux_process(chr__mux *mux, const unsigned char *byte
             mux->escaped = 1;
             done++;
         } else {
-            if (chr__mux_command(mux, bytes[done]) && chr__mux_give(mux, bytes + done, 1) == 0)
+            if (chr__mux_command(mux, bytes[done]) && chr__mux_deliver_input(mux, bytes + done, 1) == 0)
                 break;
             mux->escaped = 0;
             done++;
@@ -22811,16 +22822,16 @@ CHR__HOT static int chr__mux_base_can_read(void *opaque)
     const chr__mux_slot *slot = mux->focus;
     size_t               room;
 
-    if (mux->dev.pending) { /* first what happened before */
+    if (mux->dev.pending) { /* earlier events first */
         chr__notify_now((chr_dev *)(uintptr_t)&mux->dev);
         slot = mux->focus;
     }
-    if (!slot || slot->late || mux->is_giving || mux->backlog_start < mux->backlog_end)
+    if (!slot || slot->pending_state || mux->is_delivering || mux->overflow_start < mux->overflow_end)
         return 0;
     room = slot->count == 0 ? chr__mux_room(mux, slot) : 0;
-    if (mux->focus != slot || mux->backlog_start < mux->backlog_end) /* who is asked may have injected some */
+    if (mux->focus != slot || mux->overflow_start < mux->overflow_end) /* by the can_read handler (re-entrant) */
         return 0;
-    return (int)chr__min(room ? room : CHR__MUX_HELD - slot->count, CHR__MUX_BACKLOG);
+    return (int)chr__min(room ? room : CHR__MUX_QUEUE_SIZE - slot->count, CHR__MUX_OVERFLOW_SIZE);
 }
 
 CHR__HOT static void chr__mux_base_read(void *opaque, const void *buf, size_t len)
@@ -22831,54 +22842,56 @@ CHR__HOT static void chr__mux_base_read(void *opaque, const void *buf, size_t le
     mux->dev.bytes_in += len;
     if (CHR__TRACES(mux->dev.ctx))
         chr__trace_input(&mux->dev, buf, len);
-    mux->is_giving = 1;
+    mux->is_delivering = 1;
     done = chr__mux_process(mux, (const unsigned char *)buf, len);
-    mux->is_giving = 0;
+    mux->is_delivering = 0;
     if (done == len || mux->dev.removed)
         return;
-    memcpy(mux->backlog, (const char *)buf + done, len - done);
-    mux->backlog_start = 0;
-    mux->backlog_end = len - done;
+    memcpy(mux->overflow, (const char *)buf + done, len - done);
+    mux->overflow_start = 0;
+    mux->overflow_end = len - done;
     chr__retry_input(&mux->dev);
 }
 
-static void chr__mux_deliver_held(chr__mux *mux, chr__mux_slot *slot, int arg)
+static void chr__mux_deliver_queued(chr__mux *mux, chr__mux_slot *slot, int arg)
 {
     (void)arg;
-    chr__mux_drain(mux, slot);
+    chr__mux_drain_queue(mux, slot);
 }
 
-/* From the loop: what was held, now that there is room. */
+/* From the loop: delivers queued input, then the overflow buffer, now that there is room. */
 static void chr__mux_deliver(void *opaque)
 {
     chr__mux *mux = (chr__mux *)opaque;
 
-    if (mux->dev.pending) /* first what happened before */
+    if (mux->dev.pending) /* earlier events first */
         chr__notify_now(&mux->dev);
-    mux->is_giving = 1;
-    chr__mux_each(mux, chr__mux_deliver_held, 0);
-    if (!mux->dev.removed && mux->backlog_start < mux->backlog_end)
-        mux->backlog_start += chr__mux_process(mux, mux->backlog + mux->backlog_start, mux->backlog_end - mux->backlog_start);
-    mux->is_giving = 0;
-    if (mux->forget_at_end && mux->backlog_start == mux->backlog_end)
-        mux->forget_at_end = mux->escaped = 0;
-    chr__mux_each(mux, chr__mux_tell_late, 0);
+    mux->is_delivering = 1;
+    chr__mux_each(mux, chr__mux_deliver_queued, 0);
+    if (!mux->dev.removed && mux->overflow_start < mux->overflow_end)
+        mux->overflow_start += chr__mux_process(mux, mux->overflow + mux->overflow_start,
+                                               mux->overflow_end - mux->overflow_start);
+    mux->is_delivering = 0;
+    if (mux->end_in_overflow && mux->overflow_start == mux->overflow_end)
+        mux->end_in_overflow = mux->escaped = 0;
+    chr__mux_each(mux, chr__mux_deliver_pending_state, 0);
     if (!mux->dev.removed)
         chr_fe_accept_input(&mux->base);
 }
 
-static void chr__mux_ask(chr__mux *mux, chr__mux_slot *slot, int arg)
+/* Checks a slot for queued input and room: sets mux->has_queued and can_deliver. */
+static void chr__mux_check_slot(chr__mux *mux, chr__mux_slot *slot, int arg)
 {
-    int waits = slot->count > 0 || (slot == mux->focus && mux->backlog_start < mux->backlog_end);
+    int waits = slot->count > 0 || (slot == mux->focus && mux->overflow_start < mux->overflow_end);
 
     (void)arg;
-    mux->is_waiting |= waits;
-    mux->can_deliver |= slot->late && !chr__mux_has_older(mux, slot);
+    mux->has_queued |= waits;
+    mux->can_deliver |= slot->pending_state && !chr__mux_has_older_input(mux, slot);
     if (waits && !mux->can_deliver)
         mux->can_deliver = chr__mux_room(mux, slot) > 0;
 }
 
-/* obuf= may wait still. */
+/* The base has room. Watches it again while a frontend or obuf= waits. */
 static void chr__mux_base_writable(void *opaque)
 {
     chr__mux *mux = (chr__mux *)opaque;
@@ -22892,13 +22905,13 @@ static void chr__mux_update(chr_dev *dev)
 {
     chr__mux *mux = (chr__mux *)dev;
 
-    mux->is_waiting = mux->can_deliver = 0;
-    chr__mux_each(mux, chr__mux_ask, 0);
+    mux->has_queued = mux->can_deliver = 0;
+    chr__mux_each(mux, chr__mux_check_slot, 0);
     if (dev->removed)
         return;
     if (mux->can_deliver)
         chr_idle_start(dev->ctx, &mux->deliver, chr__mux_deliver, mux);
-    else if (mux->is_waiting || mux->backlog_start < mux->backlog_end)
+    else if (mux->has_queued || mux->overflow_start < mux->overflow_end)
         chr__retry_input(dev);
     if (chr_be_wants_writable(dev) && !mux->base.writable)
         chr_fe_add_watch(&mux->base, chr__mux_base_writable, mux);
@@ -22947,8 +22960,8 @@ static void chr__mux_unlink(chr__mux *mux, chr__mux_slot *slot)
         slot->next->link = slot->link;
     else
         mux->last = slot->link;
-    if (mux->told == slot)
-        mux->told = NULL;
+    if (mux->reported == slot)
+        mux->reported = NULL;
     slot->fe->slot = NULL;
     for (walk = mux->walks; walk; walk = walk->outer)
         if (walk->next == slot)
@@ -22963,9 +22976,10 @@ static void chr__mux_detach(chr_dev *dev, chr_frontend *fe)
     int            had_focus = mux->focus == slot;
 
     if (had_focus) {
-        for (mux->focus = mux->slots; mux->focus && (mux->focus == slot || !mux->focus->fe->is_open); mux->focus = mux->focus->next)
+        for (mux->focus = mux->slots; mux->focus && (mux->focus == slot || !mux->focus->fe->is_open);
+             mux->focus = mux->focus->next)
             ;
-        chr__defer_begin(dev->ctx); /* the new one learns it from the loop */
+        chr__defer_begin(dev->ctx); /* MUX_IN of the new focus is posted to the loop */
         chr_be_event(dev, CHR_EVENT_MUX_IN);
         chr__defer_end(dev->ctx);
     }
@@ -22981,7 +22995,7 @@ static int chr__mux_wants_writable(const chr_dev *dev)
     return slot != NULL;
 }
 
-static void chr__mux_tell_writable(chr__mux *mux, chr__mux_slot *slot, int arg)
+static void chr__mux_report_writable(chr__mux *mux, chr__mux_slot *slot, int arg)
 {
     (void)mux, (void)arg;
     chr_be_tell_writable(slot->fe);
@@ -22989,15 +23003,15 @@ static void chr__mux_tell_writable(chr__mux *mux, chr__mux_slot *slot, int arg)
 
 static void chr__mux_writable(chr_dev *dev)
 {
-    chr__mux_each((chr__mux *)dev, chr__mux_tell_writable, 0);
+    chr__mux_each((chr__mux *)dev, chr__mux_report_writable, 0);
 }
 
 static int chr__mux_holds(const chr_dev *dev, const chr_frontend *fe)
 {
-    return chr__mux_has_older((const chr__mux *)dev, (const chr__mux_slot *)fe->slot);
+    return chr__mux_has_older_input((const chr__mux *)dev, (const chr__mux_slot *)fe->slot);
 }
 
-/* What its chardev would get. */
+/* Injects input into the base. */
 static int chr__mux_inject(chr_dev *dev, const void *data, size_t len)
 {
     chr_dev *base = ((chr__mux *)dev)->base.dev;
@@ -23017,11 +23031,14 @@ static int chr__mux_open(chr_dev *dev, chr_error *err)
     if (!base)
         return chr__fail(err, CHR_ERR_NOT_FOUND, "mux: chardev=%s: there is no chardev with that id", options->chardev);
     if (base->kind->sharing || base->kind->fixed)
-        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "mux: chardev=%s: a %s can't be shared once more", options->chardev, base->kind->name);
-    mux->escape = options->escape ? (int)options->escape : dev->ctx->config.mux_escape ? dev->ctx->config.mux_escape : 1;
-    mux->backlog = (unsigned char *)chr__reallocate(dev->ctx, NULL, CHR__MUX_BACKLOG); /* untouched until bytes wait in it */
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "mux: chardev=%s: a %s can't be shared once more",
+                         options->chardev, base->kind->name);
+    mux->escape = options->escape ? (int)options->escape
+                : dev->ctx->config.mux_escape ? dev->ctx->config.mux_escape : 1;
+    /* not zeroed: the pages stay untouched until they are needed */
+    mux->overflow = (unsigned char *)chr__reallocate(dev->ctx, NULL, CHR__MUX_OVERFLOW_SIZE);
     mux->last = &mux->slots;
-    if (!mux->backlog)
+    if (!mux->overflow)
         return chr__no_memory(err);
     if (chr_fe_init(&mux->base, base, err) < 0)
         return err ? err->code : CHR_ERR_BUSY;
@@ -23040,8 +23057,8 @@ static void chr__mux_close(chr_dev *dev)
     }
     mux->focus = NULL;
     chr_fe_deinit(&mux->base);
-    chr__free(dev->ctx, mux->backlog);
-    mux->backlog = NULL;
+    chr__free(dev->ctx, mux->overflow);
+    mux->overflow = NULL;
 }
 
 CHR_TABLE(chr_io, chr__mux_io,
@@ -23049,7 +23066,7 @@ CHR_TABLE(chr_io, chr__mux_io,
     CHR_SET(update,  chr__mux_update)
     CHR_SET(wait_fd, chr__mux_wait_fd));
 
-/* One frontend of several can't end it for the others. */
+/* Half-close, with one frontend only: one of several must not end the output of the others. */
 static int chr__mux_shutdown(chr_dev *dev)
 {
     chr__mux *mux = (chr__mux *)dev;
@@ -23095,54 +23112,56 @@ CHR_TABLE(chr_backend, chr__mux_kind,
 /* ====================================================================================================================
  * >>fan_out   one chardev in front of several: members of a hub, clients of a server
  *
- * events     the first OPENED and the last CLOSED of the members; any other event of any of them
- * output     goes to all that are open. When a slow member takes less, so does the whole; what the others have had
- *            already is not sent to them again: after a partial write the next one must go on where it ended, as always.
- * input      from any member, as it comes
+ * events     the first OPENED and the last CLOSED of the members; any other event of any member
+ * output     is written to all open members. After a short write of a slow member the whole has written no more than
+ *            that one; bytes that the others have had already are not sent to them again in the next write, which must
+ *            go on where this one ended
+ * input      from any member, as it arrives
  * ==================================================================================================================== */
 #if CHARDEV_HAS_HUB || CHARDEV_HAS_SOCKET
 
 typedef struct chr__fan_member {
     chr_frontend     fe;
     struct chr__fan *fan;
-    int              joined;     /* it is open, and those below are about this time */
-    int              input_ended; /* and it says no more */
-    size_t           ahead;      /* how much it has had of what the whole has not yet taken */
-    int              is_short;   /* it took less than it was offered: that may have to be waited for */
+    int              joined;      /* it is open, and the members below are about this connection */
+    int              input_ended; /* end of file (EOF): it sends no more */
+    size_t           ahead;       /* bytes that it has had, beyond those that the whole has written */
+    int              is_short;    /* its last write was a short write: wait for it */
 } chr__fan_member;
 
 typedef struct chr__fan {
-    chr_dev         *dev;     /* the whole; NULL = there is none */
+    chr_dev         *dev;         /* the whole: the hub or the server; NULL = not in use */
     chr__fan_member *members;
     size_t           count;
     int              open_count;
-    int              speakers; /* those that are open, and whose input is not over */
-    int              of_parts; /* the members are parts of the whole: what nobody is there to take is counted there */
-    chr_idle         tell;    /* a waiting frontend, when no member has to be waited for */
+    int              input_count; /* members that are open and have not reached end of file (EOF) */
+    int              has_seats;   /* the members are seats of a server, which counts dropped bytes itself */
+    chr_idle         writable;    /* reports room to the frontend, when no member is slow */
 } chr__fan;
 
 /* -- output -- */
 
-static int chr__fan_remembers(const chr__fan_member *member)
+/* Whether the member has history=. */
+static int chr__fan_has_history(const chr__fan_member *member)
 {
     const chr_dev *dev = member->fe.dev;
 
     return dev && CHR__OUTBOX(dev) && dev->outbox->history.size > 0;
 }
 
-/* It joins, or leaves, with whatever comes next: nothing of what was before is its business. What history= has of it
- * already is not for the next peer a second time. */
+/* The member opens or closes: its next byte is the next one of the whole. With history= `ahead` stays: bytes that the
+ * history has already must not be added to it a second time. */
 static void chr__fan_reset(chr__fan_member *member, int joined)
 {
-    member->fan->speakers += joined - (member->joined && !member->input_ended);
+    member->fan->input_count += joined - (member->joined && !member->input_ended);
     member->joined = joined;
     member->input_ended = 0;
-    if (!chr__fan_remembers(member))
+    if (!chr__fan_has_history(member))
         member->ahead = 0;
     member->is_short = 0;
 }
 
-/* Its event may be still on the way. */
+/* Whether the member is open; its OPENED or CLOSED event may be pending still. */
 static int chr__fan_is_open(chr__fan_member *member)
 {
     int is_open = member->fe.dev && member->fe.dev->be_open;
@@ -23152,8 +23171,9 @@ static int chr__fan_is_open(chr__fan_member *member)
     return is_open;
 }
 
-/* Returns how much the member has had in all, or CHR_ERR_DISCONNECTED: lost for this one, which then holds nobody up. */
-static int chr__fan_offer(chr__fan_member *member, const char *buf, size_t len)
+/* Writes to one member what it has not had yet. Returns how much it has had in all, or CHR_ERR_DISCONNECTED after an
+ * error: the bytes are lost for this member, and it does not delay the others. */
+static int chr__fan_write_member(chr__fan_member *member, const char *buf, size_t len)
 {
     int n = member->ahead < len ? chr_fe_write(&member->fe, buf + member->ahead, len - member->ahead) : 0;
 
@@ -23166,74 +23186,77 @@ static int chr__fan_offer(chr__fan_member *member, const char *buf, size_t len)
     return (int)chr__min(member->ahead, len);
 }
 
-/* To all that are open. Returns how much of it each of them has had, or CHR_ERR_DISCONNECTED when there is none. */
-static int chr__fan_offer_open(chr__fan *fan, const char *buf, size_t len)
+/* Writes to all open members. Returns how much each of them has had, or CHR_ERR_DISCONNECTED when none is open. */
+static int chr__fan_write_open(chr__fan *fan, const char *buf, size_t len)
 {
     size_t i;
     int    taken = CHR_ERR_DISCONNECTED, each;
 
     for (i = 0; i < fan->count; i++) {
-        each = chr__fan_is_open(&fan->members[i]) ? chr__fan_offer(&fan->members[i], buf, len) : CHR_ERR_DISCONNECTED;
+        each = chr__fan_is_open(&fan->members[i]) ? chr__fan_write_member(&fan->members[i], buf, len)
+                                                  : CHR_ERR_DISCONNECTED;
         if (each >= 0 && (taken < 0 || each < taken))
             taken = each;
     }
     return taken;
 }
 
-/* What a part remembers for its next peer. */
-static int chr__fan_remember(chr_dev *dev, const char *buf, size_t len)
+/* Adds the bytes to a seat's history=, for its next peer. */
+static int chr__fan_add_history(chr_dev *dev, const char *buf, size_t len)
 {
     if (CHR__OUTBOX(dev))
         chr__outbox_add_history(dev->outbox, buf, len);
     return CHR_ERR_DISCONNECTED;
 }
 
-/* To one that is closed, what it has not had. Returns what it has had in all. */
-static int chr__fan_offer_one_closed(chr__fan_member *member, const char *buf, size_t len)
+/* Writes to a closed member what it has not had yet. Returns how much it has had in all. */
+static int chr__fan_write_closed_member(chr__fan_member *member, const char *buf, size_t len)
 {
     size_t had = chr__min(member->ahead, len);
     int    n;
 
     if (had == len)
         return CHR_ERR_DISCONNECTED;
-    n = member->fan->of_parts ? chr__fan_remember(member->fe.dev, buf + had, len - had) :
+    n = member->fan->has_seats ? chr__fan_add_history(member->fe.dev, buf + had, len - had) :
         chr_fe_write(&member->fe, buf + had, len - had);
     return n > 0 ? (int)had + n : n;
 }
 
-/* To those that are closed: they count it as dropped, log and remember it by their own policy. Returns the most that one took. */
-static int chr__fan_offer_closed(chr__fan *fan, const char *buf, size_t len)
+/* Writes to the closed members, which count the bytes as dropped, log them, and have them in their history. Returns the
+ * most that one of them took. */
+static int chr__fan_write_closed(chr__fan *fan, const char *buf, size_t len)
 {
     size_t i;
     int    most = CHR_ERR_DISCONNECTED, n;
 
     for (i = 0; i < fan->count; i++) {
-        n = chr__fan_is_open(&fan->members[i]) ? CHR_ERR_DISCONNECTED : chr__fan_offer_one_closed(&fan->members[i], buf, len);
+        n = chr__fan_is_open(&fan->members[i]) ? CHR_ERR_DISCONNECTED
+                                               : chr__fan_write_closed_member(&fan->members[i], buf, len);
         most = n > most ? n : most;
     }
     return most > 0 ? most : CHR_ERR_DISCONNECTED;
 }
 
-/* To all. Returns how much of it each that is open has had, 0 = some can't take any now. */
-static int chr__fan_offer_all(chr__fan *fan, const char *buf, size_t len)
+/* Writes to all members. Returns how much each open one has had; 0 = a slow member would block. */
+static int chr__fan_write_all(chr__fan *fan, const char *buf, size_t len)
 {
-    int taken = chr__fan_offer_open(fan, buf, len);
+    int taken = chr__fan_write_open(fan, buf, len);
 
     if (taken < 0)
-        return chr__fan_offer_closed(fan, buf, len);
+        return chr__fan_write_closed(fan, buf, len);
     if (taken > 0)
-        chr__fan_offer_closed(fan, buf, (size_t)taken);
+        chr__fan_write_closed(fan, buf, (size_t)taken);
     return taken;
 }
 
-/* What one can't take for an error is not offered to it again: the whole goes on. */
+/* The write of the whole. A member that fails with an error does not get these bytes again, and the write goes on. */
 static int chr__fan_write(chr__fan *fan, const void *buf, size_t len)
 {
     size_t i;
     int    taken;
 
     fan->dev->ctx->unretried++;
-    taken = chr__fan_offer_all(fan, (const char *)buf, len);
+    taken = chr__fan_write_all(fan, (const char *)buf, len);
     fan->dev->ctx->unretried--;
     if (taken == 0)
         return CHR_ERR_WOULD_BLOCK;
@@ -23255,17 +23278,17 @@ static int chr__fan_wait_fd(chr__fan *fan, int *events)
     return -1;
 }
 
-/* -- whom to wait for -- */
+/* -- waiting for slow members -- */
 
-static void chr__fan_watch(chr__fan *fan);
+static void chr__fan_watch_slow(chr__fan *fan);
 
-static void chr__fan_tell(void *opaque)
+static void chr__fan_report_writable(void *opaque)
 {
     chr__fan *fan = (chr__fan *)opaque;
 
     chr_be_writable(fan->dev);
     if (!fan->dev->removed && chr_be_wants_writable(fan->dev))
-        chr__fan_watch(fan);
+        chr__fan_watch_slow(fan);
 }
 
 static void chr__fan_member_writable(void *opaque)
@@ -23273,11 +23296,11 @@ static void chr__fan_member_writable(void *opaque)
     chr__fan_member *member = (chr__fan_member *)opaque;
 
     member->is_short = 0;
-    chr__fan_tell(member->fan);
+    chr__fan_report_writable(member->fan);
 }
 
-/* Those that were slow; when there is none, the frontend may write at once. */
-static void chr__fan_watch(chr__fan *fan)
+/* Watches the members with a short write; when there is none, posts the frontend's writable callback to the loop. */
+static void chr__fan_watch_slow(chr__fan *fan)
 {
     size_t i;
     int    waits = 0;
@@ -23289,7 +23312,7 @@ static void chr__fan_watch(chr__fan *fan)
                 chr_fe_add_watch(&fan->members[i].fe, chr__fan_member_writable, &fan->members[i]);
         }
     if (!waits)
-        chr_idle_start(fan->dev->ctx, &fan->tell, chr__fan_tell, fan);
+        chr_idle_start(fan->dev->ctx, &fan->writable, chr__fan_report_writable, fan);
 }
 
 static void chr__fan_update(chr__fan *fan)
@@ -23297,7 +23320,7 @@ static void chr__fan_update(chr__fan *fan)
     size_t    i;
 
     if (chr_be_wants_writable(fan->dev))
-        chr__fan_watch(fan);
+        chr__fan_watch_slow(fan);
     for (i = 0; i < fan->count; i++)
         chr_fe_accept_input(&fan->members[i].fe);
 }
@@ -23314,21 +23337,21 @@ static void chr__fan_member_read(void *opaque, const void *buf, size_t len)
     chr__input(((chr__fan_member *)opaque)->fan->dev, buf, len);
 }
 
-/* The one that was waited for may be the one that went. */
-static void chr__fan_rejoin(chr__fan_member *member, int joined)
+/* A member opens or closes. It may be the slow one: the waiting frontend tries again. */
+static void chr__fan_member_restarts(chr__fan_member *member, int joined)
 {
     chr__fan *fan = member->fan;
 
     if (joined != member->joined || !joined)
         chr__fan_reset(member, joined);
     if (chr_be_wants_writable(fan->dev))
-        chr_idle_start(fan->dev->ctx, &fan->tell, chr__fan_tell, fan);
+        chr_idle_start(fan->dev->ctx, &fan->writable, chr__fan_report_writable, fan);
 }
 
-/* Its input is over when no member that is open says any more. */
-static void chr__fan_look_at_input(chr__fan *fan)
+/* Reports INPUT_END when all open members have reached end of file (EOF). */
+static void chr__fan_check_input_end(chr__fan *fan)
 {
-    if (fan->speakers == 0 && fan->open_count > 0 && !fan->dev->input_ended)
+    if (fan->input_count == 0 && fan->open_count > 0 && !fan->dev->input_ended)
         chr_be_event(fan->dev, CHR_EVENT_INPUT_END);
 }
 
@@ -23338,25 +23361,25 @@ static void chr__fan_member_event(void *opaque, int event)
     chr__fan        *fan = member->fan;
 
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
-        chr__fan_rejoin(member, event == CHR_EVENT_OPENED);
+        chr__fan_member_restarts(member, event == CHR_EVENT_OPENED);
         fan->open_count += event == CHR_EVENT_OPENED ? 1 : -1;
         if (fan->open_count != (event == CHR_EVENT_OPENED ? 1 : 0)) {
-            chr__fan_look_at_input(fan);
+            chr__fan_check_input_end(fan);
             return;
         }
     } else if (event == CHR_EVENT_INPUT_END) {
-        fan->speakers -= member->joined && !member->input_ended;
+        fan->input_count -= member->joined && !member->input_ended;
         member->input_ended = 1;
-        chr__fan_look_at_input(fan);
+        chr__fan_check_input_end(fan);
         return;
     }
     chr_be_event(fan->dev, event);
 }
 
-/* Another backend has taken a member's place; if it is closed while the old one was open, CLOSED has come before. */
+/* Hot swap of a member's backend. When the old one was open and the new one is not, CLOSED came before this. */
 static int chr__fan_member_change(void *opaque)
 {
-    chr__fan_rejoin((chr__fan_member *)opaque, 0);
+    chr__fan_member_restarts((chr__fan_member *)opaque, 0);
     return 0;
 }
 
@@ -23370,7 +23393,7 @@ CHR__PRIVATE void chr__fan_set_open(chr__fan *fan, int is_open)
         chr_fe_set_open(&fan->members[i].fe, is_open);
 }
 
-/* To all; from last to first, so that of several answers the first member's stays. */
+/* Calls all members, from last to first, so that of several results in `arg` the first member's stays. */
 static int chr__fan_ioctl(chr__fan *fan, int command, void *arg)
 {
     size_t    i;
@@ -23384,7 +23407,7 @@ static int chr__fan_ioctl(chr__fan *fan, int command, void *arg)
     return code;
 }
 
-/* To all that are open; supported when one of them can do it. */
+/* Half-closes all open members. Returns 0 when one of them supports it. */
 static int chr__fan_shutdown(chr__fan *fan)
 {
     size_t    i;
@@ -23419,11 +23442,11 @@ static int chr__fan_add(chr__fan *fan, chr_dev *dev, chr_error *err)
     member->fan = fan;
     fan->count++;
     chr_fe_set_handlers(&member->fe, &handlers, member);
-    chr_fe_set_open(&member->fe, 0); /* until a frontend comes */
+    chr_fe_set_open(&member->fe, 0); /* until a frontend is attached to the whole */
     return 0;
 }
 
-/* Lets go of the last member, which may be gone already. */
+/* Removes the last member. Returns its chardev, NULL when that is removed already. */
 static chr_dev *chr__fan_drop(chr__fan *fan)
 {
     chr__fan_member *member = &fan->members[--fan->count];
@@ -23440,7 +23463,7 @@ static void chr__fan_free(chr__fan *fan)
 
     if (!ctx)
         return;
-    chr_idle_stop(&fan->tell);
+    chr_idle_stop(&fan->writable);
     fan->open_count = 0;
     chr__free(ctx, fan->members);
     fan->members = NULL;
@@ -23460,7 +23483,8 @@ typedef struct chr__hub {
 } chr__hub;
 
 static const chr_option chr__hub_rows[] = {
-    { "chardevs", CHR_OPTION_LIST, CHR__AT(chr_hub_options, chardevs), CHR_REQUIRED, 0, 0, CHR__HELP("ids of the chardevs: chardevs.0=a,chardevs.1=b") },
+    { "chardevs", CHR_OPTION_LIST, CHR__AT(chr_hub_options, chardevs), CHR_REQUIRED, 0, 0,
+      CHR__HELP("ids of the chardevs: chardevs.0=a,chardevs.1=b") },
     { NULL,       CHR_OPTION_TEXT, 0,                                  NULL,         0, 0, NULL }
 };
 
@@ -23571,11 +23595,11 @@ CHR_TABLE(chr_backend, chr__hub_kind,
 #endif
 
 /* ====================================================================================================================
- * >>be_fault   stacked on another chardev: what can go wrong in front of it does, from a seed or from given bytes
+ * >>be_fault   fault injection: stacked on another chardev, by a random seed or by the bytes of a fuzzer
  *
- * far side   the other chardev's          options   chardev, seed, rate, faults, delay
- * events     those of the other chardev; CLOSED and OPENED of its own in pairs, and BREAK
- * faults     the manual is at chr_fault_options. A byte of chance a decision: from chr_fault_feed(), else from the seed
+ * far side   that of the other chardev (the base)          options   chardev, seed, rate, faults, delay
+ * events     those of the base; pairs of CLOSED and OPENED of its own, and BREAK
+ * faults     see chr_fault_options. Each decision uses a byte of chr_fault_feed(), else a random number of the seed
  * ==================================================================================================================== */
 #if CHARDEV_HAS_FAULT
 
@@ -23586,18 +23610,18 @@ enum {
 };
 
 enum {
-    CHR__FAULT_ATTEMPTS = 8,     /* the longest storm of would-blocks */
-    CHR__FAULT_PIECE = 8,        /* the longest piece of short input */
-    CHR__FAULT_LATE = 4,         /* events that are held back at once */
-    CHR__FAULT_FEED = CHR__MEGABYTE /* bytes that wait to be used */
+    CHR__FAULT_BLOCKS = 8,     /* would-blocks in series, at most */
+    CHR__FAULT_PIECE = 8,        /* bytes of a short read of input, at most */
+    CHR__FAULT_DELAYED = 4,         /* events that are delayed at the same time, at most */
+    CHR__FAULT_FEED = CHR__MEGABYTE /* bytes of chr_fault_feed() that are queued, at most */
 };
 
-static const char *const chr__fault_names[CHR__FAULT_KINDS] = { "short", "block", "delay", "disconnect", "break", "error",
-                                                                "reorder" };
+static const char *const chr__fault_names[CHR__FAULT_KINDS] = { "short", "block", "delay", "disconnect", "break",
+                                                                "error", "reorder" };
 
 #define CHR__FAULT_BIT(kind) (1u << (kind))
 
-/* What can happen where. */
+/* The faults of writes, of input, and of events. */
 #define CHR__FAULTS_OUT (CHR__FAULT_BIT(CHR__FAULT_REORDER) - 1)
 #define CHR__FAULTS_IN (CHR__FAULT_BIT(CHR__FAULT_SHORT) | CHR__FAULT_BIT(CHR__FAULT_DELAY) | \
                         CHR__FAULT_BIT(CHR__FAULT_DISCONNECT) | CHR__FAULT_BIT(CHR__FAULT_BREAK))
@@ -23606,33 +23630,38 @@ static const char *const chr__fault_names[CHR__FAULT_KINDS] = { "short", "block"
 typedef struct chr__fault {
     chr_stacked      on;
     unsigned         enabled;     /* CHR__FAULT_BIT() */
-    uint64_t         state;       /* of the generator; 0 = there is none */
-    unsigned char   *feed;        /* given bytes, feed[fed..feed_size) are to be used */
+    uint64_t         state;       /* of the random generator; 0 = none */
+    unsigned char   *feed;        /* bytes of chr_fault_feed(); feed[fed..feed_size) are not used yet */
     size_t           fed, feed_size;
     chr_fault_counts counts;
-    int              base_open, base_input_over; /* what the base has told */
-    int              is_down;     /* disconnected, by us */
+    int              base_open, base_input_over; /* the state that the base has reported */
+    int              is_down;     /* a disconnect of ours */
     int              is_stalled_out, is_stalled_in;
-    int              refusals;    /* attempts to write that are still to be refused */
-    int              is_refused;  /* the last one was, by us */
-    int              piece;       /* the largest that input may come in now; 0 = any */
-    chr_timer        stall_out, stall_in, down, late;
-    int              late_events[CHR__FAULT_LATE], late_count;
+    int              blocks_left; /* how many of the next writes would block */
+    int              was_blocked; /* the last write would block by a fault of ours */
+    int              piece;       /* largest piece of input now; 0 = no limit */
+    chr_timer        stall_out, stall_in, down, reorder;
+    int              delayed_events[CHR__FAULT_DELAYED], delayed_count;
     chr_idle         retry;
 } chr__fault;
 
 static const chr_option chr__fault_rows[] = {
-    { "chardev", CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, chardev), CHR_REQUIRED, 0, 0,         CHR__HELP("id of the chardev below") },
-    { "seed",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, seed),    NULL,         0, INT64_MAX, CHR__HELP("chance: the same seed does the same (default: only what chr_fault_feed() gives)") },
-    { "rate",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, rate),    "10",         1, 100,       CHR__HELP("faults in a hundred writes, reads and events; with a seed") },
-    { "faults",  CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, faults),  NULL,         0, 0,         CHR__HELP("of short+block+delay+disconnect+break+error+reorder (default: all)") },
-    { "delay",   CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, delay),   "10",         1, 3600000,   CHR__HELP("milliseconds: the longest delay and disconnection") },
+    { "chardev", CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, chardev), CHR_REQUIRED, 0, 0,
+      CHR__HELP("id of the chardev below") },
+    { "seed",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, seed),    NULL,         0, INT64_MAX,
+      CHR__HELP("chance: the same seed does the same (default: only what chr_fault_feed() gives)") },
+    { "rate",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, rate),    "10",         1, 100,
+      CHR__HELP("faults in a hundred writes, reads and events; with a seed") },
+    { "faults",  CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, faults),  NULL,         0, 0,
+      CHR__HELP("of short+block+delay+disconnect+break+error+reorder (default: all)") },
+    { "delay",   CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, delay),   "10",         1, 3600000,
+      CHR__HELP("milliseconds: the longest delay and disconnection") },
     { NULL,      CHR_OPTION_TEXT,   0,                                   NULL,         0, 0,         NULL }
 };
 
-/* -- chance -- */
+/* -- random decisions -- */
 
-/* xorshift64*: small, and the same everywhere. */
+/* xorshift64*: the same numbers on all systems. */
 static unsigned chr__fault_random(chr__fault *fault)
 {
     fault->state ^= fault->state >> 12;
@@ -23641,7 +23670,7 @@ static unsigned chr__fault_random(chr__fault *fault)
     return (unsigned)((fault->state * UINT64_C(2685821657736338717)) >> 40);
 }
 
-/* From 0 to below - 1; given bytes first. 0 where there are neither. */
+/* A number from 0 to below - 1: from a fed byte, else from the generator; 0 when there are neither. */
 static int chr__fault_number(chr__fault *fault, int below)
 {
     if (fault->fed < fault->feed_size) {
@@ -23651,7 +23680,7 @@ static int chr__fault_number(chr__fault *fault, int below)
     return fault->state ? (int)(chr__fault_random(fault) % (unsigned)below) : 0;
 }
 
-/* The nth bit that is set, from 0; there are more than that. */
+/* The position of the nth set bit, counted from 0. `kinds` must have more than `nth` set. */
 static int chr__fault_nth(unsigned kinds, int nth)
 {
     int kind = 0;
@@ -23677,7 +23706,8 @@ static int chr__fault_count_bits(unsigned kinds)
     return count;
 }
 
-/* One decision. A given byte: from 0 to 127 nothing happens, above that the kinds come in turn. */
+/* Decides on a fault out of `kinds`. Of a fed byte, 0 to 127 mean none, and larger values select one by their
+ * remainder. */
 static int chr__fault_decide(chr__fault *fault, unsigned kinds)
 {
     const chr_fault_options *options = (const chr_fault_options *)fault->on.dev.options;
@@ -23703,35 +23733,35 @@ static int64_t chr__fault_ms(chr__fault *fault)
 
 /* -- events -- */
 
-/* Those that were held back, the last one first. */
-static void chr__fault_tell_late(void *opaque)
+/* Reports the delayed events, the last one first. */
+static void chr__fault_report_delayed(void *opaque)
 {
     chr__fault *fault = (chr__fault *)opaque;
 
-    chr_timer_stop(&fault->late);
-    while (fault->late_count > 0 && !fault->on.dev.removed)
-        chr_be_event(&fault->on.dev, fault->late_events[--fault->late_count]);
+    chr_timer_stop(&fault->reorder);
+    while (fault->delayed_count > 0 && !fault->on.dev.removed)
+        chr_be_event(&fault->on.dev, fault->delayed_events[--fault->delayed_count]);
 }
 
-/* Those that nothing binds to a place among the bytes, or to each other. */
-static int chr__fault_may_be_late(int event)
+/* Events that may be reordered: their place among the bytes and other events has no meaning. */
+static int chr__fault_may_reorder(int event)
 {
     return event == CHR_EVENT_BREAK || event == CHR_EVENT_RESIZED || event == CHR_EVENT_SERIAL;
 }
 
 static void chr__fault_pass_event(chr__fault *fault, int event)
 {
-    if (!chr__fault_may_be_late(event) || fault->late_count == CHR__FAULT_LATE ||
+    if (!chr__fault_may_reorder(event) || fault->delayed_count == CHR__FAULT_DELAYED ||
         chr__fault_decide(fault, CHR__FAULTS_EVENT) == CHR__FAULT_NONE) {
         chr_be_event(&fault->on.dev, event);
         return;
     }
     fault->counts.reorders++;
-    fault->late_events[fault->late_count++] = event;
-    chr_timer_start(fault->on.dev.ctx, &fault->late, chr__fault_ms(fault), chr__fault_tell_late, fault);
+    fault->delayed_events[fault->delayed_count++] = event;
+    chr_timer_start(fault->on.dev.ctx, &fault->reorder, chr__fault_ms(fault), chr__fault_report_delayed, fault);
 }
 
-/* OPENED and CLOSED as the frontend is to see them. Late events are still the old peer's. */
+/* Reports OPENED and CLOSED: open is the base, unless a disconnect of ours lasts. Delayed events come before CLOSED. */
 static void chr__fault_set_state(chr__fault *fault)
 {
     chr_dev *dev = &fault->on.dev;
@@ -23740,7 +23770,7 @@ static void chr__fault_set_state(chr__fault *fault)
     if (dev->be_open == is_open)
         return;
     if (!is_open)
-        chr__fault_tell_late(fault);
+        chr__fault_report_delayed(fault);
     if (!dev->removed)
         chr_be_event(dev, is_open ? CHR_EVENT_OPENED : CHR_EVENT_CLOSED);
     if (is_open && !dev->removed && dev->be_open && fault->base_input_over)
@@ -23749,8 +23779,8 @@ static void chr__fault_set_state(chr__fault *fault)
 
 static void chr__fault_update(chr_dev *dev);
 
-/* obuf= may wait still. */
-static void chr__fault_tell_writable(chr__fault *fault)
+/* Reports room to the frontend, and watches on while it or obuf= waits. */
+static void chr__fault_report_writable(chr__fault *fault)
 {
     chr_dev *dev = &fault->on.dev;
 
@@ -23760,28 +23790,29 @@ static void chr__fault_tell_writable(chr__fault *fault)
         chr__fault_update(dev);
 }
 
-static void chr__fault_up(void *opaque)
+/* The end of a disconnect. */
+static void chr__fault_end_disconnect(void *opaque)
 {
     chr__fault *fault = (chr__fault *)opaque;
 
     fault->is_down = 0;
     chr__fault_set_state(fault);
-    chr__fault_tell_writable(fault);
+    chr__fault_report_writable(fault);
     if (!fault->on.dev.removed)
         chr_fe_accept_input(&fault->on.below);
 }
 
-/* The peer goes, and comes again after a while. */
-static void chr__fault_hang_up(chr__fault *fault)
+/* A disconnect: CLOSED now, OPENED again after the delay. */
+static void chr__fault_disconnect(chr__fault *fault)
 {
     if (!fault->on.dev.be_open)
         return;
     fault->counts.disconnects++;
     fault->is_down = 1;
-    fault->refusals = fault->piece = 0;
-    chr_timer_start(fault->on.dev.ctx, &fault->down, chr__fault_ms(fault), chr__fault_up, fault);
+    fault->blocks_left = fault->piece = 0;
+    chr_timer_start(fault->on.dev.ctx, &fault->down, chr__fault_ms(fault), chr__fault_end_disconnect, fault);
     chr__fault_set_state(fault);
-    chr__fault_tell_writable(fault);
+    chr__fault_report_writable(fault);
 }
 
 static void chr__fault_break(chr__fault *fault)
@@ -23794,22 +23825,22 @@ static void chr__fault_break(chr__fault *fault)
 
 /* -- output -- */
 
-static void chr__fault_out_again(void *opaque)
+static void chr__fault_resume_output(void *opaque)
 {
     chr__fault *fault = (chr__fault *)opaque;
 
     fault->is_stalled_out = 0;
-    chr__fault_tell_writable(fault);
+    chr__fault_report_writable(fault);
 }
 
 static void chr__fault_retry(void *opaque)
 {
-    chr__fault_tell_writable((chr__fault *)opaque);
+    chr__fault_report_writable((chr__fault *)opaque);
 }
 
-static int chr__fault_refuse(chr__fault *fault)
+static int chr__fault_block(chr__fault *fault)
 {
-    fault->refusals = chr__fault_number(fault, CHR__FAULT_ATTEMPTS);
+    fault->blocks_left = chr__fault_number(fault, CHR__FAULT_BLOCKS);
     fault->counts.blocks++;
     return CHR_ERR_WOULD_BLOCK;
 }
@@ -23818,12 +23849,12 @@ static int chr__fault_stall_out(chr__fault *fault)
 {
     fault->counts.delays++;
     fault->is_stalled_out = 1;
-    chr_timer_start(fault->on.dev.ctx, &fault->stall_out, chr__fault_ms(fault), chr__fault_out_again, fault);
+    chr_timer_start(fault->on.dev.ctx, &fault->stall_out, chr__fault_ms(fault), chr__fault_resume_output, fault);
     return CHR_ERR_WOULD_BLOCK;
 }
 
-/* How much of a write goes on now: all, a part, or none, with a reason. */
-static int chr__fault_of_write(chr__fault *fault, size_t len)
+/* Decides on a write: returns how many bytes pass (all, or a short write), or an error. */
+static int chr__fault_decide_write(chr__fault *fault, size_t len)
 {
     switch (chr__fault_decide(fault, CHR__FAULTS_OUT)) {
     case CHR__FAULT_SHORT:
@@ -23831,12 +23862,12 @@ static int chr__fault_of_write(chr__fault *fault, size_t len)
             break;
         fault->counts.short_writes++;
         return 1 + chr__fault_number(fault, (int)chr__min(len - 1, 255));
-    case CHR__FAULT_BLOCK: return chr__fault_refuse(fault);
+    case CHR__FAULT_BLOCK: return chr__fault_block(fault);
     case CHR__FAULT_DELAY: return chr__fault_stall_out(fault);
     case CHR__FAULT_ERROR: fault->counts.errors++; return CHR_ERR_IO;
     case CHR__FAULT_BREAK: chr__fault_break(fault); break;
     case CHR__FAULT_DISCONNECT:
-        chr__fault_hang_up(fault);
+        chr__fault_disconnect(fault);
         if (fault->is_down)
             return CHR_ERR_DISCONNECTED;
         break;
@@ -23845,31 +23876,31 @@ static int chr__fault_of_write(chr__fault *fault, size_t len)
     return (int)chr__min(len, INT_MAX);
 }
 
-/* What the last attempt has begun goes on. */
-static int chr__fault_attempt(chr__fault *fault, size_t len)
+/* How many bytes of a write pass, or an error: a fault of an earlier write may last. */
+static int chr__fault_write_limit(chr__fault *fault, size_t len)
 {
     if (fault->is_down)
         return CHR_ERR_DISCONNECTED;
     if (fault->is_stalled_out)
         return CHR_ERR_WOULD_BLOCK;
-    if (fault->refusals == 0)
-        return chr__fault_of_write(fault, len);
-    fault->refusals--;
+    if (fault->blocks_left == 0)
+        return chr__fault_decide_write(fault, len);
+    fault->blocks_left--;
     return CHR_ERR_WOULD_BLOCK;
 }
 
 static int chr__fault_write(chr_dev *dev, const void *buf, size_t len)
 {
     chr__fault *fault = (chr__fault *)dev;
-    int         part = chr__fault_attempt(fault, len);
+    int         part = chr__fault_write_limit(fault, len);
 
-    fault->is_refused = part == CHR_ERR_WOULD_BLOCK;
+    fault->was_blocked = part == CHR_ERR_WOULD_BLOCK;
     return part < 0 ? part : chr_stacked_write(dev, buf, (size_t)part);
 }
 
 /* -- input -- */
 
-static void chr__fault_in_again(void *opaque)
+static void chr__fault_resume_input(void *opaque)
 {
     chr__fault *fault = (chr__fault *)opaque;
 
@@ -23885,8 +23916,8 @@ static int chr__fault_base_can_read(void *opaque)
     return fault->piece > 0 && room > fault->piece ? fault->piece : room;
 }
 
-/* It is decided behind one piece of input how the next one comes: how often room is asked for does not count. */
-static void chr__fault_of_input(chr__fault *fault)
+/* Decides on the fault of the next input, behind each piece: the number of can_read calls must not matter. */
+static void chr__fault_decide_input(chr__fault *fault)
 {
     switch (chr__fault_decide(fault, CHR__FAULTS_IN)) {
     case CHR__FAULT_SHORT:
@@ -23896,9 +23927,9 @@ static void chr__fault_of_input(chr__fault *fault)
     case CHR__FAULT_DELAY:
         fault->counts.delays++;
         fault->is_stalled_in = 1;
-        chr_timer_start(fault->on.dev.ctx, &fault->stall_in, chr__fault_ms(fault), chr__fault_in_again, fault);
+        chr_timer_start(fault->on.dev.ctx, &fault->stall_in, chr__fault_ms(fault), chr__fault_resume_input, fault);
         return;
-    case CHR__FAULT_DISCONNECT: chr__fault_hang_up(fault); return;
+    case CHR__FAULT_DISCONNECT: chr__fault_disconnect(fault); return;
     case CHR__FAULT_BREAK:      chr__fault_break(fault); return;
     default:                    return;
     }
@@ -23911,9 +23942,9 @@ static void chr__fault_base_read(void *opaque, const void *buf, size_t len)
     fault->piece = 0;
     chr_be_write(&fault->on.dev, buf, len);
     if (!fault->on.dev.removed)
-        chr__fault_tell_late(fault);
+        chr__fault_report_delayed(fault);
     if (!fault->on.dev.removed)
-        chr__fault_of_input(fault);
+        chr__fault_decide_input(fault);
 }
 
 static void chr__fault_base_event(void *opaque, int event)
@@ -23937,14 +23968,14 @@ static void chr__fault_update(chr_dev *dev)
 {
     chr__fault *fault = (chr__fault *)dev;
 
-    if (chr_be_wants_writable(dev) && !fault->is_stalled_out && (fault->is_down || fault->is_refused))
+    if (chr_be_wants_writable(dev) && !fault->is_stalled_out && (fault->is_down || fault->was_blocked))
         chr_idle_start(dev->ctx, &fault->retry, chr__fault_retry, fault);
     else if (!fault->is_stalled_out)
         chr_stacked_update(dev);
     chr_fe_accept_input(&fault->on.below);
 }
 
-/* Short reads and nothing else: who waits for bytes waits for all of them. */
+/* Blocking reads have short reads as the only fault: the caller waits until it has all bytes. */
 static int chr__fault_read(chr_dev *dev, void *buf, size_t len)
 {
     chr__fault *fault = (chr__fault *)dev;
@@ -23958,12 +23989,12 @@ static int chr__fault_read(chr_dev *dev, void *buf, size_t len)
     return chr_stacked_read(dev, buf, len);
 }
 
-/* Who blocks has no time that passes: what delays its output ends. */
+/* Timers don't run while a call blocks: a delay of output ends at once. */
 static int chr__fault_wait_fd(chr_dev *dev, int *events)
 {
     chr__fault *fault = (chr__fault *)dev;
 
-    if (*events == CHR_OUT && fault->is_refused) {
+    if (*events == CHR_OUT && fault->was_blocked) {
         chr_timer_stop(&fault->stall_out);
         fault->is_stalled_out = 0;
         *events = 0;
@@ -23992,7 +24023,7 @@ static void chr__fault_describe(const chr_dev *dev, chr_info *info)
 
 /* -- life -- */
 
-/* NAME+NAME... */
+/* Parses NAME+NAME... into fault->enabled. */
 static int chr__fault_read_names(chr__fault *fault, const char *text, chr_error *err)
 {
     size_t len;
@@ -24003,8 +24034,9 @@ static int chr__fault_read_names(chr__fault *fault, const char *text, chr_error 
         for (kind = 0; kind < CHR__FAULT_KINDS && !chr__text_is(text, len, chr__fault_names[kind]); kind++)
             ;
         if (kind == CHR__FAULT_KINDS)
-            return chr__fail(err, CHR_ERR_INVALID, "faults=: '%.*s' is none of short, block, delay, disconnect, break, error, "
-                             "reorder, with a '+' between them", (int)chr__min(len, CHR__SHOWN), text);
+            return chr__fail(err, CHR_ERR_INVALID,
+                             "faults=: '%.*s' is none of short, block, delay, disconnect, break, error, reorder, with "
+                             "a '+' between them", (int)chr__min(len, CHR__SHOWN), text);
         fault->enabled |= CHR__FAULT_BIT(kind);
         if (!text[len])
             return 0;
@@ -24032,7 +24064,7 @@ static void chr__fault_close(chr_dev *dev)
     chr_timer_stop(&fault->stall_out);
     chr_timer_stop(&fault->stall_in);
     chr_timer_stop(&fault->down);
-    chr_timer_stop(&fault->late);
+    chr_timer_stop(&fault->reorder);
     chr_idle_stop(&fault->retry);
     chr_stacked_close(dev);
     chr__free(dev->ctx, fault->feed);
@@ -24071,7 +24103,7 @@ CHR_TABLE(chr_backend, chr__fault_kind,
 
 /* -- what the calls of >>extras do -- */
 
-/* Used ones make room. Returns how many it took. */
+/* Queues bytes behind those that are not used yet. Returns how many there was room for. */
 static int chr__fault_feed(chr__fault *fault, const void *data, size_t len)
 {
     size_t left = fault->feed_size - fault->fed;
@@ -24098,9 +24130,10 @@ static int chr__fault_feed(chr__fault *fault, const void *data, size_t len)
 #endif
 
 /* ====================================================================================================================
- * >>be_fd   two descriptors of any kind that poll() takes; on Windows its name is `win`, and they are handles
+ * >>be_fd   two open descriptors of any kind that poll() supports; on Windows the kind is `win`, and they are handles
  *
- * far side   whoever has the other ends          options   in, out          events   OPENED from creation, CLOSED at end of input
+ * far side   whatever the descriptors lead to          options   in, out
+ * events     OPENED at creation, CLOSED at end of file (EOF)
  * ==================================================================================================================== */
 #if CHARDEV_HAS_FD || CHARDEV_HAS_WIN
 
@@ -24111,6 +24144,7 @@ static const chr_option chr__fd_rows[] = {
     { NULL,  CHR_OPTION_TEXT, 0,                            NULL, 0, 0, NULL }
 };
 
+/* Checks that the descriptor is open for the direction. */
 static int chr__fd_check(const chr_dev *dev, int fd, const char *key, int direction, chr_error *err)
 {
     const char *kind = dev->kind->name;
@@ -24133,11 +24167,13 @@ static int chr__fd_open(chr_dev *dev, chr_error *err)
 
     if (options->in < 0 && options->out < 0)
         return chr__fail(err, CHR_ERR_INVALID, "%s: needs in= or out=", dev->kind->name);
-    if (chr__fd_check(dev, options->in, "in", CHR_IN, err) < 0 || chr__fd_check(dev, options->out, "out", CHR_OUT, err) < 0)
+    if (chr__fd_check(dev, options->in, "in", CHR_IN, err) < 0 ||
+        chr__fd_check(dev, options->out, "out", CHR_OUT, err) < 0)
         return CHR_ERR_INVALID;
     refusal = chr__os_channel_refuses(options->in, options->out);
     if (refusal)
-        return chr__fail(err, CHR_ERR_INVALID, "%s: in=%d, out=%d: %s", dev->kind->name, options->in, options->out, refusal);
+        return chr__fail(err, CHR_ERR_INVALID, "%s: in=%d, out=%d: %s", dev->kind->name, options->in, options->out,
+                         refusal);
     if (chr__fd_start(state, options->in, options->out, 0, chr__stream_input_ended, err) < 0)
         return CHR_ERR_NO_MEMORY;
     state->is_owner = 1;
@@ -24174,9 +24210,10 @@ CHR_TABLE(chr_backend, chr__win_kind,
 #endif
 
 /* ====================================================================================================================
- * >>be_file   a file that is written, and maybe another that is read
+ * >>be_file   a file for output, and optionally another for input
  *
- * far side   files          options   path, append, input-path          events   OPENED from creation, CLOSED at end of input
+ * far side   files          options   path, append, input-path
+ * events     OPENED at creation, CLOSED at end of file (EOF) of input-path
  * ==================================================================================================================== */
 #if CHARDEV_HAS_FILE
 
@@ -24184,7 +24221,7 @@ static const chr_option chr__file_rows[] = {
     { "path",       CHR_OPTION_TEXT, CHR__AT(chr_file_options, path),       CHR_REQUIRED, 0, 0,
       CHR__HELP("file to write") },
     { "append",     CHR_OPTION_BOOL, CHR__AT(chr_file_options, append),     "off",        0, 0,
-      CHR__HELP("write at its end instead of starting it anew") },
+      CHR__HELP("append to it instead of truncating it") },
     { "input-path", CHR_OPTION_TEXT, CHR__AT(chr_file_options, input_path), NULL,         0, 0,
       CHR__HELP("file to read as input") },
     { NULL,         CHR_OPTION_TEXT, 0,                                     NULL,         0, 0, NULL }
@@ -24227,11 +24264,12 @@ CHR_TABLE(chr_backend, chr__file_kind,
 #endif
 
 /* ====================================================================================================================
- * >>be_pipe   named pipes: those that exist already; on Windows one that is made, or one that is connected to
+ * >>be_pipe   named pipes: existing FIFOs; on Windows the server of a named pipe, or a client
  *
- * far side   who opens PATH.in and PATH.out, or PATH          options   path, on Windows server and reconnect-ms
- * events     OPENED from creation; of a server OPENED and CLOSED as its clients come and go, of a client CLOSED at
- *            hang-up
+ * far side   the process that opens PATH.in and PATH.out, or PATH
+ * options    path; on Windows server, reconnect-ms
+ * events     OPENED at creation. Windows: a server's OPENED and CLOSED when a client connects and disconnects; a
+ *            client's CLOSED at hang-up
  * ==================================================================================================================== */
 #if CHARDEV_HAS_PIPE
 
@@ -24250,8 +24288,9 @@ static const chr_option chr__pipe_rows[] = {
     { NULL,   CHR_OPTION_TEXT, 0,                               NULL,         0, 0, NULL }
 };
 
-/* Both ways each, so that opening does not wait for a peer and end of file does not come when one leaves. */
-static int chr__pipe_open_half(chr_dev *dev, const char *path, const char *suffix)
+/* Opens one FIFO, read-write: so open() does not block until a peer opens it, and there is no end of file (EOF) when
+ * the last peer closes it. */
+static int chr__pipe_open_fifo(chr_dev *dev, const char *path, const char *suffix)
 {
     size_t size = strlen(path) + strlen(suffix) + 1;
     char  *name = (char *)chr__allocate(dev->ctx, size);
@@ -24272,10 +24311,11 @@ static int chr__pipe_open(chr_dev *dev, chr_error *err)
     chr__fd_dev            *state = (chr__fd_dev *)dev;
 
     if (options->server || options->reconnect_ms)
-        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "pipe: server and reconnect_ms are for systems whose pipes have a server");
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED,
+                         "pipe: server and reconnect_ms are for systems whose pipes have a server");
     state->is_owner = 1;
-    state->in = chr__pipe_open_half(dev, path, ".in");
-    state->out = chr__pipe_open_half(dev, path, ".out");
+    state->in = chr__pipe_open_fifo(dev, path, ".in");
+    state->out = chr__pipe_open_fifo(dev, path, ".out");
     if (state->in == CHR_ERR_NO_MEMORY || state->out == CHR_ERR_NO_MEMORY)
         return chr__no_memory(err);
     if (state->in < 0 || state->out < 0) {
@@ -24302,10 +24342,10 @@ static void chr__pipe_describe(const chr_dev *dev, chr_info *info)
 
 typedef struct chr__pipe {
     chr__fd_dev  base;       /* base.in: the handle; -1 = a client that is not connected */
-    chr__channel guest;      /* of a server, while it waits: for its client */
-    chr_watch    watch;
+    chr__channel listener;   /* of a server that waits for a client: the pending connect operation */
+    chr_watch    watch;      /* of `listener` */
     chr_timer    retry;
-    int          has_failed; /* reported; until the next success */
+    int          failure_logged; /* a failure is logged once, until the next success */
 } chr__pipe;
 
 static const chr_option chr__pipe_rows[] = {
@@ -24313,44 +24353,46 @@ static const chr_option chr__pipe_rows[] = {
       CHR__HELP("name of the pipe, also without \\\\.\\pipe\\") },
     { "server",       CHR_OPTION_BOOL,   CHR__AT(chr_pipe_options, server),       "on",         0, 0,
       CHR__HELP("make it and wait for clients; off: connect to it") },
-    { "reconnect-ms", CHR_OPTION_NUMBER, CHR__AT(chr_pipe_options, reconnect_ms), NULL,         0, 2000000000, CHR__HELP(CHR__HELP("server=off: connect again after so long")) },
+    { "reconnect-ms", CHR_OPTION_NUMBER, CHR__AT(chr_pipe_options, reconnect_ms), NULL,         0, 2000000000,
+      CHR__HELP("server=off: connect again after so long") },
     { NULL,           CHR_OPTION_TEXT,   0,                                       NULL,         0, 0,          NULL }
 };
 
-enum { CHR__PIPE_AGAIN_MS = 1000 }; /* when a server had no memory to wait with */
+enum { CHR__PIPE_RETRY_MS = 1000 }; /* a server's interval of retries when out of memory */
 
 static int chr__pipe_is_server(const chr_dev *dev)
 {
     return ((const chr_pipe_options *)dev->options)->server != CHR_OFF;
 }
 
-static void chr__pipe_again(void *opaque);
-static void chr__pipe_came(void *opaque, int events);
+static void chr__pipe_retry(void *opaque);
+static void chr__pipe_client_connected(void *opaque, int events);
 
-static void chr__pipe_try_later(chr__pipe *pipe)
+static void chr__pipe_start_retry_timer(chr__pipe *pipe)
 {
     const chr_pipe_options *options = (const chr_pipe_options *)pipe->base.dev.options;
-    int64_t                 ms = chr__pipe_is_server(&pipe->base.dev) ? (int64_t)CHR__PIPE_AGAIN_MS : options->reconnect_ms;
+    int64_t                 ms = chr__pipe_is_server(&pipe->base.dev) ? (int64_t)CHR__PIPE_RETRY_MS
+                                                                      : options->reconnect_ms;
 
     if (ms <= 0)
         return;
     CHR__TRACE(&pipe->base.dev, reconnect, ms, 0);
-    chr_timer_start(pipe->base.dev.ctx, &pipe->retry, ms, chr__pipe_again, pipe);
+    chr_timer_start(pipe->base.dev.ctx, &pipe->retry, ms, chr__pipe_retry, pipe);
 }
 
 static void chr__pipe_stop_waiting(chr__pipe *pipe)
 {
     chr_watch_stop(&pipe->watch);
-    chr__os_channel_close(&pipe->guest, 0);
+    chr__os_channel_close(&pipe->listener, 0);
 }
 
-/* For the next client. */
-static int chr__pipe_wait(chr__pipe *pipe)
+/* Server: starts to wait for the next client. */
+static int chr__pipe_wait_for_client(chr__pipe *pipe)
 {
     chr_context *ctx = pipe->base.dev.ctx;
 
-    if (chr__os_pipe_wait(&pipe->guest, pipe->base.in) == 0 &&
-        chr_watch_start(ctx, &pipe->watch, pipe->guest.fd, CHR_IN, chr__pipe_came, pipe) == 0)
+    if (chr__os_pipe_wait(&pipe->listener, pipe->base.in) == 0 &&
+        chr_watch_start(ctx, &pipe->watch, pipe->listener.fd, CHR_IN, chr__pipe_client_connected, pipe) == 0)
         return 0;
     chr__pipe_stop_waiting(pipe);
     return CHR_ERR_NO_MEMORY;
@@ -24365,12 +24407,12 @@ static void chr__pipe_hung_up(chr__stream *stream, int code)
     chr__stream_close(stream);
     if (chr__pipe_is_server(dev)) {
         chr__os_pipe_leave(pipe->base.in);
-        if (chr__pipe_wait(pipe) < 0)
-            chr__pipe_try_later(pipe);
+        if (chr__pipe_wait_for_client(pipe) < 0)
+            chr__pipe_start_retry_timer(pipe);
     } else {
         chr__os_close(pipe->base.in);
         pipe->base.in = pipe->base.out = -1;
-        chr__pipe_try_later(pipe);
+        chr__pipe_start_retry_timer(pipe);
     }
     chr_be_event(dev, CHR_EVENT_CLOSED);
 }
@@ -24381,16 +24423,16 @@ static int chr__pipe_start(chr__pipe *pipe, int fd, chr_error *err)
         chr__bottom_close(&pipe->base.bottom.layer);
         return CHR_ERR_NO_MEMORY;
     }
-    pipe->has_failed = 0;
+    pipe->failure_logged = 0;
     chr_be_event(&pipe->base.dev, CHR_EVENT_OPENED);
     return 0;
 }
 
-/* One that has come and gone meanwhile was none. */
-static void chr__pipe_came(void *opaque, int events)
+/* Server: a client has connected. One that has disconnected already causes no events. */
+static void chr__pipe_client_connected(void *opaque, int events)
 {
     chr__pipe *pipe = (chr__pipe *)opaque;
-    int        code = chr__os_pipe_came(&pipe->guest);
+    int        code = chr__os_pipe_came(&pipe->listener);
 
     (void)events;
     if (code == CHR_ERR_WOULD_BLOCK)
@@ -24399,8 +24441,8 @@ static void chr__pipe_came(void *opaque, int events)
     if (code == 0 && chr__pipe_start(pipe, pipe->base.in, NULL) == 0)
         return;
     chr__os_pipe_leave(pipe->base.in);
-    if (code == 0 || chr__pipe_wait(pipe) < 0)
-        chr__pipe_try_later(pipe);
+    if (code == 0 || chr__pipe_wait_for_client(pipe) < 0)
+        chr__pipe_start_retry_timer(pipe);
 }
 
 static int chr__pipe_connect(chr__pipe *pipe, chr_error *err)
@@ -24416,17 +24458,18 @@ static int chr__pipe_connect(chr__pipe *pipe, chr_error *err)
     return CHR_ERR_NO_MEMORY;
 }
 
-static void chr__pipe_again(void *opaque)
+static void chr__pipe_retry(void *opaque)
 {
     chr__pipe *pipe = (chr__pipe *)opaque;
     chr_error  err;
 
-    if (chr__pipe_is_server(&pipe->base.dev) ? chr__pipe_wait(pipe) == 0 : chr__pipe_connect(pipe, &err) == 0)
+    if (chr__pipe_is_server(&pipe->base.dev) ? chr__pipe_wait_for_client(pipe) == 0
+                                             : chr__pipe_connect(pipe, &err) == 0)
         return;
-    if (!pipe->has_failed && !chr__pipe_is_server(&pipe->base.dev))
+    if (!pipe->failure_logged && !chr__pipe_is_server(&pipe->base.dev))
         chr__log_line(pipe->base.dev.ctx, pipe->base.dev.id, err.text);
-    pipe->has_failed = 1;
-    chr__pipe_try_later(pipe);
+    pipe->failure_logged = 1;
+    chr__pipe_start_retry_timer(pipe);
 }
 
 static int chr__pipe_open_client(chr__pipe *pipe, int64_t reconnect_ms, chr_error *err)
@@ -24436,8 +24479,8 @@ static int chr__pipe_open_client(chr__pipe *pipe, int64_t reconnect_ms, chr_erro
 
     if ((code == CHR_ERR_NOT_FOUND || code == CHR_ERR_BUSY) && reconnect_ms > 0) {
         chr__log_line(pipe->base.dev.ctx, pipe->base.dev.id, failure.text);
-        pipe->has_failed = 1;
-        chr__pipe_try_later(pipe);
+        pipe->failure_logged = 1;
+        chr__pipe_start_retry_timer(pipe);
         return 0;
     }
     if (code < 0 && err)
@@ -24461,7 +24504,7 @@ static int chr__pipe_open(chr_dev *dev, chr_error *err)
     pipe->base.in = pipe->base.out = chr__os_pipe_serve(options->path, err);
     if (pipe->base.in < 0)
         return pipe->base.in;
-    return chr__pipe_wait(pipe) < 0 ? chr__no_memory(err) : 0;
+    return chr__pipe_wait_for_client(pipe) < 0 ? chr__no_memory(err) : 0;
 }
 
 static void chr__pipe_close(chr_dev *dev)
@@ -24478,8 +24521,8 @@ static void chr__pipe_describe(const chr_dev *dev, chr_info *info)
     const chr_pipe_options *options = (const chr_pipe_options *)dev->options;
     int                     is_server = chr__pipe_is_server(dev);
 
-    chr__format(info->filename, sizeof info->filename, "%spipe:%s%s", dev->be_open ? "" : "disconnected:", options->path,
-                is_server ? ",server=on" : "");
+    chr__format(info->filename, sizeof info->filename, "%spipe:%s%s", dev->be_open ? "" : "disconnected:",
+                options->path, is_server ? ",server=on" : "");
     info->comes_back = is_server || options->reconnect_ms > 0;
 }
 
@@ -24505,26 +24548,26 @@ CHR_TABLE(chr_backend, chr__pipe_kind,
 /* ====================================================================================================================
  * >>be_pty   the master of a new pseudo terminal
  *
- * far side   who opens the slave          options   path: a symlink to it
- * events     OPENED when somebody has the slave open: told by the system at once, or else seen about each second and
- *            after each write; CLOSED at hang-up
+ * far side   the processes that open the slave          options   path: a symlink to it
+ * events     OPENED when a process has the slave open: at once where the system reports opens (inotify), else found by
+ *            polling each second and after each write. CLOSED at hang-up, when the last one has closed it
  * ==================================================================================================================== */
 #if CHARDEV_HAS_PTY
 
 typedef struct chr__pty {
     chr__fd_dev     base;
-    chr__file_watch opened;  /* of the slave */
-    int             is_told; /* that watch works: it has told of our own opening */
-    int             openers; /* of which it has told; fewer than there are, where it has taken two for one */
-    int             is_left, is_renewed; /* since the last look: the last has gone; and another has come after that */
-    chr_timer       look;    /* whether the slave is open */
-    chr_idle        look_soon;
+    chr__file_watch file_watch;     /* reports opens and closes of the slave */
+    int             has_file_watch; /* it works: it has reported our own open() */
+    int             openers;        /* opens that were reported and not closed; too low where two events were merged */
+    int             was_closed, was_reopened; /* since the last check: by the last opener; then opened by another */
+    chr_timer       check_timer;    /* checks whether the slave is open */
+    chr_idle        check_idle;     /* posts a check to the loop */
     char            slave[64];
-    char           *link;    /* the symlink that we made, absolute; NULL = none */
+    char           *link;           /* absolute path of the symlink that we created; NULL = none */
     chr__file_id    link_id;
 } chr__pty;
 
-enum { CHR__PTY_LOOK_MS = 1000 };
+enum { CHR__PTY_CHECK_MS = 1000 };
 
 static const chr_option chr__pty_rows[] = {
     { "path", CHR_OPTION_TEXT, CHR__AT(chr_pty_options, path), NULL, 0, 0,
@@ -24532,31 +24575,32 @@ static const chr_option chr__pty_rows[] = {
     { NULL,   CHR_OPTION_TEXT, 0,                              NULL, 0, 0, NULL }
 };
 
-static void chr__pty_look(void *opaque);
+static void chr__pty_check(void *opaque);
 
-/* From any thread: the rest is the loop's. */
-static void chr__pty_look_soon(chr__pty *pty)
+/* Posts a check to the loop. Any thread. */
+static void chr__pty_post_check(chr__pty *pty)
 {
-    chr_idle_start(pty->base.dev.ctx, &pty->look_soon, chr__pty_look, pty);
+    chr_idle_start(pty->base.dev.ctx, &pty->check_idle, chr__pty_check, pty);
 }
 
-/* The next one may have opened it meanwhile, and what tells of it was read, or is read here. */
+/* Hang-up: closes the stream. When the slave is opened again meanwhile, the posted check reports OPENED. */
 static void chr__pty_hung_up(chr__stream *stream, int code)
 {
     chr__pty *pty = (chr__pty *)stream->dev;
 
     (void)code;
     chr__stream_close(stream);
-    chr__file_watch_poll(&pty->opened);
-    pty->openers = pty->is_renewed ? pty->openers : 0;
-    pty->is_left = pty->is_renewed = 0;
-    chr__pty_look_soon(pty);
+    chr__file_watch_poll(&pty->file_watch);
+    pty->openers = pty->was_reopened ? pty->openers : 0;
+    pty->was_closed = pty->was_reopened = 0;
+    chr__pty_post_check(pty);
     chr_be_event(stream->dev, CHR_EVENT_CLOSED);
 }
 
-/* The master reports a hang-up as long as nobody has the slave open; with input, somebody was here since we last
- * looked. 1 = it is open now; 0 = nobody is there; or an error. */
-static int chr__pty_try(chr__pty *pty)
+/* Hang-up detection: poll() reports POLLHUP on the master while no process has the slave open; POLLIN with it is the
+ * input of one that has closed it already. Returns 1 when the stream is open now, 0 when no process has the slave
+ * open, or an error. */
+static int chr__pty_try_open(chr__pty *pty)
 {
     chr__fd_dev *base = &pty->base;
     int          ready = chr__os_wait(base->in, CHR_IN | CHR_HUP, 0), code;
@@ -24564,93 +24608,93 @@ static int chr__pty_try(chr__pty *pty)
     if (ready < 0 || (ready & (CHR_IN | CHR_HUP)) == CHR_HUP)
         return ready < 0 ? ready : 0;
     if (((const chr_common_options *)base->dev.options)->history > 0)
-        chr__os_pty_flush(pty->slave); /* what the last peer has left unread: the history has it */
+        chr__os_pty_flush(pty->slave); /* output that the last peer left unread: history= has it already */
     code = chr__fd_start(base, base->in, base->in, 1, chr__pty_hung_up, NULL);
     return code < 0 ? code : 1;
 }
 
-
-/* Whether poll() can still tell of the hang-up when the last one has gone: else another has come, or some have not
- * been counted. */
-static void chr__pty_check_left(chr__pty *pty)
+/* The count of openers is 0. Without POLLHUP the slave is still open: events were merged, or another process has opened
+ * it, and poll() will report the hang-up. */
+static void chr__pty_check_closed(chr__pty *pty)
 {
     int ready = chr__os_wait(pty->base.in, CHR_IN | CHR_HUP, 0);
 
-    chr__file_watch_poll(&pty->opened);
-    if (!pty->is_left || ready < 0 || (ready & CHR_HUP))
+    chr__file_watch_poll(&pty->file_watch);
+    if (!pty->was_closed || ready < 0 || (ready & CHR_HUP))
         return;
-    pty->is_left = 0;
+    pty->was_closed = 0;
     pty->openers = 1;
 }
 
-static void chr__pty_look_for_opener(chr__pty *pty)
+/* Not open: checks for an opener, and polls again after a second where the system doesn't report opens. */
+static void chr__pty_check_opened(chr__pty *pty)
 {
-    int found = chr__pty_try(pty);
+    int found = chr__pty_try_open(pty);
 
-    pty->is_left = pty->is_renewed = 0;
+    pty->was_closed = pty->was_reopened = 0;
     if (found > 0)
         chr_be_event(&pty->base.dev, CHR_EVENT_OPENED);
-    else if (found < 0 || !pty->is_told)
-        chr_timer_start(pty->base.dev.ctx, &pty->look, CHR__PTY_LOOK_MS, chr__pty_look, pty);
+    else if (found < 0 || !pty->has_file_watch)
+        chr_timer_start(pty->base.dev.ctx, &pty->check_timer, CHR__PTY_CHECK_MS, chr__pty_check, pty);
 }
 
-/* Between two looks the last one has gone and another has come: poll() can't tell. OPENED follows CLOSED at once: an
- * answer to what the new one has said already would be lost between the two. */
-static void chr__pty_renew(chr__pty *pty)
+/* The last opener has closed the slave and another has opened it between two checks, which poll() doesn't show. OPENED
+ * follows CLOSED at once: output written between them would be lost to the new one. */
+static void chr__pty_reopen(chr__pty *pty)
 {
     chr__stream_receive(&pty->base.stream, 0);
     if (pty->base.stream.top)
         chr__pty_hung_up(&pty->base.stream, 0);
     if (!pty->base.dev.removed && !pty->base.stream.top)
-        chr__pty_look_for_opener(pty);
+        chr__pty_check_opened(pty);
 }
 
-static void chr__pty_look(void *opaque)
+static void chr__pty_check(void *opaque)
 {
     chr__pty *pty = (chr__pty *)opaque;
 
-    chr_timer_stop(&pty->look);
+    chr_timer_stop(&pty->check_timer);
     if (!pty->base.stream.top) {
-        chr__pty_look_for_opener(pty);
+        chr__pty_check_opened(pty);
         return;
     }
-    if (pty->is_left)
-        chr__pty_check_left(pty);
-    if (pty->is_renewed)
-        chr__pty_renew(pty);
+    if (pty->was_closed)
+        chr__pty_check_closed(pty);
+    if (pty->was_reopened)
+        chr__pty_reopen(pty);
 }
 
-/* Only notes. */
-static void chr__pty_told(void *opaque, int what)
+/* An event of the file watch: records it, and posts the check. */
+static void chr__pty_file_event(void *opaque, int what)
 {
     chr__pty *pty = (chr__pty *)opaque;
 
     if (what & CHR__FILE_OPENED) {
-        pty->is_told = 1;
-        pty->is_renewed |= pty->is_left;
-        pty->is_left = 0;
+        pty->has_file_watch = 1;
+        pty->was_reopened |= pty->was_closed;
+        pty->was_closed = 0;
         pty->openers++;
     } else if (what & CHR__FILE_CLOSED && pty->openers > 0) {
-        pty->is_left = --pty->openers == 0;
+        pty->was_closed = --pty->openers == 0;
     }
     if (what & CHR__FILE_CHANGED && pty->link && chr__os_link_leads_to(pty->link, pty->slave))
         chr__os_link_stamp(pty->link, pty->slave);
-    chr__pty_look_soon(pty);
+    chr__pty_post_check(pty);
 }
 
-/* What is written before OPENED comes has met nobody, so that history= has it, once. */
+/* Output before OPENED has no reader: CHR_ERR_DISCONNECTED puts it into history=, once. */
 static int chr__pty_write(chr_dev *dev, const void *buf, size_t len)
 {
     chr__pty *pty = (chr__pty *)dev;
 
     if (pty->base.stream.top)
         return chr__stream_write(&pty->base.stream, buf, len);
-    if (!pty->is_told)
-        chr__pty_look_soon(pty);
+    if (!pty->has_file_watch)
+        chr__pty_post_check(pty);
     return CHR_ERR_DISCONNECTED;
 }
 
-/* A link that is left from a process that is gone is replaced. */
+/* Creates the symlink of path=. A stale one, of a process that has ended, is replaced. */
 static int chr__pty_make_link(chr__pty *pty, const char *path, chr_error *err)
 {
     int code = chr__os_symlink(pty->slave, path, err);
@@ -24674,7 +24718,7 @@ static int chr__pty_make_link(chr__pty *pty, const char *path, chr_error *err)
     return 0;
 }
 
-/* Made raw by opening it, behind the watch: so that shows whether it works. */
+/* Making the slave raw opens it, after the file watch was started: this shows whether the watch reports opens. */
 static int chr__pty_open(chr_dev *dev, chr_error *err)
 {
     const char *path = ((const chr_pty_options *)dev->options)->path;
@@ -24689,11 +24733,11 @@ static int chr__pty_open(chr_dev *dev, chr_error *err)
     code = path ? chr__pty_make_link(pty, path, err) : 0;
     if (code < 0)
         return code;
-    (void)chr__file_watch_start(dev->ctx, &pty->opened, pty->slave, chr__pty_told, pty);
+    (void)chr__file_watch_start(dev->ctx, &pty->file_watch, pty->slave, chr__pty_file_event, pty);
     code = chr__os_pty_make_raw(pty->slave, err);
     if (code < 0)
         return code;
-    chr_timer_start(dev->ctx, &pty->look, CHR__PTY_LOOK_MS / 10, chr__pty_look, pty);
+    chr_timer_start(dev->ctx, &pty->check_timer, CHR__PTY_CHECK_MS / 10, chr__pty_check, pty);
     return 0;
 }
 
@@ -24701,10 +24745,11 @@ static void chr__pty_close(chr_dev *dev)
 {
     chr__pty *pty = (chr__pty *)dev;
 
-    chr_timer_stop(&pty->look);
-    chr_idle_stop(&pty->look_soon);
-    chr__file_watch_stop(&pty->opened);
-    if (pty->link && chr__os_link_leads_to(pty->link, pty->slave)) /* its number is ours until the master is closed */
+    chr_timer_stop(&pty->check_timer);
+    chr_idle_stop(&pty->check_idle);
+    chr__file_watch_stop(&pty->file_watch);
+    /* before close: after it another process may get the same pty number */
+    if (pty->link && chr__os_link_leads_to(pty->link, pty->slave))
         chr__os_unlink_own(pty->link, &pty->link_id);
     chr__free(dev->ctx, pty->link);
     pty->link = NULL;
@@ -24756,24 +24801,23 @@ CHR_TABLE(chr_backend, chr__pty_kind,
 /* ====================================================================================================================
  * >>be_stdio   standard input and output of the process, which stay open; a terminal becomes raw until the end
  *
- * far side   who started us          options   signal
- * events     OPENED from creation, CLOSED at end of input; RESIZED when the terminal has another size, seen within half
- *            a second
+ * far side   the terminal, file or pipe that the process was started with          options   signal
+ * events     OPENED at creation, CLOSED at end of file (EOF); RESIZED within half a second after the terminal's size
+ *            has changed
  * ==================================================================================================================== */
 #if CHARDEV_HAS_STDIO
 
 typedef struct chr__stdio {
     chr__fd_dev base;
     int         has_terminal; /* the process's standard input and output are ours */
-    int         null;         /* stands for a standard input that can't be read; or -1 */
+    int         null;         /* /dev/null in place of a standard input that can't be read; -1 = none */
     int         is_raw;
     int         echo;
-    chr_timer   look;         /* whether a shell has put its own settings in place, after SIGSTOP and SIGCONT; and at
-                                 the size */
-    chr_terminal_size size;   /* as it was told last */
+    chr_timer   check_timer;  /* restores raw mode, which a shell changes at SIGSTOP and SIGCONT; checks the size */
+    chr_terminal_size size;   /* in the last RESIZED event, or as it was read last */
 } chr__stdio;
 
-enum { CHR__STDIO_LOOK_MS = 500 };
+enum { CHR__STDIO_CHECK_MS = 500 };
 
 static const chr_option chr__stdio_rows[] = {
     { "signal", CHR_OPTION_BOOL, CHR__AT(chr_stdio_options, signal), "on", 0, 0,
@@ -24788,8 +24832,8 @@ static int chr__stdio_make_raw(chr__stdio *stdio)
     return chr__os_terminal_make_raw(options->signal != CHR_OFF, stdio->echo);
 }
 
-/* Whether it is another than before. */
-static int chr__stdio_resized(chr__stdio *stdio)
+/* Whether the size has changed. */
+static int chr__stdio_update_size(chr__stdio *stdio)
 {
     chr_terminal_size now = stdio->size;
 
@@ -24800,18 +24844,19 @@ static int chr__stdio_resized(chr__stdio *stdio)
     return 1;
 }
 
-/* Handlers for SIGCONT and SIGWINCH would change a signal's disposition; a look now and then does not. */
-static void chr__stdio_look(void *opaque)
+/* The terminal is checked by a timer: handlers for SIGCONT and SIGWINCH would change the process's signal
+ * dispositions. */
+static void chr__stdio_check(void *opaque)
 {
     chr__stdio *stdio = (chr__stdio *)opaque;
 
     (void)chr__stdio_make_raw(stdio);
-    chr_timer_start(stdio->base.dev.ctx, &stdio->look, CHR__STDIO_LOOK_MS, chr__stdio_look, stdio);
-    if (chr__stdio_resized(stdio))
+    chr_timer_start(stdio->base.dev.ctx, &stdio->check_timer, CHR__STDIO_CHECK_MS, chr__stdio_check, stdio);
+    if (chr__stdio_update_size(stdio))
         chr_be_event(&stdio->base.dev, CHR_EVENT_RESIZED);
 }
 
-/* A standard input that is closed, or can't be read, has ended: as /dev/null. */
+/* A standard input that is closed or not open for reading is replaced by /dev/null: end of file (EOF) at once. */
 static int chr__stdio_start(chr__stdio *stdio, chr_error *err)
 {
     chr__fd_dev *base = &stdio->base;
@@ -24843,9 +24888,9 @@ static int chr__stdio_open(chr_dev *dev, chr_error *err)
     if (code < 0)
         return code;
     stdio->is_raw = chr__os_is_terminal(chr__os_standard(CHR_IN));
-    (void)chr__stdio_resized(stdio);
+    (void)chr__stdio_update_size(stdio);
     if (stdio->is_raw)
-        chr__stdio_look(stdio);
+        chr__stdio_check(stdio);
     chr_be_event(dev, CHR_EVENT_OPENED);
     return 0;
 }
@@ -24854,7 +24899,7 @@ static void chr__stdio_close(chr_dev *dev)
 {
     chr__stdio *stdio = (chr__stdio *)dev;
 
-    chr_timer_stop(&stdio->look);
+    chr_timer_stop(&stdio->check_timer);
     chr__fd_close(dev);
     if (!stdio->has_terminal)
         return;
@@ -24866,7 +24911,7 @@ static int chr__stdio_get_size(chr__stdio *stdio, chr_terminal_size *size)
 {
     if (!stdio->is_raw || chr__os_terminal_size(chr__os_standard(CHR_IN), &size->columns, &size->rows) < 0)
         return CHR_ERR_NOT_SUPPORTED;
-    stdio->size = *size; /* who asks needs no event */
+    stdio->size = *size; /* the frontend knows it now: no RESIZED for it */
     return size->columns || size->rows ? 0 : CHR_ERR_NOT_SUPPORTED;
 }
 
@@ -24897,7 +24942,7 @@ CHR_TABLE(chr_backend, chr__stdio_kind,
 /* ====================================================================================================================
  * >>be_console   the screen of the process's console, on Windows
  *
- * far side   who looks at it; there is no input          options   none          events   OPENED from creation
+ * far side   the console window; output only          options   none          events   OPENED at creation
  * ==================================================================================================================== */
 #if CHARDEV_HAS_CONSOLE
 
@@ -24944,28 +24989,30 @@ CHR_TABLE(chr_backend, chr__console_kind,
 /* ====================================================================================================================
  * >>be_serial   a serial line, or any other terminal
  *
- * far side   what the line leads to          options   path, reconnect-ms
- * events     OPENED from creation; BREAK and LINE_ERROR; CLOSED when the device hangs up (unplugged); with reconnect-ms OPENED
- *            when it is back, and SERIAL if it can't have the settings that it shall. Windows: SERIAL when a modem
- *            line changes
+ * far side   the device at the other end of the line          options   path, reconnect-ms
+ * events     OPENED at creation; BREAK and LINE_ERROR; CLOSED at hang-up (unplugged). With reconnect-ms: OPENED when
+ *            the device is back, and SERIAL if it does not support all of the line's settings. Windows: SERIAL when a
+ *            modem line changes
  *
- * It is opened at 115200 8N1, raw, without flow control, without waiting for a carrier. The line keeps its last settings at the end.
+ * The line is opened at 115200 8N1, raw, without flow control, without waiting for a carrier (CLOCAL). Its settings are
+ * not restored when it is closed.
  * ==================================================================================================================== */
 #if CHARDEV_HAS_SERIAL
 
-/* The one layer above the descriptor: the system marks a break in the input as 0xff 0 0, a damaged byte X as 0xff 0
- * X, and doubles 0xff. Where it does not (CHR__LINE_MARKS), bytes are as they came, and the chardev tells of the rest. */
+/* The layer that decodes PARMRK: the terminal driver marks a break as 0xff 0 0, a byte X with a parity or framing
+ * error as 0xff 0 X, and doubles 0xff. Where CHR__LINE_MARKS is 0 there are no marks: chr__serial_line_events()
+ * reports breaks and errors. */
 typedef struct chr__marks {
     chr__layer    layer;
-    unsigned char raw[4096];      /* read, not yet looked at: from `at` to `end` */
+    unsigned char raw[4096];      /* read but not decoded: from `at` to `end` */
     int           at, end;
-    int           state;          /* how many bytes of a mark have passed */
-    unsigned      events;         /* one bit each of CHR_EVENT_..., to be told before the next byte */
-    int           owed;           /* the damaged byte, which comes behind its event; -1 = none */
+    int           state;          /* bytes of a mark that were decoded so far, 0 to 2 */
+    unsigned      events;         /* pending CHR_EVENT_..., one bit each, reported before the next byte */
+    int           pending_byte;   /* the byte with an error, which follows its event; -1 = none */
     int           fd;
-    int           has_parity;     /* else what is damaged is its frame */
-    int           seen[CHR__COUNTS]; /* breaks and errors that have been told, as the system counts them */
-    int           errors;         /* CHR_LINE_..., to be asked for */
+    int           has_parity;     /* parity is on; without it a marked byte has a framing error */
+    int           seen[CHR__COUNTS]; /* breaks and errors reported so far, by the driver's counters (TIOCGICOUNT) */
+    int           errors;         /* CHR_LINE_... for CHR_IOCTL_SERIAL_GET_ERRORS */
 } chr__marks;
 
 typedef struct chr__serial {
@@ -24973,16 +25020,16 @@ typedef struct chr__serial {
     chr__stream       stream;
     chr__bottom       bottom;
     chr__marks        marks;
-    chr__line_notifier         notifier;
+    chr__line_notifier notifier;  /* reports breaks, errors and modem lines where there are no marks */
     chr_watch         notifier_watch;
     int               fd;         /* -1 = unplugged */
-    int               out;        /* of a device that is no terminal: its second number, so that output outlives the
-                                     input; or -1 */
-    chr_serial_params params;     /* what the line has, or shall have when it is back */
-    int               flow;       /* the same of CHR_FLOW_... */
-    int               lines;      /* the same of DTR and RTS; -1 = never set */
-    int               in_break;   /* and of the break that we send */
-    int               has_failed; /* reported; until the next success */
+    int               out;        /* of a device that is no terminal: a dup() of fd, so that output goes on after end of
+                                     file (EOF); -1 = none */
+    chr_serial_params params;     /* in force; while unplugged: to be set when the device is back */
+    int               flow;       /* likewise, CHR_FLOW_... */
+    int               lines;      /* likewise, DTR and RTS; -1 = never set */
+    int               in_break;   /* likewise, the break that we send */
+    int               failure_logged; /* a failure is logged once, until the next success */
     chr_timer         retry;
 } chr__serial;
 
@@ -24999,10 +25046,10 @@ CHR__PRIVATE int chr__serial_uri(const char *uri, chr_options *options)
     return chr__os_is_serial_path(uri) ? chr__uri_path(uri, "", options) : 0;
 }
 
-/* -- marks -- */
+/* -- the layer that decodes PARMRK -- */
 
-/* Which it is, break or one of the errors: the one that the system has counted. Where it doesn't count, the likely
- * one. */
+/* Whether a mark is a break, a framing or a parity error: the one whose counter of the driver has advanced. Without
+ * counters, the likely one. */
 static int chr__marks_cause(chr__marks *marks, unsigned char byte)
 {
     int now[CHR__COUNTS], i;
@@ -25016,8 +25063,8 @@ static int chr__marks_cause(chr__marks *marks, unsigned char byte)
     return byte == 0 ? CHR__COUNT_BREAK : marks->has_parity ? CHR__COUNT_PARITY : CHR__COUNT_FRAMING;
 }
 
-/* The third byte of a mark. */
-static void chr__marks_found(chr__marks *marks, unsigned char byte)
+/* A mark is complete: `byte` is its third byte. */
+static void chr__marks_complete(chr__marks *marks, unsigned char byte)
 {
     int cause = chr__marks_cause(marks, byte);
 
@@ -25027,11 +25074,11 @@ static void chr__marks_found(chr__marks *marks, unsigned char byte)
     }
     marks->errors |= cause == CHR__COUNT_PARITY ? CHR_LINE_PARITY : CHR_LINE_FRAMING;
     marks->events |= 1u << CHR_EVENT_LINE_ERROR;
-    marks->owed = byte;
+    marks->pending_byte = byte;
 }
 
-/* Passes one byte on: 1 = into *out, 0 = it was part of a mark. */
-static int chr__marks_step(chr__marks *marks, unsigned char byte, unsigned char *out)
+/* Decodes one byte. Returns 1 for data, in *out, 0 for a part of a mark. */
+static int chr__marks_decode_byte(chr__marks *marks, unsigned char byte, unsigned char *out)
 {
     int state = marks->state;
 
@@ -25040,7 +25087,7 @@ static int chr__marks_step(chr__marks *marks, unsigned char byte, unsigned char 
         return 0;
     *out = byte;
     if (state == 2)
-        chr__marks_found(marks, byte);
+        chr__marks_complete(marks, byte);
     return state != 2;
 }
 
@@ -25063,7 +25110,7 @@ static int chr__marks_fill(chr__marks *marks)
     return n;
 }
 
-/* Up to the next event, which waits for the next call: so it comes where it was among the bytes. */
+/* Reads up to the next event, which the next call reports: bytes and events keep their order. */
 static int chr__marks_read(chr__layer *layer, void *buf, size_t len)
 {
     chr__marks    *marks = (chr__marks *)layer;
@@ -25074,18 +25121,18 @@ static int chr__marks_read(chr__layer *layer, void *buf, size_t len)
     while (done == 0) {
         if (marks->events)
             return chr__marks_next_event(marks);
-        if (marks->owed >= 0)
-            to[done++] = (unsigned char)marks->owed;
-        marks->owed = -1;
+        if (marks->pending_byte >= 0)
+            to[done++] = (unsigned char)marks->pending_byte;
+        marks->pending_byte = -1;
         if (done == 0 && marks->at == marks->end && (n = chr__marks_fill(marks)) <= 0)
             return n;
         while (marks->at < marks->end && done < len && !marks->events)
-            done += (size_t)chr__marks_step(marks, marks->raw[marks->at++], to + done);
+            done += (size_t)chr__marks_decode_byte(marks, marks->raw[marks->at++], to + done);
     }
     return (int)done;
 }
 
-/* A line that has hung up answers with an error of the device, or of its driver. */
+/* After a hang-up write() fails with EIO, ENXIO or an error of the driver: all of them are a disconnect. */
 static int chr__marks_write(chr__layer *layer, const void *buf, size_t len)
 {
     int n = layer->below->slots->write(layer->below, buf, len);
@@ -25097,7 +25144,7 @@ static int chr__marks_pending(const chr__layer *layer)
 {
     const chr__marks *marks = (const chr__marks *)layer;
 
-    return marks->events || marks->owed >= 0 || marks->at < marks->end;
+    return marks->events || marks->pending_byte >= 0 || marks->at < marks->end;
 }
 
 CHR_TABLE(chr__layer_slots, chr__marks_slots,
@@ -25110,7 +25157,7 @@ CHR_TABLE(chr__layer_slots, chr__marks_slots,
 
 static void chr__serial_retry(void *opaque);
 
-/* The descriptor goes too, so that the device can come back under its old name. */
+/* Closes the line. The descriptor must be closed too, else the device can't come back under its old name. */
 static void chr__serial_unplug(chr__serial *serial)
 {
     chr_watch_stop(&serial->notifier_watch);
@@ -25122,7 +25169,7 @@ static void chr__serial_unplug(chr__serial *serial)
     serial->fd = serial->out = -1;
 }
 
-static void chr__serial_try_later(chr__serial *serial)
+static void chr__serial_start_retry_timer(chr__serial *serial)
 {
     int64_t ms = ((const chr_serial_options *)serial->dev.options)->reconnect_ms;
 
@@ -25138,11 +25185,12 @@ static void chr__serial_hung_up(chr__stream *stream, int code)
 
     (void)code;
     chr__serial_unplug(serial);
-    chr__serial_try_later(serial);
+    chr__serial_start_retry_timer(serial);
     chr_be_event(stream->dev, CHR_EVENT_CLOSED);
 }
 
-/* In front of what has come in: a break that a byte follows is seen before that. A handler may unplug or remove it. */
+/* Reports breaks, errors and modem lines before the input that follows them. Handlers may remove the chardev, or its
+ * line may be unplugged in them (re-entrant). */
 static void chr__serial_line_events(void *opaque, int events)
 {
     chr__serial *serial = (chr__serial *)opaque;
@@ -25170,7 +25218,7 @@ static int chr__serial_watch_line_events(chr__serial *serial)
 static int chr__serial_start(chr__serial *serial)
 {
     memset(&serial->marks, 0, sizeof serial->marks);
-    serial->marks.owed = -1;
+    serial->marks.pending_byte = -1;
     serial->marks.fd = serial->fd;
     serial->marks.has_parity = serial->params.parity != 'N';
     (void)chr__os_serial_counts(serial->fd, serial->marks.seen);
@@ -25181,11 +25229,11 @@ static int chr__serial_start(chr__serial *serial)
         return CHR_ERR_NO_MEMORY;
     if (chr__serial_watch_line_events(serial) < 0)
         return CHR_ERR_NO_MEMORY;
-    return chr__stream_open(&serial->stream, &serial->dev, &serial->marks.layer, serial->bottom.in.fd, serial->bottom.out.fd,
-                            chr__serial_hung_up, NULL);
+    return chr__stream_open(&serial->stream, &serial->dev, &serial->marks.layer, serial->bottom.in.fd,
+                            serial->bottom.out.fd, chr__serial_hung_up, NULL);
 }
 
-/* A device that is no terminal (/dev/null): bytes as they are, no marks, no settings. At the end of its input it can
+/* Opens a device that is no terminal, such as /dev/null: no marks and no line settings. After end of file (EOF) it can
  * still be written. */
 static int chr__serial_start_plain(chr__serial *serial, const char *path, chr_error *err)
 {
@@ -25197,36 +25245,38 @@ static int chr__serial_start_plain(chr__serial *serial, const char *path, chr_er
                          chr_error_text(serial->out));
     if (chr__bottom_open(&serial->bottom, &serial->dev, serial->fd, serial->out, 1) < 0)
         return chr__no_memory(err);
-    return chr__stream_open(&serial->stream, &serial->dev, &serial->bottom.layer, serial->bottom.in.fd, serial->bottom.out.fd,
-                            chr__stream_input_ended, err);
+    return chr__stream_open(&serial->stream, &serial->dev, &serial->bottom.layer, serial->bottom.in.fd,
+                            serial->bottom.out.fd, chr__stream_input_ended, err);
 }
 
-/* Makes the settings, and notes which of them the line has: *is_all is whether that is all. */
-static int chr__serial_apply(chr__serial *serial, const chr_serial_params *params, int flow, int *is_all)
+/* Sets the line, then reads back what the driver has accepted into serial->params and flow. *has_all: all of it (the
+ * speed within 10 %). */
+static int chr__serial_apply(chr__serial *serial, const chr_serial_params *params, int flow, int *has_all)
 {
-    chr_serial_params has = *params;
-    int               out = chr__flow_out(flow), in = chr__flow_in(flow), off;
-    int               code = chr__os_serial_configure(serial->fd, params, out, in),
-        read = chr__os_serial_settings(serial->fd, &has, &out, &in);
+    chr_serial_params actual = *params;
+    int               out = chr__flow_out(flow), in = chr__flow_in(flow), difference;
+    int               code = chr__os_serial_configure(serial->fd, params, out, in);
+    int               read = chr__os_serial_settings(serial->fd, &actual, &out, &in);
 
     if (code < 0 && code != CHR_ERR_INVALID)
         return code;
     if (read < 0)
         return read;
-    off = has.speed > params->speed ? has.speed - params->speed : params->speed - has.speed;
-    *is_all = code == 0 && off <= params->speed / 10 && has.parity == params->parity &&
-              has.data_bits == params->data_bits &&
-              has.stop_bits == params->stop_bits && chr__flow(out, in) == flow;
-    serial->params = has;
+    difference = actual.speed > params->speed ? actual.speed - params->speed : params->speed - actual.speed;
+    *has_all = code == 0 && difference <= params->speed / 10 && actual.parity == params->parity &&
+              actual.data_bits == params->data_bits && actual.stop_bits == params->stop_bits &&
+              chr__flow(out, in) == flow;
+    serial->params = actual;
     serial->flow = chr__flow(out, in);
-    serial->marks.has_parity = has.parity != 'N';
+    serial->marks.has_parity = actual.parity != 'N';
     return 0;
 }
 
-/* The line as the guest has set it; what a line doesn't have (a pty: modem lines) is no error here. */
-static int chr__serial_configure(chr__serial *serial, const char *path, int *is_all, chr_error *err)
+/* Restores the guest's settings on a line that was opened. Modem lines and break may be missing (on a pty): no
+ * error. */
+static int chr__serial_configure(chr__serial *serial, const char *path, int *has_all, chr_error *err)
 {
-    int code = chr__serial_apply(serial, &serial->params, serial->flow, is_all);
+    int code = chr__serial_apply(serial, &serial->params, serial->flow, has_all);
 
     if (code < 0)
         return chr__fail(err, code, "%s: its settings can't be made: %s", path, chr_error_text(code));
@@ -25237,72 +25287,73 @@ static int chr__serial_configure(chr__serial *serial, const char *path, int *is_
     return 0;
 }
 
-static int chr__serial_start_line(chr__serial *serial, const char *path, int *is_all, chr_error *err)
+static int chr__serial_start_line(chr__serial *serial, const char *path, int *has_all, chr_error *err)
 {
-    int code = chr__serial_configure(serial, path, is_all, err);
+    int code = chr__serial_configure(serial, path, has_all, err);
 
     if (code < 0)
         return code;
     return chr__serial_start(serial) < 0 ? chr__no_memory(err) : 0;
 }
 
+/* Opens the device. Returns 0 after OPENED, or an error. */
 static int chr__serial_plug(chr__serial *serial, chr_error *err)
 {
     const char *path = ((const chr_serial_options *)serial->dev.options)->path;
-    int         code, is_all = 1;
+    int         code, has_all = 1;
 
     CHR__TRACE_TEXT(&serial->dev, serial_open, 0, 0, path);
     code = serial->fd = chr__os_serial_open(path, err);
     if (code < 0)
         return code;
-    code = chr__os_is_serial_line(serial->fd) ? chr__serial_start_line(serial, path, &is_all, err) :
+    code = chr__os_is_serial_line(serial->fd) ? chr__serial_start_line(serial, path, &has_all, err) :
         chr__serial_start_plain(serial, path, err);
     if (code < 0) {
         chr__serial_unplug(serial);
         return code;
     }
-    serial->has_failed = 0;
+    serial->failure_logged = 0;
     chr_be_event(&serial->dev, CHR_EVENT_OPENED);
-    if (!is_all && serial->stream.top)
+    if (!has_all && serial->stream.top)
         chr_be_event(&serial->dev, CHR_EVENT_SERIAL);
     return 0;
 }
 
-static void chr__serial_attempt(chr__serial *serial)
+static void chr__serial_plug_or_retry(chr__serial *serial)
 {
     chr_error err;
 
     if (chr__serial_plug(serial, &err) == 0)
         return;
     CHR__TRACE_TEXT(&serial->dev, serial_failed, err.code, 0, err.text);
-    if (!serial->has_failed)
+    if (!serial->failure_logged)
         chr__log_line(serial->dev.ctx, serial->dev.id, err.text);
-    serial->has_failed = 1;
-    chr__serial_try_later(serial);
+    serial->failure_logged = 1;
+    chr__serial_start_retry_timer(serial);
 }
 
 static void chr__serial_retry(void *opaque)
 {
-    chr__serial_attempt((chr__serial *)opaque);
+    chr__serial_plug_or_retry((chr__serial *)opaque);
 }
 
 static int chr__serial_open(chr_dev *dev, chr_error *err)
 {
-    static const chr_serial_params at_first = { 115200, 'N', 8, 1 };
+    static const chr_serial_params defaults = { 115200, 'N', 8, 1 };
     const chr_serial_options      *options = (const chr_serial_options *)dev->options;
     chr__serial                   *serial = (chr__serial *)dev;
     chr_error                      failure;
     int                            code;
 
-    serial->params = at_first;
+    serial->params = defaults;
     serial->lines = serial->out = -1;
     code = chr__serial_plug(serial, &failure);
     if (code < 0)
         CHR__TRACE_TEXT(dev, serial_failed, code, 0, failure.text);
     if (code == CHR_ERR_NOT_FOUND && options->reconnect_ms > 0) { /* not plugged in yet */
         chr__log_line(dev->ctx, dev->id, failure.text);
-        serial->has_failed = 1;
-        chr__serial_try_later(serial);
+        serial->failure_logged = 1;
+        chr__serial_start_retry_timer(serial);
         return 0;
     }
     if (code < 0 && err)
@@ -25318,28 +25369,28 @@ static void chr__serial_close(chr_dev *dev)
     chr__serial_unplug(serial);
 }
 
-/* -- what the guest sets -- */
+/* -- ioctls of the frontend -- */
 
-/* What a line that is there can't have is an error, behind which it has what comes next to it; one that is away
- * takes it all for now. */
+/* Sets parameters and flow control. CHR_ERR_INVALID when the line does not support all of it: it has the nearest
+ * settings then. While unplugged any valid setting is kept for later. */
 static int chr__serial_set(chr__serial *serial, const chr_serial_params *params, int flow)
 {
-    int code, is_all = 1;
+    int code, has_all = 1;
 
     if (!chr__serial_params_valid(params) || !chr__flow_valid(flow))
         return CHR_ERR_INVALID;
     flow = chr__flow(chr__flow_out(flow), chr__flow_in(flow));
     if (serial->fd >= 0) {
-        code = chr__serial_apply(serial, params, flow, &is_all);
-        return code < 0 ? code : is_all ? 0 : CHR_ERR_INVALID;
+        code = chr__serial_apply(serial, params, flow, &has_all);
+        return code < 0 ? code : has_all ? 0 : CHR_ERR_INVALID;
     }
     serial->params = *params;
     serial->flow = flow;
     return 0;
 }
 
-/* Others may have set it, too. */
-static void chr__serial_look(chr__serial *serial)
+/* Reads the settings in force: other processes may have changed them. */
+static void chr__serial_read_settings(chr__serial *serial)
 {
     int out, in;
 
@@ -25355,13 +25406,13 @@ static int chr__serial_purge(chr__serial *serial, int what)
         chr__outbox_purge(&serial->dev);
     if (what & CHR_PURGE_RECEIVE) {
         serial->marks.at = serial->marks.end = serial->marks.state = 0;
-        serial->marks.owed = -1;
+        serial->marks.pending_byte = -1;
         serial->marks.events = 0;
     }
     return serial->fd < 0 ? 0 : chr__os_serial_purge(&serial->bottom.in, &serial->bottom.out, what);
 }
 
-/* An overrun leaves no mark in the input: only its count tells. */
+/* The errors since the last call. An overrun leaves no mark in the input, only the driver's counter shows it. */
 static int chr__serial_errors(chr__serial *serial)
 {
     chr__marks *marks = &serial->marks;
@@ -25381,18 +25432,18 @@ static int chr__serial_ioctl(chr_dev *dev, int command, void *arg)
     chr__serial *serial = (chr__serial *)dev;
 
     if (serial->out >= 0)
-        return CHR_ERR_NOT_SUPPORTED; /* it has no line */
+        return CHR_ERR_NOT_SUPPORTED; /* no terminal */
     switch (command) {
     case CHR_IOCTL_SERIAL_SET_PARAMS:
         return chr__serial_set(serial, (const chr_serial_params *)arg, serial->flow);
     case CHR_IOCTL_SERIAL_GET_PARAMS:
-        chr__serial_look(serial);
+        chr__serial_read_settings(serial);
         *(chr_serial_params *)arg = serial->params;
         return 0;
     case CHR_IOCTL_SERIAL_SET_FLOW:
         return chr__serial_set(serial, &serial->params, *(const int *)arg);
     case CHR_IOCTL_SERIAL_GET_FLOW:
-        chr__serial_look(serial);
+        chr__serial_read_settings(serial);
         *(int *)arg = serial->flow;
         return 0;
     case CHR_IOCTL_SERIAL_PURGE:
@@ -25437,9 +25488,10 @@ CHR_TABLE(chr_backend, chr__serial_kind,
 /* ====================================================================================================================
  * >>be_parallel   a parallel port: Linux's ppdev; the registers of FreeBSD's ppi
  *
- * far side   what is plugged in          options   path          events   OPENED from creation
+ * far side   the device at the port, such as a printer          options   path          events   OPENED at creation
  *
- * The guest drives its registers (CHR_IOCTL_PP_...). Bytes that it writes are printed in compatibility mode. There is no input.
+ * The guest reads and writes the registers (CHR_IOCTL_PP_...). Bytes that it writes are sent in compatibility mode.
+ * There is no input.
  * ==================================================================================================================== */
 #if CHARDEV_HAS_PARALLEL
 
@@ -25448,7 +25500,7 @@ typedef struct chr__parallel {
     int       fd;
     int       is_claimed;
     int       mode;  /* enum chr__pp_mode */
-    chr_timer again; /* a printer that is busy: poll() doesn't tell when it no longer is */
+    chr_timer retry_timer; /* retries the output to a busy printer: poll() doesn't report when it is ready */
 } chr__parallel;
 
 enum { CHR__PARALLEL_BUSY_MS = 10 };
@@ -25493,7 +25545,7 @@ static void chr__parallel_close(chr_dev *dev)
 {
     chr__parallel *port = (chr__parallel *)dev;
 
-    chr_timer_stop(&port->again);
+    chr_timer_stop(&port->retry_timer);
     if (port->is_claimed) {
         (void)chr__parallel_set_mode(port, CHR__PP_COMPATIBLE);
         (void)chr__os_pp_release(port->fd);
@@ -25511,7 +25563,7 @@ static int chr__parallel_write(chr_dev *dev, const void *buf, size_t len)
     return code == 0 ? CHR_ERR_WOULD_BLOCK : code;
 }
 
-static void chr__parallel_again(void *opaque)
+static void chr__parallel_retry(void *opaque)
 {
     chr_be_writable((chr_dev *)opaque);
 }
@@ -25519,7 +25571,8 @@ static void chr__parallel_again(void *opaque)
 static void chr__parallel_update(chr_dev *dev)
 {
     if (chr_be_wants_writable(dev))
-        chr_timer_start(dev->ctx, &((chr__parallel *)dev)->again, CHR__PARALLEL_BUSY_MS, chr__parallel_again, dev);
+        chr_timer_start(dev->ctx, &((chr__parallel *)dev)->retry_timer, CHR__PARALLEL_BUSY_MS, chr__parallel_retry,
+                        dev);
 }
 
 static int chr__parallel_epp(chr__parallel *port, int mode, int direction, const chr_parallel_epp *epp)
@@ -25548,7 +25601,7 @@ static int chr__parallel_ioctl(chr_dev *dev, int command, void *arg)
     case CHR_IOCTL_PP_READ_CONTROL:
         code = chr__os_pp_register(port->fd, CHR__PP_READ_CONTROL, value);
         if (code == 0)
-            *value |= 0xc0; /* the system gives the four lines alone; on the port these two read as ones */
+            *value |= 0xc0; /* the driver returns the control lines only; on hardware the upper two bits read as ones */
         return code;
     case CHR_IOCTL_PP_DATA_DIR:          return chr__os_pp_direction(port->fd, *(const int *)arg != 0);
     case CHR_IOCTL_PP_EPP_READ_ADDRESS:  return chr__parallel_epp(port, CHR__PP_EPP_ADDRESS, CHR_IN, epp);
@@ -25841,7 +25894,9 @@ CHR_TABLE(chr_backend, chr__udp_kind,
  *            >>fan_out)
  * options    exactly one of path, host/port, cid/port, fd; server, wait; reconnect; the protocols over it (layers)
  * events     OPENED when a peer is connected and all handshakes are done; CLOSED after the peer's end of file (EOF) or
- *            a reset, when its input has been read
+ *            a reset, when its input has been read. half-close=on: EOF is INPUT_END, and output goes on until
+ *            chr_fe_shutdown() or an error
+ * closing    queued output is sent by a lingering close, which the context does in the background
  * ==================================================================================================================== */
 #if CHARDEV_HAS_SOCKET
 
@@ -25916,13 +25971,13 @@ static const chr_option chr__socket_rows[] = {
     { "ws-path",      CHR_OPTION_TEXT,   CHR__ROW(ws_path),           NULL,  0, 0,
       CHR__WS_HELP("with websocket: path served, * and ? in it (default: any); client: path and query") },
     { "ws-origin",    CHR_OPTION_LIST,   CHR__ROW(ws_origin),         NULL,  0, 0,
-      CHR__WS_HELP("with websocket: web pages that are let in beside our own, * and ? in it") },
+      CHR__WS_HELP("with websocket: origins of web pages allowed beside our own; * and ? are wildcards") },
     { "ws-page",      CHR_OPTION_TEXT,   CHR__ROW(ws_page),           NULL,  0, 0,
       CHR__WS_HELP("with websocket: file that a browser gets at /") },
     { "half-close",   CHR_OPTION_BOOL,   CHR__ROW(half_close),        "off", 0, 0,
       CHR__HELP("the peer's end of input is an event, and output goes on; off: CLOSED") },
     { "keep-alive",   CHR_OPTION_BOOL,   CHR__ROW(keep_alive),        "off", 0, 0,
-      CHR__HELP("find out peers that have vanished: TCP keep-alive, websocket pings") },
+      CHR__HELP("detect dead peers: TCP keep-alive, websocket pings") },
     { "keep-alive-idle", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_idle), NULL, 0, 32767,
       CHR__HELP("seconds of silence before the first probe (default: the system's; websocket 30)") },
     { "keep-alive-interval", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_interval), NULL, 0, 32767,
@@ -25938,9 +25993,9 @@ static const chr_option chr__socket_rows[] = {
     { "tls-creds",    CHR_OPTION_TEXT,   CHR__ROW(tls_creds),         NULL,  0, 0,
       CHR__TLS_HELP("id of TLS credentials") },
     { "tls-authz",    CHR_OPTION_TEXT,   CHR__ROW(tls_authz),         NULL,  0, 0,
-      CHR__TLS_HELP("id of the list of peers that are let in") },
+      CHR__TLS_HELP("id of the list of peers that are allowed") },
     { "tls-hostname", CHR_OPTION_TEXT,   CHR__ROW(tls_hostname),      NULL,  0, 0,
-      CHR__TLS_HELP("whom to expect in the server's certificate") },
+      CHR__TLS_HELP("name or address expected in the server's certificate") },
     { NULL,           CHR_OPTION_TEXT,   0,                           NULL,  0, 0,           NULL }
 };
 
@@ -25953,17 +26008,17 @@ static int chr__address_type(chr_address *address, chr_error *err)
 {
     static const chr_address_type types[] = { CHR_ADDR_UNIX, CHR_ADDR_VSOCK, CHR_ADDR_FD, CHR_ADDR_INET };
     const char *keys[] = { " path=", " cid=", " fd=", address->host ? " host=" : " port=" };
-    int         given[4], i, count = 0;
+    int         is_set[4], i, count = 0;
     char        names[40] = "";
 
     if (address->type != CHR_ADDR_NONE)
         return 0;
-    given[0] = address->path != NULL;
-    given[1] = address->cid != 0;
-    given[2] = address->fd >= 0;
-    given[3] = address->host != NULL || (address->port && !given[1]);
+    is_set[0] = address->path != NULL;
+    is_set[1] = address->cid != 0;
+    is_set[2] = address->fd >= 0;
+    is_set[3] = address->host != NULL || (address->port && !is_set[1]);
     for (i = 0; i < 4; i++)
-        if (given[i]) {
+        if (is_set[i]) {
             address->type = types[i];
             chr__format(names + strlen(names), sizeof names - strlen(names), "%s", keys[i]);
             count++;
@@ -26048,7 +26103,7 @@ static int chr__address_group(chr_context *ctx, const char *text, unsigned *grou
 }
 
 /* Fills in what listen needs beside the address: IPv6 only or both; permissions and group of the socket file. */
-static int chr__address_terms(chr_context *ctx, const chr_address *address, chr__listen_terms *terms, chr_error *err)
+static int chr__address_listen_terms(chr_context *ctx, const chr_address *address, chr__listen_terms *terms, chr_error *err)
 {
     memset(terms, 0, sizeof *terms);
     terms->is_one_family = chr__ip_family(address->ipv4, address->ipv6) == 6;
@@ -26140,7 +26195,7 @@ typedef struct chr__telnet_dev { /* the common beginning of the state of chardev
 } chr__telnet_dev;
 
 /* --------------------------------------------------------------------------------------------------------------------
- * >>layer_telnet   telnet (RFC 854 to 858, 1073, 1091, 1143), server and client, and tn3270 (RFC 1576), server and client
+ * >>layer_telnet   telnet (RFC 854 to 858, 1073, 1091, 1143) and tn3270 (RFC 1576), each as server and client
  *
  * handshake   telnet: the opening option negotiation (WILL, DO) is sent; no answer is required, so that nc may connect.
  *             A tn3270 client waits until its host agrees to END-OF-RECORD and BINARY in both directions
@@ -26166,7 +26221,7 @@ enum { /* options; all that are supported here are below 64 */
 
 #define CHR__TELNET_BIT(option) (UINT64_C(1) << (CHR__TELNET_##option))
 
-enum { CHR__TELNET_TYPE_IS, CHR__TELNET_TYPE_SEND, CHR__TELNET_TYPE_MOST = 40, CHR__TELNET_SUB_SIZE = 96,
+enum { CHR__TELNET_TYPE_IS, CHR__TELNET_TYPE_SEND, CHR__TELNET_TYPE_MAX = 40, CHR__TELNET_SUB_SIZE = 96,
       CHR__TELNET_GREETING = 1 << 16 };
 
 typedef enum chr__telnet_state { /* of the decoder */
@@ -26179,14 +26234,14 @@ typedef enum chr__telnet_state { /* of the decoder */
 
 /* The state of an option on one side (RFC 1143 section 7). We never request to turn an option off, so that NO, WANTYES
  * and YES suffice. */
-typedef enum chr__telnet_side { CHR__TELNET_NO, CHR__TELNET_WANTYES, CHR__TELNET_YES } chr__telnet_side;
+typedef enum chr__telnet_option_state { CHR__TELNET_NO, CHR__TELNET_WANTYES, CHR__TELNET_YES } chr__telnet_option_state;
 
 typedef struct chr__telnet {
     chr__layer        layer;
     int               is_3270, is_server, has_com_port;
     uint64_t          local_allowed, remote_allowed; /* options that we agree to, one bit each: of our side (WILL, DO
                                                         from the peer), of the peer's (WILL from the peer) */
-    unsigned char     local[CHR__TELNET_OPTIONS], remote[CHR__TELNET_OPTIONS]; /* chr__telnet_side of each option */
+    unsigned char     local[CHR__TELNET_OPTIONS], remote[CHR__TELNET_OPTIONS]; /* chr__telnet_option_state */
     chr__telnet_state state;
     unsigned char     verb;       /* WILL, WONT, DO or DONT, whose option comes next */
     unsigned char     sub[8];     /* the first bytes of a subnegotiation; the rest is skipped */
@@ -26297,7 +26352,7 @@ static size_t chr__telnet_encode_record(chr__telnet *telnet, const unsigned char
     return chr__box_put(&telnet->out, telnet->layer.dev->ctx, buf, len) == 0 ? len : 0;
 }
 
-/* -- >>com_port   a serial line over the network (RFC 2217): a server's client sets it, a client sets its server's --
+/* -- >>com_port   a serial line over the network (RFC 2217): a client sets and queries the line of its server --
  *
  * Commands, answers and notifications are queued as one bit each (telnet->queued_items). They are encoded when the
  * output buffer has room, from the values in force at that moment: a peer that reads slowly costs no memory, and a
@@ -26334,12 +26389,12 @@ static chr__com_port *chr__com_port_of(const chr__telnet *telnet)
 }
 
 /* The state of the COM-PORT option: a client sends WILL, a server DO (RFC 2217 section 2). */
-static int chr__com_port_side(const chr__telnet *telnet)
+static int chr__com_port_option_state(const chr__telnet *telnet)
 {
     return (telnet->is_server ? telnet->remote : telnet->local)[CHR__TELNET_COM_PORT];
 }
 
-static int chr__com_port_is_on(const chr__telnet *telnet) { return chr__com_port_side(telnet) == CHR__TELNET_YES; }
+static int chr__com_port_is_on(const chr__telnet *telnet) { return chr__com_port_option_state(telnet) == CHR__TELNET_YES; }
 
 static void chr__com_port_init(chr__com_port *port, int is_server)
 {
@@ -26485,10 +26540,10 @@ static void chr__com_port_send_line_state(chr__telnet *telnet)
 
 static void chr__telnet_send_terminal_type(chr__telnet *telnet)
 {
-    const char   *given = chr__layer_options(&telnet->layer)->terminal_type;
-    const char   *name = given ? given : telnet->is_3270 ? "IBM-3278-2-E" : "unknown";
-    unsigned char sub[1 + CHR__TELNET_TYPE_MOST] = { CHR__TELNET_TYPE_IS };
-    size_t        len = chr__min(strlen(name), CHR__TELNET_TYPE_MOST);
+    const char   *option = chr__layer_options(&telnet->layer)->terminal_type;
+    const char   *name = option ? option : telnet->is_3270 ? "IBM-3278-2-E" : "unknown";
+    unsigned char sub[1 + CHR__TELNET_TYPE_MAX] = { CHR__TELNET_TYPE_IS };
+    size_t        len = chr__min(strlen(name), CHR__TELNET_TYPE_MAX);
 
     memcpy(sub + 1, name, len);
     chr__telnet_send_sub(telnet, CHR__TELNET_TERMINAL_TYPE, sub, 1 + len);
@@ -26730,7 +26785,7 @@ static void chr__com_port_received(chr__telnet *telnet)
     int      command = telnet->sub_length < 2 ? -1 : telnet->sub[1] - (telnet->is_server ? 0 : CHR__COM_SERVER);
     uint32_t value;
 
-    if (command < 0 || command >= CHR__COM_COMMANDS || chr__com_port_side(telnet) == CHR__TELNET_NO ||
+    if (command < 0 || command >= CHR__COM_COMMANDS || chr__com_port_option_state(telnet) == CHR__TELNET_NO ||
         telnet->sub_length != 2 + (size_t)chr__com_port_length(telnet, command))
         return;
     if (!chr__com_port_is_on(telnet))
@@ -26872,7 +26927,7 @@ static int chr__com_port_ioctl(chr__com_port *port, chr__telnet *telnet, int com
         return is_on ? chr__com_port_get(port, telnet->is_server, command, arg)
                      : telnet ? CHR_ERR_NOT_SUPPORTED : CHR_ERR_DISCONNECTED;
     code = chr__com_port_set(port, is_on ? telnet : NULL, command, arg);
-    return code == 0 && telnet && chr__com_port_side(telnet) == CHR__TELNET_NO ? CHR_ERR_NOT_SUPPORTED : code;
+    return code == 0 && telnet && chr__com_port_option_state(telnet) == CHR__TELNET_NO ? CHR_ERR_NOT_SUPPORTED : code;
 }
 
 /* -- out: data, behind the queued items -- */
@@ -26915,18 +26970,18 @@ static void chr__telnet_negotiate(chr__telnet *telnet, int verb, int option)
     int            yes = is_remote ? CHR__TELNET_DO : CHR__TELNET_WILL, no = yes + 1;
     uint64_t       allowed = is_remote ? telnet->remote_allowed : telnet->local_allowed;
     int            is_allowed = option < CHR__TELNET_OPTIONS && (allowed & (UINT64_C(1) << option));
-    unsigned char *side = (is_remote ? telnet->remote : telnet->local) + option % CHR__TELNET_OPTIONS;
+    unsigned char *option_state = (is_remote ? telnet->remote : telnet->local) + option % CHR__TELNET_OPTIONS;
 
     if (!is_allowed) {
         if (turns_on)
             chr__telnet_send_verb(telnet, no, option);
         return;
     }
-    if (turns_on && *side == CHR__TELNET_NO)
+    if (turns_on && *option_state == CHR__TELNET_NO)
         chr__telnet_send_verb(telnet, yes, option);
-    else if (!turns_on && *side == CHR__TELNET_YES)
+    else if (!turns_on && *option_state == CHR__TELNET_YES)
         chr__telnet_send_verb(telnet, no, option);
-    *side = turns_on ? CHR__TELNET_YES : CHR__TELNET_NO;
+    *option_state = turns_on ? CHR__TELNET_YES : CHR__TELNET_NO;
 }
 
 /* Client: whether the frontend has set the terminal's size. */
@@ -26990,7 +27045,7 @@ static size_t chr__telnet_plain_length(const chr__telnet *telnet, const unsigned
 
 /* Handles the byte after IAC. Returns whether it decodes to a data byte, in *data. A tn3270 frontend reads IAC IAC and
  * IAC EOR as they are; the second byte of them is pending then. */
-static int chr__telnet_command(chr__telnet *telnet, unsigned char c, unsigned char *data)
+static int chr__telnet_decode_command(chr__telnet *telnet, unsigned char c, unsigned char *data)
 {
     int is_verbatim = telnet->is_3270 && (c == CHR__TELNET_IAC || c == CHR__TELNET_EOR ||
                                       (telnet->is_server && (c == CHR__TELNET_SB || c == CHR__TELNET_SE)));
@@ -27025,7 +27080,7 @@ static void chr__telnet_sub_byte(chr__telnet *telnet, unsigned char c)
 }
 
 /* Handles one byte outside commands. NUL after CR is no data. */
-static int chr__telnet_data_byte(chr__telnet *telnet, unsigned char c, unsigned char *data)
+static int chr__telnet_decode_data(chr__telnet *telnet, unsigned char c, unsigned char *data)
 {
     int is_data = c != CHR__TELNET_IAC && !(c == 0 && telnet->last_in == '\r');
 
@@ -27038,13 +27093,13 @@ static int chr__telnet_data_byte(chr__telnet *telnet, unsigned char c, unsigned 
 }
 
 /* One step of the decoder's state machine. Returns whether the byte decodes to a data byte, in *data. */
-static int chr__telnet_byte(chr__telnet *telnet, unsigned char c, unsigned char *data)
+static int chr__telnet_decode_byte(chr__telnet *telnet, unsigned char c, unsigned char *data)
 {
     switch (telnet->state) {
     case CHR__TELNET_IN_DATA:
-        return chr__telnet_data_byte(telnet, c, data);
+        return chr__telnet_decode_data(telnet, c, data);
     case CHR__TELNET_IN_COMMAND:
-        return chr__telnet_command(telnet, c, data);
+        return chr__telnet_decode_command(telnet, c, data);
     case CHR__TELNET_IN_VERB:
         telnet->state = CHR__TELNET_IN_DATA;
         chr__telnet_negotiated(telnet, c);
@@ -27098,7 +27153,7 @@ static size_t chr__telnet_decode(chr__telnet *telnet, unsigned char *buf, size_t
     while (done < len && !chr__box_is_empty(in) && !telnet->events && !telnet->is_flooded) {
         plain = chr__telnet_read_plain(telnet, buf + done, chr__min(in->end - in->start, len - done));
         if (plain == 0)
-            plain = (size_t)chr__telnet_byte(telnet, in->bytes[in->start++], buf + done);
+            plain = (size_t)chr__telnet_decode_byte(telnet, in->bytes[in->start++], buf + done);
         done += plain;
         done += chr__telnet_read_pending_byte(telnet, buf + done, len - done);
     }
@@ -27257,7 +27312,7 @@ static void chr__telnet_skip_greeting(chr__telnet *telnet)
     unsigned char dropped;
 
     while (!chr__box_is_empty(&telnet->in) && (!chr__telnet_3270_agreed(telnet) || chr__telnet_is_at_command(telnet))) {
-        (void)chr__telnet_byte(telnet, telnet->in.bytes[telnet->in.start++], &dropped);
+        (void)chr__telnet_decode_byte(telnet, telnet->in.bytes[telnet->in.start++], &dropped);
         if (!chr__telnet_3270_agreed(telnet)) {
             telnet->events = 0;
             telnet->pending_byte = -1;
@@ -27408,7 +27463,7 @@ static int chr__telnet_type_valid(const chr_socket_options *options)
     while (*c > ' ' && *c <= '~')
         c++;
     return (options->telnet == CHR_ON || options->tn3270 == CHR_ON) && options->server != CHR_ON && *c == 0 &&
-           c > options->terminal_type && c - options->terminal_type <= CHR__TELNET_TYPE_MOST;
+           c > options->terminal_type && c - options->terminal_type <= CHR__TELNET_TYPE_MAX;
 }
 
 static int chr__telnet_check_options(const chr_socket_options *options, chr_error *err)
@@ -27416,7 +27471,7 @@ static int chr__telnet_check_options(const chr_socket_options *options, chr_erro
     if (!chr__telnet_type_valid(options))
         return chr__fail(err, CHR_ERR_INVALID,
                          "socket: terminal-type=%s: goes with telnet=on or tn3270=on on a client, up to %d characters "
-                         "and no blanks", options->terminal_type, CHR__TELNET_TYPE_MOST);
+                         "and no blanks", options->terminal_type, CHR__TELNET_TYPE_MAX);
     if (options->com_port == CHR_ON && options->telnet != CHR_ON)
         return chr__fail(err, CHR_ERR_INVALID, "socket: com-port=on goes with telnet=on only");
     return 0;
@@ -27460,18 +27515,18 @@ static int chr__telnet_ioctl_disconnected(chr_dev *dev, int command, void *arg)
 /* --------------------------------------------------------------------------------------------------------------------
  * >>layer_websocket   websocket (RFC 6455), server and client
  *
- * handshake   HTTP upgrade of the path "/", subprotocol "binary" when the peer offers it; heads of up to 8 KiB
- * bytes       payload of binary frames; of text frames too with websocket-text=on (UTF-8 is checked), else they are refused.
- *             Frames and messages may be of any length: they pass through as they come. Output: one binary frame a write
- * the end     a Close frame is answered, and sent before we hang up; what breaks the protocol is told so with its code. The
- *             descriptor lingers until the peer has closed too
+ * handshake   HTTP upgrade (section 4); subprotocol "binary" when the peer offers it; HTTP heads of up to 8 KiB
+ * bytes       payload of binary frames. Text frames are input too with websocket-text=on (UTF-8 is checked); else they
+ *             close the connection with code 1003. Frames and messages may be of any length: payload is passed on as it
+ *             arrives. Output: each write is one binary frame, or several of up to 15 KiB
+ * close       the peer's Close frame is answered; ours is sent before the connection is closed. A protocol error is
+ *             answered with a Close frame and its code. The fd lingers after the Close frame until the peer closes too
  * -------------------------------------------------------------------------------------------------------------------- */
 #if CHARDEV_HAS_WEBSOCKET
 
-/* -- SHA-1 (FIPS 180), for the handshake's proof and for masks -- */
+/* -- SHA-1 (FIPS 180), for Sec-WebSocket-Accept and for masking keys -- */
 
 enum { CHR__SHA1_SIZE = 20, CHR__SHA1_BLOCK = 64 };
-
 
 static uint32_t chr__sha1_mix(int round, uint32_t b, uint32_t c, uint32_t d)
 {
@@ -27507,7 +27562,7 @@ static void chr__sha1_block(uint32_t hash[5], const unsigned char *block)
     hash[4] += e;
 }
 
-/* Of up to 119 bytes: two blocks hold them with their padding. */
+/* The digest of up to 119 bytes: two blocks hold them with their padding. */
 static void chr__sha1(const void *bytes, size_t len, unsigned char digest[CHR__SHA1_SIZE])
 {
     unsigned char padded[2 * CHR__SHA1_BLOCK] = { 0 };
@@ -27525,58 +27580,66 @@ static void chr__sha1(const void *bytes, size_t len, unsigned char digest[CHR__S
 
 /* -- the state -- */
 
-enum { CHR__WS_MORE = 0, CHR__WS_TEXT = 1, CHR__WS_BINARY = 2, CHR__WS_CLOSE = 8, CHR__WS_PING = 9, CHR__WS_PONG = 10 };
+enum { /* opcodes (RFC 6455 section 5.2) */
+    CHR__WS_CONTINUATION = 0, CHR__WS_TEXT = 1, CHR__WS_BINARY = 2, CHR__WS_CLOSE = 8, CHR__WS_PING = 9,
+    CHR__WS_PONG = 10
+};
 enum { CHR__WS_FINAL = 0x80, CHR__WS_MASKED = 0x80 };
-enum { CHR__WS_NORMAL = 1000, CHR__WS_PROTOCOL = 1002, CHR__WS_UNWELCOME = 1003, CHR__WS_NO_CODE = 1005, CHR__WS_NOT_UTF8 = 1007 };
-enum { CHR__WS_HEAD = 8192, CHR__WS_KEY = 24, CHR__WS_CONTROL = 125 };
+enum { /* close codes (RFC 6455 section 7.4.1) */
+    CHR__WS_NORMAL = 1000, CHR__WS_PROTOCOL = 1002, CHR__WS_UNSUPPORTED_DATA = 1003, CHR__WS_NO_CODE = 1005,
+    CHR__WS_NOT_UTF8 = 1007
+};
+enum { CHR__WS_HEAD = 8192, CHR__WS_KEY = 24, CHR__WS_CONTROL = 125 }; /* sizes in bytes, at most */
 
 typedef enum chr__ws_state {
-    CHR__WS_SHAKING,    /* the peer's head is not complete */
-    CHR__WS_ACCEPTING,  /* ours is not sent */
-    CHR__WS_REFUSING,   /* likewise, and then it is over */
-    CHR__WS_PAGE,       /* likewise: a page is being sent */
+    CHR__WS_HANDSHAKE,  /* handshake: the peer's HTTP head is not complete */
+    CHR__WS_ACCEPTING,  /* handshake: accepted; our head is not sent yet */
+    CHR__WS_REFUSING,   /* handshake: refused; our head is not sent yet, and the connection is closed after it */
+    CHR__WS_PAGE,       /* a page (ws-page=) is being sent, and the connection is closed after it */
     CHR__WS_OPEN,
-    CHR__WS_HALF,       /* our Close frame is queued or sent; the peer's has not come yet: it may still send data */
-    CHR__WS_OVER        /* a Close frame is queued */
+    CHR__WS_CLOSE_SENT, /* our Close frame is queued or sent; the peer may send data until its own */
+    CHR__WS_CLOSED      /* both Close frames, or a protocol error: no input any more; ours may still be queued */
 } chr__ws_state;
 
-typedef struct chr__ws_handshake { /* what only the handshake needs */
-    char        key[CHR__WS_KEY + 1]; /* the client's */
-    const char *fault;                /* why it failed, and what of the peer's was wrong */
+typedef struct chr__ws_handshake { /* the state of the handshake only */
+    char        key[CHR__WS_KEY + 1]; /* Sec-WebSocket-Key, the client's */
+    const char *fault;                /* why it failed, and the offending text of the peer's */
     char        detail[128];
-    int64_t     page_left;            /* bytes of the file that is being sent */
-    size_t      scanned, matched;     /* of the peer's head: bytes, and those of its end */
+    int64_t     page_left;            /* bytes of the page that are still to be sent */
+    size_t      scanned, matched;     /* of the peer's head: bytes searched for its end, and bytes of the end found */
 } chr__ws_handshake;
 
 typedef struct chr__websocket {
     chr__layer      layer;
     chr__ws_state   state;
     int             is_server, passes_text;
-    int             has_page, page;       /* the file that is being sent */
-    unsigned char   seed[CHR__SHA1_SIZE + 4], masks[CHR__SHA1_SIZE]; /* the client's masks: SHA-1 of a secret and a count */
-    size_t          mask_next;
-    /* the frame that is coming in */
+    int             has_page, page;       /* has_page: `page` is the descriptor of the page that is being sent */
+    unsigned char   seed[CHR__SHA1_SIZE + 4], masks[CHR__SHA1_SIZE]; /* a client's masking keys: SHA-1 of a random seed
+                                                                        and a counter */
+    size_t          mask_next;            /* offset of the next key in `masks`; 0 = compute new ones */
+    /* the incoming frame */
     unsigned char   header[14];
     size_t          header_length;
-    uint64_t        left;                 /* payload of it that is still to come */
+    uint64_t        left;                 /* bytes of its payload that are still to come */
     size_t          mask_at;
     int             opcode, is_final;
-    int             message;              /* opcode of the message that is under way, or 0 */
+    int             message;              /* opcode of the fragmented message being received; 0 = none */
     chr__utf8       utf8;
     size_t          control_length, pong_length;
-    int             owes_pong;
+    int             has_pending_pong;
     union {
-        chr__ws_handshake shake;
+        chr__ws_handshake handshake;
         struct {
-            unsigned char control[CHR__WS_CONTROL]; /* payload of a control frame */
-            unsigned char pong[CHR__WS_CONTROL];    /* what the last Ping said, until there is room to answer */
+            unsigned char control[CHR__WS_CONTROL]; /* payload of the incoming control frame */
+            unsigned char pong[CHR__WS_CONTROL];    /* payload of the pending Pong, that of the last Ping */
         } open;
-    } as; /* in the state that it is in */
-    chr__box        in, out;
+    } as; /* by state */
+    chr__box        in, out;              /* received but not decoded; encoded but not sent */
 } chr__websocket;
 
 /* -- frames out -- */
 
+/* The next masking key. One SHA-1 gives five. */
 static void chr__ws_next_mask(chr__websocket *ws, unsigned char mask[4])
 {
     size_t i;
@@ -27590,7 +27653,7 @@ static void chr__ws_next_mask(chr__websocket *ws, unsigned char mask[4])
     ws->mask_next = (ws->mask_next + 4) % CHR__SHA1_SIZE;
 }
 
-/* Fills in what precedes the payload; returns its length, at most 8 as our frames fit into the outbox. */
+/* Encodes a frame's header. Returns its length, at most 8: our frames fit into the output buffer. */
 static size_t chr__ws_header(chr__websocket *ws, int opcode, size_t len, unsigned char *header)
 {
     size_t count = 0, masked = ws->is_server ? 0 : CHR__WS_MASKED;
@@ -27610,7 +27673,7 @@ static size_t chr__ws_header(chr__websocket *ws, int opcode, size_t len, unsigne
     return count;
 }
 
-/* A whole frame goes into the outbox, or nothing of it. */
+/* Encodes a whole frame into the output buffer, or returns would-block when there is no room or no memory for it. */
 static int chr__ws_frame(chr__websocket *ws, int opcode, const void *payload, size_t len)
 {
     unsigned char        header[8], *to;
@@ -27632,33 +27695,35 @@ static int chr__ws_frame(chr__websocket *ws, int opcode, const void *payload, si
     return 0;
 }
 
-static void chr__ws_try_pong(chr__websocket *ws)
+/* Queues the pending Pong, when there is room. */
+static void chr__ws_queue_pong(chr__websocket *ws)
 {
-    if (ws->owes_pong && ws->state == CHR__WS_OPEN &&
+    if (ws->has_pending_pong && ws->state == CHR__WS_OPEN &&
         chr__ws_frame(ws, CHR__WS_PONG, ws->as.open.pong, ws->pong_length) == 0)
-        ws->owes_pong = 0;
+        ws->has_pending_pong = 0;
 }
 
-static int chr__ws_flush_kept(chr__websocket *ws)
+/* Sends what is encoded, then a pending Pong. Would-block on a short write. */
+static int chr__ws_flush_encoded(chr__websocket *ws)
 {
     chr__layer *layer = &ws->layer;
     int         code = chr__box_flush(&ws->out, layer->below);
 
     if (code == 0)
         layer->buffered = 0;
-    if (code != 0 || !ws->owes_pong || ws->state != CHR__WS_OPEN)
+    if (code != 0 || !ws->has_pending_pong || ws->state != CHR__WS_OPEN)
         return code;
-    chr__ws_try_pong(ws);
+    chr__ws_queue_pong(ws);
     return chr__box_flush(&ws->out, layer->below);
 }
 
-/* In the handshake its outbox stays. */
+/* The layer's flush slot. The output buffer's memory is kept during the handshake, which needs it again. */
 static int chr__ws_flush(chr__layer *layer)
 {
     chr__websocket *ws = (chr__websocket *)layer;
-    int             code = chr__ws_flush_kept(ws);
+    int             code = chr__ws_flush_encoded(ws);
 
-    if (ws->state != CHR__WS_SHAKING && ws->state != CHR__WS_PAGE && ws->state != CHR__WS_REFUSING)
+    if (ws->state != CHR__WS_HANDSHAKE && ws->state != CHR__WS_PAGE && ws->state != CHR__WS_REFUSING)
         chr__box_close_empty(&ws->out, layer->dev->ctx);
     return code;
 }
@@ -27667,14 +27732,14 @@ static int chr__ws_write(chr__layer *layer, const void *buf, size_t len)
 {
     chr__websocket      *ws = (chr__websocket *)layer;
     const unsigned char *from = (const unsigned char *)buf;
-    size_t               done = 0, most = CHR__BOX_SIZE - CHR__BOX_RESERVE, count;
+    size_t               done = 0, limit = CHR__BOX_SIZE - CHR__BOX_RESERVE, count;
     int                  code = chr__ws_flush(layer);
 
     if (ws->state != CHR__WS_OPEN)
         return CHR_ERR_DISCONNECTED;
     len = chr__min(len, CHR__TURN_BYTES);
     for (; code == 0 && done < len; done += count) {
-        count = chr__min(len - done, most);
+        count = chr__min(len - done, limit);
         (void)chr__ws_frame(ws, CHR__WS_BINARY, from + done, count);
         layer->buffered = count;
         code = chr__ws_flush(layer);
@@ -27682,20 +27747,20 @@ static int chr__ws_write(chr__layer *layer, const void *buf, size_t len)
     return done > 0 ? (int)done : code;
 }
 
-/* The last frame. A code of 1005 says nothing, as the peer's did. */
-static void chr__ws_say_goodbye(chr__websocket *ws, int code)
+/* Queues and sends our Close frame, once. Code 1005 is a Close frame without a code. */
+static void chr__ws_send_close(chr__websocket *ws, int code)
 {
     unsigned char payload[2];
 
-    if (ws->state == CHR__WS_HALF)
-        ws->state = CHR__WS_OVER; /* it has been said */
+    if (ws->state == CHR__WS_CLOSE_SENT)
+        ws->state = CHR__WS_CLOSED; /* our Close frame is queued or sent already */
     if (ws->state != CHR__WS_OPEN)
         return;
     CHR__TRACE(ws->layer.dev, ws_close_sent, code, 0);
     chr__put_be(payload, (uint64_t)code, 2);
     (void)chr__ws_frame(ws, CHR__WS_CLOSE, payload, code == CHR__WS_NO_CODE ? 0 : 2);
-    ws->state = CHR__WS_OVER;
-    ws->owes_pong = 0;
+    ws->state = CHR__WS_CLOSED;
+    ws->has_pending_pong = 0;
     (void)chr__ws_flush(&ws->layer);
 }
 
@@ -27715,8 +27780,8 @@ static uint64_t chr__ws_length(const unsigned char *header)
     return length < 126 ? length : chr__get_be(header + 2, length == 126 ? 2 : 8);
 }
 
-/* As few bytes as can say it, and 63 bits of it. */
-static int chr__ws_length_is_good(const unsigned char *header, uint64_t length)
+/* The length must be in the shortest encoding, and have 63 bits at most (RFC 6455 section 5.2). */
+static int chr__ws_length_is_valid(const unsigned char *header, uint64_t length)
 {
     switch (header[1] & 127) {
     case 126: return length > 125;
@@ -27725,14 +27790,14 @@ static int chr__ws_length_is_good(const unsigned char *header, uint64_t length)
     }
 }
 
-/* Whether a frame may come now: its close code if not, else 0. */
+/* Checks opcode, fragmentation and control frames (sections 5.4 and 5.5). Returns 0 or a close code. */
 static int chr__ws_check_order(const chr__websocket *ws, int opcode, int is_final, uint64_t length)
 {
     switch (opcode) {
-    case CHR__WS_MORE:
+    case CHR__WS_CONTINUATION:
         return ws->message ? 0 : CHR__WS_PROTOCOL;
     case CHR__WS_TEXT:
-        return ws->message ? CHR__WS_PROTOCOL : ws->passes_text ? 0 : CHR__WS_UNWELCOME;
+        return ws->message ? CHR__WS_PROTOCOL : ws->passes_text ? 0 : CHR__WS_UNSUPPORTED_DATA;
     case CHR__WS_BINARY:
         return ws->message ? CHR__WS_PROTOCOL : 0;
     case CHR__WS_CLOSE:
@@ -27744,7 +27809,7 @@ static int chr__ws_check_order(const chr__websocket *ws, int opcode, int is_fina
     }
 }
 
-/* A header is complete. Returns 0 or a close code. */
+/* The frame's header is complete: checks it. Returns 0 or a close code. */
 static int chr__ws_begin_frame(chr__websocket *ws)
 {
     const unsigned char *header = ws->header;
@@ -27752,7 +27817,7 @@ static int chr__ws_begin_frame(chr__websocket *ws)
     int                  opcode = header[0] & 15, code;
 
     CHR__TRACE(ws->layer.dev, ws_frame_received, opcode, (int64_t)length);
-    if (header[0] & 0x70 || !!(header[1] & CHR__WS_MASKED) != ws->is_server || !chr__ws_length_is_good(header, length))
+    if (header[0] & 0x70 || !!(header[1] & CHR__WS_MASKED) != ws->is_server || !chr__ws_length_is_valid(header, length))
         return CHR__WS_PROTOCOL;
     ws->is_final = header[0] >> 7;
     code = chr__ws_check_order(ws, opcode, ws->is_final, length);
@@ -27767,13 +27832,14 @@ static int chr__ws_begin_frame(chr__websocket *ws)
     return code;
 }
 
-static int chr__ws_code_is_good(int code)
+/* Close codes that a peer may send (section 7.4). */
+static int chr__ws_code_is_valid(int code)
 {
     return (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) || (code >= 3000 && code <= 4999);
 }
 
-/* The peer says goodbye: what we answer. */
-static int chr__ws_goodbye_code(const chr__websocket *ws)
+/* The peer's Close frame is complete. Returns the close code of our answer. */
+static int chr__ws_close_answer_code(const chr__websocket *ws)
 {
     int       code = ws->control_length >= 2 ? (int)chr__get_be(ws->as.open.control, 2) : CHR__WS_NO_CODE;
     chr__utf8 utf8 = { 0, 0, 0 };
@@ -27781,24 +27847,24 @@ static int chr__ws_goodbye_code(const chr__websocket *ws)
     CHR__TRACE(ws->layer.dev, ws_close_received, code, 0);
     if (ws->control_length == 0)
         return CHR__WS_NO_CODE;
-    if (!chr__ws_code_is_good(code))
+    if (!chr__ws_code_is_valid(code))
         return CHR__WS_PROTOCOL;
     return chr__utf8_is_good(&utf8, ws->as.open.control + 2, ws->control_length - 2) && utf8.left == 0 ? code :
         CHR__WS_NOT_UTF8;
 }
 
-/* A frame's payload is complete. Returns 0 or a close code. */
+/* The frame's payload is complete: handles a control frame, or the end of a message. Returns 0 or a close code. */
 static int chr__ws_end_frame(chr__websocket *ws)
 {
     ws->header_length = 0;
     switch (ws->opcode) {
     case CHR__WS_CLOSE:
-        return chr__ws_goodbye_code(ws);
-    case CHR__WS_PING: /* only the last of several needs its answer: so a fixed amount of memory will do */
+        return chr__ws_close_answer_code(ws);
+    case CHR__WS_PING: /* of several only the last needs a Pong (section 5.5.3): a fixed amount of memory is enough */
         memcpy(ws->as.open.pong, ws->as.open.control, ws->control_length);
         ws->pong_length = ws->control_length;
-        ws->owes_pong = 1;
-        chr__ws_try_pong(ws);
+        ws->has_pending_pong = 1;
+        chr__ws_queue_pong(ws);
         return 0;
     case CHR__WS_PONG:
         return 0;
@@ -27821,7 +27887,8 @@ static void chr__ws_unmask(chr__websocket *ws, unsigned char *bytes, size_t len)
         bytes[i] ^= mask[ws->mask_at++ & 3];
 }
 
-/* Payload of the frame, straight from the inbox; *done grows by what is for the frontend. Returns 0 or a close code. */
+/* Copies and unmasks payload: of a data frame into `buf`, *done grows by it; of a control frame into its own buffer.
+ * Returns 0 or a close code. */
 static int chr__ws_payload(chr__websocket *ws, unsigned char *buf, size_t len, size_t *done)
 {
     int            is_control = ws->opcode >= CHR__WS_CLOSE;
@@ -27842,7 +27909,7 @@ static int chr__ws_payload(chr__websocket *ws, unsigned char *buf, size_t len, s
     return ws->left == 0 ? chr__ws_end_frame(ws) : 0;
 }
 
-/* One byte of a header. Returns 0 or a close code. */
+/* Takes one byte of a frame's header. Returns 0 or a close code. */
 static int chr__ws_header_byte(chr__websocket *ws)
 {
     int code;
@@ -27859,21 +27926,22 @@ static int chr__ws_in_header(const chr__websocket *ws)
     return ws->header_length < 2 || ws->header_length < chr__ws_header_size(ws->header);
 }
 
-static int chr__ws_wants_room(const chr__websocket *ws)
+/* Whether the next bytes are payload for the frontend. */
+static int chr__ws_in_data_payload(const chr__websocket *ws)
 {
     return !chr__ws_in_header(ws) && ws->opcode < CHR__WS_CLOSE;
 }
 
-/* What is in the inbox becomes data, until that is full; control frames need no room. */
+/* Decodes frames into `buf` until that is full or the input buffer is empty; control frames are handled in any case. */
 static size_t chr__ws_decode(chr__websocket *ws, unsigned char *buf, size_t len)
 {
     size_t done = 0;
     int    code = 0;
 
-    while (code == 0 && !chr__box_is_empty(&ws->in) && (done < len || !chr__ws_wants_room(ws)))
+    while (code == 0 && !chr__box_is_empty(&ws->in) && (done < len || !chr__ws_in_data_payload(ws)))
         code = chr__ws_in_header(ws) ? chr__ws_header_byte(ws) : chr__ws_payload(ws, buf, len, &done);
     if (code != 0)
-        chr__ws_say_goodbye(ws, code);
+        chr__ws_send_close(ws, code);
     return done;
 }
 
@@ -27883,7 +27951,7 @@ static int chr__ws_read(chr__layer *layer, void *buf, size_t len)
     size_t          done = 0;
     int             n = 1;
 
-    if (ws->state == CHR__WS_OVER)
+    if (ws->state == CHR__WS_CLOSED)
         return 0;
     if (chr__box_is_empty(&ws->in))
         n = chr__box_fill(&ws->in, layer->below);
@@ -27892,27 +27960,27 @@ static int chr__ws_read(chr__layer *layer, void *buf, size_t len)
     chr__box_close_empty(&ws->in, layer->dev->ctx);
     if (n <= 0)
         return n;
-    (void)chr__ws_flush(layer); /* the answers; an error will meet the next write or read */
+    (void)chr__ws_flush(layer); /* sends the answers; the next read or write reports an error */
     if (done > 0)
         return (int)done;
-    return ws->state == CHR__WS_OVER ? 0 : (int)CHR__LAYER_NOTHING;
+    return ws->state == CHR__WS_CLOSED ? 0 : (int)CHR__LAYER_NOTHING;
 }
 
 static int chr__ws_pending(const chr__layer *layer)
 {
     const chr__websocket *ws = (const chr__websocket *)layer;
 
-    return ws->state == CHR__WS_OVER ? -1 : !chr__box_is_empty(&ws->in);
+    return ws->state == CHR__WS_CLOSED ? -1 : !chr__box_is_empty(&ws->in);
 }
 
 static int chr__ws_unsent(const chr__layer *layer)
 {
     const chr__websocket *ws = (const chr__websocket *)layer;
 
-    return (int)(ws->out.end - ws->out.start) + (ws->owes_pong && ws->state == CHR__WS_OPEN ? 1 : 0);
+    return (int)(ws->out.end - ws->out.start) + (ws->has_pending_pong && ws->state == CHR__WS_OPEN ? 1 : 0);
 }
 
-/* -- HTTP heads -- */
+/* -- HTTP heads (RFC 9112): slices of text, without copies -- */
 
 typedef struct chr__text {
     const char *at;
@@ -27939,7 +28007,7 @@ static chr__text chr__text_trim(chr__text text)
     return text;
 }
 
-/* What stands before `stop`, which *rest loses with it. */
+/* Cuts off and returns the text before `stop` (all of it when there is none); *rest begins behind `stop` then. */
 static chr__text chr__text_cut(chr__text *rest, char stop)
 {
     const void *end = rest->len ? memchr(rest->at, stop, rest->len) : NULL;
@@ -27951,6 +28019,7 @@ static chr__text chr__text_cut(chr__text *rest, char stop)
     return part;
 }
 
+/* Cuts off and returns a line, without CR LF. */
 static chr__text chr__head_line(chr__text *rest)
 {
     chr__text line = chr__text_cut(rest, '\n');
@@ -27960,7 +28029,7 @@ static chr__text chr__head_line(chr__text *rest)
     return line;
 }
 
-/* The value of the field's `nth` line, counted from 0; at is NULL when there is none. */
+/* The value of the `nth` field of that name, counted from 0; at is NULL when there is none. */
 static chr__text chr__head_field(chr__text head, const char *name, int nth)
 {
     chr__text line, none = { NULL, 0 };
@@ -27974,7 +28043,7 @@ static chr__text chr__head_field(chr__text head, const char *name, int nth)
     return none;
 }
 
-/* Whether a comma-separated field holds a word. */
+/* Whether a comma-separated field contains a word. */
 static int chr__head_has(chr__text head, const char *name, const char *word)
 {
     chr__text value;
@@ -27987,22 +28056,24 @@ static int chr__head_has(chr__text head, const char *name, const char *word)
     return 0;
 }
 
-/* The length of the complete head in the inbox, its empty line included, or 0. No byte is looked at twice. */
+/* The length of the complete head in the input buffer, its empty line included; 0 = not complete. Each byte is scanned
+ * once, however slowly the head arrives. */
 static size_t chr__ws_head_length(chr__websocket *ws)
 {
     static const char end[] = "\r\n\r\n";
     unsigned char     c;
 
-    for (; ws->as.shake.scanned < ws->in.end && ws->as.shake.matched < 4; ws->as.shake.scanned++) {
-        c = ws->in.bytes[ws->as.shake.scanned];
-        ws->as.shake.matched = c == end[ws->as.shake.matched] ? ws->as.shake.matched + 1 : c == '\r';
+    for (; ws->as.handshake.scanned < ws->in.end && ws->as.handshake.matched < 4; ws->as.handshake.scanned++) {
+        c = ws->in.bytes[ws->as.handshake.scanned];
+        ws->as.handshake.matched = c == end[ws->as.handshake.matched] ? ws->as.handshake.matched + 1 : c == '\r';
     }
-    return ws->as.shake.matched == 4 ? ws->as.shake.scanned : 0;
+    return ws->as.handshake.matched == 4 ? ws->as.handshake.scanned : 0;
 }
 
 /* -- the handshake -- */
 
-static void chr__ws_proof(const char *key, char text[29])
+/* Sec-WebSocket-Accept for a Sec-WebSocket-Key (section 4.2.2). */
+static void chr__ws_accept_value(const char *key, char text[29])
 {
     char          joined[CHR__WS_KEY + 36 + 1];
     unsigned char digest[CHR__SHA1_SIZE];
@@ -28017,21 +28088,22 @@ static void chr__ws_put_text(chr__websocket *ws, const char *text)
     (void)chr__box_put(&ws->out, ws->layer.dev->ctx, text, strlen(text));
 }
 
+/* The handshake fails: `fault` is for our log; a server answers with `status`. */
 static void chr__ws_refuse(chr__websocket *ws, const char *status, const char *fault)
 {
-    ws->as.shake.fault = fault;
+    ws->as.handshake.fault = fault;
     ws->state = CHR__WS_REFUSING;
     if (!ws->is_server)
         return;
     chr__ws_put_text(ws, "HTTP/1.1 ");
     chr__ws_put_text(ws, status);
     chr__ws_put_text(ws, "\r\nServer: chardev\r\nConnection: close\r\nContent-Length: 0\r\n");
-    if (status[1] == '2') /* 426 tells what to upgrade to */
+    if (status[1] == '2') /* 426 Upgrade Required names the protocol and its version */
         chr__ws_put_text(ws, "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n");
     chr__ws_put_text(ws, "\r\n");
 }
 
-static int chr__ws_key_is_good(chr__text key)
+static int chr__ws_key_is_valid(chr__text key)
 {
     size_t i;
 
@@ -28041,33 +28113,32 @@ static int chr__ws_key_is_good(chr__text key)
     return key.len == CHR__WS_KEY && memcmp(key.at + CHR__WS_KEY - 2, "==", 2) == 0;
 }
 
-/* What a request asks for. */
 typedef struct chr__ws_request {
     chr__text head, path; /* path: without the query */
-    chr__text host;       /* and its port */
+    chr__text host;       /* HOST or HOST:PORT */
 } chr__ws_request;
 
 /* HTTP/1.1 or a later 1.x (RFC 9110 section 2.5: minor versions are compatible). */
-static int chr__ws_version_is_good(chr__text version)
+static int chr__ws_version_is_valid(chr__text version)
 {
     return version.len == 8 && memcmp(version.at, "HTTP/1.", 7) == 0 && version.at[7] >= '1' && version.at[7] <= '9';
 }
 
-/* Origin form, or absolute form (RFC 9112 section 3.2), whose authority goes before the Host field. Returns 0 when
- * it is neither. */
+/* Reads a request target in origin form, or in absolute form (RFC 9112 section 3.2), whose authority overrides the Host
+ * field. Returns 0 when it is neither. */
 static int chr__ws_read_target(chr__text target, chr__ws_request *request)
 {
-    const char *slashes;
+    const char *colon;
 
     target = chr__text_cut(&target, '?');
     request->path = target;
     if (target.len > 0 && *target.at == '/')
         return 1;
-    slashes = target.len > 3 ? (const char *)memchr(target.at, ':', target.len - 2) : NULL;
-    if (!slashes || slashes == target.at || memcmp(slashes, "://", 3) != 0)
+    colon = target.len > 3 ? (const char *)memchr(target.at, ':', target.len - 2) : NULL;
+    if (!colon || colon == target.at || memcmp(colon, "://", 3) != 0)
         return 0;
-    request->path.at = slashes + 3;
-    request->path.len = target.len - (size_t)(slashes + 3 - target.at);
+    request->path.at = colon + 3;
+    request->path.len = target.len - (size_t)(colon + 3 - target.at);
     request->host = chr__text_cut(&request->path, '/');
     if (request->path.at[-1] == '/') { /* the slash belongs to the path */
         request->path.at--;
@@ -28076,21 +28147,21 @@ static int chr__ws_read_target(chr__text target, chr__ws_request *request)
     return request->host.len > 0;
 }
 
-/* What is wrong with the request line, as status and fault; NULL = nothing. */
+/* Checks the request line. Returns NULL, or the status of the refusal and its *fault. */
 static const char *chr__ws_check_line(chr__ws_request *request, const char **fault)
 {
     chr__text rest = request->head, line = chr__head_line(&rest);
     chr__text method = chr__text_cut(&line, ' '), target = chr__text_cut(&line, ' ');
 
     *fault = "is no GET request of HTTP/1.1";
-    if (!chr__text_is(method.at, method.len, "GET") || !chr__ws_version_is_good(line))
+    if (!chr__text_is(method.at, method.len, "GET") || !chr__ws_version_is_valid(line))
         return "400 Bad Request";
     request->host = chr__head_field(request->head, "Host", 0);
     *fault = "asks for no path";
     return chr__ws_read_target(target, request) ? NULL : "400 Bad Request";
 }
 
-/* As a string, for patterns and messages; cut where it does not fit. */
+/* Copies the text as a string; cut where it does not fit. */
 static const char *chr__text_copy(chr__text text, char *copy, size_t size)
 {
     chr__format(copy, size, "%.*s", (int)chr__min(text.len, size), text.at ? text.at : "");
@@ -28106,13 +28177,13 @@ static const char *chr__ws_check_path(chr__websocket *ws, chr__text path, const 
     if (!served || (path.len < sizeof copy && chr__glob(served,
                                                         path.len > 0 ? chr__text_copy(path, copy, sizeof copy) : "/")))
         return NULL;
-    (void)chr__text_copy(path, ws->as.shake.detail, sizeof ws->as.shake.detail);
+    (void)chr__text_copy(path, ws->as.handshake.detail, sizeof ws->as.handshake.detail);
     return "404 Not Found";
 }
 
-/* -- which web pages are let in: a browser tells by Origin whose script it runs (RFC 6455 section 10.2, RFC 6454) -- */
+/* -- origin check: a browser's Origin field names the site of the script (RFC 6455 section 10.2, RFC 6454) -- */
 
-/* HOST of HOST or HOST:PORT; a literal IPv6 address keeps its brackets. Empty when it is neither. */
+/* HOST of HOST or HOST:PORT; a literal IPv6 address keeps its brackets. Empty when the text is neither. */
 static chr__text chr__host_of(chr__text authority)
 {
     const char *bracket = authority.len > 0 && *authority.at == '['
@@ -28138,7 +28209,7 @@ static chr__text chr__host_of(chr__text authority)
     return host;
 }
 
-/* The part of SCHEME://HOST[:PORT]; empty for "null" and all else. */
+/* HOST of SCHEME://HOST[:PORT]; empty for "null" and anything else. */
 static chr__text chr__origin_host(chr__text origin)
 {
     chr__text scheme = chr__text_cut(&origin, ':');
@@ -28172,8 +28243,9 @@ static int chr__host_is_loopback(chr__text host)
     return len == 4 ? ip[0] == 127 : memcmp(ip, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1", 16) == 0;
 }
 
-/* On a loopback address names of other hosts have no business: whoever owns one could point it here (DNS rebinding). */
-static int chr__ws_is_own_page(const chr__websocket *ws, chr__text origin, chr__text host)
+/* Whether the page comes from this server: Origin and Host name the same host. On a loopback address only names of the
+ * loopback count: the owner of any other name could point it to 127.0.0.1 (DNS rebinding). */
+static int chr__ws_is_same_host(const chr__websocket *ws, chr__text origin, chr__text host)
 {
     chr__text page = chr__origin_host(origin), server = chr__host_of(host);
     char      copy[300];
@@ -28184,7 +28256,8 @@ static int chr__ws_is_own_page(const chr__websocket *ws, chr__text origin, chr__
     return !chr__os_is_on_loopback(chr__layer_fd(&ws->layer)) || chr__host_is_loopback(page);
 }
 
-static int chr__ws_is_listed(const chr__websocket *ws, chr__text origin)
+/* Whether a pattern of ws-origin= matches the Origin. */
+static int chr__ws_origin_allowed(const chr__websocket *ws, chr__text origin)
 {
     const char *const *pattern = chr__layer_options(&ws->layer)->ws_origin;
     char               copy[512];
@@ -28197,7 +28270,7 @@ static int chr__ws_is_listed(const chr__websocket *ws, chr__text origin)
     return pattern && *pattern;
 }
 
-/* Programs send no Origin. */
+/* A request without Origin comes from a program and is accepted. Returns NULL, or the status of the refusal. */
 static const char *chr__ws_check_origin(chr__websocket *ws, const chr__ws_request *request, const char **fault)
 {
     chr__text origin = chr__head_field(request->head, "Origin", 0);
@@ -28206,9 +28279,9 @@ static const char *chr__ws_check_origin(chr__websocket *ws, const chr__ws_reques
     if (!origin.at)
         return NULL;
     if (!chr__head_field(request->head, "Origin", 1).at &&
-        (chr__ws_is_listed(ws, origin) || chr__ws_is_own_page(ws, origin, request->host)))
+        (chr__ws_origin_allowed(ws, origin) || chr__ws_is_same_host(ws, origin, request->host)))
         return NULL;
-    (void)chr__text_copy(origin, ws->as.shake.detail, sizeof ws->as.shake.detail);
+    (void)chr__text_copy(origin, ws->as.handshake.detail, sizeof ws->as.handshake.detail);
     return "403 Forbidden";
 }
 
@@ -28221,15 +28294,16 @@ static const char *chr__ws_check_fields(chr__text head, const char **fault)
     if (!chr__text_is_like(chr__head_field(head, "Sec-WebSocket-Version", 0), "13"))
         return "426 Upgrade Required";
     *fault = "lacks Connection: Upgrade, Host or a good Sec-WebSocket-Key";
-    if (!chr__head_has(head, "Connection", "Upgrade") || !chr__head_field(head, "Host", 0).at || chr__head_field(head, "Host", 1).at ||
-        !chr__ws_key_is_good(chr__head_field(head, "Sec-WebSocket-Key", 0)) || chr__head_field(head, "Sec-WebSocket-Key", 1).at)
+    if (!chr__head_has(head, "Connection", "Upgrade") || !chr__head_field(head, "Host", 0).at ||
+        chr__head_field(head, "Host", 1).at || !chr__ws_key_is_valid(chr__head_field(head, "Sec-WebSocket-Key", 0)) ||
+        chr__head_field(head, "Sec-WebSocket-Key", 1).at)
         return "400 Bad Request";
     return NULL;
 }
 
-/* -- ws-page=: a browser that asks for / gets a file, and comes back for the websocket -- */
+/* -- ws-page=: a browser that requests / gets a file; its script connects again with the websocket -- */
 
-static int chr__ws_wants_page(const chr__websocket *ws, const chr__ws_request *request)
+static int chr__ws_is_page_request(const chr__websocket *ws, const chr__ws_request *request)
 {
     return chr__layer_options(&ws->layer)->ws_page && chr__text_is(request->path.at, request->path.len, "/") &&
            !chr__head_field(request->head, "Upgrade", 0).at;
@@ -28242,30 +28316,32 @@ static void chr__ws_send_page(chr__websocket *ws)
 
     ws->page = chr__os_open(path, CHR__OPEN_READ, NULL);
     ws->has_page = ws->page >= 0;
-    ws->as.shake.page_left = ws->has_page ? chr__os_file_size(ws->page) : -1;
-    if (ws->as.shake.page_left < 0) {
-        chr__format(ws->as.shake.detail, sizeof ws->as.shake.detail, "%s", path);
+    ws->as.handshake.page_left = ws->has_page ? chr__os_file_size(ws->page) : -1;
+    if (ws->as.handshake.page_left < 0) {
+        chr__format(ws->as.handshake.detail, sizeof ws->as.handshake.detail, "%s", path);
         chr__ws_refuse(ws, "404 Not Found", "asks for ws-page=, which can't be read: ");
         return;
     }
-    chr__format(head, sizeof head, "HTTP/1.1 200 OK\r\nServer: chardev\r\n"
-                                   "Content-Type: text/html; charset=utf-8\r\nContent-Length: %lld\r\n"
-                "Cache-Control: no-cache\r\nConnection: close\r\n\r\n", (long long)ws->as.shake.page_left);
+    chr__format(head, sizeof head,
+                "HTTP/1.1 200 OK\r\nServer: chardev\r\nContent-Type: text/html; charset=utf-8\r\n"
+                "Content-Length: %lld\r\nCache-Control: no-cache\r\nConnection: close\r\n\r\n",
+                (long long)ws->as.handshake.page_left);
     chr__ws_put_text(ws, head);
-    CHR__TRACE_TEXT(ws->layer.dev, ws_page, ws->as.shake.page_left, 0, path);
+    CHR__TRACE_TEXT(ws->layer.dev, ws_page, ws->as.handshake.page_left, 0, path);
     ws->state = CHR__WS_PAGE;
 }
 
-/* The outbox is empty: the next piece. Returns 0 when the page is over, also where the file has become shorter. */
-static int chr__ws_next_piece(chr__websocket *ws)
+/* Reads the next piece of the page into the empty output buffer. Returns 0 at its end, also when the file was
+ * truncated. */
+static int chr__ws_read_page_piece(chr__websocket *ws)
 {
-    size_t most = chr__min((size_t)ws->as.shake.page_left, CHR__BOX_SIZE);
-    int    n = most > 0 ? chr__os_read(ws->page, ws->out.bytes, most) : 0;
+    size_t limit = chr__min((size_t)ws->as.handshake.page_left, CHR__BOX_SIZE);
+    int    n = limit > 0 ? chr__os_read(ws->page, ws->out.bytes, limit) : 0;
 
     if (n <= 0)
         return 0;
     ws->out.end = (size_t)n;
-    ws->as.shake.page_left -= n;
+    ws->as.handshake.page_left -= n;
     return 1;
 }
 
@@ -28280,9 +28356,9 @@ static void chr__ws_close(chr__layer *layer)
     chr__box_close(&ws->out, layer->dev->ctx);
 }
 
-/* -- a server answers -- */
+/* -- the server's answer -- */
 
-/* What is wrong with the request, as status and fault; NULL = nothing. */
+/* Checks path, header fields and origin. Returns NULL, or the status of the refusal and its *fault. */
 static const char *chr__ws_check_request(chr__websocket *ws, chr__ws_request *request, const char **fault)
 {
     const char *status = chr__ws_check_path(ws, request->path, fault);
@@ -28295,9 +28371,9 @@ static void chr__ws_answer_request(chr__websocket *ws, chr__text head)
 {
     chr__ws_request request = { head, head, head };
     const char     *fault, *status = chr__ws_check_line(&request, &fault);
-    char            proof[29];
+    char            accept[29];
 
-    if (!status && chr__ws_wants_page(ws, &request)) {
+    if (!status && chr__ws_is_page_request(ws, &request)) {
         chr__ws_send_page(ws);
         return;
     }
@@ -28307,43 +28383,47 @@ static void chr__ws_answer_request(chr__websocket *ws, chr__text head)
         chr__ws_refuse(ws, status, fault);
         return;
     }
-    memcpy(ws->as.shake.key, chr__head_field(head, "Sec-WebSocket-Key", 0).at, CHR__WS_KEY);
-    chr__ws_proof(ws->as.shake.key, proof);
+    memcpy(ws->as.handshake.key, chr__head_field(head, "Sec-WebSocket-Key", 0).at, CHR__WS_KEY);
+    chr__ws_accept_value(ws->as.handshake.key, accept);
     chr__ws_put_text(ws, "HTTP/1.1 101 Switching Protocols\r\nServer: chardev\r\nUpgrade: websocket\r\n"
                          "Connection: Upgrade\r\nSec-WebSocket-Accept: ");
-    chr__ws_put_text(ws, proof);
-    chr__ws_put_text(ws, chr__head_has(head, "Sec-WebSocket-Protocol", "binary") ? "\r\nSec-WebSocket-Protocol: binary\r\n\r\n" : "\r\n\r\n");
+    chr__ws_put_text(ws, accept);
+    chr__ws_put_text(ws, chr__head_has(head, "Sec-WebSocket-Protocol", "binary")
+                             ? "\r\nSec-WebSocket-Protocol: binary\r\n\r\n" : "\r\n\r\n");
     ws->state = CHR__WS_ACCEPTING;
 }
 
-/* RFC 9112 section 4: version, three digits, and a reason that may be empty. */
+/* -- the client's request, and the check of its answer -- */
+
+/* The status line: version, three digits, and a reason that may be empty (RFC 9112 section 4). */
 static int chr__ws_status_is_101(chr__text line)
 {
     chr__text version = chr__text_cut(&line, ' '), status = chr__text_cut(&line, ' ');
 
-    return chr__ws_version_is_good(version) && chr__text_is(status.at, status.len, "101");
+    return chr__ws_version_is_valid(version) && chr__text_is(status.at, status.len, "101");
 }
 
 static void chr__ws_check_answer(chr__websocket *ws, chr__text head)
 {
-    char      proof[29];
+    char      expected[29];
     chr__text rest = head, line = chr__head_line(&rest), accept = chr__head_field(head, "Sec-WebSocket-Accept", 0);
     chr__text protocol = chr__head_field(head, "Sec-WebSocket-Protocol", 0);
 
-    chr__ws_proof(ws->as.shake.key, proof);
-    ws->as.shake.fault = !chr__ws_status_is_101(line)                                                ? "refuses the upgrade"
-              : !chr__head_has(head, "Upgrade", "websocket")                                ? "lacks Upgrade: websocket"
-              : !chr__head_has(head, "Connection", "Upgrade")                               ? "lacks Connection: Upgrade"
-              : accept.len != 28 || memcmp(accept.at, proof, 28) != 0                       ? "has a wrong Sec-WebSocket-Accept"
-              : chr__head_field(head, "Sec-WebSocket-Accept", 1).at                         ? "has more than one Sec-WebSocket-Accept"
-              : chr__head_field(head, "Sec-WebSocket-Extensions", 0).at                     ? "has an extension that nobody asked for"
-              : (protocol.at && !chr__text_is(protocol.at, protocol.len, "binary")) ||
-                chr__head_field(head, "Sec-WebSocket-Protocol", 1).at                       ? "has a protocol that nobody asked for"
-                                                                                            : NULL;
-    ws->state = ws->as.shake.fault ? CHR__WS_REFUSING : CHR__WS_ACCEPTING;
+    chr__ws_accept_value(ws->as.handshake.key, expected);
+    ws->as.handshake.fault =
+        !chr__ws_status_is_101(line)                              ? "refuses the upgrade"
+      : !chr__head_has(head, "Upgrade", "websocket")              ? "lacks Upgrade: websocket"
+      : !chr__head_has(head, "Connection", "Upgrade")             ? "lacks Connection: Upgrade"
+      : accept.len != 28 || memcmp(accept.at, expected, 28) != 0     ? "has a wrong Sec-WebSocket-Accept"
+      : chr__head_field(head, "Sec-WebSocket-Accept", 1).at       ? "has more than one Sec-WebSocket-Accept"
+      : chr__head_field(head, "Sec-WebSocket-Extensions", 0).at   ? "has an extension that nobody asked for"
+      : (protocol.at && !chr__text_is(protocol.at, protocol.len, "binary")) ||
+        chr__head_field(head, "Sec-WebSocket-Protocol", 1).at     ? "has a protocol that nobody asked for"
+                                                                  : NULL;
+    ws->state = ws->as.handshake.fault ? CHR__WS_REFUSING : CHR__WS_ACCEPTING;
 }
 
-/* Whom the client asks for: the name it connects to. */
+/* The value of the client's Host field: the name that it connects to. */
 static void chr__ws_host(const chr_socket_options *options, char *text, size_t size)
 {
     const chr_address *address = &options->address;
@@ -28363,7 +28443,7 @@ static int chr__ws_start_client(chr__websocket *ws, chr_error *err)
 
     if (chr__os_random(random, sizeof random) < 0)
         return chr__fail(err, CHR_ERR_IO, "websocket: the system gives no random bytes");
-    chr__base64_text(random, 16, ws->as.shake.key);
+    chr__base64_text(random, 16, ws->as.handshake.key);
     memcpy(ws->seed, random + 16, CHR__SHA1_SIZE);
     chr__ws_host(chr__layer_options(&ws->layer), host, sizeof host);
     chr__ws_put_text(ws, "GET ");
@@ -28371,7 +28451,7 @@ static int chr__ws_start_client(chr__websocket *ws, chr_error *err)
     chr__ws_put_text(ws, " HTTP/1.1\r\nHost: ");
     chr__ws_put_text(ws, host);
     chr__ws_put_text(ws, "\r\nUser-Agent: chardev\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: ");
-    chr__ws_put_text(ws, ws->as.shake.key);
+    chr__ws_put_text(ws, ws->as.handshake.key);
     chr__ws_put_text(ws, "\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: binary\r\n\r\n");
     return 0;
 }
@@ -28388,7 +28468,7 @@ static int chr__ws_start(chr__layer *layer, chr_error *err)
     return ws->is_server ? 0 : chr__ws_start_client(ws, err);
 }
 
-/* Reads until the peer's head is complete; what is behind it stays in the inbox. 0 = it is. */
+/* Reads and handles the peer's HTTP head; bytes behind it stay in the input buffer. Returns 0 when it is complete. */
 static int chr__ws_read_head(chr__websocket *ws)
 {
     chr__text head;
@@ -28418,16 +28498,17 @@ static int chr__ws_read_head(chr__websocket *ws)
     return 0;
 }
 
-static int chr__ws_shake(chr__websocket *ws, int *wants)
+/* Runs the handshake's state machine until it would block. */
+static int chr__ws_run_handshake(chr__websocket *ws, int *wants)
 {
     int code;
 
     for (;;) {
         *wants = CHR_OUT;
         code = chr__ws_flush(&ws->layer);
-        if (code == 0 && ws->state == CHR__WS_PAGE && chr__ws_next_piece(ws))
-            return CHR_ERR_WOULD_BLOCK; /* a piece a turn */
-        if (code < 0 || ws->state != CHR__WS_SHAKING)
+        if (code == 0 && ws->state == CHR__WS_PAGE && chr__ws_read_page_piece(ws))
+            return CHR_ERR_WOULD_BLOCK; /* fairness: one piece in a turn of the loop */
+        if (code < 0 || ws->state != CHR__WS_HANDSHAKE)
             return code;
         *wants = CHR_IN;
         code = chr__ws_read_head(ws);
@@ -28439,19 +28520,19 @@ static int chr__ws_shake(chr__websocket *ws, int *wants)
 static int chr__ws_step(chr__layer *layer, int *wants, chr_error *err)
 {
     chr__websocket *ws = (chr__websocket *)layer;
-    int             code = chr__ws_shake(ws, wants);
+    int             code = chr__ws_run_handshake(ws, wants);
 
     if (code == CHR_ERR_WOULD_BLOCK || code == CHR__LAYER_NOTHING)
         return CHR_ERR_WOULD_BLOCK;
-    if (ws->state == CHR__WS_PAGE) /* it had no more to ask for: no failure, and nothing to log */
+    if (ws->state == CHR__WS_PAGE) /* the page is sent: the connection ends, with nothing to log */
         return chr__fail(err, CHR_ERR_DISCONNECTED, "%s", "");
     if (ws->state == CHR__WS_REFUSING)
-        CHR__TRACE_TEXT(ws->layer.dev, ws_refused, 0, 0, ws->as.shake.fault);
+        CHR__TRACE_TEXT(ws->layer.dev, ws_refused, 0, 0, ws->as.handshake.fault);
     if (ws->state == CHR__WS_REFUSING)
         return chr__fail(err, CHR_ERR_IO, "websocket: the peer's %s %s%s", ws->is_server ? "request" : "answer",
-                         ws->as.shake.fault, ws->as.shake.detail);
+                         ws->as.handshake.fault, ws->as.handshake.detail);
     if (code < 0)
-        return chr__fail(err, code, "websocket: the peer went in the middle of the handshake");
+        return chr__fail(err, code, "websocket: the peer disconnected during the handshake");
     CHR__TRACE(layer->dev, ws_accepted, 0, 0);
     ws->state = CHR__WS_OPEN;
     chr__box_close_empty(&ws->in, layer->dev->ctx);
@@ -28459,14 +28540,15 @@ static int chr__ws_step(chr__layer *layer, int *wants, chr_error *err)
     return 0;
 }
 
-/* RFC 6455 section 5.5.1: no frame follows our Close; the connection goes when the peer has answered it. */
+/* Sends our Close frame; no frame follows it (section 5.5.1). The connection is closed when the peer has answered
+ * it. */
 static int chr__ws_shutdown(chr__layer *layer)
 {
     chr__websocket *ws = (chr__websocket *)layer;
 
     if (ws->state == CHR__WS_OPEN) {
-        chr__ws_say_goodbye(ws, CHR__WS_NORMAL);
-        ws->state = CHR__WS_HALF;
+        chr__ws_send_close(ws, CHR__WS_NORMAL);
+        ws->state = CHR__WS_CLOSE_SENT;
     }
     return chr__ws_flush(layer);
 }
@@ -28475,12 +28557,12 @@ static int chr__ws_ping(chr__layer *layer)
 {
     chr__websocket *ws = (chr__websocket *)layer;
 
-    if (chr__box_is_empty(&ws->out)) /* else the peer has more to read than that */
+    if (chr__box_is_empty(&ws->out)) /* else data is pending, which probes the connection as well */
         (void)chr__ws_frame(ws, CHR__WS_PING, "", 0);
     return chr__ws_flush(layer);
 }
 
-/* A client's is sent as it is; a server's is a pattern. */
+/* Checks ws-path=: of a client it is sent as it is; of a server it is a pattern. */
 static int chr__ws_check_path_option(const chr_socket_options *options, chr_error *err)
 {
     const char *path = options->ws_path, *c;
@@ -28535,8 +28617,9 @@ CHR_TABLE(chr__layer_slots, chr__ws_slots,
 static int chr__ws_check_options(const chr_socket_options *options, chr_error *err)
 {
     int         has_origin = options->ws_origin && *options->ws_origin;
-    const char *key = options->websocket == CHR_ON ? "websocket=on" : options->ws_path ? "ws-path=" : has_origin ? "ws-origin="
-                    : options->ws_page ? "ws-page=" : options->websocket_text == CHR_ON ? "websocket-text=on" : NULL;
+    const char *key = options->websocket == CHR_ON ? "websocket=on" : options->ws_path ? "ws-path="
+                    : has_origin ? "ws-origin=" : options->ws_page ? "ws-page="
+                    : options->websocket_text == CHR_ON ? "websocket-text=on" : NULL;
 
     return key ? chr__fail(err, CHR_ERR_NOT_SUPPORTED, "socket: %s: built without websocket", key) : 0;
 }
@@ -28548,16 +28631,17 @@ static int chr__ws_check_options(const chr_socket_options *options, chr_error *e
 /* --------------------------------------------------------------------------------------------------------------------
  * >>socket_tls   TLS 1.2 (and 1.3 where mbed TLS has it), server and client
  *
- * handshake   a server shows its certificate and asks for the peer's; a client verifies the server and its name; then the list of
- *             peers is asked. Renegotiation is refused.
- * bytes       as they are; the end without close_notify is logged, after what came before it
- * memory      the context's; what mbed TLS allocates inside comes from its own allocator
+ * handshake   a server sends its certificate and requests the peer's; a client verifies the server's certificate and
+ *             name. Then the peer's name must be on the list of tls-authz=. Renegotiation is refused
+ * bytes       unchanged. End of file (EOF) without close_notify (truncation) is logged, after the input before it
+ * close       close_notify is sent, then a FIN; the peer may send data until its own close_notify
+ * memory      the context's; mbed TLS allocates its own objects with its own allocator
  * -------------------------------------------------------------------------------------------------------------------- */
 #if CHARDEV_HAS_TLS
 
-/* -- credentials: files are read once, when they are made -- */
+/* -- credentials: their files are read once, when the object is made -- */
 
-typedef struct chr__tls_options { /* the options of both kinds begin so */
+typedef struct chr__tls_options { /* the common beginning of both kinds' options */
     const char *endpoint, *dir, *min_version, *priority;
 } chr__tls_options;
 
@@ -28579,11 +28663,11 @@ static const chr_option chr__x509_rows[] = {
     { "dir",         CHR_OPTION_TEXT, CHR__ROW(tls.dir),         NULL,     0, 0,
       CHR__HELP("where ca-cert.pem, server-cert.pem, server-key.pem, ... are") },
     { "cafile",      CHR_OPTION_TEXT, CHR__ROW(cafile),          NULL,     0, 0,
-      CHR__HELP("certificates of those who may sign the peer's") },
+      CHR__HELP("CA certificates that the peer's must be signed by") },
     { "crlfile",     CHR_OPTION_TEXT, CHR__ROW(crlfile),         NULL,     0, 0,
-      CHR__HELP("which certificates they have revoked") },
+      CHR__HELP("certificate revocation list (CRL) of these") },
     { "certfile",    CHR_OPTION_TEXT, CHR__ROW(certfile),        NULL,     0, 0,
-      CHR__HELP("the certificate to show") },
+      CHR__HELP("our certificate") },
     { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0,
       CHR__HELP("its private key") },
     { "verify-peer", CHR_OPTION_BOOL, CHR__ROW(verify_peer),     "on",     0, 0,
@@ -28603,7 +28687,7 @@ static const chr_option chr__psk_rows[] = {
     { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0,
       CHR__HELP("lines of NAME:KEY, the key in hexadecimal") },
     { "username",    CHR_OPTION_TEXT, CHR__ROW(username),        "qemu",   0, 0,
-      CHR__HELP("client: the name to show") },
+      CHR__HELP("client: our identity") },
     { "min-version", CHR_OPTION_TEXT, CHR__ROW(tls.min_version), "1.2",    0, 0, CHR__HELP("1.2 or 1.3") },
     { "priority",    CHR_OPTION_TEXT, CHR__ROW(tls.priority),    NULL,     0, 0,
       CHR__HELP("cipher suites by mbed TLS's names, the best first, ':' between them") },
@@ -28618,12 +28702,12 @@ typedef struct chr__psk {
     char             name[1];
 } chr__psk;
 
-enum { CHR__TLS_SUITES = 32 }; /* that priority= may name */
+enum { CHR__TLS_SUITES = 32 }; /* cipher suites in priority=, at most */
 
 typedef struct chr__tls_creds {
     chr__object              object;
-    int                      is_server, is_psk, asks_peer, is_1_3;
-    int                      suites[CHR__TLS_SUITES + 1]; /* up to a zero; none = as mbed TLS or this file has it */
+    int                      is_server, is_psk, verifies_peer, is_1_3; /* is_1_3: the minimum version is 1.3 */
+    int                      suites[CHR__TLS_SUITES + 1]; /* ends with a zero; empty = the defaults */
     mbedtls_entropy_context  entropy;
     mbedtls_ctr_drbg_context random;
     mbedtls_x509_crt         ca, own;
@@ -28632,18 +28716,18 @@ typedef struct chr__tls_creds {
     chr__psk                *psks;
 } chr__tls_creds;
 
-static int chr__tls_file_fail(const chr__tls_creds *creds, const char *path, int code, chr_error *err)
+static int chr__tls_file_failed(const chr__tls_creds *creds, const char *path, int code, chr_error *err)
 {
     char why[120];
 
     if (code > 0)
-        return chr__fail(err, CHR_ERR_INVALID, "%s '%s': %s: %d of its certificates can't be read", creds->object.kind->name,
-                         creds->object.id, path, code);
+        return chr__fail(err, CHR_ERR_INVALID, "%s '%s': %s: %d of its certificates can't be read",
+                         creds->object.kind->name, creds->object.id, path, code);
     mbedtls_strerror(code, why, sizeof why);
     return chr__fail(err, CHR_ERR_INVALID, "%s '%s': %s: %s", creds->object.kind->name, creds->object.id, path, why);
 }
 
-/* A file of secrets that others may read is no secret. */
+/* Logs a warning when a file with secrets is readable or writable by others than its owner. */
 static void chr__tls_warn_shared(const chr__tls_creds *creds, chr_context *ctx, const char *path)
 {
     char line[1200];
@@ -28686,41 +28770,42 @@ static int chr__tls_parse(chr__tls_creds *creds, chr__tls_file what, const char 
     }
 }
 
-/* By its own option, or by its usual name in dir=. */
-static int chr__tls_path(const chr__tls_creds *creds, const char *given, const char *usual, char *path, size_t size, chr_error *err)
+/* The path of a file: that of its own option, or its default name in dir=. */
+static int chr__tls_path(const chr__tls_creds *creds, const char *option, const char *default_name, char *path, size_t size,
+                         chr_error *err)
 {
     const char *dir = ((const chr__tls_options *)creds->object.options)->dir;
 
-    if (chr__format(path, size, given ? "%s" : "%s/%s", given ? given : dir, usual) < (int)size)
+    if (chr__format(path, size, option ? "%s" : "%s/%s", option ? option : dir, default_name) < (int)size)
         return 0;
     return chr__fail(err, CHR_ERR_INVALID, "%s '%s': a path is too long", creds->object.kind->name, creds->object.id);
 }
 
-/* One file. Returns 1 when it was there, 0 when it is none and need not be. */
-static int chr__tls_load(chr__tls_creds *creds, chr_context *ctx, chr__tls_file what, const char *given,
-                         const char *usual, int is_needed, chr_error *err)
+/* Loads one file. Returns 1 when it is loaded, 0 when it is missing and not needed, or an error. */
+static int chr__tls_load(chr__tls_creds *creds, chr_context *ctx, chr__tls_file what, const char *option,
+                         const char *default_name, int is_needed, chr_error *err)
 {
     const char *dir = ((const chr__tls_options *)creds->object.options)->dir;
     char        path[1024];
     int         code;
 
-    if (!given && !dir)
+    if (!option && !dir)
         return is_needed ? chr__fail(err, CHR_ERR_INVALID, "%s '%s': needs dir=, or the option that names %s",
-                                     creds->object.kind->name, creds->object.id, usual) : 0;
-    if (chr__tls_path(creds, given, usual, path, sizeof path, err) < 0)
+                                     creds->object.kind->name, creds->object.id, default_name) : 0;
+    if (chr__tls_path(creds, option, default_name, path, sizeof path, err) < 0)
         return CHR_ERR_INVALID;
     code = chr__tls_parse(creds, what, path);
     if (code == 0 && what == CHR__TLS_KEY)
         chr__tls_warn_shared(creds, ctx, path);
     if (code == 0)
         return 1;
-    if (!given && !is_needed && !chr__os_exists(path))
+    if (!option && !is_needed && !chr__os_exists(path))
         return 0;
-    return chr__tls_file_fail(creds, path, code, err);
+    return chr__tls_file_failed(creds, path, code, err);
 }
 
 /* Whether the certificate's extended key usage (RFC 5280 section 4.2.1.12) allows the role. */
-static int chr__tls_is_for(const mbedtls_x509_crt *certificate, int is_server)
+static int chr__tls_has_role(const mbedtls_x509_crt *certificate, int is_server)
 {
 #if MBEDTLS_VERSION_MAJOR >= 3 || defined(MBEDTLS_X509_CHECK_EXTENDED_KEY_USAGE)
     const char *usage = is_server ? MBEDTLS_OID_SERVER_AUTH : MBEDTLS_OID_CLIENT_AUTH;
@@ -28734,11 +28819,12 @@ static int chr__tls_is_for(const mbedtls_x509_crt *certificate, int is_server)
 #endif
 }
 
+/* Logs a warning when our certificate is not for the role of the endpoint. */
 static void chr__tls_warn_role(const chr__tls_creds *creds, chr_context *ctx)
 {
     char line[200];
 
-    if (chr__tls_is_for(&creds->own, creds->is_server))
+    if (chr__tls_has_role(&creds->own, creds->is_server))
         return;
     chr__format(line, sizeof line, "%s: the certificate is not for a %s (extended key usage): peers refuse it",
                 creds->object.kind->name, creds->is_server ? "server" : "client");
@@ -28750,10 +28836,11 @@ static int chr__x509_load(chr__tls_creds *creds, chr_context *ctx, chr_error *er
     const chr__x509_options *options = (const chr__x509_options *)creds->object.options;
     int                      is_server = creds->is_server, has_cert, code;
 
-    creds->asks_peer = options->verify_peer != CHR_OFF;
-    if (!is_server && !creds->asks_peer)
-        return chr__fail(err, CHR_ERR_INVALID, "%s: verify-peer=off is for endpoint=server: a client always verifies", creds->object.kind->name);
-    code = chr__tls_load(creds, ctx, CHR__TLS_CA, options->cafile, "ca-cert.pem", creds->asks_peer, err);
+    creds->verifies_peer = options->verify_peer != CHR_OFF;
+    if (!is_server && !creds->verifies_peer)
+        return chr__fail(err, CHR_ERR_INVALID, "%s: verify-peer=off is for endpoint=server: a client always verifies",
+                         creds->object.kind->name);
+    code = chr__tls_load(creds, ctx, CHR__TLS_CA, options->cafile, "ca-cert.pem", creds->verifies_peer, err);
     if (code >= 0)
         code = chr__tls_load(creds, ctx, CHR__TLS_REVOKED, options->crlfile, "ca-crl.pem", 0, err);
     if (code < 0)
@@ -28771,7 +28858,7 @@ static int chr__x509_load(chr__tls_creds *creds, chr_context *ctx, chr_error *er
     return code < 0 ? code : 0;
 }
 
-/* NAME:HEX, without the line's end. Comments and empty lines are none. */
+/* Adds the key of a line NAME:HEX, given without its line end. Comments and empty lines are skipped. */
 static int chr__psk_add(chr__tls_creds *creds, chr_context *ctx, const char *line, size_t len, chr_error *err)
 {
     const char *colon = (const char *)memchr(line, ':', len);
@@ -28790,7 +28877,8 @@ static int chr__psk_add(chr__tls_creds *creds, chr_context *ctx, const char *lin
         return chr__no_memory(err);
     memcpy(psk->name, line, (size_t)(colon - line));
     for (psk->key_size = 0; psk->key_size < digits / 2; psk->key_size++)
-        psk->key[psk->key_size] = (unsigned char)(chr__digit(colon[1 + 2 * psk->key_size]) * 16 + chr__digit(colon[2 + 2 * psk->key_size]));
+        psk->key[psk->key_size] = (unsigned char)(chr__digit(colon[1 + 2 * psk->key_size]) * 16 +
+                                                  chr__digit(colon[2 + 2 * psk->key_size]));
     psk->next = creds->psks;
     creds->psks = psk;
     return 0;
@@ -28806,7 +28894,7 @@ static chr__psk *chr__psk_find(const chr__tls_creds *creds, const unsigned char 
     return NULL;
 }
 
-/* Reads at most `size` bytes of a small file. */
+/* Reads a file of less than `size` bytes. Returns its length or an error. */
 static int chr__tls_read_file(const char *path, char *text, size_t size, chr_error *err)
 {
     int    fd = chr__os_open(path, CHR__OPEN_READ, err), n = 1;
@@ -28823,12 +28911,12 @@ static int chr__tls_read_file(const char *path, char *text, size_t size, chr_err
 
 static int chr__psk_read(chr__tls_creds *creds, chr_context *ctx, const char *path, chr_error *err)
 {
-    enum { MOST = 65536 };
-    char       *text = (char *)chr__allocate(ctx, MOST + 1);
+    enum { LIMIT = 65536 };
+    char       *text = (char *)chr__allocate(ctx, LIMIT + 1);
     const char *line = text;
-    int         code = text ? chr__tls_read_file(path, text, MOST, err) : chr__no_memory(err);
+    int         code = text ? chr__tls_read_file(path, text, LIMIT, err) : chr__no_memory(err);
 
-    if (code >= 0 && strlen(text) < (size_t)code) /* the rest of the keys would be lost */
+    if (code >= 0 && strlen(text) < (size_t)code) /* keys behind a NUL byte would be ignored silently */
         code = chr__fail(err, CHR_ERR_INVALID, "%s '%s': %s: the key file holds a NUL byte, at offset %d",
                          creds->object.kind->name, creds->object.id, path, (int)strlen(text));
     while (code >= 0 && *line) {
@@ -28837,7 +28925,7 @@ static int chr__psk_read(chr__tls_creds *creds, chr_context *ctx, const char *pa
         line += len + strspn(line + len, "\r\n");
     }
     if (text)
-        mbedtls_platform_zeroize(text, MOST);
+        mbedtls_platform_zeroize(text, LIMIT);
     chr__free(ctx, text);
     return code < 0 ? code : 0;
 }
@@ -28849,15 +28937,17 @@ static int chr__psk_load(chr__tls_creds *creds, chr_context *ctx, chr_error *err
     int                     code;
 
     if (!options->keyfile && !options->tls.dir)
-        return chr__fail(err, CHR_ERR_INVALID, "%s '%s': needs dir= or keyfile=", creds->object.kind->name, creds->object.id);
+        return chr__fail(err, CHR_ERR_INVALID, "%s '%s': needs dir= or keyfile=", creds->object.kind->name,
+                         creds->object.id);
     code = chr__tls_path(creds, options->keyfile, "keys.psk", path, sizeof path, err);
     if (code == 0)
         code = chr__psk_read(creds, ctx, path, err);
     if (code == 0)
         chr__tls_warn_shared(creds, ctx, path);
-    if (code == 0 && !creds->is_server && !chr__psk_find(creds, (const unsigned char *)options->username, strlen(options->username)))
-        return chr__fail(err, CHR_ERR_NOT_FOUND, "%s '%s': %s has no key for username=%s", creds->object.kind->name, creds->object.id,
-                         path, options->username);
+    if (code == 0 && !creds->is_server &&
+        !chr__psk_find(creds, (const unsigned char *)options->username, strlen(options->username)))
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "%s '%s': %s has no key for username=%s", creds->object.kind->name,
+                         creds->object.id, path, options->username);
     return code;
 }
 
@@ -28879,7 +28969,7 @@ static void chr__tls_creds_release(chr_context *ctx, chr__object *object)
     mbedtls_entropy_free(&creds->entropy);
 }
 
-/* From here on it can be released. */
+/* Initialises mbed TLS's objects, after which they can be released, and seeds the random numbers. */
 static int chr__tls_creds_seed(chr__tls_creds *creds, chr_error *err)
 {
     mbedtls_entropy_init(&creds->entropy);
@@ -28898,13 +28988,15 @@ static int chr__tls_creds_seed(chr__tls_creds *creds, chr_error *err)
     return 0;
 }
 
-/* Suites of TLS 1.3 are for both kinds of credentials, and bear no key exchange in their names. */
+/* What is wrong with a cipher suite of priority=; NULL = nothing. Names of TLS 1.3 suites have no key exchange in them:
+ * they go with certificates and with shared keys. */
 static const char *chr__tls_suite_fault(const chr__tls_creds *creds, const char *name, int suite)
 {
     if (suite == 0)
         return "is no cipher suite of this mbed TLS (TLS-ECDHE-ECDSA-WITH-AES-128-GCM-SHA256 would be one)";
     if (strstr(name, "-WITH-") && !strstr(name, "PSK-WITH-") != !creds->is_psk)
-        return creds->is_psk ? "goes with certificates, not with shared keys" : "goes with shared keys, not with certificates";
+        return creds->is_psk ? "goes with certificates, not with shared keys"
+                             : "goes with shared keys, not with certificates";
     return NULL;
 }
 
@@ -28924,7 +29016,8 @@ static int chr__tls_read_priority(chr__tls_creds *creds, const char *priority, c
             return chr__fail(err, CHR_ERR_INVALID, "%s: priority=: '%s' %s", creds->object.kind->name, name, fault);
     } while (++count < CHR__TLS_SUITES && rest.len > 0);
     creds->suites[count] = 0;
-    return rest.len == 0 ? 0 : chr__fail(err, CHR_ERR_INVALID, "%s: priority=: more than %d cipher suites", creds->object.kind->name, CHR__TLS_SUITES);
+    return rest.len == 0 ? 0 : chr__fail(err, CHR_ERR_INVALID, "%s: priority=: more than %d cipher suites",
+                                         creds->object.kind->name, CHR__TLS_SUITES);
 }
 
 static int chr__tls_creds_common(chr__tls_creds *creds, chr_error *err)
@@ -28954,7 +29047,7 @@ CHR_TABLE(chr_backend, chr__x509_kind,
 
 CHR_TABLE(chr_backend, chr__psk_kind,
     CHR_SET(name,         "tls-creds-psk")
-    CHR_SET(help,         "keys for TLS that both sides have")
+    CHR_SET(help,         "pre-shared keys (PSK) for TLS")
     CHR_SET(options,      chr__psk_rows)
     CHR_SET(options_size, sizeof(chr__psk_options))
     CHR_SET(state_size,   sizeof(chr__tls_creds)));
@@ -28984,7 +29077,7 @@ static int chr__tls_creds_new(const chr_options *list, const chr_backend *kind, 
     return code;
 }
 
-/* -- the peers that are let in -- */
+/* -- authorization: the list of peers of tls-authz= -- */
 
 typedef struct chr__authz_options {
     const char *match, *format;
@@ -28992,21 +29085,21 @@ typedef struct chr__authz_options {
 
 static const chr_option chr__authz_rows[] = {
     { "match",  CHR_OPTION_TEXT, offsetof(chr__authz_options, match),  CHR_REQUIRED, 0, 0,
-      CHR__HELP("whom to let in: CN=fred,,O=Example (commas doubled)") },
+      CHR__HELP("distinguished name of a peer: CN=fred,,O=Example (commas doubled)") },
     { "format", CHR_OPTION_TEXT, offsetof(chr__authz_options, format), "exact",      0, 0,
-      CHR__HELP("exact, or glob: * and ? stand for others") },
+      CHR__HELP("exact, or glob: * and ? are wildcards") },
     { NULL,     CHR_OPTION_TEXT, 0,                                    NULL,         0, 0, NULL }
 };
 
 typedef struct chr__authz {
     chr__object        object;
-    struct chr__authz *next; /* of the same id */
+    struct chr__authz *next; /* the next pattern under the same id */
     int                is_glob;
 } chr__authz;
 
 CHR_TABLE(chr_backend, chr__authz_kind,
     CHR_SET(name,         "authz-list")
-    CHR_SET(help,         "peers that a socket lets in")
+    CHR_SET(help,         "list of peers that a socket allows")
     CHR_SET(options,      chr__authz_rows)
     CHR_SET(options_size, sizeof(chr__authz_options))
     CHR_SET(state_size,   sizeof(chr__authz)));
@@ -29022,6 +29115,7 @@ static void chr__authz_release(chr_context *ctx, chr__object *object)
     }
 }
 
+/* Adds a pattern: of an id that exists already, it becomes the new head of its list. */
 static int chr__authz_new(const chr_options *list, const chr_backend *kind, chr_error *err)
 {
     chr_context              *ctx = list->ctx;
@@ -29030,7 +29124,8 @@ static int chr__authz_new(const chr_options *list, const chr_backend *kind, chr_
     const chr__authz_options *options;
 
     if (rest && rest->object.kind != kind)
-        return chr__fail(err, CHR_ERR_EXISTS, "%s: id=%s: there is an object of another kind with that id", kind->name, id);
+        return chr__fail(err, CHR_ERR_EXISTS, "%s: id=%s: there is an object of another kind with that id", kind->name,
+                         id);
     authz = (chr__authz *)chr__object_new(list, kind, err);
     if (!authz)
         return err->code;
@@ -29049,7 +29144,7 @@ static int chr__authz_new(const chr_options *list, const chr_backend *kind, chr_
     return 0;
 }
 
-/* What isn't on the list, or has no list, stays out. */
+/* Whether a pattern of the list matches the peer's name. A list that doesn't exist allows no peer. */
 static int chr__authz_allows(chr_context *ctx, const char *id, const char *name)
 {
     const chr__object *object = chr__object_find(ctx, id);
@@ -29063,18 +29158,18 @@ static int chr__authz_allows(chr_context *ctx, const char *id, const char *name)
     return 0;
 }
 
-/* -- a distinguished name as text (RFC 2253), letter for letter what `openssl x509 -nameopt RFC2253` prints -- */
+/* -- a distinguished name as text (RFC 2253), exactly as `openssl x509 -nameopt RFC2253` prints it -- */
 
 typedef struct chr__name {
     char   text[4096];
     size_t len;
-    int    is_cut; /* too long, or malformed: it can't be compared with anything */
+    int    is_invalid; /* too long or malformed: it matches nothing */
 } chr__name;
 
 static void chr__name_put(chr__name *name, const char *text, size_t len)
 {
     if (len >= sizeof name->text - name->len) {
-        name->is_cut = 1;
+        name->is_invalid = 1;
         return;
     }
     memcpy(name->text + name->len, text, len);
@@ -29089,14 +29184,14 @@ static void chr__oid_text(const unsigned char *at, size_t len, chr__name *oid)
     uint64_t arc = 0, first;
 
     oid->len = 0;
-    oid->is_cut = len == 0 || at[len - 1] & 0x80;
-    for (i = 0; i < len && !oid->is_cut; i++) {
+    oid->is_invalid = len == 0 || at[len - 1] & 0x80;
+    for (i = 0; i < len && !oid->is_invalid; i++) {
         arc = arc << 7 | (at[i] & 0x7f);
-        oid->is_cut = arc >> 56 != 0;
+        oid->is_invalid = arc >> 56 != 0;
         if (at[i] & 0x80)
             continue;
         first = oid->len > 0 ? 0 : arc < 80 ? arc / 40 : 2;
-        if (oid->len == 0) /* the first two arcs share a number */
+        if (oid->len == 0) /* the first number encodes the first two arcs */
             chr__name_put(oid, number, (size_t)chr__format(number, sizeof number, "%d", (int)first));
         chr__name_put(oid, number, (size_t)chr__format(number, sizeof number, ".%llu",
                                                        (unsigned long long)(arc - 40 * first)));
@@ -29104,7 +29199,7 @@ static void chr__oid_text(const unsigned char *at, size_t len, chr__name *oid)
     }
 }
 
-/* OpenSSL's short name of an attribute type; NULL = it has none. */
+/* OpenSSL's short name of an attribute type; NULL = none. */
 static const char *chr__oid_short_name(const char *oid)
 {
     static const char *const names[][2] = {
@@ -29165,8 +29260,8 @@ static const char *chr__oid_short_name(const char *oid)
     return NULL;
 }
 
-/* A value without a text of its own, or of an attribute type that has no name: its DER encoding in hexadecimal (RFC
- * 2253 section 2.4). */
+/* A value that is no character string, or whose attribute type has no short name: '#' and its DER encoding in
+ * hexadecimal (RFC 2253 section 2.4). */
 static void chr__name_put_der(chr__name *name, const unsigned char *at, const unsigned char *end)
 {
     char digits[3];
@@ -29176,7 +29271,7 @@ static void chr__name_put_der(chr__name *name, const unsigned char *at, const un
         chr__name_put(name, digits, (size_t)chr__format(digits, sizeof digits, "%02X", *at));
 }
 
-/* One byte of UTF-8 with the escapes of RFC 2253 section 2.4; bytes that ASCII does not print are \XX. */
+/* One byte of UTF-8, escaped as in RFC 2253 section 2.4; bytes outside printable ASCII are \XX. */
 static void chr__name_put_byte(chr__name *name, unsigned char c, int is_first, int is_last)
 {
     char escaped[4];
@@ -29190,7 +29285,7 @@ static void chr__name_put_byte(chr__name *name, unsigned char c, int is_first, i
         chr__name_put(name, (const char *)&c, 1);
 }
 
-/* Bytes a character in a string of this type; 0 = it is no character string. */
+/* Bytes per character in a string of this type; 0 = no character string. */
 static size_t chr__string_width(int tag)
 {
     switch (tag) {
@@ -29211,20 +29306,20 @@ static void chr__name_put_string(chr__name *name, int tag, const unsigned char *
     uint32_t      letter;
     unsigned char bytes[4];
 
-    name->is_cut |= len % width != 0;
-    for (i = 0; i + width <= len && !name->is_cut; i += width) {
+    name->is_invalid |= len % width != 0;
+    for (i = 0; i + width <= len && !name->is_invalid; i += width) {
         letter = (uint32_t)chr__get_be(at + i, (int)width);
         count = 1;
         bytes[0] = (unsigned char)letter;
         if (tag != MBEDTLS_ASN1_UTF8_STRING)
             count = chr__utf8_put(letter, bytes);
-        name->is_cut |= count == 0; /* a surrogate, or beyond Unicode */
+        name->is_invalid |= count == 0; /* a surrogate, or beyond Unicode */
         for (k = 0; k < count; k++)
             chr__name_put_byte(name, bytes[k], i == 0 && k == 0, i + width == len && k + 1 == count);
     }
 }
 
-/* AttributeTypeAndValue (RFC 5280 section 4.1.2.4), from *at on. */
+/* AttributeTypeAndValue (RFC 5280 section 4.1.2.4) that begins at `at`. */
 static void chr__name_put_attribute(chr__name *name, unsigned char *at, const unsigned char *end)
 {
     chr__name      oid;
@@ -29234,11 +29329,11 @@ static void chr__name_put_attribute(chr__name *name, unsigned char *at, const un
     int            tag;
 
     if (mbedtls_asn1_get_tag(&at, end, &len, MBEDTLS_ASN1_OID) != 0) {
-        name->is_cut = 1;
+        name->is_invalid = 1;
         return;
     }
     chr__oid_text(at, len, &oid);
-    name->is_cut |= oid.is_cut;
+    name->is_invalid |= oid.is_invalid;
     word = chr__oid_short_name(oid.text);
     chr__name_put(name, word ? word : oid.text, word ? strlen(word) : oid.len);
     chr__name_put(name, "=", 1);
@@ -29246,15 +29341,15 @@ static void chr__name_put_attribute(chr__name *name, unsigned char *at, const un
     value = at;
     tag = at < end ? *at : 0;
     if (at == end || mbedtls_asn1_get_tag(&at, end, &len, tag) != 0)
-        name->is_cut = 1;
+        name->is_invalid = 1;
     else if (word && chr__string_width(tag) > 0)
         chr__name_put_string(name, tag, at, len);
     else
         chr__name_put_der(name, value, at + len);
 }
 
-/* Cuts the last element off a SET OF or SEQUENCE OF: *end moves to where it begins. NULL = there is none, or it is
- * malformed. */
+/* Cuts the last element off a SET OF or SEQUENCE OF: *end moves to its first byte. Returns its content, NULL = there is
+ * none, or it is malformed. */
 static unsigned char *chr__der_last(unsigned char *at, unsigned char **end, int tag, size_t *len)
 {
     unsigned char *element = at, *content = NULL;
@@ -29270,8 +29365,8 @@ static unsigned char *chr__der_last(unsigned char *at, unsigned char **end, int 
     return content;
 }
 
-/* The certificate has them from the least specific to the most; as text they go the other way, those of one RDN with
- * a '+' between. */
+/* Converts a certificate's subject. DER has the RDNs from the least specific to the most; the text has them in reverse,
+ * separated by ',', the attributes of one RDN by '+'. */
 static void chr__name_read(chr__name *name, const mbedtls_x509_buf *subject)
 {
     unsigned char *at = subject->p, *end = at + subject->len, *rdn, *rdn_end, *attribute;
@@ -29280,18 +29375,18 @@ static void chr__name_read(chr__name *name, const mbedtls_x509_buf *subject)
 
     name->len = 0;
     name->text[0] = 0;
-    name->is_cut = mbedtls_asn1_get_tag(&at, end, &len, MBEDTLS_ASN1_CONSTRUCTED | MBEDTLS_ASN1_SEQUENCE) != 0;
-    while (!name->is_cut && at < end) {
+    name->is_invalid = mbedtls_asn1_get_tag(&at, end, &len, MBEDTLS_ASN1_CONSTRUCTED | MBEDTLS_ASN1_SEQUENCE) != 0;
+    while (!name->is_invalid && at < end) {
         rdn = chr__der_last(at, &end, MBEDTLS_ASN1_SET, &len);
         rdn_end = rdn ? rdn + len : rdn;
-        name->is_cut |= !rdn || len == 0;
-        while (rdn < rdn_end && !name->is_cut) {
+        name->is_invalid |= !rdn || len == 0;
+        while (rdn < rdn_end && !name->is_invalid) {
             attribute = chr__der_last(rdn, &rdn_end, MBEDTLS_ASN1_SEQUENCE, &len);
             chr__name_put(name, separator, strlen(separator));
             separator = "+";
             if (attribute)
                 chr__name_put_attribute(name, attribute, attribute + len);
-            name->is_cut |= !attribute;
+            name->is_invalid |= !attribute;
         }
         separator = ",";
     }
@@ -29304,52 +29399,53 @@ typedef struct chr__tls {
     chr__tls_creds     *creds;
     mbedtls_ssl_config  config;
     mbedtls_ssl_context ssl;
-    int                 is_up, has_ended; /* the handshake is over; so is the input */
-    int                 end;              /* of the input: what mbed TLS said */
+    int                 is_established;   /* the handshake is done */
+    int                 has_ended, end;   /* the input is at its end, by this result of mbed TLS */
     int                 write_failed;
-    int                 is_metered;       /* the budget of this turn is spent */
-    int                 said_goodbye;     /* close_notify */
-    int                 has_heard, is_alien; /* something has come; it is not TLS */
-    int                 is_unknown;       /* the peer's name has no key */
-    unsigned char       ip[16];           /* whom a client expects, where it is an address */
-    size_t              ip_size, sent, kept_size;
-    chr__name           peer;             /* the certificate's name, or the key's */
-    unsigned char       kept[MBEDTLS_SSL_OUT_CONTENT_LEN]; /* one record that could not be sent yet */
-    chr__box            ahead;            /* mbed TLS reads a record's head, then its body: what has come is read once */
-    chr__box            flight;           /* the records of a handshake that go together: one by one, each would wait for the
-                                             acknowledgement of the one before it */
+    int                 is_over_budget;   /* the budget of this turn of the loop is spent */
+    int                 sent_close_notify;
+    int                 has_received, is_not_tls; /* the first bytes have come; they are not TLS */
+    int                 is_unknown_psk;   /* the peer's PSK identity has no key */
+    unsigned char       ip[16];           /* the IP address that a client expects in the server's certificate */
+    size_t              ip_size, sent, unsent_size;
+    chr__name           peer;             /* the certificate's name, or the PSK identity */
+    unsigned char       unsent[MBEDTLS_SSL_OUT_CONTENT_LEN]; /* plain text of a record that would block, for the retry */
+    chr__box            ahead;            /* read-ahead buffer: mbed TLS reads a record's header and then its body */
+    chr__box            flight;           /* the records of one handshake flight, sent together: one by one, Nagle's
+                                             algorithm would delay each until the last one is acknowledged */
 } chr__tls;
 
+/* mbed TLS's receive callback: gives it bytes of the read-ahead buffer, which the lower layer fills. */
 static int chr__tls_below_read(void *opaque, unsigned char *buf, size_t len)
 {
     chr__tls *tls = (chr__tls *)opaque;
     int       n = chr__box_is_empty(&tls->ahead) ? chr__box_fill(&tls->ahead, tls->layer.below) : 1;
 
-    tls->is_metered = n == CHR__LAYER_NOTHING;
+    tls->is_over_budget = n == CHR__LAYER_NOTHING;
     if (n <= 0)
         chr__box_close_empty(&tls->ahead, tls->layer.dev->ctx);
     if (n <= 0)
-        return n == 0 ? 0 : n == CHR_ERR_WOULD_BLOCK || tls->is_metered ? MBEDTLS_ERR_SSL_WANT_READ :
+        return n == 0 ? 0 : n == CHR_ERR_WOULD_BLOCK || tls->is_over_budget ? MBEDTLS_ERR_SSL_WANT_READ :
             MBEDTLS_ERR_NET_CONN_RESET;
     len = chr__min(len, tls->ahead.end - tls->ahead.start);
     memcpy(buf, tls->ahead.bytes + tls->ahead.start, len);
     tls->ahead.start += len;
     chr__box_close_empty(&tls->ahead, tls->layer.dev->ctx);
-    if (!tls->has_heard) {
-        tls->has_heard = 1;
-        tls->is_alien = buf[0] != MBEDTLS_SSL_MSG_HANDSHAKE && buf[0] != MBEDTLS_SSL_MSG_ALERT;
+    if (!tls->has_received) {
+        tls->has_received = 1;
+        tls->is_not_tls = buf[0] != MBEDTLS_SSL_MSG_HANDSHAKE && buf[0] != MBEDTLS_SSL_MSG_ALERT;
     }
     return (int)len;
 }
 
-/* What mbed TLS keeps to itself. */
+/* Members that mbed TLS 3 declares private. */
 #if MBEDTLS_VERSION_MAJOR >= 3
 #define CHR__TLS_PRIVATE(member) MBEDTLS_PRIVATE(member)
 #else
 #define CHR__TLS_PRIVATE(member) member
 #endif
 
-/* A record that goes down, its head first: an alert that is not encrypted says what it is. */
+/* Traces an outgoing alert: level and description, or -1 when it is encrypted. */
 CHR__COLD void chr__tls_trace_record(const chr__tls *tls, const unsigned char *record, size_t len)
 {
     enum { HEAD = 5 };
@@ -29359,7 +29455,7 @@ CHR__COLD void chr__tls_trace_record(const chr__tls *tls, const unsigned char *r
         CHR__TRACE(tls->layer.dev, tls_alert_sent, is_open ? record[HEAD] : -1, is_open ? record[HEAD + 1] : -1);
 }
 
-/* mbed TLS has an alert that ends the session, decrypted. */
+/* Traces a received alert that ends the session: mbed TLS has it decrypted. */
 CHR__COLD void chr__tls_trace_alert(const chr__tls *tls, int n)
 {
     const unsigned char *alert = tls->ssl.CHR__TLS_PRIVATE(in_msg);
@@ -29368,13 +29464,13 @@ CHR__COLD void chr__tls_trace_alert(const chr__tls *tls, int n)
         CHR__TRACE(tls->layer.dev, tls_alert_received, alert[0], alert[1]);
 }
 
-/* The steps up to TLS 1.2 in the order of mbed TLS's numbers; those of 1.3 have none of these names. */
+/* Traces a step of the handshake. Names are those of TLS 1.2, by mbed TLS's state numbers; states of 1.3 have none. */
 CHR__COLD void chr__tls_trace_step(const chr__tls *tls)
 {
     static const char *const names[] = {
         "HelloRequest", "ClientHello", "ServerHello", "server's Certificate", "ServerKeyExchange", "CertificateRequest",
-        "ServerHelloDone", "client's Certificate", "ClientKeyExchange", "CertificateVerify", "client's ChangeCipherSpec",
-        "client's Finished", "server's ChangeCipherSpec", "server's Finished"
+        "ServerHelloDone", "client's Certificate", "ClientKeyExchange", "CertificateVerify",
+        "client's ChangeCipherSpec", "client's Finished", "server's ChangeCipherSpec", "server's Finished"
     };
     int state = (int)tls->ssl.CHR__TLS_PRIVATE(state);
 
@@ -29382,7 +29478,7 @@ CHR__COLD void chr__tls_trace_step(const chr__tls *tls)
                     (size_t)state < sizeof names / sizeof *names ? names[state] : NULL);
 }
 
-/* All steps that are possible now, as mbedtls_ssl_handshake() does them. */
+/* Runs handshake steps until it is done, fails or would block, as mbedtls_ssl_handshake() does. */
 static int chr__tls_handshake(chr__tls *tls)
 {
     int n = 0;
@@ -29397,7 +29493,7 @@ static int chr__tls_handshake(chr__tls *tls)
     return n;
 }
 
-CHR__COLD void chr__tls_trace_up(const chr__tls *tls)
+CHR__COLD void chr__tls_trace_established(const chr__tls *tls)
 {
     char text[120];
 
@@ -29405,7 +29501,8 @@ CHR__COLD void chr__tls_trace_up(const chr__tls *tls)
     CHR__TRACE_TEXT(tls->layer.dev, tls_up, 0, 0, text);
 }
 
-/* While hands are shaken, what fits into the flight goes with it at the end of the step. */
+/* mbed TLS's send callback. During the handshake records are gathered in `flight`, which is sent at the end of the
+ * step. */
 static int chr__tls_below_write(void *opaque, const unsigned char *buf, size_t len)
 {
     chr__tls   *tls = (chr__tls *)opaque;
@@ -29414,7 +29511,7 @@ static int chr__tls_below_write(void *opaque, const unsigned char *buf, size_t l
 
     if (CHR__TRACES(tls->layer.dev->ctx))
         chr__tls_trace_record(tls, buf, len);
-    if (!tls->is_up && chr__box_put(&tls->flight, tls->layer.dev->ctx, buf, len) == 0)
+    if (!tls->is_established && chr__box_put(&tls->flight, tls->layer.dev->ctx, buf, len) == 0)
         return (int)len;
     if (!chr__box_is_empty(&tls->flight))
         n = chr__box_flush(&tls->flight, below);
@@ -29423,7 +29520,7 @@ static int chr__tls_below_write(void *opaque, const unsigned char *buf, size_t l
     return n > 0 ? n : n == 0 || n == CHR_ERR_WOULD_BLOCK ? MBEDTLS_ERR_SSL_WANT_WRITE : MBEDTLS_ERR_NET_SEND_FAILED;
 }
 
-/* An address is no name: mbed TLS leaves it to us to find it among those that the certificate is for. */
+/* Whether the certificate is for the IP address: mbed TLS compares only names with its subject alternative names. */
 static int chr__tls_has_ip(const chr__tls *tls, const mbedtls_x509_crt *certificate)
 {
     const mbedtls_x509_sequence *name;
@@ -29437,6 +29534,7 @@ static int chr__tls_has_ip(const chr__tls *tls, const mbedtls_x509_crt *certific
     return 0;
 }
 
+/* mbed TLS's verify callback: adds the check of an IP address. */
 static int chr__tls_verify(void *opaque, mbedtls_x509_crt *certificate, int depth, uint32_t *flags)
 {
     const chr__tls *tls = (const chr__tls *)opaque;
@@ -29446,19 +29544,20 @@ static int chr__tls_verify(void *opaque, mbedtls_x509_crt *certificate, int dept
     return 0;
 }
 
-static int chr__tls_give_psk(void *opaque, mbedtls_ssl_context *ssl, const unsigned char *name, size_t len)
+/* mbed TLS's PSK callback of a server: the key for the client's identity. */
+static int chr__tls_psk_callback(void *opaque, mbedtls_ssl_context *ssl, const unsigned char *name, size_t len)
 {
     chr__tls       *tls = (chr__tls *)opaque;
     const chr__psk *psk = chr__psk_find(tls->creds, name, len);
 
-    tls->is_unknown = psk == NULL;
+    tls->is_unknown_psk = psk == NULL;
     if (!psk)
         return MBEDTLS_ERR_SSL_UNKNOWN_IDENTITY;
     chr__name_put(&tls->peer, psk->name, strlen(psk->name));
     return mbedtls_ssl_set_hs_psk(ssl, psk->key, psk->key_size);
 }
 
-/* Whom a client expects; NULL = anybody who has the key. */
+/* The name or address that a client expects in the server's certificate; NULL = no check of a name. */
 static const char *chr__tls_expected(const chr_socket_options *options)
 {
     if (options->tls_hostname)
@@ -29469,7 +29568,7 @@ static const char *chr__tls_expected(const chr_socket_options *options)
 }
 
 #if MBEDTLS_VERSION_NUMBER >= 0x03020000
-/* Those of TLS 1.3 are its own; who names none of them wants 1.2. */
+/* Whether a TLS 1.3 suite (0x13xx) is in priority=. Without one, TLS 1.2 is the maximum version. */
 static int chr__tls_has_1_3(const int *suites)
 {
     while (*suites && *suites >> 8 != 0x13)
@@ -29485,7 +29584,7 @@ static void chr__tls_conf_version(mbedtls_ssl_config *config, const chr__tls_cre
     if (creds->suites[0] && !chr__tls_has_1_3(creds->suites))
         mbedtls_ssl_conf_max_tls_version(config, MBEDTLS_SSL_VERSION_TLS1_2);
 #else
-    (void)creds; /* there is but one version */
+    (void)creds; /* mbed TLS 2 has TLS 1.2 at most, and older versions are not allowed */
     mbedtls_ssl_conf_min_version(config, MBEDTLS_SSL_MAJOR_VERSION_3, MBEDTLS_SSL_MINOR_VERSION_3);
 #endif
 #if defined(MBEDTLS_SSL_RENEGOTIATION)
@@ -29497,7 +29596,8 @@ static int chr__tls_conf_x509(chr__tls *tls)
 {
     chr__tls_creds *creds = tls->creds;
 
-    mbedtls_ssl_conf_authmode(&tls->config, creds->asks_peer ? MBEDTLS_SSL_VERIFY_REQUIRED : MBEDTLS_SSL_VERIFY_NONE);
+    mbedtls_ssl_conf_authmode(&tls->config,
+                              creds->verifies_peer ? MBEDTLS_SSL_VERIFY_REQUIRED : MBEDTLS_SSL_VERIFY_NONE);
     mbedtls_ssl_conf_ca_chain(&tls->config, &creds->ca, creds->revoked.version ? &creds->revoked : NULL);
     mbedtls_ssl_conf_verify(&tls->config, chr__tls_verify, tls);
     return creds->own.version ? mbedtls_ssl_conf_own_cert(&tls->config, &creds->own, &creds->key) : 0;
@@ -29520,17 +29620,18 @@ static int chr__tls_conf_psk(chr__tls *tls)
 
     mbedtls_ssl_conf_ciphersuites(&tls->config, suites);
     if (tls->creds->is_server) {
-        mbedtls_ssl_conf_psk_cb(&tls->config, chr__tls_give_psk, tls);
+        mbedtls_ssl_conf_psk_cb(&tls->config, chr__tls_psk_callback, tls);
         return 0;
     }
     psk = chr__psk_find(tls->creds, name, strlen(options->username));
     return mbedtls_ssl_conf_psk(&tls->config, psk->key, psk->key_size, name, strlen(options->username));
 }
 
-/* A client's name for the server is checked by mbed TLS, an address by us. */
-static int chr__tls_expect(chr__tls *tls)
+/* Client: sets what to expect in the server's certificate. mbed TLS checks a name, chr__tls_verify() an address. */
+static int chr__tls_set_expected(chr__tls *tls)
 {
-    const char *name = tls->creds->is_server || tls->creds->is_psk ? NULL : chr__tls_expected(chr__layer_options(&tls->layer));
+    const int   has_name = !tls->creds->is_server && !tls->creds->is_psk;
+    const char *name = has_name ? chr__tls_expected(chr__layer_options(&tls->layer)) : NULL;
 
     tls->ip_size = name ? chr__os_ip_bytes(name, tls->ip) : 0;
     return mbedtls_ssl_set_hostname(&tls->ssl, tls->ip_size > 0 ? NULL : name);
@@ -29539,8 +29640,9 @@ static int chr__tls_expect(chr__tls *tls)
 static int chr__tls_setup(chr__tls *tls)
 {
     chr__tls_creds *creds = tls->creds;
-    int             n = mbedtls_ssl_config_defaults(&tls->config, creds->is_server ? MBEDTLS_SSL_IS_SERVER : MBEDTLS_SSL_IS_CLIENT,
-                                                    MBEDTLS_SSL_TRANSPORT_STREAM, MBEDTLS_SSL_PRESET_DEFAULT);
+    int             role = creds->is_server ? MBEDTLS_SSL_IS_SERVER : MBEDTLS_SSL_IS_CLIENT;
+    int             n = mbedtls_ssl_config_defaults(&tls->config, role, MBEDTLS_SSL_TRANSPORT_STREAM,
+                                                    MBEDTLS_SSL_PRESET_DEFAULT);
 
     if (n != 0)
         return n;
@@ -29552,12 +29654,13 @@ static int chr__tls_setup(chr__tls *tls)
     if (n == 0)
         n = mbedtls_ssl_setup(&tls->ssl, &tls->config);
     if (n == 0)
-        n = chr__tls_expect(tls);
+        n = chr__tls_set_expected(tls);
     mbedtls_ssl_set_bio(&tls->ssl, tls, chr__tls_below_write, chr__tls_below_read, NULL);
     return n;
 }
 
-static int chr__tls_find(chr_context *ctx, const chr_socket_options *options, chr__tls_creds **found, chr_error *err)
+/* Finds the credentials of tls-creds=, whose endpoint must be the socket's role. */
+static int chr__tls_find_creds(chr_context *ctx, const chr_socket_options *options, chr__tls_creds **found, chr_error *err)
 {
     const char  *id = options->tls_creds;
     chr__object *object = chr__object_find(ctx, id);
@@ -29567,7 +29670,8 @@ static int chr__tls_find(chr_context *ctx, const chr_socket_options *options, ch
         return chr__fail(err, CHR_ERR_NOT_FOUND, "socket: tls-creds=%s: there are no TLS credentials with that id", id);
     *found = (chr__tls_creds *)object;
     if ((*found)->is_server != is_server)
-        return chr__fail(err, CHR_ERR_INVALID, "socket: tls-creds=%s: the credentials are for a %s, and the socket is a %s", id,
+        return chr__fail(err, CHR_ERR_INVALID,
+                         "socket: tls-creds=%s: the credentials are for a %s, and the socket is a %s", id,
                          is_server ? "client" : "server", is_server ? "server" : "client");
     return 0;
 }
@@ -29576,7 +29680,7 @@ static int chr__tls_check(chr_context *ctx, const chr_socket_options *options, c
 {
     chr__tls_creds *creds;
 
-    return chr__tls_find(ctx, options, &creds, err);
+    return chr__tls_find_creds(ctx, options, &creds, err);
 }
 
 static int chr__tls_start(chr__layer *layer, chr_error *err)
@@ -29586,7 +29690,7 @@ static int chr__tls_start(chr__layer *layer, chr_error *err)
 
     mbedtls_ssl_config_init(&tls->config);
     mbedtls_ssl_init(&tls->ssl);
-    code = chr__tls_find(layer->dev->ctx, chr__layer_options(layer), &tls->creds, err);
+    code = chr__tls_find_creds(layer->dev->ctx, chr__layer_options(layer), &tls->creds, err);
     if (code < 0) {
         tls->creds = NULL;
         return code;
@@ -29596,8 +29700,8 @@ static int chr__tls_start(chr__layer *layer, chr_error *err)
     return code == 0 ? 0 : chr__fail(err, CHR_ERR_NO_MEMORY, "TLS: mbed TLS can't begin (-0x%04x)", (unsigned)-code);
 }
 
-/* What is wrong with the peer's certificate: the first thing that applies. */
-static const char *chr__tls_fault(uint32_t flags)
+/* What is wrong with the peer's certificate: the first fault of the table that applies. */
+static const char *chr__tls_certificate_fault(uint32_t flags)
 {
     static const struct { uint32_t flag; const char *text; } faults[] = {
         { MBEDTLS_X509_BADCERT_MISSING,     "the peer shows no certificate" },
@@ -29623,38 +29727,39 @@ static const char *chr__tls_fault(uint32_t flags)
     return "the peer's certificate, or the one that signed it, has a key or a signature that is too weak";
 }
 
-/* Why the peer's certificate is not accepted; 0 = it is, or none has been asked for. mbed TLS reports some of the
- * reasons by other codes than CERT_VERIFY_FAILED. */
-static uint32_t chr__tls_faults(const chr__tls *tls)
+/* Why the peer's certificate is rejected; 0 = it is accepted, or none was requested. mbed TLS returns some of these
+ * faults as other codes than CERT_VERIFY_FAILED. */
+static uint32_t chr__tls_certificate_flags(const chr__tls *tls)
 {
     uint32_t flags = mbedtls_ssl_get_verify_result(&tls->ssl);
 
     return flags == 0xffffffff ? 0 : flags & ~(uint32_t)MBEDTLS_X509_BADCERT_SKIP_VERIFY;
 }
 
-static int chr__tls_distrust(chr__tls *tls, chr_error *err)
+static int chr__tls_certificate_failed(chr__tls *tls, chr_error *err)
 {
-    uint32_t    flags = chr__tls_faults(tls);
-    const char *expected = flags & MBEDTLS_X509_BADCERT_CN_MISMATCH ? chr__tls_expected(chr__layer_options(&tls->layer)) : NULL;
+    uint32_t    flags = chr__tls_certificate_flags(tls);
+    const char *expected = flags & MBEDTLS_X509_BADCERT_CN_MISMATCH ? chr__tls_expected(chr__layer_options(&tls->layer))
+                                                                    : NULL;
 
-    return chr__fail(err, CHR_ERR_PERMISSION, "TLS: %s%s%s", chr__tls_fault(flags), expected ? "; expected was " : "",
-                     expected ? expected : "");
+    return chr__fail(err, CHR_ERR_PERMISSION, "TLS: %s%s%s", chr__tls_certificate_fault(flags),
+                     expected ? "; expected was " : "", expected ? expected : "");
 }
 
-/* A handshake has failed. */
-static int chr__tls_explain(chr__tls *tls, int n, chr_error *err)
+/* The handshake has failed with mbed TLS's error `n`: fills in `err`, and returns its code. */
+static int chr__tls_handshake_failed(chr__tls *tls, int n, chr_error *err)
 {
     char why[160];
 
-    if (tls->is_alien)
+    if (tls->is_not_tls)
         return chr__fail(err, CHR_ERR_IO, "TLS: what the peer sends is not TLS");
-    if (tls->is_unknown) /* which mbed TLS reports in one way for TLS 1.2 and in another for 1.3 */
+    if (tls->is_unknown_psk) /* mbed TLS's error for it differs between TLS 1.2 and 1.3 */
         return chr__fail(err, CHR_ERR_PERMISSION, "TLS: the peer's name is not among those that have a key");
-    if (tls->creds->asks_peer && chr__tls_faults(tls) != 0)
-        return chr__tls_distrust(tls, err);
+    if (tls->creds->verifies_peer && chr__tls_certificate_flags(tls) != 0)
+        return chr__tls_certificate_failed(tls, err);
     switch (n) {
     case MBEDTLS_ERR_X509_CERT_VERIFY_FAILED:
-        return chr__tls_distrust(tls, err);
+        return chr__tls_certificate_failed(tls, err);
     case MBEDTLS_ERR_SSL_NO_CLIENT_CERTIFICATE:
         return chr__fail(err, CHR_ERR_PERMISSION, "TLS: the peer shows no certificate");
     case MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE:
@@ -29669,7 +29774,8 @@ static int chr__tls_explain(chr__tls *tls, int n, chr_error *err)
     }
 }
 
-/* The certificate is good; is it on the list? */
+/* The peer is authenticated: checks that its name is on the list of tls-authz=. Sends the alert access_denied if
+ * not. */
 static int chr__tls_authorize(chr__tls *tls, chr_error *err)
 {
     const char             *list = chr__layer_options(&tls->layer)->tls_authz;
@@ -29677,30 +29783,33 @@ static int chr__tls_authorize(chr__tls *tls, chr_error *err)
 
     if (!list)
         return 0;
-    if (!tls->creds->is_psk && certificate && tls->creds->asks_peer)
+    if (!tls->creds->is_psk && certificate && tls->creds->verifies_peer)
         chr__name_read(&tls->peer, &certificate->subject_raw);
-    if (tls->peer.len > 0 && !tls->peer.is_cut && chr__authz_allows(tls->layer.dev->ctx, list, tls->peer.text))
+    if (tls->peer.len > 0 && !tls->peer.is_invalid && chr__authz_allows(tls->layer.dev->ctx, list, tls->peer.text))
         return 0;
-    (void)mbedtls_ssl_send_alert_message(&tls->ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL, MBEDTLS_SSL_ALERT_MSG_ACCESS_DENIED);
+    (void)mbedtls_ssl_send_alert_message(&tls->ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL,
+                                         MBEDTLS_SSL_ALERT_MSG_ACCESS_DENIED);
     (void)chr__box_flush(&tls->flight, tls->layer.below);
-    return chr__fail(err, CHR_ERR_PERMISSION, "TLS: the peer '%s' is not on the list tls-authz=%s", tls->peer.text, list);
+    return chr__fail(err, CHR_ERR_PERMISSION, "TLS: the peer '%s' is not on the list tls-authz=%s", tls->peer.text,
+                     list);
 }
 
-/* The same bytes again, as mbed TLS wants it. 0 = nothing is left. */
+/* Retries the record that would block: mbed TLS requires the same bytes again. Returns 0 when nothing is left to
+ * send. */
 static int chr__tls_flush(chr__layer *layer)
 {
     chr__tls *tls = (chr__tls *)layer;
     int       n = 1;
 
-    for (; tls->sent < tls->kept_size; tls->sent += (size_t)n) {
-        n = mbedtls_ssl_write(&tls->ssl, tls->kept + tls->sent, tls->kept_size - tls->sent);
+    for (; tls->sent < tls->unsent_size; tls->sent += (size_t)n) {
+        n = mbedtls_ssl_write(&tls->ssl, tls->unsent + tls->sent, tls->unsent_size - tls->sent);
         if (n == MBEDTLS_ERR_SSL_WANT_WRITE || n == MBEDTLS_ERR_SSL_WANT_READ)
             return CHR_ERR_WOULD_BLOCK;
         tls->write_failed |= n < 0;
         if (n <= 0)
             break;
     }
-    tls->sent = tls->kept_size = 0;
+    tls->sent = tls->unsent_size = 0;
     if (tls->write_failed)
         return CHR_ERR_DISCONNECTED;
     layer->buffered = 0;
@@ -29713,41 +29822,44 @@ static int chr__tls_step(chr__layer *layer, int *wants, chr_error *err)
     int       n, code;
 
     *wants = CHR_OUT;
-    if (tls->is_up)
+    if (tls->is_established)
         return chr__tls_flush(layer);
     n = chr__tls_handshake(tls);
     code = chr__box_flush(&tls->flight, layer->below);
     if (n == MBEDTLS_ERR_SSL_WANT_WRITE || (n == 0 && code == CHR_ERR_WOULD_BLOCK))
         return CHR_ERR_WOULD_BLOCK;
-    if (n == MBEDTLS_ERR_SSL_WANT_READ) { /* after a write that failed too: the peer may have said why */
+    if (n == MBEDTLS_ERR_SSL_WANT_READ) { /* also after a failed write: the peer's alert may explain it */
         *wants = code == CHR_ERR_WOULD_BLOCK ? CHR_OUT : CHR_IN;
         return CHR_ERR_WOULD_BLOCK;
     }
     if (n != 0 || code < 0)
-        return chr__tls_explain(tls, n != 0 ? n : MBEDTLS_ERR_NET_SEND_FAILED, err);
+        return chr__tls_handshake_failed(tls, n != 0 ? n : MBEDTLS_ERR_NET_SEND_FAILED, err);
     code = chr__tls_authorize(tls, err);
     chr__box_close_empty(&tls->flight, layer->dev->ctx);
-    tls->is_up = code == 0;
+    tls->is_established = code == 0;
     if (code == 0 && CHR__TRACES(layer->dev->ctx))
-        chr__tls_trace_up(tls);
+        chr__tls_trace_established(tls);
     return code;
 }
 
-/* The input is over. That without a goodbye somebody may have cut it is told once. */
-static int chr__tls_ended(chr__tls *tls)
+/* End of the input: 0 after close_notify (EOF), or an error. EOF or a reset without close_notify may be a truncation by
+ * an attacker: it is logged, once. */
+static int chr__tls_report_end(chr__tls *tls)
 {
     chr_dev *dev = tls->layer.dev;
-    int      end = tls->end, is_cut = end == 0 || end == MBEDTLS_ERR_SSL_CONN_EOF || end == MBEDTLS_ERR_NET_CONN_RESET;
+    int      end = tls->end;
+    int      is_truncated = end == 0 || end == MBEDTLS_ERR_SSL_CONN_EOF || end == MBEDTLS_ERR_NET_CONN_RESET;
     char     why[160], line[200];
 
-    CHR__TRACE_TEXT(dev, tls_end, end, 0, is_cut ? "without close_notify" : NULL);
+    CHR__TRACE_TEXT(dev, tls_end, end, 0, is_truncated ? "without close_notify" : NULL);
     if (CHR__TRACES(dev->ctx))
         chr__tls_trace_alert(tls, end);
     tls->end = MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY;
     if (end == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY)
         return 0;
-    if (is_cut) {
-        chr__log_line(dev->ctx, dev->id, "TLS: the connection ended without close_notify: what came may have been cut short");
+    if (is_truncated) {
+        chr__log_line(dev->ctx, dev->id,
+                      "TLS: the connection ended without close_notify: what came may have been cut short");
         return 0;
     }
     mbedtls_strerror(end, why, sizeof why);
@@ -29756,7 +29868,8 @@ static int chr__tls_ended(chr__tls *tls)
     return CHR_ERR_IO;
 }
 
-static int chr__tls_is_no_bytes(int n)
+/* Whether mbedtls_ssl_read() has no data now, and the session goes on. */
+static int chr__tls_has_no_data(int n)
 {
 #if defined(MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET)
     if (n == MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET)
@@ -29765,7 +29878,8 @@ static int chr__tls_is_no_bytes(int n)
     return n == MBEDTLS_ERR_SSL_WANT_READ || n == MBEDTLS_ERR_SSL_WANT_WRITE;
 }
 
-/* A long record seldom comes alone: the next one may fill the rest of the buffer, as does what has been read ahead. */
+/* Reads until the buffer is full or nothing is left in the read-ahead buffer. After a long record it tries the next one
+ * too, since long records come in series. */
 static int chr__tls_read(chr__layer *layer, void *buf, size_t len)
 {
     enum { LONG_RECORD = 4096 };
@@ -29773,22 +29887,24 @@ static int chr__tls_read(chr__layer *layer, void *buf, size_t len)
     size_t    done = 0;
     int       n = LONG_RECORD;
 
-    tls->is_metered = 0;
+    tls->is_over_budget = 0;
     while (!tls->has_ended && (n >= LONG_RECORD || !chr__box_is_empty(&tls->ahead)) && done < len) {
         n = mbedtls_ssl_read(&tls->ssl, (unsigned char *)buf + done, len - done);
         if (n > 0) {
             done += (size_t)n;
-        } else if (!chr__tls_is_no_bytes(n)) {
+        } else if (!chr__tls_has_no_data(n)) {
             tls->has_ended = 1;
             tls->end = n;
         }
     }
     if (done > 0)
         return (int)done;
-    return tls->has_ended ? chr__tls_ended(tls) : tls->is_metered ? (int)CHR__LAYER_NOTHING : (int)CHR_ERR_WOULD_BLOCK;
+    return tls->has_ended ? chr__tls_report_end(tls)
+         : tls->is_over_budget ? (int)CHR__LAYER_NOTHING : (int)CHR_ERR_WOULD_BLOCK;
 }
 
-/* Takes record by record. What can't go out at once is kept, and counts as taken: it is encrypted already. */
+/* Sends record by record. A record that would block is kept and counts as written: mbed TLS has encrypted it
+ * already, and needs the same bytes in the retry. */
 static int chr__tls_write(chr__layer *layer, const void *buf, size_t len)
 {
     chr__tls            *tls = (chr__tls *)layer;
@@ -29800,11 +29916,11 @@ static int chr__tls_write(chr__layer *layer, const void *buf, size_t len)
         return n;
     len = chr__min(len, CHR__TURN_BYTES);
     for (done = 0; done < len; done += (size_t)n) {
-        size = chr__min(len - done, sizeof tls->kept);
+        size = chr__min(len - done, sizeof tls->unsent);
         n = mbedtls_ssl_write(&tls->ssl, bytes + done, size);
         if (n == MBEDTLS_ERR_SSL_WANT_WRITE || n == MBEDTLS_ERR_SSL_WANT_READ) {
-            memcpy(tls->kept, bytes + done, size);
-            tls->kept_size = layer->buffered = size;
+            memcpy(tls->unsent, bytes + done, size);
+            tls->unsent_size = layer->buffered = size;
             return (int)(done + size);
         }
         if (n <= 0) {
@@ -29815,7 +29931,7 @@ static int chr__tls_write(chr__layer *layer, const void *buf, size_t len)
     return (int)done;
 }
 
-/* An end that was met behind bytes has yet to be told. */
+/* -1: the end of the input was met behind bytes that were read; the next read reports it. */
 static int chr__tls_pending(const chr__layer *layer)
 {
     const chr__tls *tls = (const chr__tls *)layer;
@@ -29825,24 +29941,25 @@ static int chr__tls_pending(const chr__layer *layer)
 
 static int chr__tls_unsent(const chr__layer *layer)
 {
-    return (int)(((const chr__tls *)layer)->kept_size - ((const chr__tls *)layer)->sent);
+    return (int)(((const chr__tls *)layer)->unsent_size - ((const chr__tls *)layer)->sent);
 }
 
-/* close_notify, then FIN; the peer's side of the session stays as it is. */
+/* Sends close_notify, then FIN (half-close): the peer's direction stays open. */
 static int chr__tls_shutdown(chr__layer *layer)
 {
     chr__tls *tls = (chr__tls *)layer;
-    int       n = tls->is_up ? 0 : chr__box_flush(&tls->flight, layer->below); /* an alert */
+    int       n = tls->is_established ? 0 : chr__box_flush(&tls->flight, layer->below); /* a failed handshake's alert */
 
     if (n < 0)
         return n;
-    n = tls->said_goodbye || !tls->is_up ? 0 : mbedtls_ssl_close_notify(&tls->ssl); /* again: it sends what is left */
+    /* after a short write close_notify is called again, and sends the rest */
+    n = tls->sent_close_notify || !tls->is_established ? 0 : mbedtls_ssl_close_notify(&tls->ssl);
     if (n == MBEDTLS_ERR_SSL_WANT_WRITE || n == MBEDTLS_ERR_SSL_WANT_READ)
         return CHR_ERR_WOULD_BLOCK;
     if (n < 0)
         return CHR_ERR_DISCONNECTED;
-    tls->said_goodbye = 1;
-    /* its FIN may have gone already */
+    tls->sent_close_notify = 1;
+    /* the lower layer has none when its FIN is sent already */
     return layer->below->slots->shutdown ? layer->below->slots->shutdown(layer->below) : 0;
 }
 
@@ -29852,7 +29969,7 @@ static void chr__tls_close(chr__layer *layer)
 
     mbedtls_ssl_free(&tls->ssl);
     mbedtls_ssl_config_free(&tls->config);
-    mbedtls_platform_zeroize(tls->kept, sizeof tls->kept);
+    mbedtls_platform_zeroize(tls->unsent, sizeof tls->unsent);
     chr__box_close(&tls->ahead, layer->dev->ctx);
     chr__box_close(&tls->flight, layer->dev->ctx);
     if (tls->creds)
@@ -29886,7 +30003,8 @@ static int chr__tls_check(chr_context *ctx, const chr_socket_options *options, c
 
 #endif
 
-/* -- >>socket_layers   what is spoken over the connection, from the bottom up. Each is one block; its line here turns it on. -- */
+/* -- >>socket_layers   the protocol layers that may be stacked on the socket, from the bottom up. Each is one block of
+ *                      code above; its line in the table adds it -- */
 
 typedef struct chr__socket_layer {
     const char             *option;
@@ -29904,26 +30022,27 @@ static const chr__socket_layer chr__socket_layers[] = {
 enum {
     CHR__LAYERS = sizeof chr__socket_layers / sizeof chr__socket_layers[0],
     CHR__HANDSHAKE_SECONDS = 10,
-    CHR__SHAKING_MOST = 16 /* handshakes at once, of one server */
+    CHR__HANDSHAKES_MAX = 16 /* handshakes that a server has at the same time, at most */
 };
 
-static int chr__layer_is_asked(const chr_socket_options *options, int i)
+static int chr__layer_is_enabled(const chr_socket_options *options, int i)
 {
-    const int asked[CHR__LAYERS] = { options->tls_creds != NULL, options->telnet == CHR_ON, options->tn3270 == CHR_ON,
-                                     options->websocket == CHR_ON };
+    const int enabled[CHR__LAYERS] = { options->tls_creds != NULL, options->telnet == CHR_ON,
+                                       options->tn3270 == CHR_ON, options->websocket == CHR_ON };
 
-    return asked[i];
+    return enabled[i];
 }
 
-/* The word that query shows for the topmost. */
+/* The name of the topmost layer, which chr_query() shows; NULL = no layers. */
 static const char *chr__layer_scheme(const chr_socket_options *options)
 {
-    return options->telnet == CHR_ON ? "telnet" : options->tn3270 == CHR_ON ? "tn3270" : options->websocket == CHR_ON ? "websocket"
-         : options->tls_creds ? "tls" : NULL;
+    return options->telnet == CHR_ON ? "telnet" : options->tn3270 == CHR_ON ? "tn3270"
+         : options->websocket == CHR_ON ? "websocket" : options->tls_creds ? "tls" : NULL;
 }
 
-/* `address` is the one in the options, with its type found. */
-static int chr__layers_check(chr_context *ctx, const chr_socket_options *options, const chr_address *address, chr_error *err)
+/* Checks the options of the layers. `address` is that of the options, its type derived. */
+static int chr__layers_check(chr_context *ctx, const chr_socket_options *options, const chr_address *address,
+                             chr_error *err)
 {
     int code, is_named = options->tls_hostname != NULL;
 
@@ -29938,33 +30057,35 @@ static int chr__layers_check(chr_context *ctx, const chr_socket_options *options
         return chr__fail(err, CHR_ERR_INVALID, "socket: tls-authz= and tls-hostname= go with tls-creds= only");
     if (options->tls_creds && options->server != CHR_ON && !is_named && address->type != CHR_ADDR_INET)
         return chr__fail(err, CHR_ERR_INVALID, "socket: TLS can not be used %s: there is no host name to verify",
-                         address->type == CHR_ADDR_FD ? "with a pre-opened client fd"
-                         : address->type == CHR_ADDR_UNIX ? "over path= without tls-hostname=" : "over cid= without tls-hostname=");
+                         address->type == CHR_ADDR_FD     ? "with a pre-opened client fd"
+                         : address->type == CHR_ADDR_UNIX ? "over path= without tls-hostname="
+                                                          : "over cid= without tls-hostname=");
     return options->tls_creds ? chr__tls_check(ctx, options, err) : 0;
 }
 
-/* -- >>socket_chardev   a listener or an attempt to connect, and connections: those whose handshake goes on, and one
- * that has got the chardev. Each has its own layers. What is left of one that ends lingers in the context. -- */
+/* -- >>socket_chardev   a listener or a connection attempt, and connections (chr__link): those in their handshake, and
+ *                       the peer, which the chardev's stream belongs to. Each has layers of its own. A connection that
+ *                       ends is passed to the context, which sends its queued output (lingering close) -- */
 
-typedef enum chr__socket_state { /* of a client's attempt; a server is always idle */
+typedef enum chr__socket_state { /* of a client's connection attempt; a server is always idle */
     CHR__SOCKET_IDLE,
     CHR__SOCKET_LOOKING_UP,
     CHR__SOCKET_CONNECTING
 } chr__socket_state;
 
 typedef struct chr__link { /* one connection */
-    chr__linger        linger;   /* what it becomes when it ends */
-    struct chr__link  *next;     /* of those whose handshake goes on */
+    chr__linger        linger;    /* for the lingering close; its watch and timer serve before that too */
+    struct chr__link  *next;      /* in the list of handshakes */
     chr__socket_bottom bottom;
     chr__layer        *top;
     int                fd, is_unix;
-    int                is_given; /* others may have the same socket */
-    int                wants;    /* CHR_IN or CHR_OUT: what its handshake waits for, with the watch of `linger` */
-    int64_t            gives_up; /* the end of the handshake's time, also a timer: the tick of `linger`. With the peer
-                                    that has the chardev that looks for signs of life */
-    uint64_t           heard;    /* bytes, when it looked last */
-    int64_t            heard_at; /* when it heard something last */
-    int                pings;    /* since then */
+    int                is_passed; /* by the caller (fd=, chr_add_client()): other processes may share the socket */
+    int                wants;     /* CHR_IN or CHR_OUT: what the handshake waits for, with linger.watch */
+    int64_t            handshake_deadline; /* linger.tick is its timer, which later checks for signs of life
+                                              (keep-alive=, idle-timeout=) */
+    uint64_t           checked_bytes; /* bytes received up to the last check for signs of life */
+    int64_t            last_heard;    /* time of the last sign of life, in nanoseconds of real time */
+    int                unanswered_pings;
 } chr__link;
 
 typedef struct chr__socket {
@@ -29973,41 +30094,42 @@ typedef struct chr__socket {
     chr__com_port     com_port;
     chr_terminal_size terminal;
     chr__fan          fan;         /* clients=N: each client has a chardev of its own, a seat, behind this one */
-    struct chr__socket *host;      /* of a seat: the server */
-    chr__link        *peer;        /* the one that has the chardev: the stream is its */
-    chr__link        *shaking;     /* those that may get it, the oldest first */
-    int               shaking_count;
+    struct chr__socket *server;    /* of a seat; else NULL */
+    chr__link        *peer;        /* the connection that `stream` belongs to; NULL = not connected */
+    chr__link        *handshakes;  /* list of the connections in their handshake, the oldest first */
+    int               handshake_count;
     chr__socket_state state;
-    chr_address       address;     /* with its type found */
+    chr_address       address;     /* its type is derived from the options */
     int               is_server;
-    int               is_unix;     /* its own address; chr_add_client() may bring others */
+    int               is_unix;     /* the type of its own address; chr_add_client() may pass others */
     int               listener, fd; /* -1 = none; fd: while connecting */
-    int               was_blocking; /* the listener that was given: so it is at the end, for those who share it */
-    char             *file_path;   /* of the socket file that we made, absolute; NULL = none */
+    int               was_blocking; /* the listener of fd=: blocking mode is restored for processes that share it */
+    char             *file_path;   /* absolute path of the socket file that we created; NULL = none */
     chr__file_id      file;
-    int64_t           retry_ms;    /* 0 = a client that does not come back */
-    int               has_failed;  /* reported; until the next success */
+    int64_t           retry_ms;    /* interval of reconnect=, in milliseconds; 0 = no reconnect */
+    int               failure_logged; /* a failure is logged once, until the next success */
     chr_watch         watch;       /* of the listener; of a client's fd, or of its lookup */
-    chr_timer         retry;       /* the next attempt to connect, or to accept; the next look at a full backlog */
-    int64_t           gives_up;    /* looking at it */
+    chr_timer         retry;       /* of reconnect; of accept after EMFILE; of connect to a full backlog */
+    int64_t           backlog_deadline; /* of the attempts to connect to a full backlog */
     chr__lookup      *lookup;
-    chr__sockaddr    *addresses;   /* of the attempt under way; one that needs no lookup stays. NULL = none */
+    chr__sockaddr    *addresses;   /* of the attempt in progress; one that needs no lookup is kept. NULL = none */
     int               address_count, address_next;
-    chr_error        *failure;     /* of the last attempt, until it is told; NULL = none */
-    int               asked;       /* who blocks, or makes the chardev, is told: it stays for so many */
+    chr_error        *failure;     /* why the last attempt failed, until it is reported; NULL = none */
+    int               failure_users; /* number of calls that will return `failure`: it is kept for them */
 } chr__socket;
 
-enum { CHR__BACKLOG_MS = 20, CHR__BACKLOG_SECONDS = 120 }; /* how often a full backlog is looked at, and how long */
+enum { CHR__BACKLOG_MS = 20, CHR__BACKLOG_SECONDS = 120 }; /* retries on a full backlog (EAGAIN): interval, time-out */
 
-static void chr__socket_wait_for(chr__socket *sock);
+static void chr__socket_wait_for_peer(chr__socket *sock);
 
 static const chr_socket_options *chr__socket_options(const chr__socket *sock)
 {
     return (const chr_socket_options *)sock->dev.options;
 }
 
-/* -- descriptors that come and go beside the bytes (SCM_RIGHTS) -- */
+/* -- the socket as the lowest layer; descriptors passed with the bytes of a unix socket (SCM_RIGHTS) -- */
 
+/* Closes the descriptors of a message and frees it. */
 static void chr__msgfds_close(chr_context *ctx, chr__msgfds **message)
 {
     chr__msgfds *closed = *message;
@@ -30028,11 +30150,12 @@ static int chr__socket_write(chr__layer *layer, const void *buf, size_t len)
     return chr__os_send(((chr__socket_bottom *)layer)->fd, buf, len);
 }
 
-/* What nobody has claimed goes when newer ones come, or when there is no memory for them. */
-CHR__COLD void chr__socket_got_fds(chr__socket_bottom *bottom, size_t length)
+/* Stores the descriptors that came with the bytes, until chr_fe_get_msgfds() takes them. Older ones that were not taken
+ * are closed, and so are all when out of memory. */
+CHR__COLD void chr__socket_store_fds(chr__socket_bottom *bottom, size_t length)
 {
     chr_context *ctx = bottom->layer.dev->ctx;
-    chr__msgfds  got, *kept;
+    chr__msgfds  got, *stored;
 
     got.count = chr__os_control_fds(&ctx->receiver.control, length, got.fds);
     if (got.count == 0)
@@ -30040,10 +30163,10 @@ CHR__COLD void chr__socket_got_fds(chr__socket_bottom *bottom, size_t length)
     CHR__TRACE(bottom->layer.dev, fds_received, got.count, 0);
     chr__input_has_fds(bottom->layer.dev);
     chr__msgfds_close(ctx, &bottom->incoming);
-    kept = bottom->incoming = (chr__msgfds *)chr__allocate(ctx, sizeof *kept);
-    if (kept)
-        *kept = got;
-    while (!kept && got.count > 0)
+    stored = bottom->incoming = (chr__msgfds *)chr__allocate(ctx, sizeof *stored);
+    if (stored)
+        *stored = got;
+    while (!stored && got.count > 0)
         chr__os_close(got.fds[--got.count]);
 }
 
@@ -30054,10 +30177,11 @@ CHR__HOT static int chr__socket_read_unix(chr__layer *layer, void *buf, size_t l
     int                 n = chr__os_receive(bottom->fd, &layer->dev->ctx->receiver, buf, len, &length);
 
     if (length > 0)
-        chr__socket_got_fds(bottom, length);
+        chr__socket_store_fds(bottom, length);
     return n;
 }
 
+/* Sends bytes with the descriptors of chr_fe_set_msgfds(); after EAGAIN they stay for the next write. */
 CHR__COLD int chr__socket_write_fds(chr__socket_bottom *bottom, const void *buf, size_t len)
 {
     int n = chr__os_send_fds(bottom->fd, buf, len, bottom->outgoing->fds, bottom->outgoing->count);
@@ -30076,9 +30200,9 @@ CHR__HOT static int chr__socket_write_unix(chr__layer *layer, const void *buf, s
     return !bottom->outgoing ? chr__os_send(bottom->fd, buf, len) : chr__socket_write_fds(bottom, buf, len);
 }
 
-/* Under layers much may come of which nothing reaches the frontend, handshakes and flow control included: so it is
- * bounded here, for all of them. Poll says again what was left. */
-static int chr__socket_read_metered(chr__layer *layer, void *buf, size_t len)
+/* Reads under layers, with a budget for each turn of the loop (fairness): a peer may send much that never reaches the
+ * frontend, such as handshakes and control frames. poll() is level-triggered and reports the rest in the next turn. */
+static int chr__socket_read_budgeted(chr__layer *layer, void *buf, size_t len)
 {
     chr__socket_bottom *bottom = (chr__socket_bottom *)layer;
     chr_context        *ctx = layer->dev->ctx;
@@ -30098,8 +30222,8 @@ static int chr__socket_read_metered(chr__layer *layer, void *buf, size_t len)
     return n;
 }
 
-/* Apart, so that those that it calls stay as they are for sockets without layers. */
-CHR__APART int chr__socket_write_under(chr__layer *layer, const void *buf, size_t len)
+/* Writes under layers, and traces. Never inlined: the functions that it calls stay small for sockets without layers. */
+CHR__APART int chr__socket_write_traced(chr__layer *layer, const void *buf, size_t len)
 {
     const chr__socket_bottom *bottom = (const chr__socket_bottom *)layer;
     int                       n = bottom->write(layer, buf, len);
@@ -30109,26 +30233,27 @@ CHR__APART int chr__socket_write_under(chr__layer *layer, const void *buf, size_
     return n;
 }
 
-static int chr__socket_fin(chr__layer *layer);
+static int chr__socket_send_fin(chr__layer *layer);
 
-#define CHR__SOCKET_BOTTOM(read, write, shutdown) { "raw", NULL, NULL, read, write, NULL, NULL, NULL, shutdown, NULL, NULL, NULL }
+#define CHR__SOCKET_BOTTOM(read, write, shutdown) \
+    { "raw", NULL, NULL, read, write, NULL, NULL, NULL, shutdown, NULL, NULL, NULL }
 
-static const chr__layer_slots chr__socket_bottoms[2][2] = { /* [under layers][unix] */
-    { CHR__SOCKET_BOTTOM(chr__socket_read,         chr__socket_write,      chr__socket_fin),
-      CHR__SOCKET_BOTTOM(chr__socket_read_unix,    chr__socket_write_unix, chr__socket_fin) },
-    { CHR__SOCKET_BOTTOM(chr__socket_read_metered, chr__socket_write_under, chr__socket_fin),
-      CHR__SOCKET_BOTTOM(chr__socket_read_metered, chr__socket_write_under, chr__socket_fin) }
+static const chr__layer_slots chr__socket_bottoms[2][2] = { /* [has_upper][is_unix] */
+    { CHR__SOCKET_BOTTOM(chr__socket_read,         chr__socket_write,      chr__socket_send_fin),
+      CHR__SOCKET_BOTTOM(chr__socket_read_unix,    chr__socket_write_unix, chr__socket_send_fin) },
+    { CHR__SOCKET_BOTTOM(chr__socket_read_budgeted, chr__socket_write_traced, chr__socket_send_fin),
+      CHR__SOCKET_BOTTOM(chr__socket_read_budgeted, chr__socket_write_traced, chr__socket_send_fin) }
 };
-static const chr__layer_slots chr__socket_shut[2][2] = { /* and after the FIN */
+static const chr__layer_slots chr__socket_shut[2][2] = { /* likewise, after the FIN: output is discarded */
     { CHR__SOCKET_BOTTOM(chr__socket_read,         chr__bottom_discard,    NULL),
       CHR__SOCKET_BOTTOM(chr__socket_read_unix,    chr__bottom_discard,    NULL) },
-    { CHR__SOCKET_BOTTOM(chr__socket_read_metered, chr__bottom_discard,    NULL),
-      CHR__SOCKET_BOTTOM(chr__socket_read_metered, chr__bottom_discard,    NULL) }
+    { CHR__SOCKET_BOTTOM(chr__socket_read_budgeted, chr__bottom_discard,    NULL),
+      CHR__SOCKET_BOTTOM(chr__socket_read_budgeted, chr__bottom_discard,    NULL) }
 };
 
 #undef CHR__SOCKET_BOTTOM
 
-static int chr__socket_fin(chr__layer *layer)
+static int chr__socket_send_fin(chr__layer *layer)
 {
     chr__socket_bottom *bottom = (chr__socket_bottom *)layer;
 
@@ -30161,6 +30286,7 @@ static void chr__link_free(chr__linger *linger)
     chr__free(ctx, link);
 }
 
+/* Stacks a layer on the connection, and starts it. */
 static int chr__link_push(chr__link *link, const chr__socket_layer *kind, chr_error *err)
 {
     chr__layer *layer = (chr__layer *)chr__allocate(link->linger.dev->ctx, kind->size);
@@ -30178,6 +30304,7 @@ static int chr__link_push(chr__link *link, const chr__socket_layer *kind, chr_er
     return layer->slots->start ? layer->slots->start(layer, err) : 0;
 }
 
+/* Sets up the lowest layer, and stacks those that the options enable on it. */
 static int chr__link_build_layers(chr__link *link, chr_error *err)
 {
     const chr_socket_options *options = chr__socket_options(chr__link_socket(link));
@@ -30192,13 +30319,13 @@ static int chr__link_build_layers(chr__link *link, chr_error *err)
     link->bottom.turn = link->linger.dev->ctx->turn - 1;
     link->top = &link->bottom.layer;
     for (i = 0; i < CHR__LAYERS && code == 0; i++)
-        if (chr__layer_is_asked(options, i))
+        if (chr__layer_is_enabled(options, i))
             code = chr__link_push(link, &chr__socket_layers[i], err);
     return code;
 }
 
-/* From the server to one of its seats, or back. */
-static void chr__link_move(chr__link *link, chr__socket *to)
+/* Moves the connection from the server to one of its seats, or back. */
+static void chr__link_set_dev(chr__link *link, chr__socket *to)
 {
     chr__layer *layer;
 
@@ -30207,20 +30334,20 @@ static void chr__link_move(chr__link *link, chr__socket *to)
         layer->dev = &to->dev;
 }
 
-/* It ends, and what it holds still goes out. A descriptor that is the giver's again, or a raw one that was given,
- * has no more to say. */
-static void chr__link_end(chr__link *link, int takes_rest)
+/* Ends the connection; layers, and with `with_output` the chardev's gathered output, are sent by a lingering close.
+ * There is none where the descriptor goes back to the caller, nor for a passed raw socket without pending output. */
+static void chr__link_end(chr__link *link, int with_output)
 {
     chr__linger *linger = &link->linger;
-    chr_dev     *source = takes_rest ? linger->dev : NULL;
+    chr_dev     *source = with_output ? linger->dev : NULL;
 
-    CHR__TRACE(linger->dev, socket_down, takes_rest, 0);
+    CHR__TRACE(linger->dev, socket_down, with_output, 0);
     chr_watch_stop(&linger->watch);
     chr_timer_stop(&linger->tick);
-    if (chr__link_socket(link)->host)
-        chr__link_move(link, chr__link_socket(link)->host);
+    if (chr__link_socket(link)->server)
+        chr__link_set_dev(link, chr__link_socket(link)->server);
     if (chr__is_caller_fd(linger->dev, link->fd) ||
-        (link->is_given && !chr__link_has_layers(link) && !(source && chr__outbox_pending(source)))) {
+        (link->is_passed && !chr__link_has_layers(link) && !(source && chr__outbox_pending(source)))) {
         chr__close_own(linger->dev, link->fd);
         chr__link_free(linger);
         return;
@@ -30233,21 +30360,22 @@ static void chr__link_end(chr__link *link, int takes_rest)
     chr__linger_begin(linger, source);
 }
 
+/* Removes the connection from the list of handshakes. */
 static void chr__link_unlist(chr__link *link)
 {
     chr__socket *sock = chr__link_socket(link);
-    chr__link  **at = &sock->shaking;
+    chr__link  **at = &sock->handshakes;
 
     while (*at != link)
         at = &(*at)->next;
     *at = link->next;
-    sock->shaking_count--;
+    sock->handshake_count--;
 }
 
-/* Lower layers first. 0 = all are done. */
-static int chr__layers_shake(chr__layer *layer, int *wants, chr_error *err)
+/* One step of the layers' handshakes, lower layers first. Returns 0 when all are done. */
+static int chr__layers_handshake(chr__layer *layer, int *wants, chr_error *err)
 {
-    int code = layer->below ? chr__layers_shake(layer->below, wants, err) : 0;
+    int code = layer->below ? chr__layers_handshake(layer->below, wants, err) : 0;
 
     if (code < 0 || !layer->slots->step)
         return code;
@@ -30256,11 +30384,11 @@ static int chr__layers_shake(chr__layer *layer, int *wants, chr_error *err)
     return code;
 }
 
-/* -- seats: with clients=N there are N, without a server is its own -- */
+/* -- seats: the chardevs of the clients. With clients=N there are N; else the server itself is the only one -- */
 
 static chr__socket *chr__socket_seat(chr__socket *sock, size_t i) { return (chr__socket *)sock->fan.members[i].fe.dev; }
 
-/* One that a new peer may have; NULL = all are taken. */
+/* A seat for a new peer; NULL = all are taken. With replace=on the server's seat may always be taken over. */
 static chr__socket *chr__socket_free_seat(chr__socket *sock)
 {
     size_t i;
@@ -30282,9 +30410,9 @@ static int chr__socket_is_connected(chr__socket *sock)
     return sock->peer || count > 0;
 }
 
-/* -- what only an attempt needs: it goes with the attempt -- */
+/* -- the state of a connection attempt: its error and its addresses -- */
 
-/* With the name of a descriptor's peer, or its own. */
+/* Traces an event with the address of the descriptor's peer, or its own. */
 CHR__COLD void chr__trace_socket(const chr_dev *dev, chr_trace_number number, int fd, int of_peer)
 {
     char name[140];
@@ -30293,7 +30421,7 @@ CHR__COLD void chr__trace_socket(const chr_dev *dev, chr_trace_number number, in
     CHR__TRACE_NUMBER(dev, number, name);
 }
 
-/* With an address: that of the options, or one that was found. */
+/* Traces an event with an address: one that was looked up, or that of the options. */
 CHR__COLD void chr__trace_address(const chr__socket *sock, chr_trace_number number, const chr__sockaddr *address)
 {
     char name[300];
@@ -30305,8 +30433,8 @@ CHR__COLD void chr__trace_address(const chr__socket *sock, chr_trace_number numb
     CHR__TRACE_NUMBER(&sock->dev, number, name);
 }
 
-/* Where to say why something fails. */
-static chr_error *chr__socket_why(chr__socket *sock)
+/* The error object of the current attempt; when out of memory one that the context shares. */
+static chr_error *chr__socket_error(chr__socket *sock)
 {
     chr_context *ctx = sock->dev.ctx;
 
@@ -30315,28 +30443,30 @@ static chr_error *chr__socket_why(chr__socket *sock)
     return sock->failure ? sock->failure : &ctx->failure;
 }
 
-static void chr__socket_forget(chr__socket *sock)
+/* Frees the error of the last attempt, unless a blocking call will return it. */
+static void chr__socket_drop_failure(chr__socket *sock)
 {
-    if (sock->asked > 0)
+    if (sock->failure_users > 0)
         return;
     chr__free(sock->dev.ctx, sock->failure);
     sock->failure = NULL;
 }
 
-/* Between these two a failure stays for whoever asks. */
-static int chr__socket_ask(chr__socket *sock, chr_error *err)
+/* A call that returns the reason of a failure begins with this one and ends with the next: the error is kept
+ * between. */
+static int chr__socket_hold_failure(chr__socket *sock, chr_error *err)
 {
-    if (chr__socket_why(sock) != sock->failure)
+    if (chr__socket_error(sock) != sock->failure)
         return chr__no_memory(err);
     sock->failure->code = 0;
-    sock->asked++;
+    sock->failure_users++;
     return 0;
 }
 
-static int chr__socket_answer(chr__socket *sock, int code)
+static int chr__socket_release_failure(chr__socket *sock, int code)
 {
-    sock->asked--;
-    chr__socket_forget(sock);
+    sock->failure_users--;
+    chr__socket_drop_failure(sock);
     return code;
 }
 
@@ -30347,7 +30477,7 @@ static int chr__socket_allocate_addresses(chr__socket *sock, size_t count, chr_e
     return sock->addresses ? 0 : chr__no_memory(err);
 }
 
-/* What was looked up is looked up anew for the next attempt. A server listens once. */
+/* Frees looked-up addresses: the next attempt looks the name up anew. A server listens once and needs none later. */
 static void chr__socket_drop_addresses(chr__socket *sock)
 {
     if (sock->address.type != CHR_ADDR_INET && !sock->is_server)
@@ -30357,7 +30487,7 @@ static void chr__socket_drop_addresses(chr__socket *sock)
     sock->address_count = 0;
 }
 
-/* -- connections end, or attempts -- */
+/* -- the end of connections and attempts -- */
 
 static void chr__socket_end_peer(chr__socket *sock)
 {
@@ -30366,7 +30496,7 @@ static void chr__socket_end_peer(chr__socket *sock)
     if (!peer)
         return;
     sock->peer = NULL;
-    sock->stream.top = NULL; /* the layers are the connection's */
+    sock->stream.top = NULL; /* the connection owns the layers */
     chr__stream_close(&sock->stream);
     chr__link_end(peer, 1);
 }
@@ -30375,13 +30505,14 @@ static void chr__socket_end_handshakes(chr__socket *sock)
 {
     chr__link *link;
 
-    while ((link = sock->shaking) != NULL) {
+    while ((link = sock->handshakes) != NULL) {
         chr__link_unlist(link);
         chr__link_end(link, 0);
     }
 }
 
-static void chr__socket_drop(chr__socket *sock)
+/* Cancels the attempt in progress, and ends all connections; a listener stays. */
+static void chr__socket_end_all(chr__socket *sock)
 {
     sock->state = CHR__SOCKET_IDLE;
     if (!sock->is_server)
@@ -30392,19 +30523,20 @@ static void chr__socket_drop(chr__socket *sock)
     chr__os_close(sock->fd);
     sock->fd = -1;
     chr__socket_drop_addresses(sock);
-    chr__socket_forget(sock);
+    chr__socket_drop_failure(sock);
     chr__socket_end_handshakes(sock);
     chr__socket_end_peer(sock);
 }
 
-static void chr__socket_peer_gone(chr__socket *sock)
+static void chr__socket_peer_closed(chr__socket *sock)
 {
     chr__socket_end_peer(sock);
-    chr__socket_wait_for(sock);
+    chr__socket_wait_for_peer(sock);
     chr_be_event(&sock->dev, CHR_EVENT_CLOSED);
 }
 
-static void chr__socket_ended(chr__stream *stream, int code)
+/* The stream's end: EOF (code 0) or an error. With half-close=on EOF ends the input only. */
+static void chr__socket_stream_ended(chr__stream *stream, int code)
 {
     chr__socket *sock = (chr__socket *)stream->dev;
 
@@ -30412,23 +30544,23 @@ static void chr__socket_ended(chr__stream *stream, int code)
         chr__stream_half_close(stream))
         chr_be_event(&sock->dev, CHR_EVENT_INPUT_END);
     else
-        chr__socket_peer_gone(sock);
+        chr__socket_peer_closed(sock);
 }
 
-/* Once, until the next success. A peer that came for a page has not failed. */
-static void chr__socket_report(chr__socket *sock)
+/* Logs the failure once, until the next success. Its text is empty after a page was sent, which is no failure. */
+static void chr__socket_log_failure(chr__socket *sock)
 {
-    const chr_error *failure = chr__socket_why(sock);
+    const chr_error *failure = chr__socket_error(sock);
 
-    if (failure->text[0] && !sock->has_failed) {
-        sock->has_failed = 1;
+    if (failure->text[0] && !sock->failure_logged) {
+        sock->failure_logged = 1;
         chr__log_line(sock->dev.ctx, sock->dev.id, failure->text);
     }
-    chr__socket_forget(sock);
+    chr__socket_drop_failure(sock);
 }
 
-/* One attempt has failed, without OPENED and CLOSED. */
-static void chr__socket_failed(chr__socket *sock)
+/* An attempt or a handshake has failed: logs it and waits for the next peer. There are no OPENED and CLOSED events. */
+static void chr__socket_attempt_failed(chr__socket *sock)
 {
     sock->state = CHR__SOCKET_IDLE;
     if (!sock->is_server)
@@ -30436,9 +30568,9 @@ static void chr__socket_failed(chr__socket *sock)
     chr__os_close(sock->fd);
     sock->fd = -1;
     chr__socket_drop_addresses(sock);
-    CHR__TRACE_ERROR(&sock->dev, socket_failed, chr__socket_why(sock)->code, chr__socket_why(sock));
-    chr__socket_report(sock);
-    chr__socket_wait_for(sock);
+    CHR__TRACE_ERROR(&sock->dev, socket_failed, chr__socket_error(sock)->code, chr__socket_error(sock));
+    chr__socket_log_failure(sock);
+    chr__socket_wait_for_peer(sock);
 }
 
 static void chr__link_failed(chr__link *link)
@@ -30447,68 +30579,70 @@ static void chr__link_failed(chr__link *link)
 
     chr__link_unlist(link);
     chr__link_end(link, 0);
-    chr__socket_failed(sock);
+    chr__socket_attempt_failed(sock);
 }
 
-/* -- signs of life: idle-timeout=, and pings where a layer has such. In real time, looked for a few times in each
- * span. -- */
+/* -- signs of life: idle-timeout=, and keep-alive=on with pings of a layer (websocket). In real time; checked eight
+ *    times in the shortest interval -- */
 
-static int chr__link_pings(const chr__link *link)
+static int chr__link_uses_pings(const chr__link *link)
 {
     return link->top->slots->ping && chr__socket_options(chr__link_socket(link))->keep_alive == CHR_ON;
 }
 
-/* What is unread, because the frontend has no room, is a sign of life too, also inside a layer: it would be lost. */
+/* Milliseconds without a sign of life. Unread input in the kernel or in a layer counts as one: while back-pressure
+ * of the frontend stops reading, the peer must not be closed, and the input would be lost. */
 static int64_t chr__link_silence(chr__link *link)
 {
     chr_context *ctx = link->linger.dev->ctx;
     int64_t      now = chr__real_now(ctx);
-    uint64_t     heard = link->bottom.received + link->linger.dev->bytes_in;
+    uint64_t     received = link->bottom.received + link->linger.dev->bytes_in;
 
-    if (heard != link->heard || chr__os_bytes_readable(link->fd) > 0 ||
+    if (received != link->checked_bytes || chr__os_bytes_readable(link->fd) > 0 ||
         chr__stream_pending(&chr__link_socket(link)->stream)) {
-        link->heard_at = now;
-        link->pings = 0;
+        link->last_heard = now;
+        link->unanswered_pings = 0;
     }
-    link->heard = heard;
-    return (now - link->heard_at) / 1000000;
+    link->checked_bytes = received;
+    return (now - link->last_heard) / 1000000;
 }
 
-static void chr__link_look(void *opaque);
+static void chr__link_check_alive(void *opaque);
 
-/* In milliseconds: the spans that count, with the defaults of websocket's pings. */
-typedef struct chr__spans {
-    int64_t idle, interval, count, silence; /* silence: idle-timeout=, 0 = none */
-} chr__spans;
+typedef struct chr__alive_times { /* in milliseconds, except count */
+    int64_t idle, interval, count; /* of keep-alive, with websocket's defaults */
+    int64_t silence;               /* idle-timeout=; 0 = none */
+} chr__alive_times;
 
-static chr__spans chr__link_spans(const chr__link *link)
+static chr__alive_times chr__link_alive_times(const chr__link *link)
 {
     const chr_socket_options *options = chr__socket_options(chr__link_socket(link));
-    chr__spans                spans;
+    chr__alive_times                times;
 
-    spans.idle = 1000 * (options->keep_alive_idle ? options->keep_alive_idle : 30);
-    spans.interval = 1000 * (options->keep_alive_interval ? options->keep_alive_interval : 10);
-    spans.count = options->keep_alive_count ? options->keep_alive_count : 3;
-    spans.silence = 1000 * options->idle_timeout;
-    return spans;
+    times.idle = 1000 * (options->keep_alive_idle ? options->keep_alive_idle : 30);
+    times.interval = 1000 * (options->keep_alive_interval ? options->keep_alive_interval : 10);
+    times.count = options->keep_alive_count ? options->keep_alive_count : 3;
+    times.silence = 1000 * options->idle_timeout;
+    return times;
 }
 
-/* Begins to look for signs of life, or goes on. */
-static void chr__link_guard(chr__link *link)
+/* Starts the timer of the next check. */
+static void chr__link_start_alive_timer(chr__link *link)
 {
-    chr__spans spans = chr__link_spans(link);
-    int64_t    span = 8000;
+    chr__alive_times times = chr__link_alive_times(link);
+    int64_t    shortest = 8000;
 
-    if (spans.silence == 0 && !chr__link_pings(link))
+    if (times.silence == 0 && !chr__link_uses_pings(link))
         return;
-    if (chr__link_pings(link))
-        span = spans.idle < span ? spans.idle : span;
-    if (spans.silence > 0)
-        span = spans.silence < span ? spans.silence : span;
-    chr__timer_start_real(link->linger.dev->ctx, &link->linger.tick, span / 8, chr__link_look, link);
+    if (chr__link_uses_pings(link))
+        shortest = times.idle < shortest ? times.idle : shortest;
+    if (times.silence > 0)
+        shortest = times.silence < shortest ? times.silence : shortest;
+    chr__timer_start_real(link->linger.dev->ctx, &link->linger.tick, shortest / 8, chr__link_check_alive, link);
 }
 
-static void chr__link_give_up(chr__link *link, const char *format, int64_t value)
+/* Logs why, and closes the peer. */
+static void chr__link_close_silent(chr__link *link, const char *format, int64_t value)
 {
     chr__socket *sock = chr__link_socket(link);
     char         line[120];
@@ -30516,76 +30650,79 @@ static void chr__link_give_up(chr__link *link, const char *format, int64_t value
     chr__format(line, sizeof line, format, (long long)value);
     chr__log_line(sock->dev.ctx, sock->dev.id, line);
     if (sock->peer == link)
-        chr__socket_peer_gone(sock);
+        chr__socket_peer_closed(sock);
 }
 
-/* Sending makes the stream ask the frontend for room, which may do anything. */
+/* Sends a ping. chr__stream_update() calls can_read handlers, which may end the connection (re-entrant). */
 static void chr__link_ping(chr__link *link)
 {
     chr__socket *sock = chr__link_socket(link);
 
-    link->pings++;
+    link->unanswered_pings++;
     (void)link->top->slots->ping(link->top);
     chr__stream_update(&sock->stream);
     if (sock->peer == link)
-        chr__link_guard(link);
+        chr__link_start_alive_timer(link);
 }
 
-static void chr__link_look(void *opaque)
+static void chr__link_check_alive(void *opaque)
 {
     chr__link *link = (chr__link *)opaque;
-    chr__spans spans = chr__link_spans(link);
+    chr__alive_times times = chr__link_alive_times(link);
     int64_t    silence = chr__link_silence(link);
-    int        is_late = chr__link_pings(link) && silence >= spans.idle + link->pings * spans.interval;
+    int        ping_is_due = chr__link_uses_pings(link) &&
+                             silence >= times.idle + link->unanswered_pings * times.interval;
 
-    if (spans.silence > 0 && silence >= spans.silence)
-        chr__link_give_up(link, "the peer has sent nothing for %lld seconds: it is closed", spans.silence / 1000);
-    else if (is_late && link->pings >= spans.count)
-        chr__link_give_up(link, "the peer has not answered %lld pings: it is closed", spans.count);
-    else if (is_late)
+    if (times.silence > 0 && silence >= times.silence)
+        chr__link_close_silent(link, "the peer has sent nothing for %lld seconds: it is closed", times.silence / 1000);
+    else if (ping_is_due && link->unanswered_pings >= times.count)
+        chr__link_close_silent(link, "the peer has not answered %lld pings: it is closed", times.count);
+    else if (ping_is_due)
         chr__link_ping(link);
     else
-        chr__link_guard(link);
+        chr__link_start_alive_timer(link);
 }
 
-/* -- a connection begins -- */
+/* -- the start of a connection: handshake, then it becomes the peer -- */
 
-static int chr__link_shake(chr__link *link);
+static int chr__link_handshake(chr__link *link);
 
-static void chr__link_ready(void *opaque, int events)
+static void chr__link_handshake_ready(void *opaque, int events)
 {
     (void)events;
-    (void)chr__link_shake((chr__link *)opaque);
+    (void)chr__link_handshake((chr__link *)opaque);
 }
 
-/* The stream begins. The frontend is asked for room meanwhile, and may do anything. */
+/* The connection becomes the peer of `seat`, whose stream is opened. That calls the frontend's can_read handler, which
+ * may end the connection (re-entrant). */
 static int chr__link_take_seat(chr__link *link, chr__socket *server, chr__socket *seat)
 {
     int code;
 
-    chr__link_move(link, seat);
+    chr__link_set_dev(link, seat);
     chr__socket_end_peer(seat);
     seat->peer = link;
-    code = chr__stream_open(&seat->stream, &seat->dev, link->top, link->fd, link->fd, chr__socket_ended,
-                            chr__socket_why(server));
+    code = chr__stream_open(&seat->stream, &seat->dev, link->top, link->fd, link->fd, chr__socket_stream_ended,
+                            chr__socket_error(server));
     if (code < 0) {
         seat->peer = NULL;
         chr__link_end(link, 0);
-        chr__socket_failed(server);
+        chr__socket_attempt_failed(server);
     } else if (seat->peer == link) {
-        server->has_failed = 0;
-        chr__socket_forget(server);
-        link->heard_at = chr__real_now(seat->dev.ctx);
-        chr__link_guard(link);
+        server->failure_logged = 0;
+        chr__socket_drop_failure(server);
+        link->last_heard = chr__real_now(seat->dev.ctx);
+        chr__link_start_alive_timer(link);
         if (!chr__socket_free_seat(server))
             chr__socket_end_handshakes(server);
-        chr__socket_wait_for(server);
+        chr__socket_wait_for_peer(server);
     }
     return code;
 }
 
-/* The handshake is over, and it gets the chardev, or a seat; with replace=on somebody may have it. */
-static int chr__link_up(chr__link *link)
+/* The handshake is done: the connection becomes the peer of a free seat, or with replace=on takes over from the old
+ * peer, which gets CLOSED. When all seats are taken meanwhile, it ends. */
+static int chr__link_established(chr__link *link)
 {
     chr__socket *server = chr__link_socket(link), *seat = chr__socket_free_seat(server);
     int          was_open = seat && seat->peer, code;
@@ -30595,8 +30732,8 @@ static int chr__link_up(chr__link *link)
     chr__link_unlist(link);
     if (!seat) {
         chr__link_end(link, 0);
-        code = chr__fail(chr__socket_why(server), CHR_ERR_BUSY, "all clients are there already");
-        chr__socket_forget(server);
+        code = chr__fail(chr__socket_error(server), CHR_ERR_BUSY, "all clients are there already");
+        chr__socket_drop_failure(server);
         return code;
     }
     code = chr__link_take_seat(link, server, seat);
@@ -30609,34 +30746,36 @@ static int chr__link_up(chr__link *link)
     return code;
 }
 
-/* Returns 0 when it has got the chardev, would-block, or why it has failed; then it is gone. */
-static int chr__link_shake(chr__link *link)
+/* Goes on with the handshake. Returns 0 when the connection is the peer now, would-block, or an error; after an error
+ * `link` is freed. */
+static int chr__link_handshake(chr__link *link)
 {
     chr__socket *sock = chr__link_socket(link);
-    int          code = chr__layers_shake(link->top, &link->wants, chr__socket_why(sock));
+    int          code = chr__layers_handshake(link->top, &link->wants, chr__socket_error(sock));
 
     if (code == 0)
-        return chr__link_up(link);
+        return chr__link_established(link);
     if (code == CHR_ERR_WOULD_BLOCK) {
-        if (chr_watch_start(sock->dev.ctx, &link->linger.watch, link->fd, link->wants, chr__link_ready, link) == 0)
+        if (chr_watch_start(sock->dev.ctx, &link->linger.watch, link->fd, link->wants, chr__link_handshake_ready, link) == 0)
             return CHR_ERR_WOULD_BLOCK;
-        code = chr__no_memory(chr__socket_why(sock));
+        code = chr__no_memory(chr__socket_error(sock));
     }
     chr__link_failed(link);
     return code;
 }
 
-static void chr__link_out_of_patience(void *opaque)
+static void chr__link_handshake_timeout(void *opaque)
 {
     chr__link   *link = (chr__link *)opaque;
     chr__socket *sock = chr__link_socket(link);
 
-    chr__fail(chr__socket_why(sock), CHR_ERR_TIMEOUT, "the peer has not finished the %s handshake within %d seconds",
+    chr__fail(chr__socket_error(sock), CHR_ERR_TIMEOUT, "the peer has not finished the %s handshake within %d seconds",
               chr__layer_scheme(chr__socket_options(sock)), CHR__HANDSHAKE_SECONDS);
     chr__link_failed(link);
 }
 
-static chr__link *chr__link_new(chr__socket *sock, int fd, int is_unix, int is_given)
+/* Allocates a connection, at the end of the list of handshakes. */
+static chr__link *chr__link_new(chr__socket *sock, int fd, int is_unix, int is_passed)
 {
     chr__link *link = (chr__link *)chr__allocate(sock->dev.ctx, sizeof *link), **last;
 
@@ -30645,20 +30784,20 @@ static chr__link *chr__link_new(chr__socket *sock, int fd, int is_unix, int is_g
     link->linger.dev = &sock->dev;
     link->fd = fd;
     link->is_unix = is_unix;
-    link->is_given = is_given;
-    for (last = &sock->shaking; *last; last = &(*last)->next)
+    link->is_passed = is_passed;
+    for (last = &sock->handshakes; *last; last = &(*last)->next)
         ;
     *last = link;
-    sock->shaking_count++;
+    sock->handshake_count++;
     return link;
 }
 
-/* Takes a connected descriptor. Returns as chr__link_shake() does; one that was given stays the giver's when it
- * fails here. */
-static int chr__socket_adopt(chr__socket *sock, int fd, int is_unix, int is_given)
+/* Starts a connection on a connected descriptor: socket options, layers, handshake. Returns as chr__link_handshake()
+ * does. After an error the descriptor is closed, but a passed one (is_passed) stays the caller's. */
+static int chr__socket_adopt(chr__socket *sock, int fd, int is_unix, int is_passed)
 {
     const chr_socket_options *options = chr__socket_options(sock);
-    chr__link                *link = chr__link_new(sock, fd, is_unix, is_given);
+    chr__link                *link = chr__link_new(sock, fd, is_unix, is_passed);
     int                       code;
 
     if (CHR__TRACES(sock->dev.ctx))
@@ -30669,8 +30808,8 @@ static int chr__socket_adopt(chr__socket *sock, int fd, int is_unix, int is_give
     chr__socket_drop_addresses(sock);
     if (!link) {
         chr__close_own(&sock->dev, fd);
-        chr__no_memory(chr__socket_why(sock));
-        chr__socket_failed(sock);
+        chr__no_memory(chr__socket_error(sock));
+        chr__socket_attempt_failed(sock);
         return CHR_ERR_NO_MEMORY;
     }
     chr__os_urgent_inline(fd);
@@ -30679,45 +30818,46 @@ static int chr__socket_adopt(chr__socket *sock, int fd, int is_unix, int is_give
     if (!is_unix && options->keep_alive == CHR_ON)
         chr__os_keep_alive(fd, (int)options->keep_alive_idle, (int)options->keep_alive_interval,
                            (int)options->keep_alive_count);
-    code = chr__link_build_layers(link, chr__socket_why(sock));
+    code = chr__link_build_layers(link, chr__socket_error(sock));
     if (code < 0) {
         chr__link_failed(link);
         return code;
     }
     if (chr__link_has_layers(link))
         chr__timer_start_real(sock->dev.ctx, &link->linger.tick, CHR__HANDSHAKE_SECONDS * 1000,
-                              chr__link_out_of_patience, link);
-    link->gives_up = chr__deadline(sock->dev.ctx, CHR__HANDSHAKE_SECONDS * 1000);
-    code = chr__link_shake(link);
+                              chr__link_handshake_timeout, link);
+    link->handshake_deadline = chr__deadline(sock->dev.ctx, CHR__HANDSHAKE_SECONDS * 1000);
+    code = chr__link_handshake(link);
     if (code == CHR_ERR_WOULD_BLOCK)
-        chr__socket_wait_for(sock);
+        chr__socket_wait_for_peer(sock);
     return code;
 }
 
 /* -- server -- */
 
-/* Further peers come while handshakes are under way; with one that has the chardev, they wait in the backlog, or may
- * replace it. */
+/* Whether the server accepts. Clients are accepted while others are in their handshake; when all seats are taken they
+ * wait in the backlog. */
 static int chr__socket_has_room(chr__socket *sock)
 {
-    return chr__socket_free_seat(sock) && sock->shaking_count < CHR__SHAKING_MOST;
+    return chr__socket_free_seat(sock) && sock->handshake_count < CHR__HANDSHAKES_MAX;
 }
 
-static void chr__socket_listen_again(void *opaque)
+static void chr__socket_resume_accept(void *opaque)
 {
-    chr__socket_wait_for((chr__socket *)opaque);
+    chr__socket_wait_for_peer((chr__socket *)opaque);
 }
 
+/* Accepts one client. Returns 0, also when there is none; or the error of accept(), EMFILE among others. */
 static int chr__socket_accept(chr__socket *sock)
 {
     int fd = chr__os_accept(sock->listener);
 
     if (fd >= 0) {
-        sock->has_failed = 0; /* another peer: its failure is news */
+        sock->failure_logged = 0; /* each peer's failure is logged */
         (void)chr__socket_adopt(sock, fd, sock->is_unix, 0);
     } else if (fd != CHR_ERR_WOULD_BLOCK) {
-        (void)chr__fail(chr__socket_why(sock), fd, "cannot accept a peer: %s", chr_error_text(fd));
-        CHR__TRACE_ERROR(&sock->dev, socket_accept_failed, fd, chr__socket_why(sock));
+        (void)chr__fail(chr__socket_error(sock), fd, "cannot accept a peer: %s", chr_error_text(fd));
+        CHR__TRACE_ERROR(&sock->dev, socket_accept_failed, fd, chr__socket_error(sock));
         return fd;
     }
     return 0;
@@ -30730,12 +30870,14 @@ static void chr__socket_accept_ready(void *opaque, int events)
     (void)events;
     if (chr__socket_accept(sock) == 0)
         return;
-    chr__socket_report(sock); /* EMFILE or the like: the peer stays in the backlog, and the loop does not spin */
+    /* EMFILE, ENFILE, ENOMEM: stop polling the listener for 200 ms to avoid a busy loop. The peer stays in the
+     * backlog. */
+    chr__socket_log_failure(sock);
     chr_watch_set(&sock->watch, 0);
-    chr_timer_start(sock->dev.ctx, &sock->retry, 200, chr__socket_listen_again, sock);
+    chr_timer_start(sock->dev.ctx, &sock->retry, 200, chr__socket_resume_accept, sock);
 }
 
-/* Tries the addresses, and for each the ports up to `to`. */
+/* Tries to bind each address, and for each the ports up to to=. */
 static int chr__socket_bind_inet(chr__socket *sock, const char *name, const chr__listen_terms *terms, chr_error *err)
 {
     int i, port, last, fd = CHR_ERR_NOT_FOUND;
@@ -30755,11 +30897,12 @@ static int chr__socket_bind_inet(chr__socket *sock, const char *name, const chr_
     return fd;
 }
 
+/* Binds and listens. Returns the descriptor or an error. */
 static int chr__socket_bind(chr__socket *sock, chr_error *err)
 {
     chr__listen_terms terms;
     char              name[300];
-    int               code = chr__address_terms(sock->dev.ctx, &sock->address, &terms, err);
+    int               code = chr__address_listen_terms(sock->dev.ctx, &sock->address, &terms, err);
 
     if (code < 0)
         return code;
@@ -30775,15 +30918,16 @@ static int chr__socket_bind(chr__socket *sock, chr_error *err)
     return chr__os_listen(&sock->addresses[0], name, &terms, err);
 }
 
-/* What is bound here is ours at once; a descriptor that was given only when nothing can fail any more. */
+/* Starts to listen. A descriptor of fd= is ours only after the last step that can fail: after an error it stays
+ * open. */
 static int chr__socket_listen(chr__socket *sock, chr_error *err)
 {
-    int is_given = sock->address.type == CHR_ADDR_FD, fd = is_given ? sock->address.fd : chr__socket_bind(sock, err),
+    int is_passed = sock->address.type == CHR_ADDR_FD, fd = is_passed ? sock->address.fd : chr__socket_bind(sock, err),
         flags;
 
     if (fd < 0)
         return fd;
-    if (!is_given) {
+    if (!is_passed) {
         sock->listener = fd;
     } else {
         flags = chr__os_adopt(fd);
@@ -30801,8 +30945,9 @@ static int chr__socket_listen(chr__socket *sock, chr_error *err)
 
 /* -- client -- */
 
-static void chr__socket_try(chr__socket *sock);
+static void chr__socket_connect_next(chr__socket *sock);
 
+/* Enters a state that waits for a descriptor. */
 static void chr__socket_watch(chr__socket *sock, chr__socket_state state, int fd, int events,
                               void (*ready)(void *, int))
 {
@@ -30811,8 +30956,8 @@ static void chr__socket_watch(chr__socket *sock, chr__socket_state state, int fd
         return;
     chr__os_lookup_release(sock->lookup);
     sock->lookup = NULL;
-    chr__no_memory(chr__socket_why(sock));
-    chr__socket_failed(sock);
+    chr__no_memory(chr__socket_error(sock));
+    chr__socket_attempt_failed(sock);
 }
 
 static void chr__socket_connect_ready(void *opaque, int events)
@@ -30824,35 +30969,35 @@ static void chr__socket_connect_ready(void *opaque, int events)
     (void)events;
     chr__address_name(&sock->address, name, sizeof name);
     sock->fd = -1;
-    if (chr__os_connect_result(fd, name, chr__socket_why(sock)) == 0) {
+    if (chr__os_connect_result(fd, name, chr__socket_error(sock)) == 0) {
         (void)chr__socket_adopt(sock, fd, sock->is_unix, 0);
         return;
     }
-    CHR__TRACE_ERROR(&sock->dev, socket_connect_failed, chr__socket_why(sock)->code, chr__socket_why(sock));
+    CHR__TRACE_ERROR(&sock->dev, socket_connect_failed, chr__socket_error(sock)->code, chr__socket_error(sock));
     chr_watch_stop(&sock->watch);
     chr__os_close(fd);
-    chr__socket_try(sock);
+    chr__socket_connect_next(sock);
 }
 
-static void chr__socket_try_again(void *opaque)
+static void chr__socket_connect_retry(void *opaque)
 {
-    chr__socket_try((chr__socket *)opaque);
+    chr__socket_connect_next((chr__socket *)opaque);
 }
 
-/* A unix server's backlog is full (EAGAIN), and poll() can't tell when there is room. As TCP does, wait, though not
- * for ever. */
-static int chr__socket_waits_for_backlog(chr__socket *sock)
+/* EAGAIN on a unix socket: the server's backlog is full, and poll() doesn't report when it has room again. Retries
+ * every 20 ms for up to 120 s, as TCP would. Returns 0 when that time is over. */
+static int chr__socket_retry_full_backlog(chr__socket *sock)
 {
-    if (!sock->is_unix || chr__time_left(sock->dev.ctx, sock->gives_up) == 0)
+    if (!sock->is_unix || chr__time_left(sock->dev.ctx, sock->backlog_deadline) == 0)
         return 0;
     sock->address_next--;
     sock->state = CHR__SOCKET_CONNECTING;
-    chr_timer_start(sock->dev.ctx, &sock->retry, CHR__BACKLOG_MS, chr__socket_try_again, sock);
+    chr_timer_start(sock->dev.ctx, &sock->retry, CHR__BACKLOG_MS, chr__socket_connect_retry, sock);
     return 1;
 }
 
-/* The next address of the attempt. */
-static void chr__socket_try(chr__socket *sock)
+/* Tries to connect to the next addresses of the attempt, until one is connected or in progress (EINPROGRESS). */
+static void chr__socket_connect_next(chr__socket *sock)
 {
     char name[300];
     int  in_progress, fd;
@@ -30861,10 +31006,10 @@ static void chr__socket_try(chr__socket *sock)
     for (; sock->address_next < sock->address_count; ) {
         if (CHR__TRACES(sock->dev.ctx))
             chr__trace_address(sock, CHR_TRACE_socket_connect, &sock->addresses[sock->address_next]);
-        fd = chr__os_connect(&sock->addresses[sock->address_next++], name, &in_progress, chr__socket_why(sock));
+        fd = chr__os_connect(&sock->addresses[sock->address_next++], name, &in_progress, chr__socket_error(sock));
         if (fd < 0)
-            CHR__TRACE_ERROR(&sock->dev, socket_connect_failed, fd, chr__socket_why(sock));
-        if (fd == CHR_ERR_WOULD_BLOCK && chr__socket_waits_for_backlog(sock))
+            CHR__TRACE_ERROR(&sock->dev, socket_connect_failed, fd, chr__socket_error(sock));
+        if (fd == CHR_ERR_WOULD_BLOCK && chr__socket_retry_full_backlog(sock))
             return;
         if (fd < 0)
             continue;
@@ -30876,42 +31021,43 @@ static void chr__socket_try(chr__socket *sock)
         chr__socket_watch(sock, CHR__SOCKET_CONNECTING, fd, CHR_OUT, chr__socket_connect_ready);
         return;
     }
-    chr__socket_failed(sock);
+    chr__socket_attempt_failed(sock);
 }
 
-static void chr__socket_looked_up(chr__socket *sock, int count)
+static void chr__socket_lookup_done(chr__socket *sock, int count)
 {
     sock->address_count = count;
     sock->address_next = 0;
     if (sock->address.type == CHR_ADDR_INET)
-        CHR__TRACE_ERROR(&sock->dev, socket_lookup_done, count, chr__socket_why(sock));
+        CHR__TRACE_ERROR(&sock->dev, socket_lookup_done, count, chr__socket_error(sock));
     if (count > 0)
-        chr__socket_try(sock);
+        chr__socket_connect_next(sock);
     else
-        chr__socket_failed(sock);
+        chr__socket_attempt_failed(sock);
 }
 
 static void chr__socket_lookup_ready(void *opaque, int events)
 {
     chr__socket *sock = (chr__socket *)opaque;
-    int          count = chr__socket_allocate_addresses(sock, CHR__MAX_ADDRESSES, chr__socket_why(sock));
+    int          count = chr__socket_allocate_addresses(sock, CHR__MAX_ADDRESSES, chr__socket_error(sock));
 
     (void)events;
     if (count == 0)
-        count = chr__os_lookup_result(sock->lookup, sock->addresses, chr__socket_why(sock));
+        count = chr__os_lookup_result(sock->lookup, sock->addresses, chr__socket_error(sock));
     chr_watch_stop(&sock->watch);
     chr__os_lookup_release(sock->lookup);
     sock->lookup = NULL;
-    chr__socket_looked_up(sock, count);
+    chr__socket_lookup_done(sock, count);
 }
 
-/* For inet: numbers at once; names in the background where that is possible and we may not block. */
-static void chr__socket_look_up(chr__socket *sock, int may_block)
+/* Looks the host up. Numeric addresses need no lookup; names are looked up in the background where that is possible,
+ * and block otherwise or with `may_block`. */
+static void chr__socket_start_lookup(chr__socket *sock, int may_block)
 {
     const chr_address *address = &sock->address;
     const char        *host = address->host && address->host[0] ? address->host : NULL;
     int                family = chr__ip_family(address->ipv4, address->ipv6);
-    chr_error         *why = chr__socket_why(sock);
+    chr_error         *why = chr__socket_error(sock);
     int                count = chr__socket_allocate_addresses(sock, CHR__MAX_ADDRESSES, why);
 
     if (CHR__TRACES(sock->dev.ctx))
@@ -30928,76 +31074,78 @@ static void chr__socket_look_up(chr__socket *sock, int may_block)
     }
     if (count == CHR_ERR_WOULD_BLOCK)
         count = chr__os_lookup(host, address->port, family, 0, 0, sock->addresses, why);
-    chr__socket_looked_up(sock, count);
+    chr__socket_lookup_done(sock, count);
 }
 
-static void chr__socket_attempt(chr__socket *sock, int may_block)
+/* Starts a connection attempt. */
+static void chr__socket_start_attempt(chr__socket *sock, int may_block)
 {
     chr_timer_stop(&sock->retry);
-    sock->gives_up = chr__deadline(sock->dev.ctx, CHR__BACKLOG_SECONDS * 1000);
+    sock->backlog_deadline = chr__deadline(sock->dev.ctx, CHR__BACKLOG_SECONDS * 1000);
     if (sock->address.type == CHR_ADDR_INET)
-        chr__socket_look_up(sock, may_block);
+        chr__socket_start_lookup(sock, may_block);
     else
-        chr__socket_looked_up(sock, 1);
+        chr__socket_lookup_done(sock, 1);
 }
 
-static void chr__socket_retry(void *opaque)
+static void chr__socket_reconnect(void *opaque)
 {
-    chr__socket_attempt((chr__socket *)opaque, 0);
+    chr__socket_start_attempt((chr__socket *)opaque, 0);
 }
 
-/* A server listens while it has room, a client with reconnect tries again when nothing is under way. */
-static void chr__socket_wait_for(chr__socket *sock)
+/* Waits for the next peer: a server polls the listener while it has room (else clients stay in the backlog); a client
+ * with reconnect= starts the timer, unless an attempt, a handshake or a connection is in progress. */
+static void chr__socket_wait_for_peer(chr__socket *sock)
 {
-    if (sock->host)
-        sock = sock->host;
-    if (sock->dev.removed) /* by the hook that was told of the failure */
+    if (sock->server)
+        sock = sock->server;
+    if (sock->dev.removed) /* by the log hook, which reported the failure (re-entrant) */
         return;
     if (sock->is_server)
         chr_watch_set(&sock->watch, chr__socket_has_room(sock) ? CHR_IN : 0);
-    else if (sock->retry_ms > 0 && sock->state == CHR__SOCKET_IDLE && !sock->peer && !sock->shaking) {
+    else if (sock->retry_ms > 0 && sock->state == CHR__SOCKET_IDLE && !sock->peer && !sock->handshakes) {
         CHR__TRACE(&sock->dev, reconnect, sock->retry_ms, 0);
-        chr_timer_start(sock->dev.ctx, &sock->retry, sock->retry_ms, chr__socket_retry, sock);
+        chr_timer_start(sock->dev.ctx, &sock->retry, sock->retry_ms, chr__socket_reconnect, sock);
     }
 }
 
-/* -- blocking, where it was asked for: the same state machine, driven by a poll of its own -- */
+/* -- blocking (wait=on, chr_fe_wait_connected()): the same state machine, run by a poll set of its own -- */
 
-typedef struct chr__drive {
-    chr__pollfd polls[1 + CHR__SHAKING_MOST]; /* the listener, the attempt or the lookup; then handshakes */
-    chr__link  *links[1 + CHR__SHAKING_MOST];
+typedef struct chr__poll_set {
+    chr__pollfd polls[1 + CHR__HANDSHAKES_MAX]; /* [0]: the listener, the attempt or the lookup; then the handshakes */
+    chr__link  *links[1 + CHR__HANDSHAKES_MAX];
     int         count, timeout_ms;
-} chr__drive;
+} chr__poll_set;
 
-static void chr__drive_add(chr__drive *drive, chr__link *link, int fd, int events)
+static void chr__poll_set_add(chr__poll_set *poll_set, chr__link *link, int fd, int events)
 {
-    drive->links[drive->count] = link;
-    drive->polls[drive->count].fd = fd;
-    drive->polls[drive->count].events = chr__os_poll_events(events);
-    drive->polls[drive->count++].revents = 0;
+    poll_set->links[poll_set->count] = link;
+    poll_set->polls[poll_set->count].fd = fd;
+    poll_set->polls[poll_set->count].events = chr__os_poll_events(events);
+    poll_set->polls[poll_set->count++].revents = 0;
 }
 
-static void chr__drive_prepare(chr__drive *drive, chr__socket *sock)
+static void chr__poll_set_fill(chr__poll_set *poll_set, chr__socket *sock)
 {
     chr__link *link;
     int        left;
 
-    drive->count = 0;
-    drive->timeout_ms = sock->state == CHR__SOCKET_CONNECTING && sock->fd < 0 ? CHR__BACKLOG_MS : -1;
+    poll_set->count = 0;
+    poll_set->timeout_ms = sock->state == CHR__SOCKET_CONNECTING && sock->fd < 0 ? CHR__BACKLOG_MS : -1;
     if (sock->state == CHR__SOCKET_LOOKING_UP)
-        chr__drive_add(drive, NULL, chr__os_lookup_fd(sock->lookup), CHR_IN);
+        chr__poll_set_add(poll_set, NULL, chr__os_lookup_fd(sock->lookup), CHR_IN);
     else if (sock->state == CHR__SOCKET_CONNECTING)
-        chr__drive_add(drive, NULL, sock->fd, CHR_OUT);
+        chr__poll_set_add(poll_set, NULL, sock->fd, CHR_OUT);
     else
-        chr__drive_add(drive, NULL, sock->is_server && chr__socket_has_room(sock) ? sock->listener : -1, CHR_IN);
-    for (link = sock->shaking; link && drive->count <= CHR__SHAKING_MOST; link = link->next) {
-        chr__drive_add(drive, link, link->fd, link->wants);
-        left = chr__time_left(sock->dev.ctx, link->gives_up);
-        drive->timeout_ms = drive->timeout_ms < 0 || left < drive->timeout_ms ? left : drive->timeout_ms;
+        chr__poll_set_add(poll_set, NULL, sock->is_server && chr__socket_has_room(sock) ? sock->listener : -1, CHR_IN);
+    for (link = sock->handshakes; link && poll_set->count <= CHR__HANDSHAKES_MAX; link = link->next) {
+        chr__poll_set_add(poll_set, link, link->fd, link->wants);
+        left = chr__time_left(sock->dev.ctx, link->handshake_deadline);
+        poll_set->timeout_ms = poll_set->timeout_ms < 0 || left < poll_set->timeout_ms ? left : poll_set->timeout_ms;
     }
 }
 
-static int chr__drive_first(chr__socket *sock)
+static int chr__socket_poll_ready(chr__socket *sock)
 {
     switch (sock->state) {
     case CHR__SOCKET_LOOKING_UP: chr__socket_lookup_ready(sock, CHR_IN); return 0;
@@ -31007,74 +31155,77 @@ static int chr__drive_first(chr__socket *sock)
     }
 }
 
-/* One that got the chardev has ended the others. */
-static void chr__drive_link(chr__socket *sock, chr__link *link, int is_ready)
+/* Goes on with one handshake, unless it has ended: a connection that becomes the peer may end the others. */
+static void chr__link_poll_ready(chr__socket *sock, chr__link *link, int is_ready)
 {
-    chr__link *at = sock->shaking;
+    chr__link *at = sock->handshakes;
 
     while (at && at != link)
         at = at->next;
     if (at && is_ready)
-        (void)chr__link_shake(at);
-    else if (at && chr__time_left(sock->dev.ctx, at->gives_up) == 0)
-        chr__link_out_of_patience(at);
+        (void)chr__link_handshake(at);
+    else if (at && chr__time_left(sock->dev.ctx, at->handshake_deadline) == 0)
+        chr__link_handshake_timeout(at);
 }
 
-static int chr__socket_drive(chr__socket *sock)
+/* Polls once, and handles what is ready. */
+static int chr__socket_poll_once(chr__socket *sock)
 {
-    chr__drive drive;
+    chr__poll_set poll_set;
     int        i, code = 0, ready;
 
-    chr__drive_prepare(&drive, sock);
-    ready = chr__block_on(sock->dev.ctx, drive.polls, drive.count, drive.timeout_ms); /* an error: all are tried */
+    chr__poll_set_fill(&poll_set, sock);
+    /* after an error of poll() all descriptors are tried */
+    ready = chr__block_on(sock->dev.ctx, poll_set.polls, poll_set.count, poll_set.timeout_ms);
     if (sock->state == CHR__SOCKET_CONNECTING && sock->fd < 0) {
         chr_timer_stop(&sock->retry);
-        chr__socket_try(sock);
+        chr__socket_connect_next(sock);
         return 0;
     }
     sock->dev.ctx->turn++;
-    for (i = 1; i < drive.count; i++)
-        chr__drive_link(sock, drive.links[i], ready < 0 || drive.polls[i].revents);
-    if ((drive.polls[0].revents || (ready < 0 && drive.polls[0].fd >= 0)) && !chr__socket_is_connected(sock))
-        code = chr__drive_first(sock);
+    for (i = 1; i < poll_set.count; i++)
+        chr__link_poll_ready(sock, poll_set.links[i], ready < 0 || poll_set.polls[i].revents);
+    if ((poll_set.polls[0].revents || (ready < 0 && poll_set.polls[0].fd >= 0)) && !chr__socket_is_connected(sock))
+        code = chr__socket_poll_ready(sock);
     return code;
 }
 
-/* A client that is disconnected makes an attempt; one with reconnect first waits until the next is due. */
-static void chr__socket_drive_client(chr__socket *sock, int is_first)
+/* Starts the next attempt of a client; with reconnect= it sleeps until that is due. */
+static void chr__socket_start_blocking_attempt(chr__socket *sock, int is_first)
 {
     int64_t left = (sock->retry.deadline - chr_loop_now(sock->dev.ctx)) / 1000000 + 1;
 
     if (!is_first && sock->retry_ms > 0 && left > 0)
         (void)chr__block(sock->dev.ctx, -1, 0, (int)left);
-    chr__socket_attempt(sock, 1);
+    chr__socket_start_attempt(sock, 1);
 }
 
-static int chr__socket_failure(chr__socket *sock, chr_error *err)
+/* Copies the error of the last attempt, and returns its code. */
+static int chr__socket_copy_failure(chr__socket *sock, chr_error *err)
 {
-    const chr_error *failure = chr__socket_why(sock);
+    const chr_error *failure = chr__socket_error(sock);
 
     if (err)
         *err = *failure;
     return failure->code;
 }
 
-/* The failure is asked for. */
-static int chr__socket_connect(chr__socket *sock, chr_error *err)
+/* Blocks until a peer is connected, or an attempt has failed finally. */
+static int chr__socket_connect_blocking(chr__socket *sock, chr_error *err)
 {
     int is_first = 1;
 
     for (; !chr__socket_is_connected(sock); is_first = 0) {
-        if (sock->is_server || sock->state != CHR__SOCKET_IDLE || sock->shaking) {
-            if (chr__socket_drive(sock) < 0 || chr__socket_why(sock)->code == CHR_ERR_NO_MEMORY)
-                return chr__socket_failure(sock, err);
+        if (sock->is_server || sock->state != CHR__SOCKET_IDLE || sock->handshakes) {
+            if (chr__socket_poll_once(sock) < 0 || chr__socket_error(sock)->code == CHR_ERR_NO_MEMORY)
+                return chr__socket_copy_failure(sock, err);
             continue;
         }
         if (!is_first && sock->retry_ms == 0)
-            return chr__socket_failure(sock, err);
+            return chr__socket_copy_failure(sock, err);
         if (sock->address.type == CHR_ADDR_FD)
             return chr__fail(err, CHR_ERR_DISCONNECTED, "socket: fd=%d: its peer has gone", sock->address.fd);
-        chr__socket_drive_client(sock, is_first);
+        chr__socket_start_blocking_attempt(sock, is_first);
     }
     return 0;
 }
@@ -31085,23 +31236,23 @@ static int chr__socket_wait_connected(chr_dev *dev, chr_error *err)
 
     if (chr__socket_is_connected(sock))
         return 0;
-    if (chr__socket_ask(sock, err) < 0)
+    if (chr__socket_hold_failure(sock, err) < 0)
         return CHR_ERR_NO_MEMORY;
-    return chr__socket_answer(sock, chr__socket_connect(sock, err));
+    return chr__socket_release_failure(sock, chr__socket_connect_blocking(sock, err));
 }
 
-/* A connected descriptor: ours from success on. */
+/* Starts a connection on a descriptor of the caller's, which is ours from success on. */
 static int chr__socket_take_fd(chr__socket *sock, int fd, int is_unix, chr_error *err)
 {
     int code;
 
     if (chr__os_adopt(fd) < 0)
         return chr__fail(err, CHR_ERR_IO, "socket: fd=%d: its flags can't be set", fd);
-    sock->has_failed = 1;
+    sock->failure_logged = 1;
     code = chr__socket_adopt(sock, fd, is_unix, 1);
     if (code < 0 && code != CHR_ERR_WOULD_BLOCK)
-        return chr__socket_failure(sock, err);
-    return sock->has_failed = 0; /* a handshake that goes on may fail later, and nobody is told then */
+        return chr__socket_copy_failure(sock, err);
+    return sock->failure_logged = 0; /* a handshake that fails later is logged: this call has returned then */
 }
 
 /* -- slots -- */
@@ -31115,10 +31266,10 @@ static int chr__socket_disconnect(chr_dev *dev)
         for (i = 0; i < sock->fan.count; i++)
             (void)chr__socket_disconnect(&chr__socket_seat(sock, i)->dev);
     } else if (sock->peer) {
-        chr__socket_peer_gone(sock);
-    } else if (sock->state != CHR__SOCKET_IDLE || sock->shaking) {
-        chr__socket_drop(sock);
-        chr__socket_wait_for(sock);
+        chr__socket_peer_closed(sock);
+    } else if (sock->state != CHR__SOCKET_IDLE || sock->handshakes) {
+        chr__socket_end_all(sock);
+        chr__socket_wait_for_peer(sock);
     }
     return 0;
 }
@@ -31135,9 +31286,9 @@ static int chr__socket_add_client(chr_dev *dev, int fd, chr_error *err)
                          "chardev '%s' has a client already", dev->id);
     if (chr__address_check_fd(fd, 0, &facts, err) < 0)
         return CHR_ERR_INVALID;
-    if (chr__socket_ask(sock, err) < 0)
+    if (chr__socket_hold_failure(sock, err) < 0)
         return CHR_ERR_NO_MEMORY;
-    return chr__socket_answer(sock, chr__socket_take_fd(sock, fd, facts.is_unix, err));
+    return chr__socket_release_failure(sock, chr__socket_take_fd(sock, fd, facts.is_unix, err));
 }
 
 static int chr__socket_duplicate_fds(chr_context *ctx, chr__msgfds **message, const int *fds, int count)
@@ -31178,18 +31329,18 @@ static int chr__socket_get_msgfds(chr_dev *dev, int *fds, int count)
     chr__socket *sock = (chr__socket *)dev;
     chr__link   *peer = sock->peer;
     chr__msgfds *incoming = peer ? peer->bottom.incoming : NULL;
-    int          i, given;
+    int          i, taken;
 
     if (!incoming)
         return sock->fan.dev ? CHR_ERR_NOT_SUPPORTED : 0;
-    given = incoming->count < count ? incoming->count : count < 0 ? 0 : count;
-    for (i = 0; i < given; i++)
+    taken = incoming->count < count ? incoming->count : count < 0 ? 0 : count;
+    for (i = 0; i < taken; i++)
         fds[i] = incoming->fds[i];
-    for (i = given; i < incoming->count; i++)
-        incoming->fds[i - given] = incoming->fds[i]; /* those that are not wanted are closed */
-    incoming->count -= given;
+    for (i = taken; i < incoming->count; i++)
+        incoming->fds[i - taken] = incoming->fds[i]; /* descriptors beyond `count` are closed */
+    incoming->count -= taken;
     chr__msgfds_close(dev->ctx, &peer->bottom.incoming);
-    return given;
+    return taken;
 }
 
 static int chr__socket_shutdown(chr_dev *dev)
@@ -31254,7 +31405,7 @@ static void chr__socket_describe_clients(const chr__socket *sock, chr_info *info
     }
 }
 
-/* Of a descriptor that was given: what it has turned out to be, as long as it is there. */
+/* The address type that chr_query() shows: of a descriptor of fd= its actual type, as long as it is open. */
 static chr_address_type chr__socket_shown_type(const chr__socket *sock)
 {
     chr__socket_facts facts;
@@ -31271,8 +31422,8 @@ static void chr__socket_describe(const chr_dev *dev, chr_info *info)
     const chr__socket       *sock = (const chr__socket *)dev;
     const char              *scheme = chr__layer_scheme(chr__socket_options(sock));
     chr_address_type         type = chr__socket_shown_type(sock);
-    int                      is_given = type != sock->address.type, is_open = sock->peer != NULL;
-    int                      has_two = is_open && type == CHR_ADDR_INET; /* our end's number is news too */
+    int                      is_passed = type != sock->address.type, is_open = sock->peer != NULL;
+    int                      has_two = is_open && type == CHR_ADDR_INET; /* both ends' addresses are shown */
     char                     name[512];
 
     chr__address_name(&sock->address, name, sizeof name);
@@ -31282,9 +31433,9 @@ static void chr__socket_describe(const chr_dev *dev, chr_info *info)
         chr__os_socket_name(sock->listener, 0, info->address, sizeof info->address);
     else if (!sock->is_server)
         memcpy(info->address, info->peer, sizeof info->address);
-    if (has_two || (is_given && !sock->is_server && !info->peer[0]))
+    if (has_two || (is_passed && !sock->is_server && !info->peer[0]))
         chr__os_socket_name(sock->peer->fd, 0, name, sizeof name);
-    else if (is_given || (type == CHR_ADDR_INET && sock->is_server))
+    else if (is_passed || (type == CHR_ADDR_INET && sock->is_server))
         memcpy(name, info->address, sizeof name);
     chr__socket_describe_clients(sock, info);
     chr__format(info->filename, sizeof info->filename, "%s%s:%.300s%s%s%.180s",
@@ -31341,7 +31492,8 @@ static int chr__socket_check(chr__socket *sock, chr_error *err)
     if (retries && sock->is_server)
         return chr__fail(err, CHR_ERR_INVALID, "socket: reconnect= is for a client, not with server=on");
     if (retries && sock->address.type == CHR_ADDR_FD)
-        return chr__fail(err, CHR_ERR_INVALID, "socket: reconnect= can't be used with fd=: there is no address to connect to again");
+        return chr__fail(err, CHR_ERR_INVALID,
+                         "socket: reconnect= can't be used with fd=: there is no address to connect to again");
     if (options->wait != CHR_DEFAULT && !sock->is_server)
         return chr__fail(err, CHR_ERR_INVALID, "socket: wait= is for a server: it needs server=on");
     if (options->nodelay != CHR_DEFAULT && options->delay != CHR_DEFAULT)
@@ -31350,11 +31502,12 @@ static int chr__socket_check(chr__socket *sock, chr_error *err)
     if (chr__socket_check_clients(sock, options, err) < 0 || chr__socket_check_keep_alive(sock, options, err) < 0)
         return CHR_ERR_INVALID;
     if (sock->is_server && options->wait != CHR_OFF && sock->dev.ctx->depth > 0)
-        return chr__fail(err, CHR_ERR_IN_HANDLER, "socket: wait=on would block the loop from inside a handler: say wait=off");
+        return chr__fail(err, CHR_ERR_IN_HANDLER,
+                         "socket: wait=on would block the loop from inside a handler: say wait=off");
     return 0;
 }
 
-/* -- clients=N: the io of the whole; each seat has that of a stream -- */
+/* -- clients=N: the server's io, which writes to all seats; each seat has the io of a stream -- */
 
 static int chr__socket_fan_write(chr_dev *dev, const void *buf, size_t len)
 {
@@ -31385,13 +31538,13 @@ static int chr__socket_add_seat(chr__socket *sock, const chr_socket_options *opt
         return code;
     seat->listener = seat->fd = -1;
     seat->is_server = 1;
-    seat->host = sock;
+    seat->server = sock;
     if (code < 0)
         chr__destroy(&seat->dev);
     return code;
 }
 
-/* history= and obuf= are each client's own. */
+/* Creates the seats of clients=N. Each has its own history= and obuf=; log file and mux are the server's. */
 static int chr__socket_open_seats(chr__socket *sock, chr_error *err)
 {
     chr_socket_options options = *chr__socket_options(sock);
@@ -31401,7 +31554,7 @@ static int chr__socket_open_seats(chr__socket *sock, chr_error *err)
     options.common.logfile = NULL;
     options.common.mux = CHR_OFF;
     options.clients = 1;
-    sock->fan.of_parts = 1;
+    sock->fan.has_seats = 1;
     sock->dev.io = &chr__socket_fan_io;
     chr__outbox_free(&sock->dev);
     while (code == 0 && sock->fan.count < count)
@@ -31416,7 +31569,7 @@ static void chr__socket_close_seats(chr__socket *sock)
     chr__fan_free(&sock->fan);
 }
 
-/* The addresses that need no lookup, and for a server the lookup. */
+/* Fills in the addresses that need no lookup, and for a server looks the host up. Returns how many, or an error. */
 static int chr__socket_resolve(chr__socket *sock, chr_error *err)
 {
     const chr_address *address = &sock->address;
@@ -31429,13 +31582,15 @@ static int chr__socket_resolve(chr__socket *sock, chr_error *err)
         chr__socket_allocate_addresses(sock, address->type == CHR_ADDR_INET ? CHR__MAX_ADDRESSES : 1, err) < 0)
         return CHR_ERR_NO_MEMORY;
     if (address->type == CHR_ADDR_UNIX)
-        return chr__os_sockaddr_unix(address->path, address->abstract == CHR_ON, address->tight != CHR_OFF, sock->addresses, err);
+        return chr__os_sockaddr_unix(address->path, address->abstract == CHR_ON, address->tight != CHR_OFF,
+                                     sock->addresses, err);
     if (address->type == CHR_ADDR_VSOCK && chr__read_number(address->port, &port))
         return chr__os_sockaddr_vsock(address->cid, port, sock->addresses, err);
     if (address->type == CHR_ADDR_FD || !sock->is_server)
         return 1;
-    sock->address_count = chr__os_lookup(host, address->port, chr__ip_family(address->ipv4, address->ipv6), 1, 0, sock->addresses, err);
-    for (i = 1; i < sock->address_count && !host; i++) /* all interfaces: the IPv6 one takes IPv4 peers too */
+    sock->address_count = chr__os_lookup(host, address->port, chr__ip_family(address->ipv4, address->ipv6), 1, 0,
+                                         sock->addresses, err);
+    for (i = 1; i < sock->address_count && !host; i++) /* all interfaces: IPv6 first, dual-stack accepts both */
         if (chr__os_sockaddr_is_ipv6(&sock->addresses[i]) && !chr__os_sockaddr_is_ipv6(&sock->addresses[0])) {
             chr__sockaddr first = sock->addresses[0];
             sock->addresses[0] = sock->addresses[i];
@@ -31444,7 +31599,7 @@ static int chr__socket_resolve(chr__socket *sock, chr_error *err)
     return sock->address_count;
 }
 
-/* Why the program is silent, and what to do about it. */
+/* Logs the address that wait=on blocks for. */
 static void chr__socket_log_wait(chr__socket *sock)
 {
     chr_info info;
@@ -31465,22 +31620,23 @@ static int chr__socket_open_server(chr__socket *sock, chr_error *err)
     return chr__socket_wait_connected(&sock->dev, err);
 }
 
-/* What fails in the creation of one that does not retry is returned, not logged. */
+/* Without reconnect= a failure during creation is returned and not logged. In a handler the attempt can't block and
+ * goes on in the background. */
 static int chr__socket_open_client(chr__socket *sock, chr_error *err)
 {
-    sock->has_failed = sock->retry_ms == 0;
+    sock->failure_logged = sock->retry_ms == 0;
     if (sock->retry_ms == 0 && sock->dev.ctx->depth == 0)
         return chr__socket_wait_connected(&sock->dev, err);
-    chr__socket_attempt(sock, 0);
+    chr__socket_start_attempt(sock, 0);
     if (sock->retry_ms > 0)
         return 0;
-    if (!sock->peer && !sock->shaking && sock->state == CHR__SOCKET_IDLE)
-        return chr__socket_failure(sock, err);
-    sock->has_failed = 0; /* it goes on in the background, and is logged there */
+    if (!sock->peer && !sock->handshakes && sock->state == CHR__SOCKET_IDLE)
+        return chr__socket_copy_failure(sock, err);
+    sock->failure_logged = 0; /* a later failure is logged */
     return 0;
 }
 
-static int chr__socket_begin(chr__socket *sock, chr_error *err)
+static int chr__socket_check_and_open(chr__socket *sock, chr_error *err)
 {
     chr__socket_facts facts;
     int               code = chr__socket_check(sock, err);
@@ -31514,9 +31670,9 @@ static int chr__socket_open(chr_dev *dev, chr_error *err)
     chr__socket *sock = (chr__socket *)dev;
 
     sock->listener = sock->fd = -1;
-    if (chr__socket_ask(sock, err) < 0)
+    if (chr__socket_hold_failure(sock, err) < 0)
         return CHR_ERR_NO_MEMORY;
-    return chr__socket_answer(sock, chr__socket_begin(sock, err));
+    return chr__socket_release_failure(sock, chr__socket_check_and_open(sock, err));
 }
 
 static void chr__socket_close(chr_dev *dev)
@@ -31525,10 +31681,10 @@ static void chr__socket_close(chr_dev *dev)
 
     chr_timer_stop(&sock->retry);
     chr_watch_stop(&sock->watch);
-    chr__socket_drop(sock);
+    chr__socket_end_all(sock);
     chr__socket_close_seats(sock);
     if (sock->file_path)
-        chr__os_unlink_own(sock->file_path, &sock->file); /* while it is bound its inode can't be another file's */
+        chr__os_unlink_own(sock->file_path, &sock->file); /* before close: until then its inode is not reused */
     if (sock->was_blocking && sock->listener >= 0)
         chr__os_set_nonblocking(sock->listener, 0);
     chr__close_own(&sock->dev, sock->listener);
@@ -31591,16 +31747,18 @@ CHR_TABLE(chr_backend, chr__socket_kind,
  * >>be_spice   spicevmc and spiceport: channels of the spice server that the emulator runs
  *
  * far side   a client of that server; see chr_spice_set_server()
- * options    name: spicevmc: one of the subtypes that the server recognises; spiceport: what clients know the port by
- * spicevmc   is a channel of the server's while its frontend is open. vdagent is OPENED with it, the others by their client; what the
- *            server has closed opens again when the frontend has closed and opened
- * spiceport  is one from the beginning; the client is told when the frontend opens and closes, and of a break
- *            (CHR_IOCTL_SERIAL_SET_BREAK)
- * events     OPENED, CLOSED when the client's channel comes and goes, or the client says so, and BREAK when it says so
+ * options    name: spicevmc: one of the subtypes that the server recognises; spiceport: the port's name for clients
+ * spicevmc   its channel is registered with the server while the frontend is open. vdagent is OPENED by that, the
+ *            others when their client connects. A channel that the server has closed opens again after the frontend has
+ *            closed and opened
+ * spiceport  its channel is registered at creation; the client gets port events when the frontend opens and closes, and
+ *            a break (CHR_IOCTL_SERIAL_SET_BREAK)
+ * events     OPENED, CLOSED when the client's channel connects and disconnects, or by the client's port events; BREAK
  *
- * The server calls from the stack of its own main loop, maybe from deep inside one of our calls, and can't bear that its interface goes
- * meanwhile. So its callbacks only take and give bytes, and note what has happened; all handlers are called from our loop. The order of
- * bytes and events is kept: what comes behind a break or an end that the frontend has not heard of stays in the server.
+ * The server's callbacks run on the stack of its main loop, possibly inside one of our calls (re-entrant), where the
+ * interface must not be removed. So they only move bytes and record events; handlers are called from our loop. The
+ * order of bytes and events is kept: input behind a break or an end that is not reported yet stays in the server
+ * (back-pressure).
  * ==================================================================================================================== */
 #if CHARDEV_HAS_SPICE
 
@@ -31609,11 +31767,11 @@ typedef struct chr__spice {
     SpiceServer            *server;
     SpiceCharDeviceInstance instance;
     int                     is_registered;
-    int                     is_there;   /* the client, as the server says it now */
-    int                     has_ended;  /* CLOSED comes behind the bytes in `in` */
-    int                     has_broken; /* BREAK comes behind them */
-    int                     is_held;    /* the server has more input than we took */
-    chr_idle                step;
+    int                     is_connected;      /* the client, as the server reported last */
+    int                     has_pending_close; /* CLOSED follows the bytes in `in` */
+    int                     has_pending_break; /* BREAK follows them */
+    int                     server_has_input; /* its last write was a short write: it has more */
+    chr_idle                step;       /* posts chr__spice_step() to the loop */
     chr__ring               in, out;    /* in the bytes below */
     unsigned char           in_bytes[CHR__BUFFER_SIZE], out_bytes[CHR__BUFFER_SIZE];
 } chr__spice;
@@ -31626,16 +31784,16 @@ static const chr_option chr__spicevmc_rows[] = {
 
 static const chr_option chr__spiceport_rows[] = {
     { "name", CHR_OPTION_TEXT, CHR__AT(chr_spiceport_options, name), CHR_REQUIRED, 0, 0,
-      CHR__HELP("what clients know the port by: org.example.console") },
+      CHR__HELP("the port's name for clients: org.example.console") },
     { NULL,   CHR_OPTION_TEXT, 0,                                    NULL,         0, 0, NULL }
 };
 
-/* -- from our loop -- */
+/* -- called from our loop -- */
 
-/* CLOSED: what the client that is gone has not got is lost. */
-static void chr__spice_end(chr__spice *spice)
+/* Reports CLOSED. Output that the client has not received is dropped. */
+static void chr__spice_report_close(chr__spice *spice)
 {
-    spice->has_ended = 0;
+    spice->has_pending_close = 0;
     if (spice->out.count > 0)
         CHR__TRACE(&spice->dev, spice_chr_discard_write, (int64_t)spice->out.count, 0);
     spice->dev.bytes_dropped += spice->out.count;
@@ -31643,8 +31801,8 @@ static void chr__spice_end(chr__spice *spice)
     chr_be_event(&spice->dev, CHR_EVENT_CLOSED);
 }
 
-/* Bytes that have come, as many as the frontend takes. */
-static void chr__spice_input(chr__spice *spice)
+/* Passes input to the frontend, as much as it has room for. */
+static void chr__spice_deliver_input(chr__spice *spice)
 {
     chr_dev *dev = &spice->dev;
     size_t   len;
@@ -31653,39 +31811,39 @@ static void chr__spice_input(chr__spice *spice)
     while (!dev->removed && spice->in.count > 0 && (room = chr_be_can_write(dev)) > 0) {
         const unsigned char *piece = chr__ring_piece(&spice->in, 0, &len);
         len = chr__min(len, (size_t)room);
-        memcpy(dev->ctx->buffer, piece, len); /* the handler may come back here */
+        memcpy(dev->ctx->buffer, piece, len); /* the handler may cause a nested call (re-entrant) */
         chr__ring_take(&spice->in, len);
         chr_be_write(dev, dev->ctx->buffer, len);
     }
 }
 
-/* What has come, in its order, up to the next event. 1 = one was told, and more may be there. */
-static int chr__spice_tell(chr__spice *spice)
+/* Reports input up to and with the next event. Returns 1 when an event was reported, and more may follow. */
+static int chr__spice_report(chr__spice *spice)
 {
     chr_dev *dev = &spice->dev;
 
-    if (!dev->be_open && (spice->is_there || spice->has_ended)) {
+    if (!dev->be_open && (spice->is_connected || spice->has_pending_close)) {
         chr_be_event(dev, CHR_EVENT_OPENED);
         return 1;
     }
-    chr__spice_input(spice);
+    chr__spice_deliver_input(spice);
     if (dev->removed || spice->in.count > 0)
         return 0;
-    if (spice->has_broken) {
-        spice->has_broken = 0;
+    if (spice->has_pending_break) {
+        spice->has_pending_break = 0;
         chr_be_event(dev, CHR_EVENT_BREAK);
         return 1;
     }
-    if (spice->is_held && spice->is_registered)
+    if (spice->server_has_input && spice->is_registered)
         spice_server_char_device_wakeup(&spice->instance);
-    if (spice->in.count > 0 || !spice->has_ended) /* more has come: in the next step */
+    if (spice->in.count > 0 || !spice->has_pending_close) /* input that the wake-up brought is for the next step */
         return 0;
-    chr__spice_end(spice);
+    chr__spice_report_close(spice);
     return 1;
 }
 
-/* Output goes as far as the server takes it; it takes a bufferful at a time. */
-static void chr__spice_output(chr__spice *spice)
+/* Sends output: each wake-up makes the server read one bufferful, until it reads no more (short write). */
+static void chr__spice_send_output(chr__spice *spice)
 {
     size_t before;
 
@@ -31703,7 +31861,7 @@ static int chr__spice_may_write(const chr__spice *spice)
 
 static void chr__spice_step(void *opaque);
 
-static void chr__spice_look(chr__spice *spice)
+static void chr__spice_post_step(chr__spice *spice)
 {
     chr_idle_start(spice->dev.ctx, &spice->step, chr__spice_step, spice);
 }
@@ -31714,32 +31872,32 @@ static void chr__spice_update(chr_dev *dev)
     int         has_reader = dev->frontend && dev->frontend->handlers.read;
     int         room = spice->in.count > 0 && has_reader ? chr_be_can_write(dev) : 0;
 
-    if (dev->removed) /* by whom we asked */
+    if (dev->removed) /* by the can_read handler (re-entrant) */
         return;
     if (room > 0 || (chr_be_wants_writable(dev) && chr__spice_may_write(spice)))
-        chr__spice_look(spice);
+        chr__spice_post_step(spice);
     else if (spice->in.count > 0 && has_reader)
         chr__retry_input(dev);
 }
 
-/* One event at a time, so that handlers that cause the next one don't hold up the loop. */
+/* Reports one event in a turn of the loop (fairness): a handler may cause the next one. */
 static void chr__spice_step(void *opaque)
 {
     chr__spice *spice = (chr__spice *)opaque;
     chr_dev    *dev = &spice->dev;
-    int         again = chr__spice_tell(spice);
+    int         again = chr__spice_report(spice);
 
     if (!dev->removed && chr_be_wants_writable(dev) && chr__spice_may_write(spice))
         chr_be_writable(dev);
     if (dev->removed)
         return;
     if (again)
-        chr__spice_look(spice);
-    chr__spice_output(spice);
+        chr__spice_post_step(spice);
+    chr__spice_send_output(spice);
     chr__spice_update(dev);
 }
 
-/* With CHARDEV_THREADS from any thread: the server hears of it from the loop. */
+/* Any thread with CHARDEV_THREADS: buffers the bytes; the loop passes them to the server. */
 static int chr__spice_write(chr_dev *dev, const void *buf, size_t len)
 {
     chr__spice *spice = (chr__spice *)dev;
@@ -31750,106 +31908,109 @@ static int chr__spice_write(chr_dev *dev, const void *buf, size_t len)
     if (len == 0)
         return CHR_ERR_WOULD_BLOCK;
     chr__ring_put(&spice->out, buf, len);
-    chr__spice_look(spice);
+    chr__spice_post_step(spice);
     return (int)len;
 }
 
-/* -- what the server calls, in its main loop's thread; the lock is for those who write from others -- */
+/* -- callbacks of the server, on its main loop's thread; the lock is against writes from other threads -- */
 
 static chr__spice *chr__spice_of(SpiceCharDeviceInstance *instance)
 {
     return (chr__spice *)(void *)((char *)instance - offsetof(chr__spice, instance));
 }
 
-static void chr__spice_came_or_went(chr__spice *spice, int is_there)
+static void chr__spice_set_connected(chr__spice *spice, int is_connected)
 {
-    if (spice->is_there == is_there)
+    if (spice->is_connected == is_connected)
         return;
-    CHR__TRACE(&spice->dev, spice_vmc_state, is_there, 0);
-    spice->is_there = is_there;
-    if (!is_there)
-        spice->has_ended = spice->has_ended || spice->dev.be_open || spice->in.count > 0 || spice->has_broken;
-    chr__spice_look(spice);
+    CHR__TRACE(&spice->dev, spice_vmc_state, is_connected, 0);
+    spice->is_connected = is_connected;
+    if (!is_connected)
+        spice->has_pending_close = spice->has_pending_close || spice->dev.be_open || spice->in.count > 0 ||
+                                   spice->has_pending_break;
+    chr__spice_post_step(spice);
 }
 
-static void chr__spice_state(SpiceCharDeviceInstance *instance, int connected)
+static void chr__spice_state_callback(SpiceCharDeviceInstance *instance, int connected)
 {
     chr__spice *spice = chr__spice_of(instance);
 
     CHR__LOCK(spice->dev.ctx);
-    chr__spice_came_or_went(spice, connected != 0);
+    chr__spice_set_connected(spice, connected != 0);
     CHR__UNLOCK(spice->dev.ctx);
 }
 
-static void chr__spice_event(SpiceCharDeviceInstance *instance, uint8_t event)
+static void chr__spice_event_callback(SpiceCharDeviceInstance *instance, uint8_t event)
 {
     chr__spice *spice = chr__spice_of(instance);
 
     CHR__LOCK(spice->dev.ctx);
     CHR__TRACE(&spice->dev, spice_vmc_event, event, 0);
     if (event == SPICE_PORT_EVENT_OPENED || event == SPICE_PORT_EVENT_CLOSED)
-        chr__spice_came_or_went(spice, event == SPICE_PORT_EVENT_OPENED);
-    else if (event == SPICE_PORT_EVENT_BREAK && spice->is_there)
-        spice->has_broken = 1;
-    chr__spice_look(spice);
+        chr__spice_set_connected(spice, event == SPICE_PORT_EVENT_OPENED);
+    else if (event == SPICE_PORT_EVENT_BREAK && spice->is_connected)
+        spice->has_pending_break = 1;
+    chr__spice_post_step(spice);
     CHR__UNLOCK(spice->dev.ctx);
 }
 
-/* What the client has sent. An old client's rest is still taken, but nothing of a new one before the frontend knows of it. */
-static int chr__spice_take(SpiceCharDeviceInstance *instance, const uint8_t *buf, int len)
+/* The client's bytes. Returns how many were taken. After a disconnect the old client's bytes are still taken; those
+ * of a new client only after CLOSED was reported. */
+static int chr__spice_write_callback(SpiceCharDeviceInstance *instance, const uint8_t *buf, int len)
 {
     chr__spice *spice = chr__spice_of(instance);
-    int         is_between;
+    int         is_next_client;
     size_t      n;
 
     CHR__LOCK(spice->dev.ctx);
-    is_between = spice->has_ended ? spice->is_there : !spice->is_there;
-    n = is_between || spice->has_broken || len < 0 ? 0 : chr__min((size_t)len, spice->in.size - spice->in.count);
-    spice->is_held = (int)n < len;
+    is_next_client = spice->has_pending_close ? spice->is_connected : !spice->is_connected;
+    n = is_next_client || spice->has_pending_break || len < 0
+            ? 0 : chr__min((size_t)len, spice->in.size - spice->in.count);
+    spice->server_has_input = (int)n < len;
     CHR__TRACE(&spice->dev, spice_vmc_write, (int64_t)n, len);
     if (n > 0) {
         chr__ring_put(&spice->in, buf, n);
-        chr__spice_look(spice);
+        chr__spice_post_step(spice);
     }
     CHR__UNLOCK(spice->dev.ctx);
     return (int)n;
 }
 
-/* What the client shall get. */
-static int chr__spice_give(SpiceCharDeviceInstance *instance, uint8_t *buf, int len)
+/* The server reads our output. Returns how many bytes. */
+static int chr__spice_read_callback(SpiceCharDeviceInstance *instance, uint8_t *buf, int len)
 {
     chr__spice          *spice = chr__spice_of(instance);
     const unsigned char *piece;
-    size_t               n, most, done = 0;
+    size_t               n, limit, done = 0;
 
     CHR__LOCK(spice->dev.ctx);
-    most = len < 0 || !spice->is_there || spice->has_ended ? 0 : (size_t)len;
-    for (; spice->out.count > 0 && done < most; done += n) {
+    limit = len < 0 || !spice->is_connected || spice->has_pending_close ? 0 : (size_t)len;
+    for (; spice->out.count > 0 && done < limit; done += n) {
         piece = chr__ring_piece(&spice->out, 0, &n);
-        n = chr__min(n, most - done);
+        n = chr__min(n, limit - done);
         memcpy(buf + done, piece, n);
         chr__ring_take(&spice->out, n);
     }
     if (done > 0)
         CHR__TRACE(&spice->dev, spice_vmc_read, (int64_t)done, len);
     if (done > 0 && chr_be_wants_writable(&spice->dev))
-        chr__spice_look(spice);
+        chr__spice_post_step(spice);
     CHR__UNLOCK(spice->dev.ctx);
     return (int)done;
 }
 
 static const SpiceCharDeviceInterface chr__spice_interface = {
     { SPICE_INTERFACE_CHAR_DEVICE, "chardev", SPICE_INTERFACE_CHAR_DEVICE_MAJOR, SPICE_INTERFACE_CHAR_DEVICE_MINOR },
-    chr__spice_state,
-    chr__spice_take,
-    chr__spice_give,
-    chr__spice_event,
+    chr__spice_state_callback,
+    chr__spice_write_callback,
+    chr__spice_read_callback,
+    chr__spice_event_callback,
     SPICE_CHAR_DEVICE_NOTIFY_WRITABLE,
 };
 
-/* -- a channel of the server's -- */
+/* -- registration with the server -- */
 
-/* What it returns is no proof; the state that it sets is. */
+/* Registers the channel. The server may return 0 for a channel that it refuses: only instance.st shows success. */
 static int chr__spice_register(chr__spice *spice, chr_error *err)
 {
     int code = 0;
@@ -31862,19 +32023,19 @@ static int chr__spice_register(chr__spice *spice, chr_error *err)
     return code;
 }
 
-/* The client loses its channel; what it has sent and nobody has read goes with it. */
+/* Removes the channel: the client is disconnected, and input that is not delivered yet is dropped. */
 static void chr__spice_unregister(chr__spice *spice)
 {
     if (!spice->is_registered)
         return;
     CHR__TRACE_TEXT(&spice->dev, spice_vmc_unregister_interface, 0, 0, spice->instance.subtype);
-    chr__spice_output(spice);
+    chr__spice_send_output(spice);
     spice->is_registered = 0;
     spice_server_remove_interface(&spice->instance.base);
     spice->in.start = spice->in.count = 0;
-    spice->has_broken = spice->is_held = spice->is_there = 0;
-    spice->has_ended = spice->dev.be_open;
-    chr__spice_look(spice);
+    spice->has_pending_break = spice->server_has_input = spice->is_connected = 0;
+    spice->has_pending_close = spice->dev.be_open;
+    chr__spice_post_step(spice);
 }
 
 static int chr__spice_open(chr_dev *dev, const char *subtype, const char *port, chr_error *err)
@@ -31882,7 +32043,8 @@ static int chr__spice_open(chr_dev *dev, const char *subtype, const char *port, 
     chr__spice *spice = (chr__spice *)dev;
 
     if (!dev->ctx->spice_server)
-        return chr__fail(err, CHR_ERR_NOT_FOUND, "%s: there is no spice server: chr_spice_set_server() names it", dev->kind->name);
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "%s: there is no spice server: chr_spice_set_server() names it",
+                         dev->kind->name);
     if (chr__need_buffer(dev->ctx) < 0)
         return chr__no_memory(err);
     spice->server = dev->ctx->spice_server;
@@ -31901,7 +32063,7 @@ static void chr__spice_close(chr_dev *dev)
     chr_idle_stop(&((chr__spice *)dev)->step);
 }
 
-/* The next client may come. */
+/* `comes_back`: another client may connect. */
 static void chr__spice_describe(const chr_dev *dev, chr_info *info)
 {
     chr__put_text(info->filename, sizeof info->filename, dev->kind->name);
@@ -31970,16 +32132,16 @@ static int chr__spiceport_open(chr_dev *dev, chr_error *err)
     return code < 0 ? code : chr__spice_register((chr__spice *)dev, err);
 }
 
-/* Behind what was written before. */
-static void chr__spiceport_tell(chr__spice *spice, uint8_t event)
+/* Sends a port event to the client, behind the output written before. */
+static void chr__spiceport_send_event(chr__spice *spice, uint8_t event)
 {
-    chr__spice_output(spice);
+    chr__spice_send_output(spice);
     spice_server_port_event(&spice->instance, event);
 }
 
 static void chr__spiceport_set_open(chr_dev *dev, int is_open)
 {
-    chr__spiceport_tell((chr__spice *)dev, is_open ? SPICE_PORT_EVENT_OPENED : SPICE_PORT_EVENT_CLOSED);
+    chr__spiceport_send_event((chr__spice *)dev, is_open ? SPICE_PORT_EVENT_OPENED : SPICE_PORT_EVENT_CLOSED);
 }
 
 static int chr__spiceport_ioctl(chr_dev *dev, int command, void *arg)
@@ -31989,7 +32151,7 @@ static int chr__spiceport_ioctl(chr_dev *dev, int command, void *arg)
     if (!dev->be_open)
         return CHR_ERR_DISCONNECTED;
     if (*(const int *)arg)
-        chr__spiceport_tell((chr__spice *)dev, SPICE_PORT_EVENT_BREAK);
+        chr__spiceport_send_event((chr__spice *)dev, SPICE_PORT_EVENT_BREAK);
     return 0;
 }
 

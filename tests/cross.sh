@@ -217,7 +217,7 @@ other_system() { # NAME COMPILE...
 }
 
 other_examples() { # COMPILE...
-    case "$*" in *mingw* | *-windows-*) handoff=examples/fd_handoff_windows.c ;; *) handoff=examples/fd_handoff.c ;; esac
+    case "$*" in *mingw* | *-windows-*) handoff=examples/fd_handoff_windows.c ;; *) handoff='examples/fd_handoff.c examples/manager.c' ;; esac
     printf '%s\n' examples/console_share.c $handoff examples/filter_rot13.c examples/relay.c \
         $(ls examples/tinyvm/*.c | grep -v /firmware.c) | xargs -P "$(nproc)" -I '{}' sh -c '
         source=$1 out=$2

@@ -18,7 +18,7 @@
 
 int private_quiet(chr_context *ctx)
 {
-    return (int)ctx->quiet;
+    return (int)ctx->deferring;
 }
 
 int private_depth(chr_context *ctx)
@@ -28,7 +28,7 @@ int private_depth(chr_context *ctx)
 
 int private_waiting(chr_context *ctx)
 {
-    return (int)ctx->waiting;
+    return (int)ctx->prepare_count;
 }
 
 int private_locks(chr_context *ctx)
@@ -55,7 +55,7 @@ void private_sha1(const void *data, size_t len, unsigned char digest[20])
 
 void private_ws_proof(const char *key, char *proof)
 {
-    chr__ws_proof(key, proof);
+    chr__ws_accept_value(key, proof);
 }
 
 #endif

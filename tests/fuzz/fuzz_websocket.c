@@ -79,7 +79,7 @@ static void wsm_shake(fuzz_line *l, int is_client)
         const char *at = strstr((const char *)l->heard, "Sec-WebSocket-Key: ");
         FUZZ_CHECK(at != NULL);
         snprintf(key, sizeof key, "%s", at + 19);
-        chr__ws_proof(key, proof);
+        chr__ws_accept_value(key, proof);
         snprintf(answer, sizeof answer,
                  "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n", proof);
     } else {

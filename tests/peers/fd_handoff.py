@@ -49,6 +49,18 @@ def story(name, command):
     return out
 
 
+def shortest():
+    """manager: the same in sixty lines, with a VM that starts and with one that does not."""
+    options = ["-chardev", "socket,id=mon,fd=3,server=on,wait=off", "-mon", "chardev=mon,mode=control"]
+    manager, tinyvm = os.path.join(BUILD, "manager"), os.path.join(BUILD, "tinyvm")
+    done = run(manager, tinyvm, *options)
+    check("manager: greeted, exit status 0", done.returncode == 0 and done.stdout.startswith('{"QMP"'), done.stdout + done.stderr)
+    done = run(manager, tinyvm, *options, "-chardev", "nonsense,id=x")
+    check("manager: a VM that fails", done.returncode == 1 and "nonsense" in done.stderr, done.stdout + done.stderr)
+    done = run(manager, "/nonexistent/vm")
+    check("manager: no VM at all", done.returncode == 1 and "No such file" in done.stderr, done.stdout + done.stderr)
+
+
 def system_calls():
     """The manager's own system calls: three sockets to connect to, three connects, no sleep."""
     with tempfile.NamedTemporaryFile("r") as log:
@@ -73,6 +85,7 @@ def main():
     check("twenty times", done.returncode == 0, done.stdout + done.stderr)
     check("tinyvm: the guest answers", "no guest answers" not in story("tinyvm", []))
     unusable_vm()
+    shortest()
     if shutil.which(QEMU[0]):
         story("qemu", ["--", *QEMU])
     else:
