@@ -16443,7 +16443,10 @@ CHARDEV_API int chr_change(chr_context *ctx, const char *id, const char *options
 
 /* ====================================================================================================================
  * >>front   the frontend's calls
- * ==================================================================================================================== */
+ * ====================================================================================================================
+ * Any thread may make most of them (with CHARDEV_THREADS): chr__fe_lock() takes the context's lock. Slots of the backend are
+ * called between chr__defer_begin() and chr__defer_end(), so that no handler runs inside the call.
+ */
 
 static int chr__fe_attach(chr_frontend *fe, chr_dev *dev, chr_error *err)
 {
@@ -16467,8 +16470,8 @@ static int chr__fe_attach(chr_frontend *fe, chr_dev *dev, chr_error *err)
     return 0;
 }
 
-/* The mark is its own address: memory that holds anything else is not attached, nor is a copy. Another thread may be
- * about to call. */
+/* A frontend is attached when fe->attached is its own address: so uninitialized memory is not, nor is a copy.
+ * fe->ctx and fe->dev are stored last, since another thread may be about to call. */
 CHARDEV_API int chr_fe_init(chr_frontend *fe, chr_dev *dev, chr_error *err)
 {
     int code = 0;
@@ -16491,8 +16494,8 @@ CHARDEV_API int chr_fe_init(chr_frontend *fe, chr_dev *dev, chr_error *err)
     return code;
 }
 
-/* Its chardev and the lock, which is the same when another chardev takes this one's place; NULL, and no lock, when
- * it has none. */
+/* Takes the lock and returns the chardev; NULL without the lock when it has none. A hot swap changes fe->dev, but
+ * not the context and its lock. */
 #ifdef CHARDEV_THREADS
 static chr_dev *chr__fe_lock(const chr_frontend *frontend)
 {
@@ -16511,7 +16514,7 @@ static chr_dev *chr__fe_lock(const chr_frontend *frontend)
 static chr_dev *chr__fe_lock(const chr_frontend *fe) { return fe->dev; }
 #endif
 
-/* For what changes something. Inside the trace hook it has none. */
+/* The same for calls that change something: NULL inside the trace hook. */
 static chr_dev *chr__fe_enter(const chr_frontend *fe)
 {
     chr_dev *dev = chr__fe_lock(fe);
@@ -16535,7 +16538,7 @@ CHARDEV_API void chr_fe_set_open(chr_frontend *fe, int is_open)
         CHR__UNLOCK(dev->ctx);
 }
 
-/* The buffers go on holding what they hold, and send it. */
+/* The buffers stay, and are flushed. */
 static void chr__buffers_drop_handlers(chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
@@ -16574,7 +16577,7 @@ CHARDEV_API void chr_fe_deinit(chr_frontend *fe)
         return;
     if (CHR__BUFFERS(fe))
         chr__out_flush_or_queue(fe);
-    if (fe->dev != dev) { /* the log hook has done it */
+    if (fe->dev != dev) { /* the log hook has detached it */
         CHR__UNLOCK(dev->ctx);
         return;
     }
@@ -16611,7 +16614,8 @@ CHARDEV_API void chr_fe_take_focus(chr_frontend *fe)
     CHR__UNLOCK(ctx);
 }
 
-/* This side is there. Taking the focus calls the handlers of who had it: fe may be gone after that. */
+/* Opens the frontend's side and takes the focus, which calls the handlers of the frontend that had it: these may
+ * detach fe. */
 static void chr__fe_activate(chr_frontend *fe, chr__fe_guard *guard)
 {
     chr_dev *dev = fe->dev;
@@ -16642,7 +16646,7 @@ static void chr__fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers,
         chr__tell_state(fe, dev);
 }
 
-/* Of the far side, as of the bytes that have been taken. */
+/* Tells new handlers the state of the far side, at this place among the bytes. */
 static void chr__buffers_tell_state(chr_frontend *fe)
 {
     chr_context  *ctx = fe->ctx;
@@ -16691,7 +16695,7 @@ CHARDEV_API void chr_fe_set_handlers(chr_frontend *fe, const chr_handlers *handl
     }
     chr__enter(ctx);
     if (CHR__IN_TRACE(ctx)) {
-        handlers = NULL; /* nothing is set */
+        handlers = NULL; /* no handlers are set inside the trace hook */
     } else if (!chr__has_handlers(handlers)) {
         if (CHR__BUFFERS(fe))
             chr__buffers_drop_handlers(fe);
@@ -16732,7 +16736,7 @@ CHARDEV_API int chr_fe_backend_open(const chr_frontend *fe)
     return is_open;
 }
 
-/* Nothing that has been read ahead waits for the frontend, but the event that ends the input. */
+/* Whether nothing is buffered for the frontend, except the event that ends the input. */
 static int chr__is_all_read(const chr_frontend *fe)
 {
     const chr__buffers *buffers = fe->buffers;
@@ -16740,7 +16744,7 @@ static int chr__is_all_read(const chr_frontend *fe)
     return !buffers || (buffers->in.count == 0 && (buffers->mark_count == 0 || chr__marks_here(buffers) < 0));
 }
 
-/* Input waits for the frontend in a chardev that it shares. */
+/* Whether a chardev with several frontends holds input for this one. */
 static int chr__input_is_held(const chr_dev *dev, const chr_frontend *fe)
 {
     const chr_sharing_slots *sharing = dev->kind->sharing;
@@ -16748,7 +16752,8 @@ static int chr__input_is_held(const chr_dev *dev, const chr_frontend *fe)
     return sharing && sharing->holds && sharing->holds(dev, fe);
 }
 
-/* A guest may ask all the time, and to describe a chardev may cost system calls. */
+/* End of file. The answer of `describe` is cached, since a guest may poll this, and `describe` may make system
+ * calls. */
 static int chr__is_eof(chr_dev *dev)
 {
     if (!dev->was_open || (dev->be_open && !dev->input_ended))
@@ -16778,7 +16783,7 @@ static int chr__buffers_are_empty(const chr__buffers *buffers)
     return buffers->in.count == 0 && buffers->out.count == 0 && buffers->mark_count == 0;
 }
 
-/* The frontend has its handlers back. */
+/* Gives the frontend its own handlers back. */
 static void chr__buffers_remove(chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
@@ -16807,7 +16812,7 @@ static void chr__ring_move(chr__ring *to, chr__ring *from)
     }
 }
 
-/* In one block: the state, the input, the output. `old` may be NULL; what it holds moves over. */
+/* Lays out one block: state, input ring, output ring. The contents of `old`, which may be NULL, move over. */
 static chr__buffers *chr__buffers_lay_out(chr_frontend *fe, void *block, chr__buffers *old, size_t in, size_t out)
 {
     chr__buffers *fresh = (chr__buffers *)block;
@@ -16832,7 +16837,7 @@ static chr__buffers *chr__buffers_lay_out(chr_frontend *fe, void *block, chr__bu
     return fresh;
 }
 
-/* The first ones: they know what the frontend has been told so far. */
+/* Buffers for a frontend that had none: they take over its handlers, and what these have been told. */
 static void chr__buffers_begin(chr_frontend *fe, chr__buffers *buffers)
 {
     chr_dev *dev = fe->dev;
@@ -16850,11 +16855,11 @@ static void chr__buffers_begin(chr_frontend *fe, chr__buffers *buffers)
     dev->buffers = buffers;
     chr__set_slow_path(dev);
     chr__buffers_interpose(fe);
-    if (!buffers->handlers.event && !chr__fe_is_suspended(dev)) /* no handler is called */
+    if (!buffers->handlers.event && !chr__fe_is_suspended(dev)) /* calls no handler: there is none */
         chr__tell_state(fe, dev);
 }
 
-/* These take the place of those. */
+/* Buffers of another size replace the old ones. */
 static void chr__buffers_take_place(chr_frontend *fe, chr__buffers *old, chr__buffers *fresh)
 {
     fe->buffers = fresh;
@@ -16869,7 +16874,7 @@ static void *chr__buffers_block(chr_context *ctx, void *memory, size_t in, size_
                     chr__allocate(ctx, sizeof(chr__buffers) + in + out);
 }
 
-/* Whether memory that is offered is that of the buffers that are to move there. */
+/* Whether memory for the new buffers overlaps the old ones. */
 static int chr__buffers_overlap(const chr__buffers *old, const void *memory, size_t in, size_t out)
 {
     uintptr_t at = (uintptr_t)memory, from = (uintptr_t)old;
@@ -16902,7 +16907,7 @@ static int chr__buffers_set(chr_frontend *fe, void *memory, size_t in, size_t ou
     return 0;
 }
 
-/* The rest of it: input comes to this frontend from now on, and is asked for anew. */
+/* Input is read ahead from now on. */
 static void chr__buffers_start(chr_frontend *fe, size_t in)
 {
     chr__fe_guard guard;
@@ -16961,7 +16966,7 @@ CHARDEV_API int chr_fe_set_buffers(chr_frontend *fe, size_t in, size_t out)
     return chr_fe_set_buffers_at(fe, NULL, in, out);
 }
 
-/* Why there is nothing to read. */
+/* The result of chr_fe_read() when nothing is buffered. */
 static int chr__fe_read_nothing(const chr__buffers *buffers)
 {
     if (!buffers || (!buffers->in_limit && buffers->mark_count == 0))
@@ -17017,8 +17022,8 @@ CHR__HOT CHARDEV_API int chr_fe_writable(const chr_frontend *fe)
 
 #endif
 
-/* Before a command goes what was written before it, as far as the backend takes it. What is purged is purged here,
- * too. NULL = the frontend has no chardev any more. */
+/* Keeps the order of output and commands: flushes gathered output first, or discards it for a purge. NULL = the
+ * log hook has detached the frontend. */
 static chr_dev *chr__fe_ioctl_order(chr_frontend *fe, int command, const void *arg)
 {
     chr_context *ctx = fe->ctx;
@@ -17037,7 +17042,7 @@ static chr_dev *chr__fe_ioctl_order(chr_frontend *fe, int command, const void *a
 
 /* -- output -- */
 
-/* Those that share the chardev keep their order: what others have gathered goes first. */
+/* The chardev has several frontends: what the others have gathered goes first, to keep the order of their writes. */
 CHR__COLD int chr__fe_write_shared(chr_frontend *fe, const void *buf, size_t len)
 {
     chr__out_flush_others(fe->dev, fe);
@@ -17089,18 +17094,19 @@ CHR__HOT CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t 
 #if CHARDEV_HAS_WAIT
 enum { CHR__WAIT_SLICE_MS = 20 };
 
-/* What write_all and read_all are at: by turns with and without the lock. */
+/* A blocking call: chr_fe_write_all(), chr_fe_read_all(), chr_fe_flush(). It alternates between attempts with the
+ * lock and waits without it. */
 typedef struct chr__transfer {
     chr_frontend  *fe;
-    int            direction; /* CHR_OUT or CHR_IN */
-    int            is_flush;  /* nothing but what is gathered: `done` is 1 when all of it is out */
+    int            direction; /* CHR_OUT = write or flush, CHR_IN = read */
+    int            is_flush;  /* chr_fe_flush(): `done` is 1 when nothing is queued any more */
     unsigned char *buf;
     size_t         len, done;
-    int64_t        deadline;  /* in real time; -1 = none */
-    int            fd, events; /* what to wait for; -1 = for the owner, who does what is needed in its loop */
-    chr__waiting   waiting;    /* for that */
-    int            failure;   /* of the last wait: it ends the transfer, unless the next attempt takes something */
-    const chr_dev *failed;    /* to whom it happened: another one may be in its place by now */
+    int64_t        deadline;  /* by chr__real_now(); -1 = none */
+    int            fd, events; /* to wait for; fd -1 = for the owner thread, whose loop does what is needed */
+    chr__waiting   waiting;    /* the wait in progress */
+    int            failure;   /* of the last wait: returned unless the next attempt succeeds */
+    const chr_dev *failed;    /* whose wait it was: after a hot swap the failure does not count */
 } chr__transfer;
 
 static int chr__transfer_attempt(const chr__transfer *transfer, chr_dev *dev)
@@ -17125,7 +17131,7 @@ static int chr__transfer_attempt(const chr__transfer *transfer, chr_dev *dev)
     return n;
 }
 
-/* 0 when there is something to wait for, else why not. */
+/* Before a wait. Returns 0, or why there is nothing to wait for. */
 static int chr__transfer_prepare_wait(chr__transfer *transfer, chr_dev *dev)
 {
     if (transfer->failure && transfer->failed == dev)
@@ -17143,7 +17149,7 @@ static int chr__transfer_prepare_wait(chr__transfer *transfer, chr_dev *dev)
     return 0;
 }
 
-/* A recorder is told how the waiting ended, not how it went on: a replay need not wait. */
+/* Records the result of the whole call, not of each attempt: a replay need not wait. */
 static void chr__transfer_record(const chr__transfer *transfer, chr_dev *dev, int n)
 {
     chr__record_kind kind = transfer->direction == CHR_OUT ? CHR__RECORD_WRITE : CHR__RECORD_READ;
@@ -17152,7 +17158,8 @@ static void chr__transfer_record(const chr__transfer *transfer, chr_dev *dev, in
         chr__record_transfer(dev, kind, n, transfer->buf + transfer->done, transfer->len - transfer->done);
 }
 
-/* Gathered output first. 0 = there is none. What was lost before is the flush's to tell: what is written now goes on. */
+/* Flushes gathered output first. 0 = there is none left. An earlier error of it is returned by a flush only;
+ * writes go on. */
 static int chr__transfer_flush_gathered(const chr__transfer *transfer, const chr_dev *dev)
 {
     chr__buffers *buffers = transfer->fe->buffers;
@@ -17170,7 +17177,8 @@ static int chr__transfer_flush_gathered(const chr__transfer *transfer, const chr
     return code ? code : buffers->out.count > 0 ? (int)CHR_ERR_WOULD_BLOCK : 0;
 }
 
-/* Input that has been read ahead, past events: those come from the loop, after it. 0 = there is none. */
+/* Takes input that was read ahead, even from behind events: these are delivered from the loop afterwards. 0 =
+ * there is none. */
 static int chr__transfer_take_ahead(const chr__transfer *transfer)
 {
     chr__buffers *buffers = transfer->fe->buffers;
@@ -17187,7 +17195,7 @@ static int chr__transfer_take_ahead(const chr__transfer *transfer)
     return (int)len;
 }
 
-/* Output that an outbox or a layer holds. */
+/* Flushes outbox and layers. */
 static int chr__transfer_flush(chr_dev *dev)
 {
     if (CHR__OUTBOX(dev) && chr__outbox_pending(dev))
@@ -17195,7 +17203,7 @@ static int chr__transfer_flush(chr_dev *dev)
     return chr__queued(dev) > 0 ? (int)CHR_ERR_WOULD_BLOCK : 1;
 }
 
-/* Past the buffers. What others have gathered for the same chardev goes before it. */
+/* Without the buffers. What other frontends of the chardev have gathered goes first. */
 static int chr__transfer_direct(const chr__transfer *transfer, chr_dev *dev)
 {
     chr_frontend *fe = transfer->fe;
@@ -17211,7 +17219,7 @@ static int chr__transfer_direct(const chr__transfer *transfer, chr_dev *dev)
     return n;
 }
 
-/* Under the lock. Returns the bytes that went; 0 = wait; or why it ends. */
+/* One attempt, with the lock. Returns the number of bytes, 0 = wait, or an error that ends the call. */
 static int chr__transfer_turn(chr__transfer *transfer, chr_dev *dev)
 {
     int n, is_direct;
@@ -17236,8 +17244,8 @@ static int chr__transfer_turn(chr__transfer *transfer, chr_dev *dev)
     return n;
 }
 
-/* Without the lock. Where other threads are possible in short pieces: meanwhile the owner may close the descriptor,
- * or put another chardev in the place of this one, and a new look at the frontend is all that notices it. */
+/* Waits without the lock. With threads in slices of CHR__WAIT_SLICE_MS: meanwhile the owner thread may close the
+ * descriptor or swap the chardev, which the next attempt notices by looking at fe->dev again. */
 static void chr__transfer_wait(chr__transfer *transfer, chr_context *ctx, const chr_dev *dev)
 {
     int ready, left = chr__time_left(ctx, transfer->deadline);
@@ -17247,13 +17255,13 @@ static void chr__transfer_wait(chr__transfer *transfer, chr_context *ctx, const 
         left = CHR__WAIT_SLICE_MS;
 #endif
     ready = transfer->events == 0 && transfer->fd >= 0 ? 0 : chr__os_wait_end(&transfer->waiting, left);
-    if (ready == CHR_HUP && transfer->events == CHR_OUT) /* nobody will ever take it */
+    if (ready == CHR_HUP && transfer->events == CHR_OUT) /* the peer will never read it */
         ready = CHR_ERR_DISCONNECTED;
     transfer->failure = ready < 0 ? ready : 0;
     transfer->failed = dev;
 }
 
-/* Attempt, wait, attempt. */
+/* Attempts and waits in turn until all is done, or one fails. */
 static int chr__transfer_all(chr__transfer *transfer)
 {
     chr_context *ctx;
@@ -17275,7 +17283,7 @@ static int chr__transfer_all(chr__transfer *transfer)
     return transfer->done > 0 || n == 0 ? (int)transfer->done : n;
 }
 
-/* What fits into the output buffer needs no waiting. */
+/* What fits into the output buffer is gathered, without a wait. */
 static void chr__transfer_gather(chr__transfer *transfer, const chr_dev *dev)
 {
     chr__buffers *buffers = transfer->fe->buffers;
@@ -17287,7 +17295,7 @@ static void chr__transfer_gather(chr__transfer *transfer, const chr_dev *dev)
     transfer->done = n > 0 ? (size_t)n : 0;
 }
 
-/* The first look: 0 when it may begin. */
+/* Initializes a blocking call. Returns 0, or an error. */
 static int chr__transfer_begin(chr__transfer *transfer, chr_frontend *fe, int direction, void *buf, size_t len,
                                int timeout_ms)
 {
@@ -17304,7 +17312,7 @@ static int chr__transfer_begin(chr__transfer *transfer, chr_frontend *fe, int di
     transfer->deadline = chr__deadline(dev->ctx, timeout_ms);
     if (direction == CHR_IN && !dev->io->read && !CHR__BUFFERS(fe)) {
         code = CHR_ERR_NOT_SUPPORTED;
-        chr__transfer_record(transfer, dev, code); /* what is played in its place could read */
+        chr__transfer_record(transfer, dev, code); /* the replay's backend has a `read`: it needs the record */
     }
     if (direction == CHR_OUT)
         chr__transfer_gather(transfer, dev);
@@ -17342,7 +17350,8 @@ CHARDEV_API int chr_fe_flush(chr_frontend *fe, int timeout_ms)
 #endif
 
 #if CHARDEV_HAS_PRINTF
-/* Long texts are formatted in memory of the context. */
+/* Formats a text longer than the caller's buffer into memory of the context's allocator. NULL = *code is the
+ * error. */
 static char *chr__fe_format(chr_frontend *fe, const char *format, va_list args, size_t size, int *code)
 {
     chr_dev *dev = chr__fe_lock(fe);
@@ -17403,7 +17412,7 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
     CHR__UNLOCK(dev->ctx);
 }
 
-/* -- what only some backends can do -- */
+/* -- calls for what only some backends support -- */
 
 CHR__PRIVATE int chr__serial_params_valid(const chr_serial_params *params)
 {
@@ -17412,7 +17421,7 @@ CHR__PRIVATE int chr__serial_params_valid(const chr_serial_params *params)
            params->parity > 0 && params->parity < 128 && strchr("NEOMS", params->parity) != NULL;
 }
 
-/* The two of a flow control that may be split. */
+/* Flow control of either direction, which may be split (CHR_FLOW_SPLIT), and both as one value. */
 CHR__PRIVATE int chr__flow_out(int flow) { return flow & 15; }
 CHR__PRIVATE int chr__flow_in(int flow) { return flow >> 4 ? (flow >> 4) - 1 : flow; }
 CHR__PRIVATE int chr__flow(int out, int in) { return out == in ? out : CHR_FLOW_SPLIT(out, in); }
@@ -17432,7 +17441,7 @@ CHR__PRIVATE int chr__purge_valid(int what)
     return what >= CHR_PURGE_RECEIVE && what <= (CHR_PURGE_RECEIVE | CHR_PURGE_TRANSMIT);
 }
 
-/* What it set, or has been told: numbers with a comma between, or bytes. */
+/* Traces the argument of an ioctl, set or returned: ints separated by commas, or a byte. */
 CHR__COLD void chr__trace_ioctl(const chr_dev *dev, int command, int code, const void *arg)
 {
     char   text[80] = "";
@@ -17546,7 +17555,7 @@ static int chr__shutdown(chr_dev *dev)
     code = chr__shutdown_output(dev);
     chr__defer_end(dev->ctx);
     for (buffers = CHR__BUFFERS(dev); buffers && code == 0; buffers = buffers->next)
-        buffers->send_error = CHR_ERR_DISCONNECTED; /* writes learn it at once */
+        buffers->send_error = CHR_ERR_DISCONNECTED; /* so that writes fail at once */
     chr__buffers_recheck_all(dev);
     if (dev->shutdown_pending)
         chr__update(dev);
@@ -17610,9 +17619,9 @@ CHARDEV_API int chr_fe_wait_connected(chr_frontend *fe, chr_error *err)
     return code;
 }
 
-/* -- before the end -- */
+/* -- chr_drain(), and the end of the context -- */
 
-/* What its frontends have gathered. */
+/* Bytes that its frontends have gathered. */
 static uint64_t chr__gathered(const chr_dev *dev)
 {
     const chr__buffers *buffers;
@@ -17624,7 +17633,8 @@ static uint64_t chr__gathered(const chr_dev *dev)
 }
 
 #if CHARDEV_HAS_WAIT
-/* chr__queued() of all; *left counts what has left, from any start: it grows with each byte that goes. */
+/* Sum of chr__queued() of all chardevs, with lingering ones and gathered output. *left grows with each byte that
+ * is sent (its start means nothing). */
 static uint64_t chr__queued_in_all(chr_context *ctx, uint64_t *left)
 {
     chr_dev *dev;
@@ -17643,7 +17653,7 @@ static uint64_t chr__queued_in_all(chr_context *ctx, uint64_t *left)
     return count;
 }
 
-/* Without an eye for chr_loop_stop(): that is for the loop that follows. */
+/* A step that ignores chr_loop_stop(), which stays for the loop that follows. */
 static int chr__drain_step(chr_context *ctx, int timeout_ms)
 {
     int ran;
@@ -17677,7 +17687,7 @@ CHARDEV_API int chr_drain(chr_context *ctx, int timeout_ms)
 }
 #endif
 
-/* What was waited for in vain counts for the lingering close at the end, if nothing has left since. */
+/* A stall counts for the lingering close only if nothing has been sent since it began. */
 static void chr__stalls_expire(chr_context *ctx)
 {
     chr_dev *dev;
@@ -17688,7 +17698,7 @@ static void chr__stalls_expire(chr_context *ctx)
 }
 
 /* ====================================================================================================================
- * >>stacked   slots for backends of the user's that are on another chardev: down to it, and up from it
+ * >>stacked   slots for a backend that is stacked on another chardev: it is the frontend of the lower one (chr_stacked)
  * ==================================================================================================================== */
 
 CHARDEV_API void chr_be_log(chr_dev *dev, const char *format, ...)
@@ -17710,7 +17720,7 @@ CHARDEV_API void *chr_be_allocate(chr_dev *dev, void *block, size_t size)
 }
 
 #if CHARDEV_HAS_STACKED
-/* -- up -- */
+/* -- from the lower chardev to the upper: handlers of the frontend below -- */
 
 static int chr__stacked_can_read(void *opaque)
 {
@@ -17733,7 +17743,7 @@ static int chr__stacked_changed(void *opaque)
     return 0;
 }
 
-/* obuf= may wait still. */
+/* Goes on waiting while the outbox of the upper chardev still has output queued. */
 static void chr__stacked_writable(void *opaque)
 {
     chr_dev *dev = (chr_dev *)opaque;
@@ -17743,9 +17753,10 @@ static void chr__stacked_writable(void *opaque)
         dev->io->update(dev);
 }
 
-/* -- life -- */
+/* -- opening and closing -- */
 
-/* In a hot swap the one that goes may not be below the one that comes. What a mux or hub stands on is theirs to know. */
+/* In a hot swap the chardev that is replaced must not be below the one that replaces it. What is below a mux or
+ * hub is not visible here, so those are rejected. */
 static int chr__stacked_check(const chr_dev *dev, const chr_dev *below, chr_error *err)
 {
     const chr_dev *on;
@@ -17785,7 +17796,7 @@ CHARDEV_API int chr_stacked_open(chr_dev *dev, const char *id, const chr_handler
         all.change = handlers->change ? handlers->change : all.change;
     }
     chr_fe_set_handlers(&stacked->below, &all, dev);
-    chr_fe_set_open(&stacked->below, 0); /* until a frontend comes */
+    chr_fe_set_open(&stacked->below, 0); /* closed until the upper one has a frontend */
     return 0;
 }
 
@@ -17794,7 +17805,7 @@ CHARDEV_API void chr_stacked_close(chr_dev *dev)
     chr_fe_deinit(&((chr_stacked *)dev)->below);
 }
 
-/* -- down -- */
+/* -- from the upper chardev to the lower: slots -- */
 
 CHARDEV_API int chr_stacked_write(chr_dev *dev, const void *buf, size_t len)
 {
@@ -17895,55 +17906,56 @@ CHARDEV_API size_t chr_stacked_queued(const chr_dev *dev)
 #endif
 
 /* ====================================================================================================================
- * >>the_replay   a recording is checked, and played by a backend that stands in for the real ones
+ * >>the_replay   checks a recording, and plays it by a backend that replaces the recorded ones
  * ====================================================================================================================
- * What comes by itself (input, events, writability, the end) waits for its time, and at that time for the calls that lie before it in
- * the file; what answers a call waits for that call. Each chardev reads ahead one record of each sort. Events that came inside a
- * call lie before that call's record.
+ * Two sorts of records: what comes from the far side (input, events, writability, the end), and results of calls. The former
+ * are delivered at their recorded time, but not before the calls that precede them in the file have been made; the latter
+ * are returned by the call that they belong to. Each chardev keeps the next record of each sort (`ahead`, `call`). Events that
+ * a slot reported inside a call precede that call's record.
  */
 #if CHARDEV_HAS_RECORD
 
 typedef struct chr__record_head {
-    int64_t   at, next;     /* where its data is, and the record after it */
+    int64_t   at, next;     /* offset of its data, and of the next record */
     int64_t   time;
     uint32_t  length, extra;
     unsigned  number;
-    int       kind, inside; /* kind 0 = there is none any more */
+    int       kind, inside; /* kind 0 = no more records */
     int       value;
 } chr__record_head;
 
-typedef struct chr__known {
-    int64_t  at; /* of its id, in the file */
+typedef struct chr__recorded_dev {
+    int64_t  at; /* offset of its id */
     uint32_t length;
     int      taken;
-    chr_dev *dev; /* that plays it; NULL before and after */
-} chr__known;
+    chr_dev *dev; /* the chardev that plays it, or NULL */
+} chr__recorded_dev;
 
 typedef struct chr__replay {
     chr_context *ctx;
     int          fd;
-    int64_t      size, started, ends; /* the end of what was checked; on our clock; in the recording */
-    chr__known  *known;
+    int64_t      size, started, ends; /* size: of the checked part; started: chr_loop_now() then; ends: recorded time */
+    chr__recorded_dev  *known;
     unsigned     count, capacity;
-    chr_timer    timer;   /* at the nearest record, */
-    chr_idle     deliver; /* then this, after all other timers of that moment: as input came after them, too */
-    int          is_held; /* the nearest record waits for a call */
+    chr_timer    timer;   /* at the time of the next record; it starts */
+    chr_idle     deliver; /* this, which runs behind all other timers of that moment, as recorded input did */
+    int          waits_for_call; /* the next record waits for a call that precedes it */
 } chr__replay;
 
 typedef struct chr__played {
     chr_dev          dev;
     unsigned         number;
     chr__record_head ahead, call;
-    uint32_t         delivered; /* of the input in `ahead` */
-    int              waits;     /* its time has come, but the frontend has no room */
+    uint32_t         delivered; /* bytes of the input in `ahead` */
+    int              is_blocked; /* due, but the frontend has no room */
     int              diverged;
-    int              comes_back; /* as the last CLOSED or INPUT_END said */
-    uint64_t         written;   /* bytes that the frontend has written */
+    int              comes_back; /* of the last CLOSED or INPUT_END */
+    uint64_t         written;   /* total of the frontend's output */
 } chr__played;
 
-/* -- reading -- */
+/* -- reading records -- */
 
-/* Exactly so many bytes, or an error. */
+/* Reads exactly len bytes, or fails. */
 static int chr__replay_get(const chr__replay *replay, void *buf, size_t len, int64_t at)
 {
     char *to = (char *)buf;
@@ -17973,9 +17985,9 @@ static int chr__replay_head(const chr__replay *replay, int64_t at, unsigned char
     return 0;
 }
 
-/* -- checking the whole file, once -- */
+/* -- checking the whole file, before anything is played -- */
 
-/* Why the record can't be, or NULL. */
+/* What is wrong with a record, or NULL. */
 static const char *chr__replay_fault(const chr__replay *replay, const chr__record_head *record, int64_t time)
 {
     if (record->kind < CHR__RECORD_NEW || record->kind > CHR__RECORD_SHUTDOWN ||
@@ -17996,7 +18008,7 @@ static const char *chr__replay_fault(const chr__replay *replay, const chr__recor
     return NULL;
 }
 
-static int chr__replay_learn(chr__replay *replay, const chr__record_head *record)
+static int chr__replay_add_dev(chr__replay *replay, const chr__record_head *record)
 {
     unsigned capacity = replay->capacity ? replay->capacity * 2 : 16;
     void    *known;
@@ -18005,7 +18017,7 @@ static int chr__replay_learn(chr__replay *replay, const chr__record_head *record
         known = chr__reallocate(replay->ctx, replay->known, sizeof *replay->known * capacity);
         if (!known)
             return CHR_ERR_NO_MEMORY;
-        replay->known = (chr__known *)known;
+        replay->known = (chr__recorded_dev *)known;
         replay->capacity = capacity;
     }
     memset(&replay->known[replay->count], 0, sizeof *replay->known);
@@ -18014,7 +18026,7 @@ static int chr__replay_learn(chr__replay *replay, const chr__record_head *record
     return 0;
 }
 
-/* The checksum of what stands in the file, piece by piece: a length that lies costs no memory. */
+/* Checksum of a record in the file, read in pieces, so that a corrupt length costs no memory. */
 static int chr__replay_checksum(const chr__replay *replay, const unsigned char *head, const chr__record_head *record, uint32_t *crc)
 {
     unsigned char piece[512];
@@ -18032,7 +18044,7 @@ static int chr__replay_checksum(const chr__replay *replay, const unsigned char *
     return code;
 }
 
-/* Where it went wrong is the record's own offset. */
+/* The error names the offset of the record. */
 static int chr__replay_bad(const char *path, int code, int64_t at, const char *why, chr_error *err)
 {
     if (code == CHR_ERR_DISCONNECTED)
@@ -18058,7 +18070,7 @@ static int chr__replay_check_record(chr__replay *replay, const char *path, int64
     why = chr__replay_fault(replay, record, time);
     if (why)
         return chr__replay_bad(path, 0, at, why, err);
-    if (record->kind == CHR__RECORD_NEW && chr__replay_learn(replay, record) < 0)
+    if (record->kind == CHR__RECORD_NEW && chr__replay_add_dev(replay, record) < 0)
         return chr__no_memory(err);
     return 0;
 }
@@ -18118,13 +18130,14 @@ static void chr__replay_due(void *opaque)
     chr_idle_start(replay->ctx, &replay->deliver, chr__replay_deliver, replay);
 }
 
-/* Goes on to the next record of this chardev of the same sort. The file was checked: if it has changed since, it ends here. */
+/* Advances to the chardev's next record of the same sort. If the file has changed since it was checked, the
+ * records end here. */
 static void chr__replay_advance(chr__played *played, chr__record_head *record, int call)
 {
     chr__replay  *replay = played->dev.ctx->replay;
     unsigned char head[CHR__RECORD_HEAD];
 
-    if (call && replay->is_held)
+    if (call && replay->waits_for_call)
         chr__replay_due(replay);
     while (record->next + CHR__RECORD_HEAD <= replay->size) {
         if (chr__replay_head(replay, record->next, head, record) < 0 || record->next > replay->size || record->kind == CHR__RECORD_END)
@@ -18136,7 +18149,7 @@ static void chr__replay_advance(chr__played *played, chr__record_head *record, i
     record->next = replay->size;
 }
 
-static chr__known *chr__replay_find(chr_context *ctx, const char *id)
+static chr__recorded_dev *chr__replay_find(chr_context *ctx, const char *id)
 {
     chr__replay *replay = ctx->replay;
     size_t       len = strlen(id);
@@ -18150,7 +18163,7 @@ static chr__known *chr__replay_find(chr_context *ctx, const char *id)
     return NULL;
 }
 
-/* Once for each chardev. */
+/* Logged once for each chardev. */
 static void chr__replay_diverges(chr__played *played, const char *what, int64_t at)
 {
     chr_context *ctx = played->dev.ctx;
@@ -18165,9 +18178,9 @@ static void chr__replay_diverges(chr__played *played, const char *what, int64_t 
     chr__log_line(ctx, played->dev.id, text);
 }
 
-/* -- what comes by itself -- */
+/* -- records from the far side -- */
 
-/* A piece of recorded input, as far as the frontend has room. Returns 0 when it must wait. */
+/* Delivers recorded input, as much as the frontend takes. Returns 0 when it has no room. */
 static int chr__replay_input(chr__played *played)
 {
     chr_context *ctx = played->dev.ctx;
@@ -18175,12 +18188,12 @@ static int chr__replay_input(chr__played *played)
     size_t       left = played->ahead.length - played->delivered;
     int          room = chr_be_can_write(&played->dev);
 
-    if (!ctx->replay) /* it was closed when asked */
+    if (!ctx->replay) /* can_read has closed the replay */
         return 0;
-    if (played->dev.frontend && (room <= 0 || (size_t)room < left)) /* below a hub or filter nobody is: that is played */
+    if (played->dev.frontend && (room <= 0 || (size_t)room < left)) /* without a frontend (below a hub or filter, which are played) there is no can_read to compare */
         chr__replay_diverges(played, "the frontend has less room for input", played->ahead.at);
     if (room <= 0) {
-        played->waits = 1;
+        played->is_blocked = 1;
         chr__retry_input(&played->dev);
         return 0;
     }
@@ -18218,7 +18231,7 @@ static int chr__replay_play(chr__played *played)
     return 1;
 }
 
-/* The one whose record comes first in the file, and does not wait for room. */
+/* The chardev whose next record is the first in the file; not one that waits for room. */
 static chr__played *chr__replay_first(chr__replay *replay)
 {
     chr__played *first = NULL, *played;
@@ -18226,13 +18239,13 @@ static chr__played *chr__replay_first(chr__replay *replay)
 
     for (i = 0; i < replay->count; i++) {
         played = (chr__played *)replay->known[i].dev;
-        if (played && played->ahead.kind && !played->waits && (!first || played->ahead.at < first->ahead.at))
+        if (played && played->ahead.kind && !played->is_blocked && (!first || played->ahead.at < first->ahead.at))
             first = played;
     }
     return first;
 }
 
-/* Whether a call of that moment lies before the record in the file, and has not been made yet. */
+/* Whether a call of the same time precedes the record, and has not been made yet. */
 static int chr__replay_waits_for_call(const chr__replay *replay, const chr__record_head *record)
 {
     const chr__played *played;
@@ -18247,27 +18260,28 @@ static int chr__replay_waits_for_call(const chr__replay *replay, const chr__reco
     return 0;
 }
 
-/* On our clock. A call that does not come until that moment is over will not come at all. */
+/* When the record is due, by chr_loop_now(). A call that precedes it gets until the end of that moment (one
+ * nanosecond); then it will not be made at all. */
 static int64_t chr__replay_when(chr__replay *replay, const chr__played *first)
 {
-    replay->is_held = chr__replay_waits_for_call(replay, &first->ahead);
-    return replay->started + first->ahead.time + replay->is_held;
+    replay->waits_for_call = chr__replay_waits_for_call(replay, &first->ahead);
+    return replay->started + first->ahead.time + replay->waits_for_call;
 }
 
-/* The end is waited for like anything else: time must come to it. */
+/* The timer for the next record, or for the end of the recording. */
 static void chr__replay_arm(chr__replay *replay)
 {
     chr__played *first = chr__replay_first(replay);
     int64_t      when = replay->started + replay->ends;
 
-    replay->is_held = 0;
+    replay->waits_for_call = 0;
     if (first)
         when = chr__replay_when(replay, first);
     if (first || !chr_replay_over(replay->ctx))
         chr__timer_start_at(replay->ctx, &replay->ctx->timers, &replay->timer, when, chr__replay_due, replay);
 }
 
-/* All that is due, in the order of the file. Any of it may close the replay. */
+/* Delivers all records that are due, in the order of the file. A handler may close the replay. */
 static void chr__replay_deliver(void *opaque)
 {
     chr__replay *replay = (chr__replay *)opaque;
@@ -18283,9 +18297,10 @@ static void chr__replay_deliver(void *opaque)
         chr__replay_arm(ctx->replay);
 }
 
-/* -- what answers calls -- */
+/* -- records that answer calls -- */
 
-/* The record for a call of this kind, or NULL. Events inside are raised on the way; when this side opened is no question. */
+/* The record of the next call of this kind, or NULL. Events that were reported inside it are delivered first.
+ * Records of chr_fe_set_open() are skipped when it is not called. */
 static const chr__record_head *chr__replay_call(chr__played *played, int kind)
 {
     chr__record_head *call = &played->call;
@@ -18302,7 +18317,7 @@ static const chr__record_head *chr__replay_call(chr__played *played, int kind)
     return call->kind == kind ? call : NULL;
 }
 
-/* Whether the frontend offers what it offered then. */
+/* Whether the frontend writes the bytes that it wrote then. */
 static int chr__replay_same(const chr__played *played, const unsigned char *buf, size_t len)
 {
     const chr__record_head *call = &played->call;
@@ -18317,7 +18332,7 @@ static int chr__replay_same(const chr__played *played, const unsigned char *buf,
     return call->extra == len;
 }
 
-/* Where the recording knows no answer, the bytes are taken. */
+/* Without a record all bytes are taken. */
 static int chr__replay_write(chr_dev *dev, const void *buf, size_t len)
 {
     chr__played            *played = (chr__played *)dev;
@@ -18353,18 +18368,18 @@ static int chr__replay_read(chr_dev *dev, void *buf, size_t len)
     return n;
 }
 
-/* Room has come for what waits. */
+/* The frontend has room again. */
 static void chr__replay_update(chr_dev *dev)
 {
     chr__played *played = (chr__played *)dev;
 
-    if (!played->waits || !dev->ctx->replay)
+    if (!played->is_blocked || !dev->ctx->replay)
         return;
     if (chr_be_can_write(dev) <= 0) {
         chr__retry_input(dev);
         return;
     }
-    played->waits = 0;
+    played->is_blocked = 0;
     chr__replay_due(dev->ctx->replay);
 }
 
@@ -18412,7 +18427,7 @@ static void chr__replay_set_open(chr_dev *dev, int is_open)
         chr__replay_advance(played, &played->call, 1);
 }
 
-/* A call that the recording answers with a code. */
+/* A call whose record is a code alone. */
 static int chr__replay_answer(chr__played *played, int kind, const char *divergence)
 {
     const chr__record_head *call = chr__replay_call(played, kind);
@@ -18430,7 +18445,7 @@ static int chr__replay_disconnect(chr_dev *dev)
     return chr__replay_answer((chr__played *)dev, CHR__RECORD_DISCONNECT, "a disconnection that was not made then");
 }
 
-/* A recorded result with its text. */
+/* Returns a recorded result with its error text. */
 static int chr__replay_result(chr__played *played, const chr__record_head *call, chr_error *err)
 {
     char   text[sizeof(((chr_error *)0)->text)];
@@ -18455,7 +18470,7 @@ static int chr__replay_wait(chr_dev *dev, chr_error *err)
     return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': nobody waited here when it was recorded", dev->id);
 }
 
-/* What the hand does has its effect in the recorded input. */
+/* Emulated input devices: the effect of a movement is in the recorded input. */
 static int chr__replay_move(chr_dev *dev, int x, int y) { (void)dev, (void)x, (void)y; return 0; }
 static int chr__replay_sync(chr_dev *dev) { (void)dev; return 0; }
 
@@ -18464,7 +18479,7 @@ static int chr__replay_sync(chr_dev *dev) { (void)dev; return 0; }
 static int chr__replay_start(chr_dev *dev, chr_error *err)
 {
     chr__played            *played = (chr__played *)dev;
-    chr__known             *known = chr__replay_find(dev->ctx, dev->id);
+    chr__recorded_dev             *known = chr__replay_find(dev->ctx, dev->id);
     const chr__record_head *call;
 
     if (!known)
@@ -18601,52 +18616,63 @@ CHARDEV_API void chr_replay_close(chr_context *ctx)
 #endif
 
 /* ====================================================================================================================
- * >>stream   descriptors in and out, under layers, gated by can_read: the base of all that reads and writes descriptors
- * ==================================================================================================================== */
+ * >>stream   reads and writes descriptors for a chardev, through layers (telnet, websocket, TLS), gated by can_read
+ * ====================================================================================================================
+ * Input: chr__stream_update() asks can_read and polls for CHR_IN only while the frontend has room (back-pressure: the peer
+ * blocks when the kernel's buffers are full). chr__stream_ready() reads as much as there is room for, up to a budget per turn
+ * (fairness). Output: write() first, and CHR_OUT is polled for only after a short write or EAGAIN, while somebody waits.
+ * Bytes that a layer has buffered do not show in poll(): the idle `reread` stands in for it.
+ *
+ * Hang-up (POLLHUP) while the frontend has no room: with nothing left to read it ends the stream at once, so that a server can
+ * accept the next client; else `hup_pending` keeps it out of the poll set (no busy loop) until the rest is read.
+ * A failed write (EPIPE, ECONNRESET) sets `write_failed`: what the peer sent before is still read, then the stream ends.
+ * Half-close: by the peer `input_ended` (chr__stream_half_close), by us `output_ended` (chr__stream_shutdown).
+ */
 #if CHARDEV_HAS_FD || CHARDEV_HAS_WIN || CHARDEV_HAS_FILE || CHARDEV_HAS_PIPE || CHARDEV_HAS_PTY || CHARDEV_HAS_CONSOLE || \
     CHARDEV_HAS_STDIO || CHARDEV_HAS_SERIAL || CHARDEV_HAS_UDP || CHARDEV_HAS_SOCKET
 
-/* A layer has the same small interface, whatever is under it; the stream knows only the top one. Would-block is an ordinary
- * answer of step, read, write and flush. A layer that keeps bytes says so in `pending` and `unsent`, since poll() can't see
- * those. It bounds what it keeps, and tells nobody anything by itself: it may be gone when a handler returns. */
+/* A layer has the same interface whatever is below it; the stream uses the top one. CHR_ERR_WOULD_BLOCK is an
+ * ordinary result of step, read, write and flush. A layer reports what it buffers by `pending` and `unsent`, since
+ * poll() can't see it, and bounds it. It calls no handlers: the handler could free it. */
 typedef struct chr__layer chr__layer;
 
 typedef struct chr__layer_slots {
     const char *name;
-    int  (*start)(chr__layer *layer, chr_error *err);                 /* get memory, begin the handshake; or NULL */
-    int  (*step)(chr__layer *layer, int *wants, chr_error *err);      /* go on with it: 0 = done; on would-block *wants is
-                                                                         CHR_IN or CHR_OUT; NULL = nothing to shake */
-    int  (*read)(chr__layer *layer, void *buf, size_t len);           /* bytes; 0 = the end; or one of the answers below */
-    int  (*write)(chr__layer *layer, const void *buf, size_t len);    /* bytes taken */
-    int  (*pending)(const chr__layer *layer);                         /* whether it holds input, -1 = only the end; NULL = never */
-    int  (*unsent)(const chr__layer *layer);                          /* bytes of output that it holds; minus these
-                                                                         minus 1 = the peer wants none now; NULL =
-                                                                         never any */
-    int  (*flush)(chr__layer *layer);                                 /* send that: 0 = all is gone; NULL with `unsent` */
-    int  (*shutdown)(chr__layer *layer);                              /* no more output, after a flush: 0 = said, or
-                                                                         would-block; NULL = ask the layer below */
+    int  (*start)(chr__layer *layer, chr_error *err);                 /* allocate, begin the handshake; or NULL */
+    int  (*step)(chr__layer *layer, int *wants, chr_error *err);      /* continue the handshake: 0 = done; on would-block
+                                                                         *wants is CHR_IN or CHR_OUT; NULL = none */
+    int  (*read)(chr__layer *layer, void *buf, size_t len);           /* bytes; 0 = EOF; or CHR__LAYER_... */
+    int  (*write)(chr__layer *layer, const void *buf, size_t len);    /* number of bytes taken */
+    int  (*pending)(const chr__layer *layer);                         /* 1 = has input, -1 = EOF only; NULL = 0 */
+    int  (*unsent)(const chr__layer *layer);                          /* bytes of output that it buffers; -1 minus these =
+                                                                         the peer wants none now (flow control);
+                                                                         NULL = 0 */
+    int  (*flush)(chr__layer *layer);                                 /* send these: 0 = done; NULL with `unsent` */
+    int  (*shutdown)(chr__layer *layer);                              /* half-close, after a flush: 0 = done, or
+                                                                         would-block; NULL = use the layer below */
     int  (*ioctl)(chr__layer *layer, int command, void *arg);         /* or NULL */
-    int  (*ping)(chr__layer *layer);                                  /* ask the peer for a sign of life; NULL = it
-                                                                         has no word for that */
-    void (*close)(chr__layer *layer);                                 /* free; or NULL */
+    int  (*ping)(chr__layer *layer);                                  /* send a keep-alive request; NULL = the protocol
+                                                                         has none */
+    void (*close)(chr__layer *layer);                                 /* free its memory; or NULL */
 } chr__layer_slots;
 
-/* What read answers when bytes came and none of them is for the frontend, or when the budget of this turn is spent:
- * more may be there. An event comes in its place among the bytes. */
-enum { CHR__LAYER_NOTHING = -999, CHR__LAYER_EVENT = -1000 /* minus the event */ };
+/* Results of read: CHR__LAYER_NO_DATA = bytes were consumed, none for the frontend, or the budget of this turn is
+ * spent: read again. CHR__LAYER_EVENT - event = an event, in its place among the bytes. */
+enum { CHR__LAYER_NO_DATA = -999, CHR__LAYER_EVENT = -1000 /* minus the event */ };
 
-/* Bounded work: what one turn of the loop reads under layers, or writes through them, whatever the peer sends. */
+/* Fairness: the most that one turn of the loop reads under layers, or writes through them, whatever the peer
+ * sends. */
 enum { CHR__TURN_BYTES = 65536 };
 
 struct chr__layer { /* a layer's state begins with it */
     const chr__layer_slots *slots;
     chr__layer             *below;
     chr_dev                *dev;
-    size_t                  buffered; /* of the bytes that it was given: those that it holds still. A frame that is cut
-                                     is worth nothing */
+    size_t                  buffered; /* bytes of the frontend's that are not sent; of a frame that is cut off all,
+                                         since the peer can't use a part of it */
 };
 
-/* Whether any of them holds output: 1; negative = all that do are told by their peer to wait. */
+/* Whether any layer buffers output: 1; negative = only behind flow control of the peer. */
 CHR__COLD int chr__layers_unsent(const chr__layer *top)
 {
     const chr__layer *layer;
@@ -18661,7 +18687,7 @@ CHR__COLD int chr__layers_unsent(const chr__layer *top)
     return stopped;
 }
 
-/* How many bytes they hold. */
+/* Bytes of the frontend's in all layers. */
 CHR__COLD size_t chr__layers_buffered(const chr__layer *top)
 {
     const chr__layer *layer;
@@ -18672,7 +18698,7 @@ CHR__COLD size_t chr__layers_buffered(const chr__layer *top)
     return kept;
 }
 
-/* From the top: each hands down what it holds. 0 = all is gone; else what stopped the last one. */
+/* Flushes from the top down. 0 = nothing is left; else the last error or would-block. */
 CHR__COLD int chr__layers_flush(chr__layer *top)
 {
     chr__layer *layer;
@@ -18685,8 +18711,8 @@ CHR__COLD int chr__layers_flush(chr__layer *top)
     return result;
 }
 
-/* The same for the last time: each says goodbye behind it, and the bottom sends a FIN. One that can't yet stops
- * those below it. */
+/* Final flush of a lingering close, from the top down: each layer ends its stream (close frame, close_notify), the
+ * bottom sends FIN. One that would block stops those below it. */
 CHR__COLD int chr__layers_finish(chr__layer *top)
 {
     chr__layer *layer;
@@ -18700,7 +18726,7 @@ CHR__COLD int chr__layers_finish(chr__layer *top)
     return code;
 }
 
-/* -- the bottom: channels of the system -- */
+/* -- the bottom layer: channels (descriptors) of the system -- */
 
 typedef struct chr__bottom {
     chr__layer   layer;
@@ -18721,7 +18747,7 @@ CHR__HOT static int chr__bottom_write(chr__layer *layer, const void *buf, size_t
     return chr__os_channel_write(&bottom->out, buf, len);
 }
 
-/* After FIN: what layers still answer is not for the peer any more. */
+/* After FIN: replies of the layers above are dropped. */
 CHR__PRIVATE int chr__bottom_discard(chr__layer *layer, const void *buf, size_t len)
 {
     (void)layer, (void)buf;
@@ -18749,7 +18775,7 @@ CHR__PRIVATE int chr__bottom_flush(chr__layer *layer)
 #define CHR__CHANNEL_SLOT(function) NULL
 #endif
 
-/* What the channels opened for themselves. Safe on a zeroed one. */
+/* Closes what the channels opened for themselves. Safe on a zeroed one. */
 static void chr__bottom_close(chr__layer *layer)
 {
     int is_last = layer->dev && layer->dev->ctx->closing;
@@ -18784,7 +18810,7 @@ CHR_TABLE(chr__layer_slots, chr__bottom_plain,
     CHR_SET(shutdown, chr__bottom_shutdown)
     CHR_SET(close,    chr__bottom_close));
 
-/* On descriptors that stay the caller's to close, behind it; -1 = no such direction. */
+/* The descriptors stay the caller's, who closes them after this layer; -1 = no such direction. */
 CHR__PRIVATE int chr__bottom_open(chr__bottom *bottom, chr_dev *dev, int in, int out, int is_ours)
 {
     int code;
@@ -18795,20 +18821,21 @@ CHR__PRIVATE int chr__bottom_open(chr__bottom *bottom, chr_dev *dev, int in, int
     return code < 0 ? code : chr__os_channel_open(&bottom->out, out, CHR_OUT, is_ours);
 }
 
-/* -- >>layer_box   bytes that a layer holds: what has come and isn't decoded yet, or what is encoded and not yet sent -- */
+/* -- >>layer_box   a buffer of a layer: input not decoded yet, or output encoded and not sent yet -- */
 
 enum {
     CHR__BOX_SIZE = 16384,
-    CHR__BOX_RESERVE = 1024 /* of an outbox, for answers: data leaves it free. A peer that fills it and reads nothing is dropped */
+    CHR__BOX_RESERVE = 1024 /* of an output box, kept free of data for replies; when a peer that reads nothing has filled
+                               it with these, the connection ends */
 };
 
-/* It has memory only while there is something in it: an idle connection costs none. */
+/* Has memory only while it is not empty: an idle connection costs none. */
 typedef struct chr__box {
     size_t         start, end;
     unsigned char *bytes; /* NULL or CHR__BOX_SIZE */
 } chr__box;
 
-/* As many spare ones wait in the context, so that traffic allocates nothing: a connection seldom uses more at once. */
+/* The context keeps so many spare ones, as many as a connection mostly uses: traffic allocates nothing. */
 enum { CHR__SPARE_BOXES = 4 };
 
 typedef struct chr__spare_box {
@@ -18833,7 +18860,7 @@ CHR__PRIVATE int chr__box_open(chr__box *box, chr_context *ctx)
     return spare ? 0 : CHR_ERR_NO_MEMORY;
 }
 
-/* What is in it is lost. */
+/* The contents are lost. */
 CHR__PRIVATE void chr__box_close(chr__box *box, chr_context *ctx)
 {
     chr__spare_box *spare = (chr__spare_box *)(void *)box->bytes;
@@ -18856,7 +18883,7 @@ CHR__PRIVATE void chr__box_close_empty(chr__box *box, chr_context *ctx)
         chr__box_close(box, ctx);
 }
 
-/* For a connection that begins. */
+/* A connection begins: allocates the spare ones. */
 CHR__PRIVATE int chr__boxes_reserve(chr_context *ctx)
 {
     chr__box box;
@@ -18881,13 +18908,13 @@ CHR__PRIVATE void chr__boxes_free(chr_context *ctx)
     }
 }
 
-/* What data may take of an outbox. */
+/* Room for data in an output box. */
 CHR__PRIVATE size_t chr__box_room(const chr__box *box)
 {
     return box->end < CHR__BOX_SIZE - CHR__BOX_RESERVE ? CHR__BOX_SIZE - CHR__BOX_RESERVE - box->end : 0;
 }
 
-/* All of it, the reserve included, or nothing. */
+/* Adds all of it, into the reserve too, or nothing. */
 CHR__PRIVATE int chr__box_put(chr__box *box, chr_context *ctx, const void *buf, size_t len)
 {
     if (len > CHR__BOX_SIZE - box->end || chr__box_open(box, ctx) < 0)
@@ -18897,7 +18924,7 @@ CHR__PRIVATE int chr__box_put(chr__box *box, chr_context *ctx, const void *buf, 
     return 0;
 }
 
-/* What lies below gives as much as there is room for. */
+/* Reads from the layer below, as much as fits. */
 CHR__PRIVATE int chr__box_fill(chr__box *box, chr__layer *below)
 {
     int n;
@@ -18912,7 +18939,7 @@ CHR__PRIVATE int chr__box_fill(chr__box *box, chr__layer *below)
     return n;
 }
 
-/* Hands down what is in it. 0 = nothing is left. */
+/* Writes to the layer below. 0 = the box is empty. */
 CHR__PRIVATE int chr__box_flush(chr__box *box, chr__layer *below)
 {
     int n;
@@ -18935,24 +18962,25 @@ CHR__PRIVATE int chr__box_flush(chr__box *box, chr__layer *below)
 typedef struct chr__stream {
     chr_dev    *dev;
     chr__layer *top;               /* NULL = closed */
-    int         in, out;           /* what to poll; may be the same; -1 = no such direction */
-    int         is_duplex;         /* both are directions of one connection: the end of input is the end of both */
-    chr_watch   in_watch;          /* both directions, when they are the same */
-    chr_watch  *out_watch;         /* NULL = one watch is for both */
-    chr_idle    reread;            /* look at the input though poll says nothing */
-    int         write_failed;      /* a write has failed: what is left to read comes, then the end */
-    int         hup_pending;       /* hung up, but the frontend has no room for what is left */
-    int         may_buffer;        /* some layer may keep bytes that poll can't see */
-    int         reads_ahead;       /* while the frontend has no room, so that layers can answer the peer: */
+    int         in, out;           /* to poll; may be equal; -1 = no such direction */
+    int         is_duplex;         /* one connection: the end of input ends both directions */
+    chr_watch   in_watch;          /* of both directions when they are equal */
+    chr_watch  *out_watch;         /* of `out`, when that is another descriptor */
+    chr_idle    reread;            /* reads again though poll() reports nothing */
+    int         write_failed;      /* EPIPE, ECONNRESET: the rest of the input is read, then it ends */
+    int         hup_pending;       /* hung up, but the frontend has no room for the rest of the input */
+    int         may_buffer;        /* some layer may buffer bytes, which poll() can't see */
+    int         reads_ahead;       /* while the frontend has no room, so that layers can reply to the peer: */
     chr__box    ahead;             /* into this */
-    int         ahead_stop;        /* what read has answered behind it: an event, or why the input ends; 0 with */
+    int         ahead_stop;        /* result of the read behind it: an event, EOF or an error; valid with */
     int         is_ahead_stopped;
-    int         input_ended;       /* half-close by the peer: only output is left */
-    int         output_ended;      /* half-close by us: only input is left */
-    void      (*ended)(struct chr__stream *stream, int code); /* 0 = end of input, else why; it closes the stream, or stops the input */
+    int         input_ended;       /* half-close by the peer */
+    int         output_ended;      /* half-close by us */
+    void      (*ended)(struct chr__stream *stream, int code); /* code 0 = EOF, else the error; it closes the stream, or
+                                                                 stops the input */
 } chr__stream;
 
-typedef struct chr__stream_dev { /* the states of stream backends begin like this */
+typedef struct chr__stream_dev { /* the state of a stream backend begins with this */
     chr_dev     dev;
     chr__stream stream;
 } chr__stream_dev;
@@ -18970,8 +18998,8 @@ CHR__COLD int chr__layers_pending(const chr__stream *stream)
     return pending;
 }
 
-/* -- read-ahead: layers answer pings, offers and questions though the frontend takes no input. One box is read
- * ahead, then back-pressure holds the peer. -- */
+/* -- read-ahead: layers reply to pings and negotiation though the frontend takes no input. One box is read ahead;
+ * then back-pressure stops the peer -- */
 
 static int chr__stream_has_ahead(const chr__stream *stream)
 {
@@ -18983,7 +19011,7 @@ static int chr__stream_can_read_ahead(const chr__stream *stream)
     return stream->reads_ahead && !stream->is_ahead_stopped && stream->ahead.end < CHR__BOX_SIZE;
 }
 
-/* First the bytes, then what stood behind them. */
+/* The bytes read ahead first, then the result that stopped it. */
 CHR__COLD int chr__stream_read_buffered(chr__stream *stream, void *buf, size_t len)
 {
     chr__box *ahead = &stream->ahead;
@@ -19010,13 +19038,13 @@ CHR__HOT static int chr__stream_read(chr__stream *stream, void *buf, size_t len)
 CHR__COLD int chr__stream_pending_layered(const chr__stream *stream)
 {
     if (chr__stream_has_ahead(stream))
-        return chr__box_is_empty(&stream->ahead) && stream->ahead_stop > CHR__LAYER_NOTHING ? -1 : 1;
+        return chr__box_is_empty(&stream->ahead) && stream->ahead_stop > CHR__LAYER_NO_DATA ? -1 : 1;
     return chr__layers_pending(stream);
 }
 
 static int chr__stream_pending(const chr__stream *stream)
 {
-    /* reading ahead is for layers that may keep something */
+    /* only layers that buffer read ahead */
     return stream->may_buffer ? chr__stream_pending_layered(stream) : 0;
 }
 
@@ -19032,7 +19060,7 @@ static int chr__stream_flush(chr__stream *stream)
     return chr__layers_flush(stream->top);
 }
 
-/* What the layers hold, encoded as it is. */
+/* Bytes that the layers buffer, as encoded. */
 CHR__PRIVATE size_t chr__stream_queued(const chr__stream *stream)
 {
     const chr__layer *layer;
@@ -19051,7 +19079,7 @@ CHR__COLD void chr__stream_reread_soon(chr__stream *stream)
     chr_idle_start(stream->dev->ctx, &stream->reread, chr__stream_reread, stream);
 }
 
-/* Output is polled for while somebody waits. */
+/* CHR_OUT is polled for while layers have output to send or a frontend waits to write. */
 static int chr__stream_out_events(const chr__stream *stream)
 {
     int unsent = chr__stream_unsent(stream);
@@ -19059,7 +19087,8 @@ static int chr__stream_out_events(const chr__stream *stream)
     return unsent > 0 || (unsent == 0 && !stream->write_failed && chr_be_wants_writable(stream->dev)) ? CHR_OUT : 0;
 }
 
-/* What to poll for: input while there is room, output while somebody waits, hang-ups always until one is held. */
+/* Sets what to poll for: CHR_IN while the frontend has room, CHR_OUT while somebody waits, CHR_HUP unless
+ * hup_pending. */
 static void chr__stream_update(chr__stream *stream)
 {
     int room, in_events, out_events;
@@ -19070,7 +19099,7 @@ static void chr__stream_update(chr__stream *stream)
     }
     if (!stream->top)
         return;
-    if (stream->dev->ctx->deferring > 0) { /* inside a slot: neither the question nor the poll set is ours to touch */
+    if (stream->dev->ctx->deferring > 0) { /* can_read is a handler, the poll set the owner's: from the loop */
         chr__update(stream->dev);
         return;
     }
@@ -19098,14 +19127,14 @@ CHR__COLD void chr__stream_end(chr__stream *stream, int code)
 {
     CHR__TRACE(stream->dev, stream_end, code, 0);
     stream->ended(stream, code);
-    chr_be_writable(stream->dev); /* who waits to write shall learn it from the next write */
+    chr_be_writable(stream->dev); /* a frontend that waits learns it from its next write */
 }
 
-/* A read brought no bytes for the frontend. Behind a hang-up or a broken write EAGAIN is the end, once the system holds
- * no more of the peer's bytes. */
+/* A read returned no bytes. EAGAIN after a hang-up or a failed write is the end of the input, once the kernel has
+ * no more bytes of the peer's. */
 CHR__COLD void chr__stream_no_bytes(chr__stream *stream, int code, int hung_up)
 {
-    if (code <= CHR__LAYER_NOTHING) {
+    if (code <= CHR__LAYER_NO_DATA) {
         chr__stream_reread_soon(stream);
         if (code <= CHR__LAYER_EVENT)
             chr_be_event(stream->dev, CHR__LAYER_EVENT - code);
@@ -19115,7 +19144,7 @@ CHR__COLD void chr__stream_no_bytes(chr__stream *stream, int code, int hung_up)
     }
 }
 
-/* One read a turn. What can't be delivered in its place yet stops it. */
+/* One read per turn. An event, EOF or an error stops it until the bytes before it are delivered. */
 CHR__COLD void chr__stream_read_ahead(chr__stream *stream)
 {
     chr__box *ahead = &stream->ahead;
@@ -19125,7 +19154,7 @@ CHR__COLD void chr__stream_read_ahead(chr__stream *stream)
         n = stream->top->slots->read(stream->top, ahead->bytes + ahead->end, CHR__BOX_SIZE - ahead->end);
     ahead->end += n > 0 ? (size_t)n : 0;
     chr__box_close_empty(ahead, stream->dev->ctx);
-    if (n <= 0 && n != CHR__LAYER_NOTHING && n != CHR_ERR_WOULD_BLOCK) {
+    if (n <= 0 && n != CHR__LAYER_NO_DATA && n != CHR_ERR_WOULD_BLOCK) {
         stream->ahead_stop = n;
         stream->is_ahead_stopped = 1;
     }
@@ -19133,7 +19162,8 @@ CHR__COLD void chr__stream_read_ahead(chr__stream *stream)
         chr__stream_reread_soon(stream);
 }
 
-/* The frontend takes nothing now. A hang-up with nothing behind it is the end all the same: the next peer must be able to come. */
+/* The frontend has no room. A hang-up without input to read ends the stream all the same, so that the next client
+ * can be accepted. */
 CHR__COLD void chr__stream_no_room(chr__stream *stream, int hung_up)
 {
     chr_dev *dev = stream->dev;
@@ -19148,7 +19178,7 @@ CHR__COLD void chr__stream_no_room(chr__stream *stream, int hung_up)
     } else if (hung_up && !pending && chr__os_bytes_readable(stream->in) == 0) {
         chr__stream_end(stream, 0);
     } else {
-        if (hung_up && stream->hup_pending && !stream->write_failed) { /* only output was waited for: none will be taken any more */
+        if (hung_up && stream->hup_pending && !stream->write_failed) { /* polled for output only: it will not be taken any more */
             stream->write_failed = 1;
             chr_be_writable(dev);
         }
@@ -19157,14 +19187,14 @@ CHR__COLD void chr__stream_no_room(chr__stream *stream, int hung_up)
     }
 }
 
-/* More may wait that poll() doesn't tell of. */
+/* More input may be there that poll() does not report. */
 CHR__COLD void chr__stream_reread_if_buffered(chr__stream *stream)
 {
     if (stream->top && (stream->write_failed || chr__stream_pending(stream)))
         chr__stream_reread_soon(stream);
 }
 
-/* Reads once, if there is room. Returns how many bytes when more may wait, else 0; -1 = none have come. */
+/* Reads once, as much as can_read allows. Returns the number of bytes when more may be there, else 0; -1 = none. */
 CHR__HOT_INLINE int chr__stream_input_piece(chr__stream *stream, int hung_up)
 {
     chr_dev *dev = stream->dev;
@@ -19186,7 +19216,7 @@ CHR__HOT_INLINE int chr__stream_input_piece(chr__stream *stream, int hung_up)
     return n == want && stream->top ? n : 0;
 }
 
-/* Reads while there is room and data, up to a budget that lets the others have their turn. */
+/* Reads on while there is room and input, up to a budget per turn, so that other descriptors are not starved. */
 CHR__APART int chr__stream_input_more(chr__stream *stream, int hung_up, int n)
 {
     int budget = 4 * CHR__BUFFER_SIZE;
@@ -19206,7 +19236,8 @@ CHR__HOT static void chr__stream_input(chr__stream *stream, int hung_up)
         chr__stream_reread_if_buffered(stream);
 }
 
-/* Layers answer what they read; what can't go out at once is watched for. The peer may have said that it wants output again. */
+/* With layers: these reply to what they read; what was not sent at once is polled for. The peer may have lifted
+ * its flow control. */
 CHR__COLD void chr__stream_receive_layered(chr__stream *stream, int hung_up)
 {
     chr__stream_input(stream, hung_up);
@@ -19232,7 +19263,7 @@ static void chr__stream_reread(void *opaque)
         chr__stream_receive(stream, stream->write_failed);
 }
 
-/* A write has failed. Where the input comes from the same descriptor, its rest is read, then it ends. */
+/* A write failed. When the input is of the same connection, its rest is read, then it ends. */
 CHR__COLD void chr__stream_write_failed(chr__stream *stream)
 {
     if (!stream->is_duplex)
@@ -19247,7 +19278,7 @@ CHR__COLD void chr__stream_writable(chr__stream *stream)
     int code = chr__stream_flush(stream);
 
     if (code == CHR_ERR_WOULD_BLOCK) {
-        if (chr__stream_unsent(stream) < 0) /* what lies below has gone: no need to watch for more */
+        if (chr__stream_unsent(stream) < 0) /* what is left waits for the peer's flow control: stop polling for CHR_OUT */
             chr__stream_update(stream);
         return;
     }
@@ -19286,7 +19317,7 @@ static void chr__stream_stop_out(chr__stream *stream)
     stream->out_watch = NULL;
 }
 
-/* From here on a write finds nobody. */
+/* No more output: writes return CHR_ERR_DISCONNECTED. */
 CHR__PRIVATE void chr__stream_output_ended(chr__stream *stream)
 {
     stream->output_ended = 1;
@@ -19298,7 +19329,7 @@ CHR__PRIVATE void chr__stream_output_ended(chr__stream *stream)
         chr__stream_update(stream);
 }
 
-/* Half-closed by the peer: a hang-up now is the end of both directions. */
+/* Half-closed by the peer: a hang-up now is a full close. */
 static void chr__stream_half_ready(void *opaque, int events)
 {
     chr__stream *stream = (chr__stream *)opaque;
@@ -19309,7 +19340,8 @@ static void chr__stream_half_ready(void *opaque, int events)
         chr__stream_end(stream, 0);
 }
 
-/* From `ended`, at the end of input of a descriptor that is both ways: output goes on. 0 = it can't: all is over. */
+/* From `ended`, at the end of file of a connection: keeps it open for output. 0 = that is impossible, as it is
+ * closed both ways. */
 CHR__PRIVATE int chr__stream_half_close(chr__stream *stream)
 {
     if (stream->write_failed || stream->output_ended || chr__os_wait(stream->in, CHR__FULL_HUP, 0) & CHR_HUP)
@@ -19320,8 +19352,7 @@ CHR__PRIVATE int chr__stream_half_close(chr__stream *stream)
     return 1;
 }
 
-/* No more output. 0 = it has been said; would-block = what layers hold goes first: call it again when output is
- * possible. */
+/* Half-close by us. 0 = done; would-block = layers have output to send first: call again when output is possible. */
 CHR__PRIVATE int chr__stream_shutdown(chr__stream *stream)
 {
     chr__layer *layer;
@@ -19357,7 +19388,7 @@ CHR__PRIVATE void chr__stream_stop_input(chr__stream *stream)
     stream->in = -1;
 }
 
-/* Safe on a zeroed and on a closed one. The descriptors under it stay their owner's. */
+/* Safe on a zeroed and on a closed stream. The descriptors stay open: their owner closes them. */
 static void chr__stream_close(chr__stream *stream)
 {
     chr__layer *layer = stream->top, *below;
@@ -19387,7 +19418,7 @@ static int chr__stream_watch_out(chr__stream *stream)
         (int)CHR_ERR_NO_MEMORY;
 }
 
-/* Starts on layers whose handshakes are over. */
+/* Starts the traffic, when the handshakes of the layers are over. */
 static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, int in, int out, void (*ended)(chr__stream *, int),
                             chr_error *err)
 {
@@ -19401,7 +19432,7 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
     stream->write_failed = stream->hup_pending = stream->input_ended = stream->output_ended = 0;
     stream->ended = ended;
     for (stream->may_buffer = has_answers = 0, layer = top; layer; layer = layer->below) {
-        has_answers |= layer->below && layer->slots->unsent; /* the bottom has none of its own */
+        has_answers |= layer->below && layer->slots->unsent; /* the bottom layer replies to nothing */
         stream->may_buffer |= layer->slots->unsent || layer->slots->pending;
     }
     stream->reads_ahead = has_answers;
@@ -19411,12 +19442,11 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
         return chr__no_memory(err);
     }
     stream->top = top;
-    chr__update(dev); /* from the loop: whoever is asked for room may remove the chardev, and the caller goes on with
-                         it */
+    chr__update(dev); /* from the loop: can_read may remove the chardev, which the caller goes on with */
     return 0;
 }
 
-/* A write that found nobody, or went through layers that may have kept some of it. */
+/* A write failed, or went through layers that may have buffered some of it. */
 CHR__COLD int chr__stream_written(chr__stream *stream, int n)
 {
     if (n == CHR_ERR_DISCONNECTED)
@@ -19447,21 +19477,21 @@ static int chr__stream_dev_read(chr_dev *dev, void *buf, size_t len)
 {
     enum { MOST = 16 };
     chr__stream *stream = &((chr__stream_dev *)dev)->stream;
-    int          n = CHR__LAYER_NOTHING, i;
+    int          n = CHR__LAYER_NO_DATA, i;
 
     if (!stream->top || stream->in < 0)
         return CHR_ERR_DISCONNECTED;
-    for (i = 0; i < MOST && n <= CHR__LAYER_NOTHING; i++) { /* who waits looks at the clock between */
+    for (i = 0; i < MOST && n <= CHR__LAYER_NO_DATA; i++) { /* bounded: the caller looks at the clock in between */
         n = chr__stream_read(stream, buf, len);
         if (n <= CHR__LAYER_EVENT)
             chr_be_event(dev, CHR__LAYER_EVENT - n);
     }
     if (chr__stream_unsent(stream) || chr_be_wants_writable(dev))
         chr__stream_update(stream);
-    return n <= CHR__LAYER_NOTHING ? (int)CHR_ERR_WOULD_BLOCK : n;
+    return n <= CHR__LAYER_NO_DATA ? (int)CHR_ERR_WOULD_BLOCK : n;
 }
 
-/* Where nobody is, the next write says so at once: there is nothing to wait for. */
+/* Without a connection the next write fails at once: a frontend that waits to write is told so. */
 static void chr__stream_dev_update(chr_dev *dev)
 {
     chr__stream *stream = &((chr__stream_dev *)dev)->stream;
@@ -19476,9 +19506,9 @@ static int chr__stream_dev_wait_fd(chr_dev *dev, int *events)
     chr__stream *stream = &((chr__stream_dev *)dev)->stream;
 
     if (*events == CHR_OUT && chr__stream_unsent(stream) > 0)
-        (void)chr__stream_flush(stream); /* an error will meet the next write */
+        (void)chr__stream_flush(stream); /* the next write returns an error of it */
     if (*events == CHR_OUT && chr__stream_unsent(stream) < 0)
-        return -1; /* only the loop reads what sets it going again */
+        return -1; /* only input from the peer lifts its flow control */
     if (*events == CHR_IN && chr__stream_pending(stream))
         *events = 0;
     return *events == CHR_OUT ? stream->out : stream->in;
@@ -19491,36 +19521,35 @@ CHR_TABLE(chr_io, chr__stream_io,
     CHR_SET(wait_fd, chr__stream_dev_wait_fd));
 
 #if CHARDEV_HAS_SOCKET
-/* -- lingering close: what has been taken for a peer is sent though its chardev is done with it, or gone, and the
- * peer is told the end in the words of each layer. To close the descriptor while something from the peer is unread,
- * or on the way, would be a reset, which destroys what the peer has not read yet: so its input is thrown away until
- * it closes too. All of it for two seconds in which nothing moves (at the end of a context those count in which
- * output has waited before), and ten at most. What can't be sent is counted in bytes_dropped. The context holds these. -- */
+/* -- lingering close: what was taken for a peer is still sent when its connection ends, or its chardev is removed. Each
+ * layer ends its stream (telnet, websocket Close frame, TLS close_notify), then the socket sends FIN. close() with input
+ * unread, or arriving later, would send a reset (RST), which destroys what the peer has not read yet: so its input is read
+ * and discarded until it closes, too. Limits: 2 s without progress (at the end of a context an earlier stall counts), 10 s in
+ * all. What is not sent then is counted in bytes_dropped and logged. The list is in the context (`lingering`). -- */
 
 enum {
-    CHR__LINGER_MS = 2000,       /* without progress, */
-    CHR__LINGER_MOST_MS = 10000, /* and in all; */
-    CHR__LINGER_LEAST_MS = 500,  /* at the end of a context, when so much has been waited already */
+    CHR__LINGER_MS = 2000,       /* without progress */
+    CHR__LINGER_MOST_MS = 10000, /* in all */
+    CHR__LINGER_LEAST_MS = 500,  /* left at the end of a context, after a stall as long as that */
     CHR__LINGER_TICK_MS = 100,
-    CHR__LINGERING_MOST = 64     /* per context: one more ends the oldest */
+    CHR__LINGERING_MOST = 64     /* per context; one more ends the oldest */
 };
 
 typedef struct chr__linger {
-    chr_dev            *dev;                  /* its memory stays as long as this */
+    chr_dev            *dev;                  /* stays allocated while this exists */
     chr__layer         *top;
     int                 fd, is_unix;
-    unsigned char      *rest;                 /* of history= and obuf=: what has not gone through the layers yet */
-    size_t              rest_at, rest_size, rest_history; /* owed: of it, what is only history and counts for nothing */
-    int                 waits_for_eof;        /* the peer is given the time to close, too */
-    int                 is_sent;              /* all is sent, and the peer knows that no more comes */
-    size_t              frontend_bytes;              /* of what is left, how much the frontend has written: a goodbye is
-                                                 none of it */
-    size_t              counted;              /* of it in the context's lingering_queued */
-    size_t              last_left;               /* when something moved last, and */
-    int64_t             progress_at, deadline;       /* when that was; the end in any case */
+    unsigned char      *rest;                 /* output of history= and obuf= that has not gone through the layers yet */
+    size_t              rest_at, rest_size, rest_history; /* rest_history: bytes of it that are history, and not counted as lost */
+    int                 waits_for_eof;        /* for the peer to close, too */
+    int                 is_sent;              /* all is sent, FIN included */
+    size_t              frontend_bytes;       /* of the unsent bytes those of the frontend: without close frames */
+    size_t              counted;              /* in the context's lingering_queued */
+    size_t              last_left;            /* chr__linger_left() at the last progress, */
+    int64_t             progress_at, deadline; /* when that was, and the end in any case */
     chr_watch           watch;
     chr_timer           tick;
-    void              (*release)(struct chr__linger *linger); /* frees it, with its layers */
+    void              (*release)(struct chr__linger *linger); /* frees it, and its layers */
     struct chr__linger *next;
 } chr__linger;
 
@@ -19538,7 +19567,7 @@ static void chr__linger_count_lost(chr__linger *linger)
     chr__log_line(linger->dev->ctx, linger->dev->id, line);
 }
 
-/* One more for the goodbye. */
+/* Bytes that chr_drain() waits for, and one for the end of the streams. */
 static void chr__linger_count(chr__linger *linger)
 {
     size_t now = linger->is_sent ? 0 : linger->rest_size - linger->rest_at + chr__layers_buffered(linger->top) + 1;
@@ -19568,7 +19597,7 @@ CHR__COLD void chr__linger_end(chr__linger *linger)
         chr__free_later(dev);
 }
 
-/* 0 = all has gone out, the goodbyes included. */
+/* 0 = all is sent, the end of each layer's stream and FIN included. */
 static int chr__linger_send(chr__linger *linger)
 {
     int n = 1;
@@ -19582,7 +19611,7 @@ static int chr__linger_send(chr__linger *linger)
     return chr__layers_finish(linger->top);
 }
 
-/* Throws input away. Would-block, or the end: 0 or an error. */
+/* Discards input. Returns would-block, 0 at EOF, or an error. */
 static int chr__linger_discard(chr__linger *linger)
 {
     char bytes[4096];
@@ -19593,14 +19622,14 @@ static int chr__linger_discard(chr__linger *linger)
     return n > 0 ? (int)CHR_ERR_WOULD_BLOCK : n;
 }
 
-/* Nothing more is to be sent, and nothing can destroy what was. */
+/* All is sent, and acknowledged by the peer's kernel: a reset can't destroy it any more. */
 static int chr__linger_is_done(const chr__linger *linger)
 {
     return linger->is_sent && !linger->waits_for_eof && (linger->is_unix || chr__os_bytes_unacked(linger->fd) == 0);
 }
 
-/* As far as it goes without waiting. A peer that wants no output now can't change that any more: what it says is
- * thrown away. */
+/* Sends and discards what is possible without waiting. A peer whose flow control stops our output can't lift it
+ * any more, since its input is discarded: that ends it. */
 static void chr__linger_step(chr__linger *linger)
 {
     int code = linger->is_sent ? 0 : chr__linger_send(linger), input;
@@ -19622,14 +19651,14 @@ static void chr__linger_ready(void *opaque, int events)
     chr__linger_step((chr__linger *)opaque);
 }
 
-/* As much as is left, also in the system's buffers. */
+/* Bytes left to send, with those in the kernel's socket buffer. */
 static size_t chr__linger_left(const chr__linger *linger)
 {
     return linger->rest_size - linger->rest_at + chr__layers_buffered(linger->top) +
            (linger->is_unix ? 0 : (size_t)chr__os_bytes_unacked(linger->fd));
 }
 
-/* Whether it has moved lately is seen in what is left. */
+/* Progress is that fewer bytes are left than at the last tick. */
 static void chr__linger_tick(void *opaque)
 {
     chr__linger *linger = (chr__linger *)opaque;
@@ -19637,7 +19666,7 @@ static void chr__linger_tick(void *opaque)
     int64_t      now = chr__real_now(ctx);
     size_t       left = chr__linger_left(linger);
 
-    if (left < linger->last_left) /* the end of the stream makes it more */
+    if (left < linger->last_left) /* the end of a layer's stream adds some */
         linger->progress_at = now;
     linger->last_left = left;
     if (chr__linger_is_done(linger) || now >= linger->deadline || now - linger->progress_at >= CHR__LINGER_MS * INT64_C(1000000))
@@ -19646,7 +19675,7 @@ static void chr__linger_tick(void *opaque)
         chr__timer_start_real(ctx, &linger->tick, CHR__LINGER_TICK_MS, chr__linger_tick, linger);
 }
 
-/* The oldest that only waits for its peer, or else the oldest. */
+/* Ends the oldest that only waits for its peer's close, or else the oldest. */
 static void chr__linger_evict(chr_context *ctx)
 {
     chr__linger *linger = ctx->lingering;
@@ -19656,7 +19685,8 @@ static void chr__linger_evict(chr_context *ctx)
     chr__linger_end(linger ? linger : ctx->lingering);
 }
 
-/* Since when nothing has moved. */
+/* Sets the deadline, and since when there is no progress: at the end of a context since the chardev's last stall
+ * began. */
 static void chr__linger_start_clock(chr__linger *linger)
 {
     chr_dev *dev = linger->dev;
@@ -19671,8 +19701,8 @@ static void chr__linger_start_clock(chr__linger *linger)
     }
 }
 
-/* Takes over the descriptor, the layers (dev, top, fd, is_unix, waits_for_end and release are set, all else is zero)
- * and what waits in the outbox of `source`, or nothing with NULL. It may be over before this returns. */
+/* Takes over descriptor and layers (dev, top, fd, is_unix, waits_for_eof and release are set, all else is zero),
+ * and the output queued in the outbox of `source`, unless that is NULL. It may have ended when this returns. */
 static void chr__linger_begin(chr__linger *linger, chr_dev *source)
 {
     chr_context  *ctx = linger->dev->ctx;
@@ -19697,7 +19727,7 @@ static void chr__linger_begin(chr__linger *linger, chr_dev *source)
         chr__linger_step(linger);
 }
 
-/* Those that have sent all and whose peers have all: nobody waits for their close any more. */
+/* Ends those that have sent all, acknowledged: their peers' close is not waited for any more. */
 static void chr__lingering_end_done(chr_context *ctx)
 {
     chr__linger *linger, *next;
@@ -19723,7 +19753,7 @@ static int chr__lingering_polls(chr_context *ctx, chr__pollfd *polls)
     return count;
 }
 
-/* At the end of a context: blocks until all has gone out, or nothing has moved for two seconds. */
+/* At the end of a context: blocks until all have ended. */
 static void chr__lingering_wait(chr_context *ctx)
 {
     chr__pollfd  polls[CHR__LINGERING_MOST];
@@ -19745,17 +19775,17 @@ static void chr__lingering_wait(chr_context *ctx)
 
 #endif
 
-/* -- a chardev right on descriptors: what fd, file, pipe, pty and stdio have in common -- */
+/* -- a chardev directly on descriptors: common to fd, file, pipe, pty and stdio -- */
 
 typedef struct chr__fd_dev {
     chr_dev     dev;
     chr__stream stream;
     chr__bottom bottom;
     int         in, out;
-    int         is_owner; /* of in and out: they are closed with it */
+    int         is_owner; /* in and out are closed with it */
 } chr__fd_dev;
 
-/* `is_ours`: the library has opened them; else they were inherited, and their flags stay as they are. */
+/* `is_ours`: the library has opened the descriptors; else they are inherited, and their O_NONBLOCK is not changed. */
 CHR__PRIVATE int chr__fd_start(chr__fd_dev *state, int in, int out, int is_ours, void (*ended)(chr__stream *, int),
                                chr_error *err)
 {
@@ -19772,7 +19802,7 @@ CHR__PRIVATE int chr__fd_start(chr__fd_dev *state, int in, int out, int is_ours,
 }
 
 #if CHARDEV_HAS_FD || CHARDEV_HAS_WIN || CHARDEV_HAS_FILE || CHARDEV_HAS_PIPE
-/* A descriptor that is there for output alone ends with it. */
+/* Half-close of a descriptor for output alone is its close. */
 static int chr__fd_shutdown(chr_dev *dev)
 {
     chr__fd_dev *state = (chr__fd_dev *)dev;
@@ -19792,13 +19822,13 @@ static size_t chr__fd_queued(const chr_dev *dev)
     return chr__stream_queued(&((const chr__fd_dev *)dev)->stream);
 }
 
-/* Of fd, file and pipe. */
+/* For fd, file and pipe. */
 CHR_TABLE(chr_peer_slots, chr__fd_peer,
     CHR_SET(shutdown, chr__fd_shutdown)
     CHR_SET(queued,   chr__fd_queued));
 #endif
 
-/* Also after a failed open. */
+/* Also called after a failed open. */
 CHR__PRIVATE void chr__fd_close(chr_dev *dev)
 {
     chr__fd_dev *state = (chr__fd_dev *)dev;
@@ -19812,7 +19842,7 @@ CHR__PRIVATE void chr__fd_close(chr_dev *dev)
         chr__close_own(dev, state->out);
 }
 
-/* The usual end: nothing more comes, writing goes on where it has a descriptor of its own. */
+/* `ended` of most backends: at the end of input, output goes on if it has a descriptor of its own. */
 CHR__PRIVATE void chr__stream_input_ended(chr__stream *stream, int code)
 {
     (void)code;
@@ -27189,7 +27219,7 @@ static int chr__telnet_read(chr__layer *layer, void *buf, size_t len)
     (void)chr__telnet_flush(layer); /* sends the answers; the next read or write reports an error */
     if (done > 0)
         return (int)done;
-    return telnet->is_flooded ? (int)CHR_ERR_IO : (int)CHR__LAYER_NOTHING;
+    return telnet->is_flooded ? (int)CHR_ERR_IO : (int)CHR__LAYER_NO_DATA;
 }
 
 static int chr__telnet_pending(const chr__layer *layer)
@@ -27330,7 +27360,7 @@ static int chr__telnet_step_3270(chr__telnet *telnet, int *wants, chr_error *err
         *wants = CHR_IN;
         if (n <= 0)
             chr__box_close_empty(&telnet->in, telnet->layer.dev->ctx);
-        if (n == CHR_ERR_WOULD_BLOCK || n == CHR__LAYER_NOTHING)
+        if (n == CHR_ERR_WOULD_BLOCK || n == CHR__LAYER_NO_DATA)
             return CHR_ERR_WOULD_BLOCK;
         telnet->greeting += n > 0 ? n : 1;
         if (n <= 0)
@@ -27963,7 +27993,7 @@ static int chr__ws_read(chr__layer *layer, void *buf, size_t len)
     (void)chr__ws_flush(layer); /* sends the answers; the next read or write reports an error */
     if (done > 0)
         return (int)done;
-    return ws->state == CHR__WS_CLOSED ? 0 : (int)CHR__LAYER_NOTHING;
+    return ws->state == CHR__WS_CLOSED ? 0 : (int)CHR__LAYER_NO_DATA;
 }
 
 static int chr__ws_pending(const chr__layer *layer)
@@ -28522,7 +28552,7 @@ static int chr__ws_step(chr__layer *layer, int *wants, chr_error *err)
     chr__websocket *ws = (chr__websocket *)layer;
     int             code = chr__ws_run_handshake(ws, wants);
 
-    if (code == CHR_ERR_WOULD_BLOCK || code == CHR__LAYER_NOTHING)
+    if (code == CHR_ERR_WOULD_BLOCK || code == CHR__LAYER_NO_DATA)
         return CHR_ERR_WOULD_BLOCK;
     if (ws->state == CHR__WS_PAGE) /* the page is sent: the connection ends, with nothing to log */
         return chr__fail(err, CHR_ERR_DISCONNECTED, "%s", "");
@@ -29421,7 +29451,7 @@ static int chr__tls_below_read(void *opaque, unsigned char *buf, size_t len)
     chr__tls *tls = (chr__tls *)opaque;
     int       n = chr__box_is_empty(&tls->ahead) ? chr__box_fill(&tls->ahead, tls->layer.below) : 1;
 
-    tls->is_over_budget = n == CHR__LAYER_NOTHING;
+    tls->is_over_budget = n == CHR__LAYER_NO_DATA;
     if (n <= 0)
         chr__box_close_empty(&tls->ahead, tls->layer.dev->ctx);
     if (n <= 0)
@@ -29900,7 +29930,7 @@ static int chr__tls_read(chr__layer *layer, void *buf, size_t len)
     if (done > 0)
         return (int)done;
     return tls->has_ended ? chr__tls_report_end(tls)
-         : tls->is_over_budget ? (int)CHR__LAYER_NOTHING : (int)CHR_ERR_WOULD_BLOCK;
+         : tls->is_over_budget ? (int)CHR__LAYER_NO_DATA : (int)CHR_ERR_WOULD_BLOCK;
 }
 
 /* Sends record by record. A record that would block is kept and counts as written: mbed TLS has encrypted it
@@ -30212,7 +30242,7 @@ static int chr__socket_read_budgeted(chr__layer *layer, void *buf, size_t len)
         bottom->budget = CHR__TURN_BYTES;
     bottom->turn = ctx->turn;
     if (bottom->budget == 0)
-        return CHR__LAYER_NOTHING;
+        return CHR__LAYER_NO_DATA;
     len = chr__min(len, (size_t)bottom->budget);
     n = bottom->is_unix ? chr__socket_read_unix(layer, buf, len) : chr__socket_read(layer, buf, len);
     bottom->budget -= n > 0 ? n : 0;
