@@ -1,10 +1,10 @@
 /*
  * chardev.h - character devices for everything that isn't QEMU.                              MIT licence, see the end
  *
- * A character device ("chardev") joins two ends: a *backend* (a socket, a pty, a ring buffer, ...: what the far side is)
- * and a *frontend* (your emulated UART, monitor or test). What the backend is gets chosen at run time, by one line of text.
+ * A character device ("chardev") joins two ends: a *backend* (a socket, a pty, a ring buffer, ...: what the far side
+ * is) and a *frontend* (an emulated UART, a monitor, a test). One line of text selects the backend at run time.
  *
- * QUICK START. In one C or C++ file, define CHARDEV_IMPLEMENTATION before the include; elsewhere include it plainly.
+ * QUICK START. Define CHARDEV_IMPLEMENTATION before the include in exactly one C or C++ file, in no other.
  *
  *     #define CHARDEV_IMPLEMENTATION
  *     #include "chardev.h"
@@ -26,10 +26,10 @@
  *         chr_fe_init(&con, chr_new_any(ctx, "con", argc > 1 ? argv[1] : "stdio", &err), &err);
  *         if (!con.dev || chr_fe_set_buffers(&con, 4096, 4096) < 0) return fprintf(stderr, "%s\n", err.text), 2;
  *         chr_fe_set_handlers(&con, &handlers, &con);
- *         while (!chr_fe_eof(&con) && chr_loop_step(ctx, -1) >= 0)     // a server goes on with its next peer
+ *         while (!chr_fe_eof(&con) && chr_loop_step(ctx, -1) >= 0)     // not at the end of one peer of a server
  *             while ((n = chr_fe_read(&con, text, sizeof text)) > 0)
- *                 chr_fe_write_all(&con, text, (size_t)n, -1);         // waits for a slow reader
- *         chr_drain(ctx, 2000);                                        // for two seconds without progress
+ *                 chr_fe_write_all(&con, text, (size_t)n, -1);         // waits while the peer is slow
+ *         chr_drain(ctx, 2000);                                        // ms without progress
  *         chr_context_free(ctx);
  *         return 0;
  *     }
@@ -49,134 +49,163 @@
  *                       >>be_spice
  *     the last pages    >>table >>public
  *
+ * TOPICS. The terms of the field: where it is handled, and what is done.
+ *
+ *     EMFILE, ENFILE           >>socket_chardev   accept() stops for 200 ms (no busy loop); peers stay in the backlog
+ *     short write, EAGAIN      >>stream           the rest is queued (obuf=, a layer) or the caller's; CHR_OUT watched
+ *     EINTR                    >>posix            retried, in the platform section only
+ *     EPIPE, ECONNRESET        >>stream           CHR_ERR_DISCONNECTED; remaining input is delivered, then CLOSED
+ *     SIGPIPE, SIGXFSZ         >>posix            MSG_NOSIGNAL, or blocked during the call: only the error remains
+ *     ECONNREFUSED on UDP      >>be_udp           not fatal: skipped
+ *     back-pressure            >>stream           can_read returns 0: no reads, so that the kernel stops the peer
+ *     end of file, hang-up     >>stream           all input is delivered first, then CLOSED
+ *     half-close               >>core             of the output: chr_fe_shutdown(); of the input: CHR_EVENT_INPUT_END
+ *     lingering close          >>stream           output of a closed chardev is sent: 2 s without progress, at most 10
+ *     pty hang-up detection    >>be_pty           by inotify; else polled each second and after each write
+ *     telnet negotiation       >>layer_telnet     option negotiation without loops (RFC 1143); subnegotiation
+ *     websocket Close frame    >>layer_websocket  closing handshake (RFC 6455 section 7)
+ *     TLS close_notify         >>socket_tls       sent before FIN; its absence (truncation) is logged
+ *     hot swap, rollback       >>core             the old backend stays until `change` accepts the new one
+ *     re-entrant, posted       >>core             slots post events to the loop; memory is freed after the dispatch
+ *     owner thread, data race  >>memory           one recursive lock for a context; other threads post idles
+ *     poll set, timer heap     >>the_loop         epoll, kqueue, I/O completion port, monotonic clock, fairness
+ *     SCM_RIGHTS               >>posix            sendmsg(), recvmsg(); see also >>descriptors
+ *
  * BUILD MACROS. Define them before the include, the same in every file.
  *
  *     CHARDEV_IMPLEMENTATION   emit the functions: in exactly one file of a program
  *     CHARDEV_STATIC           all functions static: each file has its own copy
- *     CHARDEV_API              what stands before each public function (e.g. a dllexport); default extern
- *     CHARDEV_THREADS          writes and a few more calls from any thread (see THREADS); host names are looked up in
- *                              the background. With CHARDEV_FREESTANDING by chr_config.lock and unlock
+ *     CHARDEV_API              specifier before each public function (e.g. a dllexport); default extern
+ *     CHARDEV_THREADS          writes and some other calls from any thread (see THREADS); host names are resolved in a
+ *                              background thread. With CHARDEV_FREESTANDING it needs chr_config.lock and unlock
  *     CHARDEV_MBEDTLS          TLS for sockets, with mbed TLS 2.28 or 3.x: link -lmbedtls -lmbedx509 -lmbedcrypto
- *     CHARDEV_SPICE            spicevmc and spiceport, for an emulator that runs a spice-server: compile and link as pkg-config
- *                              spice-server says
- *     CHARDEV_FREESTANDING     no operating system: the backends from null to fault and your own; hooks for memory and
- *                              clock. Watches, log files and recordings are left out: there is nothing for them
- *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV SCRIPT MSMOUSE WCTABLET BRAILLE (or its BRLAPI alone) MUX
- *                              HUB FAULT FD WIN FILE PIPE PTY STDIO CONSOLE SERIAL PARALLEL UDP SOCKET SPICE
- *     CHARDEV_NO_TELNET        leave a socket's telnet, with RFC 2217 and tn3270, out: telnet=on, com-port=on and their like
- *                              are CHR_ERR_NOT_SUPPORTED
- *     CHARDEV_NO_WEBSOCKET     likewise its websocket
- *     CHARDEV_NO_TRACE         no tracing (>>trace), and no trace of it. CHARDEV_FREESTANDING implies it, unless CHARDEV_TRACE
- *                              is defined
- *     CHARDEV_USDT             each event of the table in >>trace is a probe of the program, too: for bpftrace, perf and
- *                              systemtap, where <sys/sdt.h> is
- *     CHARDEV_NO_RECORD        leave chr_record_start(), chr_replay_open() and their like out
- *     CHARDEV_NO_LOG           leave log files out: logfile= is CHR_ERR_NOT_SUPPORTED, logappend= and its like are unknown
- *     CHARDEV_NO_HELP          leave chr_help() and all texts out: an error's text is its number
- *     CHARDEV_NO_URI           leave chr_new_uri() out: chr_new_any() takes options, none and chardev:ID
- *     CHARDEV_NO_BUFFERS       leave chr_fe_set_buffers(), chr_fe_read() and their like out: history= and obuf= are
+ *     CHARDEV_SPICE            spicevmc and spiceport, for an emulator that runs a spice-server: compile and link with
+ *                              the flags of pkg-config spice-server
+ *     CHARDEV_FREESTANDING     no operating system: the portable backends (null to fault) and your own; memory and
+ *                              clock by hooks. No watches, log files or recordings
+ *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV SCRIPT MSMOUSE WCTABLET BRAILLE (or only its
+ *                              BRLAPI) MUX HUB FAULT FD WIN FILE PIPE PTY STDIO CONSOLE SERIAL PARALLEL UDP SOCKET
+ *                              SPICE
+ *     CHARDEV_NO_TELNET        leave out a socket's telnet, RFC 2217 and tn3270: telnet=on, com-port=on, tn3270=on are
  *                              CHR_ERR_NOT_SUPPORTED
- *     CHARDEV_NO_STACKED       leave chr_stacked_...() out: for filters of yours, and for fault, which goes with them
- *     CHARDEV_NO_DESCRIPTORS   leave chr_fd_put() and chr_fd_close() out: a monitor's peer can't name a descriptor (fd=NAME is
- *                              CHR_ERR_NOT_SUPPORTED). CHARDEV_FREESTANDING implies it
- *     CHARDEV_NO_SET           leave the kernel's set of descriptors (epoll, kqueue) out: the loop calls poll(), however many
- *                              watches there are, and chr_loop_fd() is CHR_ERR_NOT_SUPPORTED. Nothing changes on Windows
- *     CHARDEV_NO_OPTIONS       leave out what makes a chardev from a text, and chr_help(): chr_open() is left, with chr_backend_find()
- *                              and the structs of >>structs. It implies CHARDEV_NO_URI and CHARDEV_NO_CHANGE
- *     CHARDEV_NO_CHANGE        leave hot swap out: chr_change(), chr_change_from()
- *     CHARDEV_NO_WAIT          leave out what waits for bytes: chr_fe_write_all(), chr_fe_read_all(), chr_fe_flush(), chr_drain()
- *     CHARDEV_NO_PRINTF        leave chr_fe_printf() out
+ *     CHARDEV_NO_WEBSOCKET     leave out a socket's websocket: websocket=on is CHR_ERR_NOT_SUPPORTED
+ *     CHARDEV_NO_TRACE         leave out tracing (>>trace), at no cost. Implied by CHARDEV_FREESTANDING, unless
+ *                              CHARDEV_TRACE is defined
+ *     CHARDEV_USDT             each event of the table in >>trace is also a static probe of the program, for bpftrace,
+ *                              perf and systemtap; needs <sys/sdt.h>
+ *     CHARDEV_NO_RECORD        leave out record and replay: chr_record_...(), chr_replay_...()
+ *     CHARDEV_NO_LOG           leave out log files: logfile= is CHR_ERR_NOT_SUPPORTED; logappend=, logtimestamp=,
+ *                              logsize= and logfiles= are unknown options
+ *     CHARDEV_NO_HELP          leave out chr_help() and all texts: the text of an error is its number
+ *     CHARDEV_NO_URI           leave out chr_new_uri(): chr_new_any() takes options, none and chardev:ID
+ *     CHARDEV_NO_BUFFERS       leave out buffered frontends (chr_fe_set_buffers(), chr_fe_read(), ...): history= and
+ *                              obuf= are CHR_ERR_NOT_SUPPORTED
+ *     CHARDEV_NO_STACKED       leave out chr_stacked_...(), for your own filters, and the backend fault
+ *     CHARDEV_NO_DESCRIPTORS   leave out chr_fd_put() and chr_fd_close(): fd=NAME from a monitor's peer is
+ *                              CHR_ERR_NOT_SUPPORTED. Implied by CHARDEV_FREESTANDING
+ *     CHARDEV_NO_SET           leave out epoll and kqueue: the loop calls poll() for any number of watches, and
+ *                              chr_loop_fd() is CHR_ERR_NOT_SUPPORTED. No effect on Windows
+ *     CHARDEV_NO_OPTIONS       leave out the parser of options in text, and chr_help(): chardevs are created by
+ *                              chr_open() with the structs of >>structs. Implies CHARDEV_NO_URI and CHARDEV_NO_CHANGE
+ *     CHARDEV_NO_CHANGE        leave out hot swap: chr_change(), chr_change_from()
+ *     CHARDEV_NO_WAIT          leave out the calls that block for bytes: chr_fe_write_all(), chr_fe_read_all(),
+ *                              chr_fe_flush(), chr_drain()
+ *     CHARDEV_NO_PRINTF        leave out chr_fe_printf()
  *     CHARDEV_NO_BASE64        CHR_BASE64 is CHR_ERR_NOT_SUPPORTED for chr_ringbuf_read() and chr_ringbuf_write()
- *     CHARDEV_ERROR_SIZE       bytes of chr_error.text; default 1024; 96 will do for firmware
- *     CHARDEV_BUFFER_SIZE      bytes: the largest read, and what a mux may keep; default 65536, freestanding 1024
- *     CHARDEV_BARRIER()        for chr_isr_ring, where the compiler has no __atomic builtins: nothing passes it; default none
- *     CHR_SYS(name)            how a system call is reached; default `name`. Tests put faults in here.
+ *     CHARDEV_ERROR_SIZE       size of chr_error.text in bytes; default 1024; 96 is enough for firmware
+ *     CHARDEV_BUFFER_SIZE      bytes: the largest read, and a mux's buffer; default 65536, freestanding 1024
+ *     CHARDEV_BARRIER()        memory barrier for chr_isr_ring where the compiler has no __atomic builtins; default
+ *                              none
+ *     CHR_SYS(name)            how a system call is reached; default `name`. Tests inject faults here
  *
  * RULES that hold for all that follows.
  *
- *     - Nothing is global (but the process's terminal, for stdio and console), nothing is printed, nothing exits or
- *       asserts. A context belongs to one thread, its owner: the one that made it, or that ran its loop last. What
- *       others may call stands under THREADS.
- *     - Functions that fail return a negative CHR_ERR_... (or NULL) and, given a chr_error, one line that names what was wrong.
- *     - Any function may be called from inside any handler, also to remove the chardev that is calling. The few that block
- *       (they say so) refuse there with CHR_ERR_IN_HANDLER.
- *     - No call of yours calls your handlers before it returns; what it causes comes from the loop, can_read too.
- *       Exceptions: chr_fe_set_handlers() on an open chardev gives OPENED at once; chr_change() asks your `change`
- *       handler, and tells CLOSED before it when the old backend was open and the new one is not, OPENED after it when
- *       it is the other way round, and nothing when both are open; chr_send_break() gives BREAK and chr_inject() input;
- *       chr_fe_take_focus() gives MUX_OUT and MUX_IN; chr_context_free() and chr_context_reset() give CLOSED. Before
- *       these comes what waits for the loop, so that events keep their order. chr_drain() runs the loop, and a
- *       backend's chr_be_...() calls are its own business.
- *     - A descriptor that you give in options is the chardev's from success on. After an error it is yours, open, with
- *       the flags that it had.
- *     - Descriptors of the library are CLOEXEC and non-blocking, and never 0, 1 or 2. No call waits because another
- *       process has changed O_NONBLOCK of a descriptor that both have. Pipes, terminals and other devices that were
- *       inherited keep their flags: they are opened anew where that is possible.
- *     - A write raises no signal: an error stands for SIGPIPE and SIGXFSZ. Settings of a terminal raise no SIGTTOU. No
- *       signal's disposition is changed.
+ *     - No global state (except the process's terminal, for stdio and console). Nothing is printed; nothing exits or
+ *       asserts. A context belongs to one thread, its owner thread: the one that created it, or that ran its loop last.
+ *       THREADS lists what other threads may call.
+ *     - Functions that fail return a negative CHR_ERR_... (or NULL) and, given a chr_error, one line that names what
+ *       was wrong.
+ *     - Any function may be called from inside any handler, also to remove the chardev whose handler runs. The
+ *       functions that block (each says so) return CHR_ERR_IN_HANDLER there.
+ *     - Your calls are not re-entrant: they don't call your handlers before they return. Events, can_read and input
+ *       come from the loop. Exceptions: chr_fe_set_handlers() on an open chardev delivers OPENED; chr_change() calls
+ *       `change`, before it CLOSED when the old backend was open and the new one is not, after it OPENED in the
+ *       opposite case; chr_send_break() delivers BREAK and chr_inject() input; chr_fe_take_focus() delivers MUX_OUT and
+ *       MUX_IN; chr_context_free() and chr_context_reset() deliver CLOSED. Pending events are delivered before these,
+ *       so that events keep their order. chr_drain() runs the loop. A backend's chr_be_...() calls follow >>backend.
+ *     - A descriptor passed in options is owned by the chardev once the call succeeds. After an error it is still
+ *       yours, open, with its original flags.
+ *     - Descriptors of the library are CLOEXEC and non-blocking, and never 0, 1 or 2. No call blocks because another
+ *       process has changed O_NONBLOCK of a shared open file description. Inherited pipes, terminals and other devices
+ *       keep their flags: they are reopened where that is possible.
+ *     - A write raises no signal: SIGPIPE (EPIPE) and SIGXFSZ (EFBIG) become errors. Setting a terminal raises no
+ *       SIGTTOU. No signal's disposition is changed.
  *
  * THREADS. With CHARDEV_THREADS the calls below may be made from any thread, at any time between chr_fe_init() and
- * chr_context_free(), also while the owner swaps, removes or reconnects the chardev. All others are the owner's.
- * Handlers, the hooks watch_changed and timeout_changed, and a backend's slots but write, read and wait_fd run on the
- * owner thread only; the hooks allocate, log, trace, clock and wall_clock also on a thread that writes, one thread at a time.
+ * chr_context_free(), also while the owner thread swaps, removes or reconnects the chardev. All others are for the
+ * owner thread. Handlers, the hooks watch_changed and timeout_changed, and a backend's slots except write, read and
+ * wait_fd run on the owner thread only. The hooks allocate, log, trace, clock and wall_clock also run on a thread that
+ * writes, one thread at a time.
  *
- *     any thread                                  what it may cost
- *     chr_fe_write, chr_fe_printf                 the lock; one system call; a wake-up when the loop has more to do.
+ *     any thread                                  cost
+ *     chr_fe_write, chr_fe_printf                 the lock; one system call; a wake-up when work is posted to the loop.
  *                                                 With buffers: a wake-up when the first byte is gathered
- *     chr_fe_write_all, chr_fe_read_all,          the same each time, and waits in pieces of 20 ms without the lock
+ *     chr_fe_write_all, chr_fe_read_all,          the same for each attempt; waits without the lock, up to 20 ms at a
+ *                                                 time
  *     chr_fe_flush
- *     chr_fe_read                                 the lock; a wake-up when half of a full buffer is free again, or an
- *                                                 event comes next
+ *     chr_fe_read                                 the lock; a wake-up when half of a full buffer is free again, or when
+ *                                                 an event is next
  *     chr_fe_readable, chr_fe_writable            the lock
  *     chr_fe_accept_input, chr_fe_add_watch       the lock; a wake-up
  *     chr_fe_backend_open, chr_fe_eof             the lock
- *     chr_idle_start, chr_idle_stop               the lock; a wake-up: the way to post a callback to the owner
+ *     chr_idle_start, chr_idle_stop               the lock; a wake-up: the way to post a callback to the owner thread
  *     chr_loop_lock, chr_loop_unlock              the lock
- *     chr_loop_stop, chr_loop_wake                a wake-up; from signal handlers too, and without CHARDEV_THREADS
+ *     chr_loop_stop, chr_loop_wake                a wake-up; also from signal handlers, and without CHARDEV_THREADS
  *
- * The lock is one for a context. The owner has it in its loop (handlers included) except while that sleeps, and in
- * each of its calls except while it blocks: others wait for as long as a handler takes. A wake-up is one byte written
- * to a pipe (on Windows an event is set), and only when the owner sleeps. A write that another thread's call waits for
- * goes on with the new backend after a swap, and ends with CHR_ERR_DISCONNECTED (or what was taken) after
- * chr_fe_deinit(), whose frontend must stay in memory as long as others may use it.
+ * There is one lock for each context. The owner thread holds it in its loop (handlers included) except while it sleeps
+ * there, and in each of its calls except while it blocks: other threads wait for as long as a handler takes. A wake-up
+ * writes one byte to a pipe (on Windows it sets an event), and only when the owner thread sleeps. A write that blocks
+ * in another thread continues on the new backend after a hot swap. After chr_fe_deinit() it ends with
+ * CHR_ERR_DISCONNECTED, or with the bytes that were written; the frontend must stay in memory as long as other threads
+ * may use it.
  *
  * THE END of a program begins with chr_loop_stop(), from a handler, a signal handler or another thread; Ctrl-A x on a
  * mux and a testdev's `q` call it too, unless chr_config.exit is set. Then chr_loop_run() returns 0, or chr_loop_step()
- * CHR_ERR_STOPPED. This belongs behind it, and gives the first column:
+ * CHR_ERR_STOPPED. The following three lines give the first column of the table:
  *
- *     chr_drain(ctx, 2000);      // what is still on its way goes, as long as the reader makes progress
- *     chr_context_free(ctx);     // and all is put back
+ *     chr_drain(ctx, 2000);      // sends queued output, for up to 2 s without progress
+ *     chr_context_free(ctx);     // closes all chardevs and restores the terminal
  *     return 0;
  *
- * The library never ends the process and has no signal handlers: SIGINT and SIGTERM end it at once (third column),
- * unless you handle them: a signal handler that calls chr_loop_stop() is enough. exit() may be called anywhere, in
- * handlers too. A function of yours for atexit() may call chr_context_free(): that works unless exit() came from inside
- * a handler.
+ * The library never ends the process and has no signal handlers: SIGINT and SIGTERM kill it (third column), unless you
+ * handle them: a signal handler that calls chr_loop_stop() is enough. exit() may be called anywhere, in handlers too. A
+ * function that you register with atexit() may call chr_context_free(); inside a handler's exit() that does nothing.
  *
  *                                   chr_context_free()    exit(), return from main()    _exit(), abort(), a signal
- *     terminal of stdio             put back              put back                      put back by a small process of
- *                                                                                       ours, some 20 ms later (after
- *                                                                                       SIGKILL too)
- *     pty's link, unix socket file  removed               stay: whoever is started with the same path replaces them
- *     obuf=, layers, what           sent: chr_drain()     lost; what the kernel has taken arrives, unless TCP resets
- *     chr_fe_write() has gathered   says for how long     because bytes of the peer's were not read
- *     close_notify, Close frame     sent                  not sent: the peer sees the connection break off
+ *     terminal of stdio             restored              restored                      restored by a watcher process
+ *                                                                                       some 20 ms later (after SIGKILL
+ *                                                                                       too)
+ *     pty's link, unix socket file  removed               stay: the next server on the same path replaces them
+ *     output queued in obuf=,       sent: chr_drain()     lost; the kernel still sends what it has accepted, unless
+ *     layers or frontend buffers    sets the time limit   TCP resets the connection because input was not read
+ *     close_notify, Close frame     sent                  not sent: the peer sees an abrupt end of the connection
  *     log files                     complete              complete: each write is in the file when it returns
- *     a recording                   complete              without its end, so that chr_replay_open() refuses it
+ *     a recording                   complete              without its end record: chr_replay_open() rejects it
  *     line settings of serial       stay as they are, in all cases
  *
- * On Windows a console (terminal of stdio, screen of console) is put back in the first two columns, and when Ctrl-C,
- * Ctrl-Break or the window's close end the process; by _exit() and abort() too, when they come from the thread that
- * made the chardev, and end by ExitProcess(). After TerminateProcess() it stays raw: nobody is left to put it back.
+ * On Windows a console (terminal of stdio, screen of console) is restored in the first two columns, and when Ctrl-C,
+ * Ctrl-Break or closing the window ends the process; also by _exit() and abort() from the thread that created the
+ * chardev, if they end by ExitProcess(). After TerminateProcess() the console stays raw.
  *
- * A child of fork() that ends puts nothing back: that is for the process that has set it. Descriptors don't live on
- * behind exec(), and a terminal is put back then.
+ * A child of fork() that ends restores nothing: the process that has changed the settings does. Descriptors are closed
+ * by exec() (CLOEXEC), and a terminal is restored then.
  */
 #ifndef CHARDEV_H
 #define CHARDEV_H
 
-#if defined(CHARDEV_IMPLEMENTATION) && !defined(_FEATURES_H) && !defined(_DEFAULT_SOURCE) && !defined(CHARDEV_FREESTANDING)
-#define _DEFAULT_SOURCE 1 /* sockets and termios under -std=c99 too, as long as no system header came before */
+#if defined(CHARDEV_IMPLEMENTATION) && !defined(CHARDEV_FREESTANDING) && !defined(_FEATURES_H) && \
+    !defined(_DEFAULT_SOURCE)
+#define _DEFAULT_SOURCE 1 /* sockets and termios under -std=c99; works if no system header was included before */
 #endif
 
 #include <stdarg.h>
@@ -224,13 +253,13 @@ extern "C" {
 
 /* ====================================================================================================================
  * >>errors   what went wrong, as a value
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 
 /*      name                     value  text */
 #define CHR_ERRORS(X)                                                     \
     X(CHR_OK,                    0,     "no error")                       \
     X(CHR_ERR_WOULD_BLOCK,       -1,    "would block")                    \
-    X(CHR_ERR_DISCONNECTED,      -2,    "nobody is at the far side")      \
+    X(CHR_ERR_DISCONNECTED,      -2,    "the far side is not connected")  \
     X(CHR_ERR_INVALID,           -3,    "invalid argument")               \
     X(CHR_ERR_NO_MEMORY,         -4,    "out of memory")                  \
     X(CHR_ERR_IO,                -5,    "input/output error")             \
@@ -256,22 +285,23 @@ typedef enum chr_error_code {
 #define CHARDEV_ERROR_SIZE 1024
 #endif
 
-/* Lives on your stack; a failing call fills it. `text` is one line without a newline; over-long ones are cut. */
+/* On your stack; a call that fails fills it. `text` is one line without a newline, cut to the size of the array. */
 typedef struct chr_error {
-    int  code; /* CHR_ERR_... */
-    char text[CHARDEV_ERROR_SIZE];
+    int  code;                     /* CHR_ERR_... */
+    char text[CHARDEV_ERROR_SIZE]; /* names what was wrong: an option, a path, the reason of the system */
 } chr_error;
 
-/* The text of a code, for calls that have no chr_error. Never NULL. */
+/* The text of a CHR_ERR_... code, for calls without a chr_error. Never NULL; constant. Any thread, any handler. */
 CHARDEV_API const char *chr_error_text(int code);
-/* Fills `err` (NULL: does nothing) as printf() does and returns `code`, for backends of your own: return chr_error_set(...).
- * The text stays one line: control characters become '?', and a plain %s shows 300 bytes at most. The freestanding
- * profile knows %s %.9s %.*s %c %d %u %x %lld %llu %llx, a width and zeros before it. */
+/* Fills `err` (NULL: nothing is filled) as printf() does and returns `code`, for backends of your own: return
+ * chr_error_set(...). Control characters become '?', so that the text stays one line; a plain %s shows 300 bytes at
+ * most. The freestanding profile supports %s %.9s %.*s %c %d %u %x %lld %llu %llx, a width and zero padding. Any
+ * thread. */
 CHARDEV_API int chr_error_set(chr_error *err, int code, const char *format, ...) CHR_PRINTF(3, 4);
 
 /* ====================================================================================================================
  * >>config   the context and its hooks
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 
 typedef struct chr_context  chr_context;
 typedef struct chr_dev      chr_dev;
@@ -282,181 +312,191 @@ typedef struct chr_timer    chr_timer;
 typedef struct chr_idle     chr_idle;
 typedef struct chr_trace    chr_trace;
 
-/* Zero-initialise it and set what you need; `opaque` comes back as the first argument of each hook. */
+/* Zero-initialise it and set what you need. `opaque` is the first argument of each hook. */
 typedef struct chr_config {
     void *opaque;
-    void *(*allocate)(void *opaque, void *ptr, size_t size); /* like realloc(); size 0 frees. Default: realloc and free */
-    void  (*log)(void *opaque, const char *line);            /* what no caller can be told, e.g. a failed reconnect;
-                                                                it may call what a handler may */
-    int64_t (*clock)(void *opaque);                          /* monotonic nanoseconds, for timers; what blocks counts in
-                                                                real time. Default: the system's */
-    int64_t (*wall_clock)(void *opaque);                     /* nanoseconds since 1970 UTC, for log files and mux stamps */
+    void *(*allocate)(void *opaque, void *ptr, size_t size); /* like realloc(); size 0 frees. Default: realloc and
+                                                                free */
+    void  (*log)(void *opaque, const char *line);            /* one line that no caller can get, e.g. a failed
+                                                                reconnect. It may call what a handler may. Default:
+                                                                dropped */
+    int64_t (*clock)(void *opaque);                          /* monotonic clock in nanoseconds, for timers. Calls that
+                                                                block use real time. Default: the system's */
+    int64_t (*wall_clock)(void *opaque);                     /* nanoseconds since 1970 UTC, for log files and mux
+                                                                timestamps. Default: the system's */
     void  (*exit)(void *opaque, int code);                   /* mux escape x, testdev q. Default: chr_loop_stop() */
     void  (*snapshot)(void *opaque);                         /* mux escape s. Default: nothing */
     void  (*watch_changed)(void *opaque, chr_watch *watch, int fd, int events); /* foreign loop: see >>loop */
-    void  (*timeout_changed)(void *opaque);                  /* foreign loop: ask chr_loop_timeout() again */
+    void  (*timeout_changed)(void *opaque);                  /* foreign loop: chr_loop_timeout() has changed */
     int   mux_escape;                                        /* the mux escape character; 0 = 1 (Ctrl-A) */
-    int   virtual_clock;                                     /* 1 = the clock is virtual: it begins at 0, stands still, and
-                                                                only chr_loop_run_until() moves it; `clock` is not
-                                                                asked. Without `wall_clock` that is 1970 and this time */
-    void  (*lock)(void *opaque);                             /* the freestanding profile with CHARDEV_THREADS: take and */
-    void  (*unlock)(void *opaque);                           /* leave a recursive mutex of your RTOS; both must be set */
-    void *(*thread)(void *opaque);                           /* likewise: something that tells one task from another, as
-                                                                its handle. Default: all that calls is the owner */
-    void  (*trace)(void *opaque, const chr_trace *event);    /* what happens inside, as it happens: see >>trace */
+    int   virtual_clock;                                     /* 1 = virtual time: it begins at 0, and only
+                                                                chr_loop_run_until() moves it; `clock` is not called.
+                                                                Without `wall_clock` the date is 1970 plus this time */
+    void  (*lock)(void *opaque);                             /* freestanding profile with CHARDEV_THREADS: locks and */
+    void  (*unlock)(void *opaque);                           /* unlocks a recursive mutex of the RTOS; set both */
+    void *(*thread)(void *opaque);                           /* likewise: identifies the calling task, e.g. by its
+                                                                handle. Default: every caller is the owner thread */
+    void  (*trace)(void *opaque, const chr_trace *event);    /* bytes, events, connections as they happen: >>trace */
 } chr_config;
 
-/* A new context: loop, registry, named descriptors. `config` is copied; NULL means the defaults. NULL when out of memory
- * or descriptors, or when the freestanding profile lacks its `allocate` hook. You own it. */
+/* A new context: loop, registry, named descriptors. `config` is copied; NULL = the defaults. Returns NULL when memory
+ * or descriptors run out, or when the freestanding profile has no `allocate` hook. You own it:
+ * chr_context_free(). The calling thread becomes its owner thread. */
 CHARDEV_API chr_context *chr_context_new(const chr_config *config);
 
-/* The same in a block of memory of yours, for machines without malloc: all that the context ever allocates comes from it,
- * buffers included, and when it is used up a call fails with CHR_ERR_NO_MEMORY as it would without memory. What is
- * removed is used again. `size` in bytes; any alignment. The block is yours, and in use until chr_context_free().
- * chr_config.allocate is not asked. NULL when it is too small for the context itself. */
+/* The same in a block of memory of yours, for machines without malloc: all allocations of the context come from it,
+ * buffers included. When it is used up, calls fail with CHR_ERR_NO_MEMORY. Freed memory is reused. `size` is in bytes;
+ * any alignment. The block stays yours, and in use until chr_context_free(). chr_config.allocate is not called. Returns
+ * NULL when the block is too small for the context itself. */
 CHARDEV_API chr_context *chr_context_init(void *memory, size_t size);
 CHARDEV_API chr_context *chr_context_init_with(const chr_config *config, void *memory, size_t size);
 
-/* How such a block is used, in bytes. Returns 0, or CHR_ERR_NOT_SUPPORTED when the context has none. Owner thread. */
+/* How such a block is used, in bytes. Returns 0, or CHR_ERR_NOT_SUPPORTED when the context is not in one. Owner
+ * thread, any handler. */
 typedef struct chr_memory {
-    size_t size;    /* what there is to give, */
-    size_t used;    /* what is given now, */
-    size_t most;    /* and what was at most: as much is needed, and some more where pieces of many sizes come and go */
-    size_t largest; /* the largest piece that can be had now */
+    size_t size;    /* available in all */
+    size_t used;    /* allocated now */
+    size_t most;    /* high-water mark of `used`: a block needs that much, and more where fragmentation is possible */
+    size_t largest; /* the largest block that can be allocated now */
 } chr_memory;
 CHARDEV_API int chr_context_memory(chr_context *ctx, chr_memory *info);
 
-/* Closes everything in it. What waits for the loop is delivered first; then each frontend that was told OPENED gets
- * CLOSED, once, and is left without chardev. No chardev can be made or changed meanwhile (CHR_ERR_BUSY). NULL is allowed. Not
- * from inside a handler: there it does nothing but log a line. It blocks while sockets have output to send still, up
- * to two seconds in which nothing moves, ten at most: chr_drain() before it waits as long as you like. The time that
- * output has waited in vain before counts (half a second is left then). No other thread may be in a call or make one
- * after it. */
+/* Closes everything in the context and frees it. Pending events are delivered first; then each frontend whose last
+ * event was OPENED gets CLOSED, once, and is left without chardev. No chardev can be created or changed meanwhile
+ * (CHR_ERR_BUSY). NULL does nothing. Inside a handler it does nothing but log a line. Blocks while sockets still have
+ * output to send (lingering close): up to 2 s without progress, 10 s at most. Time for which that output has stalled
+ * before counts too (then half a second is left). To wait longer call chr_drain() before. Owner thread; no other thread
+ * may be in a call or make one afterwards. */
 CHARDEV_API void chr_context_free(chr_context *ctx);
 
-/* As new, without the cost of a new one: what chr_context_free() does, but the context stays, with its configuration and
- * the memory of its loop. Chardevs, registered backends, TLS objects and named descriptors are gone; watches, timers and
- * idles are stopped, a virtual clock is 0 again, a stop that was asked for is forgotten, the descriptor of chr_loop_fd()
- * is closed (ask for it anew). For fuzzers and tests that begin anew thousands of times a second. Returns 0, or
- * CHR_ERR_IN_HANDLER from inside a handler. Owner thread; blocks as chr_context_free() does. */
+/* Resets the context to its initial state, faster than a new one: it does what chr_context_free() does, but keeps the
+ * context, its configuration and the memory of its loop. Chardevs, registered backends, TLS objects and named
+ * descriptors are gone; watches, timers and idles are stopped; a virtual clock is 0 again; a requested stop is
+ * forgotten; the descriptor of chr_loop_fd() is closed (call that again). For fuzzers and tests with thousands of runs
+ * a second. Returns 0, or CHR_ERR_IN_HANDLER from inside a handler. Owner thread; blocks as chr_context_free() does. */
 CHARDEV_API int chr_context_reset(chr_context *ctx);
 
 /* ====================================================================================================================
  * >>loop   descriptors, timers, idle callbacks: a whole VM can live on this loop
  * ====================================================================================================================
- * Run it: chr_loop_run(). Step it from your own: chr_loop_step(ctx, 0), or from a CPU loop chr_loop_step_every(). Or nest
- * it in another loop, in one of three ways. The simplest is one descriptor, chr_loop_fd(): when it is readable, step. Or
- * take all descriptors before each poll (chr_loop_prepare) and hand back what is ready (chr_loop_dispatch):
+ * Run it: chr_loop_run(). Step it from your own: chr_loop_step(ctx, 0), or from a CPU loop chr_loop_step_every(). Or
+ * nest it in another loop, in one of three ways. The simplest is one descriptor, chr_loop_fd(): when it is readable,
+ * step. Or get the whole poll set before each poll (chr_loop_prepare) and return what is ready (chr_loop_dispatch):
  *
  *     n = chr_loop_prepare(ctx, polls, MOST, &timeout_ms);
  *     poll((struct pollfd *)polls, n, timeout_ms);
  *     chr_loop_dispatch(ctx, polls, n);
  *
  * Or set the hooks watch_changed and timeout_changed, call chr_watch_ready() when a descriptor is ready, and
- * chr_loop_dispatch(ctx, NULL, 0) when chr_loop_timeout() is over. That loop may be level-triggered (poll, epoll, GLib) or
- * edge-triggered (EPOLLET): what is ready still when chr_watch_ready() returns comes again with the next dispatch, and the
- * time-out is 0 until then. While a frontend has no room the time-out of a nested loop is 100 ms at most, so that it is
- * asked again.
+ * chr_loop_dispatch(ctx, NULL, 0) when the time-out of chr_loop_timeout() has passed. That loop may be level-triggered
+ * (poll, epoll, GLib) or edge-triggered (EPOLLET): a descriptor that is still ready when chr_watch_ready() returns is
+ * served again by the next dispatch, and the time-out is 0 until then. While a frontend has no room (back-pressure) the
+ * time-out of a nested loop is 100 ms at most, so that can_read is called again.
  *
- * Our own loop waits with poll() while there are few descriptors, and from some thirty on with epoll (Linux) or kqueue
- * (BSD, macOS), of which a user notices nothing: what these refuse (files) poll() still waits for. After fork() the child
- * has a set of its own. On the freestanding profile there are no descriptors: step it from your main loop.
+ * The library's own loop waits with poll() for few descriptors, and from about thirty on with epoll (Linux) or kqueue
+ * (BSD, macOS). Descriptors that these reject (regular files) are still polled. After fork() the child uses a set of
+ * its own. The freestanding profile has no descriptors: step it from your main loop.
  *
  * On Windows a descriptor is the value of a SOCKET or of a HANDLE, cast to int. The loop waits for sockets and for
- * what WaitForSingleObject() takes without reading from it: events, processes, threads, semaphores, timers, a
- * console's input (signaled is CHR_IN, or CHR_OUT where that is wanted; what a wait takes from an object, it takes).
- * There is always a set: some thirty sockets wait for one event, more for an I/O completion port. chr_loop_fd() does
- * not exist there. A foreign loop with prepare and dispatch, or with hooks, is given the same values: bits of
- * WSAPoll() have other values than ours, so translate them both ways; a HANDLE belongs into WaitForMultipleObjects().
- * Its wake-ups come by a UDP socket on the loopback interface. Winsock is started and ended by each context; a program
- * with sockets of its own starts it too.
+ * what WaitForSingleObject() accepts without reading from it: events, processes, threads, semaphores, timers, a
+ * console's input. Signaled is CHR_IN, or CHR_OUT if the watch waits for that; an auto-reset object is reset by the
+ * wait. Up to about thirty sockets wait with one event, more with an I/O completion port. chr_loop_fd() is not
+ * supported. A foreign loop with prepare and dispatch, or with hooks, gets the same values: the bits of WSAPoll()
+ * differ from CHR_IN and CHR_OUT, so translate them both ways; pass a HANDLE to WaitForMultipleObjects(). Its wake-ups
+ * come by a UDP socket on the loopback interface. Each context starts and ends Winsock; a program with sockets of its
+ * own starts it too.
  */
 
 /* Dispatches once: waits up to timeout_ms milliseconds (0 = not at all, -1 = without limit) for something to happen.
- * Returns how many callbacks ran, or an error: CHR_ERR_STOPPED after chr_loop_stop(), CHR_ERR_IN_HANDLER from inside a
- * handler, and what poll() may fail with. Owner thread. */
+ * Returns the number of callbacks that ran (0 = none), or an error: CHR_ERR_STOPPED
+ * after chr_loop_stop(), CHR_ERR_IN_HANDLER from inside a handler, or an error of poll(). Owner thread; a call from
+ * another thread makes that thread the owner. */
 CHARDEV_API int chr_loop_step(chr_context *ctx, int timeout_ms);
 /* For a CPU loop, which calls it often: the same as chr_loop_step(ctx, 0), but only when the last step was `ns`
- * nanoseconds of real time ago (0 or less: always), or at once when something was posted: chr_idle_start(),
+ * nanoseconds of real time ago (0 or less: always), or when something was posted to the loop: chr_idle_start(),
  * chr_loop_wake(), chr_loop_stop(), chr_fe_accept_input(), from any thread. Otherwise it returns 0 and takes a few
- * nanoseconds: it looks at the clock in one of up to 64 calls, as often as the calls' own pace demands. Call it after
- * each basic block or every 100 to 1000 guest instructions, with 100000 (0.1 ms: half a percent of the time goes into
- * steps). Timers and descriptors are at most so late. Owner thread. */
+ * nanoseconds: it reads the clock in one of up to 64 calls, adapted to the rate of the calls. Call it after each basic
+ * block or every 100 to 1000 guest instructions, with 100000 (0.1 ms: steps take half a percent of the time). Timers
+ * and descriptors are served at most so late. Owner thread. */
 CHARDEV_API int chr_loop_step_every(chr_context *ctx, int64_t ns);
-/* Steps until chr_loop_stop() is called (also from a handler, before or during it). Returns 0 or a negative error;
- * CHR_ERR_IN_HANDLER from inside a handler, where a stop that was asked for stays asked for. */
+/* Steps until chr_loop_stop() is called (also from a handler, before or during this call). Returns 0 or a negative
+ * error; CHR_ERR_IN_HANDLER from inside a handler, where a requested stop stays requested. Owner thread. */
 CHARDEV_API int chr_loop_run(chr_context *ctx);
-/* Runs all that happens until the clock shows `until` (nanoseconds, as chr_loop_now()). With chr_config.virtual_clock
- * nothing is waited for: at each moment all that is ready is dispatched, what comes of it too, then time jumps to the
- * next deadline, and to `until` at last; a time that has passed dispatches what is ready now. A callback that keeps itself
- * ready stops time for 1000 rounds at most; behind a timer that starts itself anew without delay it goes on by a
- * millisecond. With the system's clock it sleeps in between. Returns how many callbacks ran, or what chr_loop_step() may
- * fail with; CHR_ERR_NOT_SUPPORTED with a `clock` hook: only you can move that; and where there is no clock. */
+/* Runs everything that is due until the clock shows `until` (nanoseconds, as chr_loop_now()). With
+ * chr_config.virtual_clock it does not sleep: at each moment all that is ready is dispatched, and what that makes ready
+ * too; then time jumps to the next deadline, and finally to `until`. An `until` in the past dispatches what is ready
+ * now. A callback that keeps itself ready stops time for 1000 rounds at most; after a timer that restarts itself with
+ * no delay, time goes on by a millisecond. With the system's clock it sleeps in between. Returns the number of
+ * callbacks that ran, or what chr_loop_step() may fail with; CHR_ERR_NOT_SUPPORTED with a `clock` hook, whose time only
+ * you can advance, and without any clock. Owner thread. */
 CHARDEV_API int chr_loop_run_until(chr_context *ctx, int64_t until);
-/* Ends the loop, whoever runs it: one call of chr_loop_run() returns, or one of chr_loop_step(),
- * chr_loop_step_every() and chr_loop_dispatch() returns CHR_ERR_STOPPED. The one that is under way does so behind its
- * callbacks; without one it is the next, which dispatches nothing. Several stops before that are one; what is called
- * afterwards goes on. chr_drain() leaves the stop to what follows. From any thread and from signal handlers. */
+/* Ends the loop: one call of chr_loop_run() returns, or one of chr_loop_step(), chr_loop_step_every() and
+ * chr_loop_dispatch() returns CHR_ERR_STOPPED. A call that is in progress does so after its callbacks; else the next
+ * call does, and dispatches nothing. Several stops before that count as one; later calls work normally. chr_drain()
+ * leaves a stop to the call after it. Any thread; async-signal-safe. */
 CHARDEV_API void chr_loop_stop(chr_context *ctx);
-/* Makes a sleeping loop return from its wait. From any thread and from signal handlers. */
+/* Makes a sleeping loop return from its wait. Any thread; async-signal-safe. */
 CHARDEV_API void chr_loop_wake(chr_context *ctx);
-/* With CHARDEV_THREADS: keeps other threads out between these two, for several calls that belong together or for
- * data of your own that their handlers touch; they nest. Nothing that blocks may be called between them. In handlers
- * they are not needed: the loop has the lock. Without CHARDEV_THREADS they do nothing. Any thread. */
+/* With CHARDEV_THREADS: take and release the context's lock, for several calls that belong together, or for data of
+ * your own that its handlers use. Recursive. Don't block between the two. Handlers don't need it: the loop holds the
+ * lock. Without CHARDEV_THREADS they do nothing. Any thread. */
 CHARDEV_API void chr_loop_lock(chr_context *ctx);
 CHARDEV_API void chr_loop_unlock(chr_context *ctx);
 
-/* On systems with poll() this is its struct pollfd: cast the array to that, poll it, and dispatch it. On Windows fill
- * WSAPOLLFD entries from it, and `revents` from theirs with the bits of this library. */
+/* One entry of the poll set. On systems with poll() it is their struct pollfd: cast the array, poll it, and dispatch
+ * it. On Windows fill WSAPOLLFD entries from it, and `revents` from theirs with CHR_IN, CHR_OUT and CHR_HUP. */
 typedef struct chr_poll {
     int   fd;
-    short events;  /* out of prepare: what is wanted, CHR_IN | CHR_OUT | CHR_HUP, and bits of the library's own */
-    short revents; /* into dispatch: what is ready. Overwriting `events` with that, and nothing here, does the same */
+    short events;  /* set by prepare: CHR_IN | CHR_OUT | CHR_HUP, and private bits */
+    short revents; /* read by dispatch: what is ready. It may be stored in `events` instead, with 0 here */
 } chr_poll;
 
-/* Fills up to `capacity` entries, one for each descriptor, and *timeout_ms (how long poll may sleep, -1 = without limit).
- * Returns the number of descriptors that are watched: when it is more than `capacity`, call again with room for all.
- * Always dispatch after it, be it with a count of 0. Entries may be left out, copied and sorted; those of watches that
- * were stopped or started since are skipped. Owner thread. */
+/* Fills up to `capacity` entries, one for each descriptor, and *timeout_ms (how long poll may sleep, in milliseconds;
+ * -1 = without limit). Returns the number of watched descriptors: when it is more than `capacity`, call again with room
+ * for all. Always call chr_loop_dispatch() after it, if only with a count of 0. Entries may be left out, copied and
+ * sorted; dispatch skips those whose watches were stopped or started since. Owner thread. */
 CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity, int *timeout_ms);
-/* Runs what is ready among `count` entries of the last prepare, then due timers and idle callbacks. Returns how many ran,
- * or CHR_ERR_STOPPED after chr_loop_stop(), or CHR_ERR_IN_HANDLER. Owner thread. */
+/* Runs the watches that are ready among `count` entries of the last prepare, then due timers and idle callbacks.
+ * Returns the number of callbacks that ran, CHR_ERR_STOPPED after chr_loop_stop(), or CHR_ERR_IN_HANDLER. Owner
+ * thread. */
 CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int count);
 #ifndef CHARDEV_FREESTANDING
-/* One descriptor for all: it is readable when chr_loop_step(ctx, 0) has work, timers and what other threads post
- * included. Any loop that waits for descriptors takes it (GLib, libuv, Qt, SDL, Go, epoll): when it is readable, call
- * chr_loop_step(ctx, 0), and where the other loop is edge-triggered again until that returns 0. Time is rounded up to
- * milliseconds. It is the context's: don't read or close it. It stays the same until chr_context_free() or
- * chr_context_reset(). In a child of fork() that goes on (daemon()) it is a set of the child's, under the same number, from
- * this call on: an epoll or kqueue of the child's must be given it behind that. Returns the descriptor;
- * CHR_ERR_NOT_SUPPORTED where the system has neither epoll nor kqueue (Windows); CHR_ERR_NO_MEMORY or CHR_ERR_IO when it has none to
- * give. Owner thread. */
+/* One descriptor (an epoll or kqueue) for the whole loop: it is readable when chr_loop_step(ctx, 0) has work, including
+ * timers and what other threads post. Any loop that waits for descriptors can watch it (GLib, libuv, Qt, SDL, Go,
+ * epoll): when it is readable, call chr_loop_step(ctx, 0); if that loop is edge-triggered, until it returns 0. Timers
+ * are rounded up to milliseconds. The context owns it: don't read or close it. It stays the same until
+ * chr_context_free() or chr_context_reset(). In a child of fork() that goes on (daemon()) this call replaces it by a
+ * set of the child's, under the same number; add it to the child's own epoll or kqueue after that. Returns the
+ * descriptor; CHR_ERR_NOT_SUPPORTED where the system has neither epoll nor kqueue (Windows); CHR_ERR_NO_MEMORY or
+ * CHR_ERR_IO when it can't be created. Owner thread. */
 CHARDEV_API int chr_loop_fd(chr_context *ctx);
 #endif
-/* Milliseconds until chr_loop_dispatch() has something to do without any descriptor; 0 = now, -1 = never. */
+/* Milliseconds until chr_loop_dispatch() has work without any ready descriptor; 0 = now, -1 = never. Owner thread. */
 CHARDEV_API int chr_loop_timeout(chr_context *ctx);
-/* Nanoseconds on the context's monotonic clock. */
+/* Nanoseconds on the context's monotonic clock. Owner thread, any handler and the trace hook. */
 CHARDEV_API int64_t chr_loop_now(chr_context *ctx);
-/* When, on that clock, the nearest timer is due; INT64_MAX = there is none. For whoever drives the clock: what time to jump to. */
+/* When the nearest timer is due, in nanoseconds on that clock; INT64_MAX = no timer runs. For a program that advances a
+ * `clock` hook itself: the time to jump to. Owner thread. */
 CHARDEV_API int64_t chr_loop_deadline(chr_context *ctx);
 
-enum { CHR_IN = 1, CHR_OUT = 4, CHR_HUP = 16 }; /* the same as POLLIN, POLLOUT and POLLHUP. HUP alone: only hang-up and
-                                                   errors; 0: nothing at all, not even those. A foreign loop ignores
-                                                   bits that are not named here */
+enum { CHR_IN = 1, CHR_OUT = 4, CHR_HUP = 16 }; /* POLLIN, POLLOUT, POLLHUP. HUP alone waits for hang-up and errors
+                                                   only; 0 for nothing, not even those. A foreign loop ignores bits
+                                                   that are not named here */
 
-/* The three things a loop holds. Zero-initialise and embed them in your own structs; the loop allocates nothing for
- * them. Stopping is harmless when not started, and after it the callback does not come any more. Owner thread; idles
- * from any. */
+/* A descriptor, a timer and an idle callback of the loop. Zero-initialise and embed them in your own structs; the loop
+ * allocates no memory for a timer or idle. Stopping one that is not started does nothing; after a stop the callback is
+ * not called any more. Don't free one that is started. Owner thread; idles from any thread. */
 struct chr_watch {
     chr_context *ctx;
-    void       (*ready)(void *opaque, int events); /* which of CHR_IN, CHR_OUT, CHR_HUP */
+    void       (*ready)(void *opaque, int events); /* CHR_IN, CHR_OUT, CHR_HUP: those that are ready */
     void        *opaque;
     int          fd;
-    int          events;
+    int          events;           /* waited for: CHR_IN, CHR_OUT, CHR_HUP */
     int          slot;             /* index in the poll array, plus one; 0 = stopped */
     /* private to the loop */
     int          still_ready;      /* edge-triggered foreign loop: events that were ready after the last callback */
-    int          set_events;       /* what the kernel's set (epoll, kqueue) waits for on this descriptor; 0 = no entry */
+    int          set_events;       /* what the kernel's set (epoll, kqueue) waits for on this descriptor; 0 = no
+                                      entry */
     unsigned     key;              /* of its entry in that set */
     unsigned     round;            /* dispatch round in which it ran last, or was started */
     int          is_prepared;      /* part of the last chr_loop_prepare() */
@@ -467,42 +507,48 @@ struct chr_timer {
     chr_context *ctx;      /* NULL = stopped */
     void       (*expired)(void *opaque);
     void        *opaque;
-    int64_t      deadline; /* nanoseconds */
-    uint64_t     order;    /* of equal deadlines the one that was started first comes first */
-    chr_timer   *child, *next, **link; /* in the heap */
+    int64_t      deadline; /* nanoseconds on the context's clock */
+    uint64_t     order;    /* number of the start: timers with equal deadlines expire in this order */
+    chr_timer   *child, *next, **link; /* in the timer heap */
 };
 struct chr_idle {
     chr_context *ctx;
     void       (*run)(void *opaque);
     void        *opaque;
-    chr_idle    *next, *prev;
+    chr_idle    *next, *prev; /* in the queue of started ones; NULL = stopped */
 };
 
 #ifndef CHARDEV_FREESTANDING
-/* Watches fd, which stays yours. Starting a started watch moves it. Several watches may have one descriptor. Stop them
- * before you close it: where the kernel keeps the set of descriptors, one that is closed says nothing any more. Errors:
- * CHR_ERR_NO_MEMORY; on Windows CHR_ERR_NOT_SUPPORTED for what can't be waited for (files, pipes, serial lines: make a
- * chardev of them) and CHR_ERR_INVALID for what is not open. Then the watch is stopped. */
-CHARDEV_API int  chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int events, void (*ready)(void *, int), void *opaque);
-CHARDEV_API void chr_watch_set(chr_watch *watch, int events); /* no allocation, no system call */
+/* Calls `ready` from the loop while fd is ready for `events` (level-triggered). fd stays yours. Starting a started
+ * watch moves it. One descriptor may have several watches. Stop them before you close it: with epoll or kqueue a closed
+ * descriptor reports nothing any more. Returns 0, or, with the watch stopped: CHR_ERR_NO_MEMORY; on Windows
+ * CHR_ERR_NOT_SUPPORTED for what can't be waited for (files, pipes, serial lines: make a chardev of them) and
+ * CHR_ERR_INVALID for what is not open. Owner thread, any handler. */
+CHARDEV_API int  chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int events, void (*ready)(void *, int),
+                                 void *opaque);
+CHARDEV_API void chr_watch_set(chr_watch *watch, int events); /* other events; no allocation, no system call */
 CHARDEV_API void chr_watch_stop(chr_watch *watch);
-CHARDEV_API void chr_watch_ready(chr_watch *watch, int events); /* from a foreign loop with hooks: runs the callback */
+CHARDEV_API void chr_watch_ready(chr_watch *watch, int events); /* a foreign loop with hooks calls this: runs `ready` */
 #endif
 
-/* Calls `expired` once, delay_ms milliseconds from now (less than 0 is 0); of equal times the one that was started first
- * comes first. Starting a started timer moves it. A start costs a constant time, a stop O(log n) on average. */
-CHARDEV_API void chr_timer_start(chr_context *ctx, chr_timer *timer, int64_t delay_ms, void (*expired)(void *), void *opaque);
+/* Calls `expired` once from the loop, delay_ms milliseconds from now (less than 0 is 0); timers with equal deadlines
+ * expire in the order in which they were started. Starting a started timer moves it. A start takes constant time, a
+ * stop O(log n) on average. Owner thread, any handler. */
+CHARDEV_API void chr_timer_start(chr_context *ctx, chr_timer *timer, int64_t delay_ms, void (*expired)(void *),
+                                 void *opaque);
 CHARDEV_API void chr_timer_stop(chr_timer *timer);
 
-/* Calls `run` once, from the loop, at the end of this step or of the next. A started one stays as it is. Any thread. */
+/* Posts a callback to the owner thread: calls `run` once from the loop, at the end of this step or of the next. A
+ * started idle stays as it is. Any thread, any handler. */
 CHARDEV_API void chr_idle_start(chr_context *ctx, chr_idle *idle, void (*run)(void *), void *opaque);
 CHARDEV_API void chr_idle_stop(chr_idle *idle);
 
 /* ====================================================================================================================
  * >>options   one table per backend: the parser, the help text and the typed struct all come from it
  * ====================================================================================================================
- * Text: "BACKEND,key=value,key=value". ",," in a value is a comma. A bare word means word=on, "noword" word=off. The last
- * of two equal keys wins. bool: on off yes no true false y n. number: decimal or 0x hex. size: with K M G T.
+ * Text: "BACKEND,key=value,key=value". ",," in a value is a comma. A bare word means word=on, "noword" word=off. Of
+ * equal keys the last one counts. bool: on off yes no true false y n. number: decimal or 0x hex. size: with suffix K M
+ * G T.
  */
 
 typedef enum chr_option_type {
@@ -510,166 +556,190 @@ typedef enum chr_option_type {
     CHR_OPTION_NUMBER, /* int64_t, from min to max */
     CHR_OPTION_SIZE,   /* int64_t in bytes, from min to max */
     CHR_OPTION_TEXT,   /* const char *; NULL = not given */
-    CHR_OPTION_FD,     /* int: an inherited descriptor's number, or for a monitor's peer a name; -1 = not given in the text */
-    CHR_OPTION_LIST    /* const char *const *, ends with NULL: NAME.0=text,NAME.1=text...; one alone: NAME=text */
+    CHR_OPTION_FD,     /* int: number of an inherited descriptor, or for a monitor's peer its name; -1 = not given in
+                          text */
+    CHR_OPTION_LIST    /* const char *const *, ends with NULL: NAME.0=text,NAME.1=text...; a single one: NAME=text */
 } chr_option_type;
 
-typedef enum chr_bool { CHR_DEFAULT, CHR_ON, CHR_OFF } chr_bool; /* zero means the default, as everywhere in option structs */
+typedef enum chr_bool { CHR_DEFAULT, CHR_ON, CHR_OFF } chr_bool; /* zero = the default, in all option structs */
 
-/* One row; a table ends with a row of zeros. */
+/* One row of a backend's option table; the table ends with a row of zeros. */
 typedef struct chr_option {
     const char     *name;
     chr_option_type type;
     size_t          offset;       /* of the member, in the options struct */
-    const char     *default_text; /* what zero means, NULL = nothing; CHR_REQUIRED = must be given */
+    const char     *default_text; /* the value that zero stands for; NULL = none; CHR_REQUIRED = must be given */
     int64_t         min, max;     /* of numbers and sizes */
     const char     *help;         /* one line */
 } chr_option;
 
 #define CHR_REQUIRED "(required)"
 
-/* Every options struct begins with these. */
+/* The members that every options struct begins with. */
 typedef struct chr_common_options {
-    const char *logfile;      /* what the guest wrote and the backend took goes there too, always at its end; created
-                                 0666&umask, emptied. When it can't be written (a full disk, a FIFO that is full or not
-                                 read) it ends, with one line to `log` */
-    chr_bool    logappend;    /* default off */
+    const char *logfile;      /* appends what the guest wrote and the backend accepted to this file; created with mode
+                                 0666&umask, truncated at creation. When it can't be written (ENOSPC, a FIFO that is
+                                 full or not read) logging ends, with one line to `log` */
+    chr_bool    logappend;    /* don't truncate the file at creation; default off */
     chr_bool    logtimestamp; /* UTC time before each line; default off */
-    chr_bool    mux;          /* make ID-base, and a mux named ID on it; default off */
-    int64_t     history;      /* bytes: the last ones written, also while nobody was there, are sent to each new peer first */
-    int64_t     obuf;         /* bytes: output that would block waits here and drains from the loop; when it is full,
-                                 obuf_full says what happens */
-    int64_t     logsize;      /* bytes: a log file that would be larger becomes PATH.1, that PATH.2, ...; 0 = never */
-    int64_t     logfiles;     /* with logsize: how many there are at most, PATH included, from 1 to 1000; 0 = 5 */
-    const char *obuf_full;    /* when a write finds no room in obuf: "wait" (the frontend does, CHR_ERR_WOULD_BLOCK;
-                                 NULL is the same), "drop-oldest" (what has waited longest is lost, and a write takes
-                                 all), or "disconnect" (the peer, from the loop; what waits for it and the write are
-                                 lost). What is lost is counted in bytes_dropped, and kept by history */
+    chr_bool    mux;          /* create ID-base, and a mux named ID on it; default off */
+    int64_t     history;      /* bytes: the last ones written, also while disconnected, are sent to each new peer first;
+                                 0 = none */
+    int64_t     obuf;         /* bytes: queue for output that would block; it drains from the loop; obuf_full applies
+                                 when it is full. 0 = none */
+    int64_t     logsize;      /* bytes: before a log file grows beyond it, it is renamed to PATH.1, that to PATH.2, ...;
+                                 0 = never */
+    int64_t     logfiles;     /* with logsize: the largest number of files, PATH included, 1 to 1000; 0 = 5 */
+    const char *obuf_full;    /* when a write finds no room in obuf: "wait" (back-pressure: CHR_ERR_WOULD_BLOCK; the
+                                 same as NULL), "drop-oldest" (the oldest queued bytes are dropped, the write
+                                 succeeds), or "disconnect" (the peer is disconnected from the loop; queued bytes and
+                                 the write are dropped). Dropped bytes count in bytes_dropped, and stay in history */
 } chr_common_options;
 
-/* A key=value list while it is being read; backends meet it only in their `uri` slot. */
+/* A key=value list that is being parsed: argument of a backend's `uri` slot only. */
 typedef struct chr_options chr_options;
 
 #ifndef CHARDEV_NO_OPTIONS
-/* Adds a key for the URI that is being read; `len` bytes of `value` (or all, with (size_t)-1). CHR_ERR_NO_MEMORY. */
+/* From a backend's `uri` slot: adds key=value, with `len` bytes of `value` ((size_t)-1 = up to its terminating zero).
+ * Both are copied. Returns 0, or CHR_ERR_NO_MEMORY. */
 CHARDEV_API int chr_options_add(chr_options *options, const char *key, const char *value, size_t len);
 #endif
 
-/* On whose behalf a chardev is made: fd= is a number for a local user, a name (see >>descriptors) for a monitor's peer. */
+/* Who asks for a chardev: fd= is the number of an inherited descriptor for a local user, a name (see >>descriptors) for
+ * a monitor's peer, who can't name the process's own descriptors. */
 typedef enum chr_origin { CHR_LOCAL, CHR_REMOTE } chr_origin;
 
 #if !defined(CHARDEV_NO_HELP) && !defined(CHARDEV_NO_OPTIONS)
-/* Calls `print` with each line of help, without a newline: all backends (NULL, "help", "?") or the options of one, or of an
- * object that chr_tls_creds_add() and chr_authz_add() make. `text` is its name or all of a text that got CHR_ERR_HELP
- * ("socket,help", "tcp::4444,help"). Returns 0, CHR_ERR_NOT_FOUND for an unknown one, CHR_ERR_NO_MEMORY. */
-CHARDEV_API int chr_help(chr_context *ctx, const char *text, void (*print)(void *opaque, const char *line), void *opaque);
+/* Calls `print` with each line of help, without a newline: all backends (NULL, "help", "?"), or the options of one
+ * backend, or of an object that chr_tls_creds_add() and chr_authz_add() create. `text` is its name, or the whole text
+ * that got CHR_ERR_HELP ("socket,help", "tcp::4444,help"). Returns 0, CHR_ERR_NOT_FOUND for an unknown name,
+ * CHR_ERR_NO_MEMORY. Owner thread, any handler. */
+CHARDEV_API int chr_help(chr_context *ctx, const char *text, void (*print)(void *opaque, const char *line),
+                         void *opaque);
 #endif
 
 /* ====================================================================================================================
- * >>chardev   made, found, changed, removed
- * ==================================================================================================================== */
+ * >>chardev   create, find, change, remove
+ * ================================================================================================================== */
 
-/* Events, to handlers.event. A test may send any other int through chr_be_event(). */
+/* Events, for handlers.event. A test may send any other int by chr_be_event(). */
 enum {
-    CHR_EVENT_BREAK, CHR_EVENT_OPENED, CHR_EVENT_MUX_IN, CHR_EVENT_MUX_OUT, CHR_EVENT_CLOSED,
-    CHR_EVENT_RESIZED, /* the terminal at the far side has another size: CHR_IOCTL_GET_TERMINAL_SIZE */
-    CHR_EVENT_SERIAL,  /* the far side has changed the serial line: CHR_IOCTL_SERIAL_GET_PARAMS, _GET_FLOW,
-                          _GET_TIOCM */
-    CHR_EVENT_LINE_ERROR,     /* the line has damaged what comes next: CHR_IOCTL_SERIAL_GET_ERRORS */
+    CHR_EVENT_BREAK,          /* a break on the serial line, or telnet's BREAK */
+    CHR_EVENT_OPENED,         /* the far side is connected, after all handshakes */
+    CHR_EVENT_MUX_IN,         /* mux: this frontend has got the focus */
+    CHR_EVENT_MUX_OUT,        /* mux: it has lost the focus */
+    CHR_EVENT_CLOSED,         /* the far side has disconnected; all its input was delivered before */
+    CHR_EVENT_RESIZED,        /* the far side's terminal has another size: CHR_IOCTL_GET_TERMINAL_SIZE */
+    CHR_EVENT_SERIAL,         /* the far side has changed the serial line: CHR_IOCTL_SERIAL_GET_PARAMS, _GET_FLOW,
+                                 _GET_TIOCM */
+    CHR_EVENT_LINE_ERROR,     /* the next input is damaged: CHR_IOCTL_SERIAL_GET_ERRORS */
     CHR_EVENT_PURGE_RECEIVE,  /* a com-port client drops what the line has received and not yet delivered to it:
                                  CHR_IOCTL_SERIAL_PURGE */
     CHR_EVENT_PURGE_TRANSMIT, /* it drops what it has sent and the line has not yet transmitted */
-    CHR_EVENT_INPUT_END,      /* half-close=on: no more input comes, output goes on; between OPENED and CLOSED */
-    CHR_EVENT_READABLE        /* bytes have come into an empty input buffer: chr_fe_read(); see chr_fe_set_buffers() */
+    CHR_EVENT_INPUT_END,      /* half-close=on: end of file (EOF) of the input, output goes on; between OPENED and
+                                 CLOSED */
+    CHR_EVENT_READABLE        /* the input buffer was empty and has bytes now: chr_fe_read(); see
+                                 chr_fe_set_buffers() */
 };
 
 #ifndef CHARDEV_NO_OPTIONS
-/* Makes a chardev from options in text ("socket,id=mon,fd=3,server=on,wait=off"). Its context owns it. NULL and err: any
- * CHR_ERR_..., nothing is left behind and descriptors named in it are still yours; CHR_ERR_HELP when the text asks for help
- * (then call chr_help()). wait=on blocks until a peer has come, a TCP client without reconnect until it is connected: from
- * inside a handler the first is an error and the second goes on in the background. */
+/* Creates a chardev from options in text ("socket,id=mon,fd=3,server=on,wait=off"). Its context owns it: chr_remove().
+ * Returns NULL with `err` filled on any error: then nothing is left behind, and descriptors in the options are still
+ * yours. CHR_ERR_HELP when the text asks for help (call chr_help() then). A server with wait=on (the default) blocks
+ * until a peer has connected, a TCP client without reconnect until it is connected; inside a handler the first is
+ * CHR_ERR_IN_HANDLER and the second connects in the background. Owner thread, any handler. */
 CHARDEV_API chr_dev *chr_new(chr_context *ctx, const char *options, chr_error *err);
 CHARDEV_API chr_dev *chr_new_from(chr_context *ctx, chr_origin origin, const char *options, chr_error *err);
 #ifndef CHARDEV_NO_URI
-/* The same from a URI ("tcp::4444,server=on", "mon:stdio"; all stand at chr_new_any()). Its id is `id`. */
+/* The same from a URI ("tcp::4444,server=on", "mon:stdio"; chr_new_any() lists all). The chardev's id is `id`. */
 CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *uri, chr_error *err);
 #endif
-/* The same from whatever a local user writes after -serial or -chardev: a URI or options. `id` is the chardev's unless
- * the text has an id= of its own (chr_find() with yours finds nothing then); NULL = the text must have one.
+/* The same from the text of a local user's -serial or -chardev argument: a URI or options. `id` is the chardev's id,
+ * unless the text has an id= of its own (then chr_find() with yours finds nothing); NULL = the text must have one.
  *
  *     NAME  NAME,OPTIONS           options: stdio   stdio,signal=off   pty,path=/tmp/tty   socket,fd=3,server=on
- *     none                         the same as null: the guest has its device, and nobody is at the far side
- *     pty:PATH  file:PATH          all behind the colon is the path, commas too; with options: pty,path=PATH,OPTIONS
+ *     none                         the same as null: the guest has its device, with no far side
+ *     pty:PATH  file:PATH          the path is all after the colon, commas too; with options: pty,path=PATH,OPTIONS
  *     pipe:PATH  script:PATH
- *     /dev/NAME                    serial; /dev/parport... and /dev/ppi... are parallel. Likewise without options
- *     COM7  \\.\COM12              serial, on Windows: also \\?\ and what follows it. Likewise without options
+ *     /dev/NAME                    serial; /dev/parport... and /dev/ppi... are parallel. Also without options
+ *     COM7  \\.\COM12              serial, on Windows: also \\?\ and a path. Also without options
  *     unix:PATH[,OPTIONS]          socket; a comma in the path is doubled
  *     tcp:[HOST]:PORT[,OPTIONS]    socket; an IPv6 HOST stands in brackets; also telnet: tn3270: websocket:
  *     udp:[HOST]:PORT[@[LOCALADDR]:LOCALPORT][,OPTIONS]
- *     mon:...                      any of the above with mux=on, and with signal=off where there is such an option and
- *                                  the text doesn't say otherwise
- *     chardev:ID                   the chardev that exists; nothing is made
- *     help  NAME,help              CHR_ERR_HELP: print chr_help() of the same text, and end with success
+ *     mon:...                      any of the above with mux=on, and with signal=off where that is an option and not in
+ *                                  the text
+ *     chardev:ID                   an existing chardev; nothing is created
+ *     help  NAME,help              CHR_ERR_HELP: print chr_help() of the same text, and exit successfully
  *
- * It is a URI when it begins with '/' or a ':' stands before the first ',' and '='; else options. No descriptors in URIs:
- * tcp:...,fd=3 is CHR_ERR_INVALID. Other paths than those above have no meaning: CHR_ERR_NOT_FOUND. As in
- * chr_new(), a server blocks here until its first peer has come, unless the text says wait=off. With NULL for a context,
- * as chr_context_new() may have returned it: CHR_ERR_NO_MEMORY.
+ * A text is a URI when it begins with '/' or has a ':' before the first ',' and '='; else it is options. Descriptors
+ * can't be in URIs: tcp:...,fd=3 is CHR_ERR_INVALID. Paths other than those above are CHR_ERR_NOT_FOUND. As in
+ * chr_new(), a server blocks until its first peer has connected, unless the text has wait=off. With a NULL context
+ * (chr_context_new() has failed) the error is CHR_ERR_NO_MEMORY.
  *
  *     chr_dev *dev = chr_new_any(ctx, "serial0", text, &err);
  *     if (!dev && err.code == CHR_ERR_HELP) exit(chr_help(ctx, text, print_line, NULL) != 0);
  *     if (!dev) ... "-serial TEXT: err.text" */
 CHARDEV_API chr_dev *chr_new_any(chr_context *ctx, const char *id, const char *text, chr_error *err);
 #endif
-/* The same from a kind (chr_backend_find()) and its options struct (>>structs; NULL = all defaults). Strings are copied. */
-CHARDEV_API chr_dev *chr_open(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err);
+/* The same from a backend (chr_backend_find()) and its options struct (>>structs; NULL = all defaults). The struct and
+ * its strings are copied. */
+CHARDEV_API chr_dev *chr_open(chr_context *ctx, const char *id, const chr_backend *kind, const void *options,
+                              chr_error *err);
 
-/* The chardev with that id, or NULL. In constant time, as creation and removal, however many there are (freestanding: in
- * a list). */
+/* The chardev with that id, or NULL. Constant time (hash table), as creation and removal; linear in the freestanding
+ * profile. Owner thread, any handler and the trace hook. */
 CHARDEV_API chr_dev *chr_find(chr_context *ctx, const char *id);
-/* Walks all in the order of creation: NULL gives the first; NULL comes after the last. */
+/* Iterates over all chardevs in the order of creation: NULL gives the first; returns NULL after the last. Owner thread,
+ * any handler and the trace hook. */
 CHARDEV_API chr_dev *chr_next(chr_context *ctx, const chr_dev *dev);
-/* Closes and frees a chardev; one made with mux=on takes its ID-base with it. What a socket has taken is still sent,
- * in the background (lingering close). Pointers to it are invalid afterwards (inside a handler of its own: when that
- * has returned). CHR_ERR_NOT_FOUND; CHR_ERR_BUSY while a frontend is attached, which an ID-base always has. */
+/* Closes and frees a chardev, and with one made by mux=on its ID-base. Output that a socket has accepted is still sent
+ * in the background (lingering close). Pointers to it are invalid afterwards; inside one of its own handlers, after
+ * that has returned. Returns 0, CHR_ERR_NOT_FOUND, or CHR_ERR_BUSY while a frontend is attached (an ID-base always has
+ * one). Owner thread, any handler. */
 CHARDEV_API int chr_remove(chr_context *ctx, const char *id, chr_error *err);
 #ifndef CHARDEV_NO_CHANGE
-/* Hot swap: another backend under a living frontend, which must have a `change` handler and may refuse. `options` as
- * in chr_new(), an id in them is ignored. The new chr_dev has the id: pointers to the old one are invalid
- * afterwards, use chr_find(). The frontend is told CLOSED before if the old one was open and the new one is not,
- * OPENED after it if only the new one is. A frontend that refuses after CLOSED gets OPENED again. After an error the
- * old one works as before (without frontend it is gone, unless it is the options that are wrong: it lets go of its
- * address first) and descriptors are still yours, as they were. CHR_ERR_NOT_FOUND; CHR_ERR_NOT_SUPPORTED (no `change`
- * handler; from or to a mux or hub, or with mux=on); CHR_ERR_BUSY (refused, or being changed already); and what chr_new()
- * may return. */
+/* Hot swap: replaces the backend under an attached frontend, which must have a `change` handler. `options` as in
+ * chr_new(); an id in them is ignored. The new backend is opened first. CLOSED is delivered when the old one was open
+ * and the new one is not; then `change` is called, which may reject the swap (rollback: OPENED again if CLOSED was
+ * delivered); OPENED is delivered after it when only the new one is open. The new chardev has the old id: pointers to
+ * the old one are invalid after success, use chr_find(). After an error the old chardev works as before, and
+ * descriptors in the options are still yours, with their flags. Exception: without a frontend the old one is closed
+ * first, to free its address, and is lost if the new one fails to open; invalid options are detected before that.
+ * Returns 0; CHR_ERR_NOT_FOUND; CHR_ERR_NOT_SUPPORTED (no `change` handler; from or to a mux or hub, or mux=on);
+ * CHR_ERR_BUSY (rejected, or a change is in progress); or an error of chr_new(). Owner thread, any handler. */
 CHARDEV_API int chr_change(chr_context *ctx, const char *id, const char *options, chr_error *err);
-CHARDEV_API int chr_change_from(chr_context *ctx, chr_origin origin, const char *id, const char *options, chr_error *err);
+CHARDEV_API int chr_change_from(chr_context *ctx, chr_origin origin, const char *id, const char *options,
+                                chr_error *err);
 #endif
-/* Delivers BREAK to the frontend, as if it came from the far side. */
+/* Delivers BREAK to the frontend, as if it came from the far side. Returns 0 or CHR_ERR_NOT_FOUND. Owner thread, any
+ * handler. */
 CHARDEV_API int chr_send_break(chr_context *ctx, const char *id, chr_error *err);
-/* Input as if it came from the far side, on any backend, open or not: for tests, fuzzers and macros. It comes in above
- * the layers (telnet, websocket, TLS see nothing of it) and what the backend itself has read; on a mux it is what its
- * chardev would get, so that the escape character counts. The frontend is asked for room, and its `read` called, before
- * it returns. Returns the bytes taken: fewer than len where the frontend has less room; CHR_ERR_WOULD_BLOCK when it has
- * none, or nobody reads (try again when the frontend has called chr_fe_accept_input()), from inside a backend's slot, and
- * on a mux while that delivers input; CHR_ERR_NOT_SUPPORTED on a foreign backend with several frontends; CHR_ERR_INVALID
- * without dev, or without data where len is more than 0. It is not
- * recorded: what plays a recording injects it again. Owner thread, any handler. */
+/* Input as if it came from the far side, on any backend, open or not: for tests, fuzzers and macros. It enters above
+ * the layers (telnet, websocket, TLS don't see it) and after what the backend has read. On a mux it is input of the
+ * shared chardev, so that the escape character works. can_read and read are called before it returns. Returns the
+ * number of bytes taken, fewer than len when the frontend has less room; CHR_ERR_WOULD_BLOCK when it has none or has no
+ * `read` handler (try again after chr_fe_accept_input()), from inside a backend's slot, and on a mux that delivers
+ * input; CHR_ERR_NOT_SUPPORTED on a user's backend with several frontends; CHR_ERR_INVALID without dev, or with len > 0
+ * and no data. It is not recorded: a program that plays a recording injects it again. Owner thread, any handler. */
 CHARDEV_API int chr_inject(chr_dev *dev, const void *data, size_t len);
-/* Gives a connected socket to a server chardev as its peer. From success on it owns fd. CHR_ERR_BUSY while one is connected. */
+/* Makes a connected socket the peer of a server chardev, which owns fd after success. Returns 0; CHR_ERR_NOT_FOUND;
+ * CHR_ERR_BUSY while another peer is connected; CHR_ERR_NOT_SUPPORTED; CHR_ERR_INVALID (no connected stream socket).
+ * Owner thread, any handler. */
 CHARDEV_API int chr_add_client(chr_context *ctx, const char *id, int fd, chr_error *err);
-/* Blocks until connected or failed; with reconnect, through retries. CHR_ERR_IN_HANDLER from inside a handler. */
+/* Blocks until the chardev is connected, handshakes included, or the attempt has failed; with reconnect, until an
+ * attempt succeeds. Returns 0, or the error of the attempt; CHR_ERR_IN_HANDLER from inside a handler;
+ * CHR_ERR_NOT_SUPPORTED for backends without connections. Owner thread. */
 CHARDEV_API int chr_wait_connected(chr_dev *dev, chr_error *err);
 
 #if !defined(CHARDEV_NO_LOG) && !defined(CHARDEV_FREESTANDING)
-/* Opens all log files (logfile=) anew by their paths and adds to them: after logrotate has moved them away. One
- * that can't be opened is told to the `log` hook, and the old file goes on; a log that was switched off because it
- * could not be written goes on in the new file. Relative paths are those from the creation. Returns 0, or the first
- * error. The owner thread, any handler. */
+/* Reopens all log files (logfile=) by their paths for appending, e.g. after logrotate has renamed them. When one can't
+ * be opened, a line goes to the `log` hook and the old file stays in use; a log that ended because it could not be
+ * written continues in the new file. Relative paths are relative to the working directory at creation. Returns 0, or
+ * the first error. Owner thread, any handler. */
 CHARDEV_API int chr_log_reopen(chr_context *ctx);
 #endif
 
-/* Room for the texts of a chr_info, with the final zero: they are cut. */
+/* Size of the texts in a chr_info, with the terminating zero: longer texts are cut. */
 #ifdef CHARDEV_FREESTANDING
 enum { CHR_INFO_TEXT = 24 };
 #else
@@ -677,51 +747,54 @@ enum { CHR_INFO_TEXT = 512 };
 #endif
 
 typedef struct chr_info {
-    const char *id, *backend;  /* live as long as the chardev */
-    char        filename[CHR_INFO_TEXT]; /* where the far side is: "unix:/tmp/s,server=on", "disconnected:tcp:...",
-                                  "pty:/dev/pts/3"; a connected TCP socket: "tcp:OWN:PORT,server=on <-> PEER:PORT";
-                                  what came as fd= shows what it is */
-    char        address[CHR_INFO_TEXT]; /* of a socket: where a server listens (port 0 resolved), whom a client is connected
-                                  to; of udp its own. HOST:PORT in numbers, IPv6 in brackets; CID:PORT; a path,
-                                  "@NAME" if it is abstract. Else empty */
-    char        peer[CHR_INFO_TEXT]; /* the same of the peer that is connected, or of udp's; empty when it has no name
-                                  (most unix clients) */
+    const char *id, *backend;  /* valid as long as the chardev */
+    char        filename[CHR_INFO_TEXT]; /* the far side: "unix:/tmp/s,server=on", "disconnected:tcp:...",
+                                  "pty:/dev/pts/3"; a connected TCP socket: "tcp:OWN:PORT,server=on <-> PEER:PORT"; a
+                                  socket that came by fd= in the same form */
+    char        address[CHR_INFO_TEXT]; /* socket: the address that a server listens on (port 0 resolved) or a client is
+                                  connected to; udp: the local one. Numeric HOST:PORT, IPv6 in brackets; CID:PORT; a
+                                  path, "@NAME" if abstract. Else empty */
+    char        peer[CHR_INFO_TEXT]; /* the connected peer's, or udp's; empty when it has none (most unix clients) */
     int         frontend_open, be_open;
     int         comes_back;    /* when closed, it may open again by itself: a server, a pty, a client with reconnect */
-    uint64_t    bytes_in, bytes_out, bytes_dropped; /* from the far side; taken for it; lost */
-    uint64_t    bytes_queued;  /* those that wait here still, in history=, obuf= or a layer (there as they are
-                                  encoded) */
-    int         clients;       /* of a socket with server=on: how many peers are connected, and */
-    char        client_addresses[2 * CHR_INFO_TEXT]; /* where they are, a blank between ("unix" where they have no name); cut
-                                           where it is full */
+    uint64_t    bytes_in, bytes_out, bytes_dropped; /* input delivered; output accepted; dropped */
+    uint64_t    bytes_queued;  /* output still queued in history=, obuf= or a layer (there in encoded form) */
+    int         clients;       /* socket with server=on: number of connected peers */
+    char        client_addresses[2 * CHR_INFO_TEXT]; /* their addresses, separated by spaces ("unix" for one without a
+                                           name); cut when full */
 } chr_info;
 
+/* Fills *info with the state of a chardev. Owner thread, any handler and the trace hook. */
 CHARDEV_API void chr_query(const chr_dev *dev, chr_info *info);
 #ifndef CHARDEV_NO_WAIT
-/* Drains before the end: runs the loop (handlers are called as ever) until no chardev of the context holds output
- * any more, in obuf=, history= or a layer (telnet, websocket, TLS). timeout_ms: how long to go on without any byte
- * leaving, -1 = without limit; a reader that is slow but reads on is waited for. What the kernel holds is not
- * counted. Returns 0, CHR_ERR_TIMEOUT (the rest is still queued), CHR_ERR_IN_HANDLER from inside a handler, or what
- * chr_loop_step() may fail with. Owner thread. */
+/* Drains all output: runs the loop (handlers are called as usual) until no chardev of the context has output queued in
+ * obuf=, history= or a layer (telnet, websocket, TLS). timeout_ms: milliseconds without any progress after which it
+ * gives up, -1 = never; a peer that reads slowly is waited for. Bytes in the kernel's buffers don't count. Returns 0;
+ * CHR_ERR_TIMEOUT (the rest is still queued); CHR_ERR_IN_HANDLER from inside a handler; or an error of chr_loop_step().
+ * Owner thread. */
 CHARDEV_API int chr_drain(chr_context *ctx, int timeout_ms);
 #endif
 
 /* ====================================================================================================================
- * >>frontend   your end
- * ==================================================================================================================== */
+ * >>frontend   the end of an emulated device, a monitor or a test: write, read, events, ioctls
+ * ================================================================================================================== */
 
-/* Any may be NULL. Without `read` nothing is read (back-pressure; with buffers it waits for chr_fe_read()); without
- * `can_read` there is always room. */
+/* The handlers of a frontend. They run on the owner thread, from the loop (exceptions: RULES). Any may be NULL: without
+ * `read` no input is read (back-pressure; with an input buffer it waits for chr_fe_read()); without `can_read` there is
+ * always room. */
 typedef struct chr_handlers {
-    int  (*can_read)(void *opaque);                         /* how many bytes you take now; when it becomes > 0 again, */
-    void (*read)(void *opaque, const void *buf, size_t len); /* say chr_fe_accept_input(); read gets never more than that */
-    void (*event)(void *opaque, int event);                 /* CHR_EVENT_...; seen from one set of handlers OPENED
-                                                               and CLOSED strictly alternate, OPENED first */
-    int  (*change)(void *opaque);                           /* another backend is behind you now; < 0 refuses it */
+    int  (*can_read)(void *opaque);                         /* how many bytes `read` can take now. When it grows from 0,
+                                                               call chr_fe_accept_input() */
+    void (*read)(void *opaque, const void *buf, size_t len); /* input, never more than can_read returned; `buf` is valid
+                                                               until it returns */
+    void (*event)(void *opaque, int event);                 /* CHR_EVENT_...; OPENED and CLOSED strictly alternate for
+                                                               one set of handlers, OPENED first */
+    int  (*change)(void *opaque);                           /* hot swap: the new backend is in place; < 0 rejects it */
 } chr_handlers;
 
-/* The device's end of a chardev. Embed it in your device and zero-initialise it. The memory is yours; it may be freed as
- * soon as chr_fe_deinit() has returned. You may read `ctx`, `dev` and `is_open`; chr_fe_...() calls set the members. */
+/* The device's end of a chardev. Embed it in your device and zero-initialise it. The memory is yours; it may be freed
+ * as soon as chr_fe_deinit() has returned. You may read `ctx`, `dev` and `is_open`; chr_fe_...() calls set the
+ * members. */
 struct chr_frontend {
     chr_context  *ctx;                    /* of its chardev; it stays after a hot swap or removal of the chardev */
     chr_dev      *dev;                    /* NULL = none */
@@ -736,156 +809,173 @@ struct chr_frontend {
     struct chr__buffers *buffers;         /* chr_fe_set_buffers(); NULL = none */
 };
 
-/* Attaches to a chardev (or to none, with NULL: then writes return CHR_ERR_DISCONNECTED). CHR_ERR_BUSY if the
- * chardev is taken, or if the frontend is attached already, which it then stays. */
+/* Attaches a frontend to a chardev, or to none with NULL: then writes return CHR_ERR_DISCONNECTED. Returns 0, or
+ * CHR_ERR_BUSY if the chardev has a frontend already, or if this frontend is attached already (it stays so). Owner
+ * thread, any handler. */
 CHARDEV_API int chr_fe_init(chr_frontend *fe, chr_dev *dev, chr_error *err);
-/* Detaches; no handler comes after it. */
+/* Detaches the frontend. No handler is called afterwards. Harmless on one that is not attached. Owner thread, any
+ * handler. */
 CHARDEV_API void chr_fe_deinit(chr_frontend *fe);
-/* Sets (copies) the handlers; NULL, or none in it, takes them away and closes this side. On an open chardev OPENED comes at once. On a mux
- * it also takes the focus. */
+/* Sets the handlers, which are copied; NULL, or a struct of NULLs, removes them and closes this side: input is not read
+ * any more. On an open chardev OPENED is delivered before it returns. On a mux the frontend also takes the focus. Owner
+ * thread, any handler. */
 CHARDEV_API void chr_fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers, void *opaque);
-/* "I have room again": the loop asks can_read before it sleeps next; a sleeping one wakes up. Any thread. */
+/* Call it when can_read returns more than 0 again: the loop calls can_read before it sleeps next; a sleeping loop wakes
+ * up. Any thread, any handler. */
 CHARDEV_API void chr_fe_accept_input(chr_frontend *fe);
 
-/* One attempt. Returns the bytes taken, or CHR_ERR_WOULD_BLOCK (none taken: see chr_fe_add_watch), CHR_ERR_DISCONNECTED
- * (nobody there: dropped), CHR_ERR_NO_SPACE (a file), CHR_ERR_IO. Any thread. */
+/* One attempt to write, never blocking. Returns the number of bytes accepted, fewer than len at a short write; or
+ * CHR_ERR_WOULD_BLOCK (EAGAIN: none accepted, see chr_fe_add_watch()), CHR_ERR_DISCONNECTED (no peer, EPIPE,
+ * ECONNRESET: the bytes are dropped), CHR_ERR_NO_SPACE (ENOSPC: a file), CHR_ERR_IO. Any thread, any handler. */
 CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t len);
 #ifndef CHARDEV_NO_WAIT
-/* Waits until all is taken, at most timeout_ms milliseconds of real time (-1 = without limit). Returns the bytes taken: len, or fewer
- * when the time ran out or the far side went after some; else the error. CHR_ERR_IN_HANDLER from inside a handler. */
+/* Blocks until all bytes are accepted, for at most timeout_ms milliseconds of real time (-1 = without limit). Returns
+ * the number of bytes accepted: len, or fewer after a time-out or when the far side disconnected after some; else the
+ * error of chr_fe_write(); CHR_ERR_TIMEOUT; CHR_ERR_WOULD_BLOCK (the backend has nothing to wait on); inside a handler
+ * CHR_ERR_IN_HANDLER. Any thread. */
 CHARDEV_API int chr_fe_write_all(chr_frontend *fe, const void *buf, size_t len, int timeout_ms);
-/* Waits for exactly len bytes, past the handlers. Returns as chr_fe_write_all() does. CHR_ERR_NOT_SUPPORTED where the
- * backend has no input of its own. */
+/* Blocks until len bytes of input have been read into buf, bypassing the handlers; other arguments and results as
+ * chr_fe_write_all(). CHR_ERR_NOT_SUPPORTED when the backend has no input that can be waited for. Any thread. */
 CHARDEV_API int chr_fe_read_all(chr_frontend *fe, void *buf, size_t len, int timeout_ms);
 #endif
 #ifndef CHARDEV_NO_PRINTF
-/* printf() into chr_fe_write(). */
+/* chr_fe_write() of a text formatted as by printf(); the same results. Any thread, any handler. */
 CHARDEV_API int chr_fe_printf(chr_frontend *fe, const char *format, ...) CHR_PRINTF(2, 3);
 #endif
-/* Calls `writable` once, from the loop, when more output can be taken or the far side is gone. One per frontend: the last
- * wins; NULL takes it away. Any thread. Without chardev nothing happens. */
+/* Calls `writable` once, from the loop, when more output can be accepted or the far side has disconnected. One callback
+ * for each frontend: a new one replaces the old one, NULL removes it. Does nothing without chardev. Any thread, any
+ * handler. */
 CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaque), void *opaque);
 
-/* BUFFERS. A device whose guest polls registers and moves a byte at a time wants few system calls all the same. With
- * buffers, input is read ahead in large pieces and pulled out by chr_fe_read(), and small writes are gathered:
+/* BUFFERS. For a device whose guest polls registers and moves a byte at a time, with few system calls: input is read
+ * ahead in large blocks and taken by chr_fe_read(), small writes are gathered (coalesced):
  *
  *     your device                 buffers                        the chardev
  *
- *     chr_fe_read()      <--  [ in: bytes, events ]  <--  history=, obuf=, log file, recorder, mux, hub, layers  <--> peer
+ *     chr_fe_read()      <--  [ in: bytes, events ]  <--  history=, obuf=, log, recorder, mux, hub, layers  <--> peer
  *     chr_fe_write()     -->  [ out: bytes        ]  -->
  *
- * What is in `in` has been taken from the peer, recorded and counted (bytes_in). What is in `out` has been seen by
- * nobody: it is logged, recorded, kept by history= and counted (bytes_out; bytes_queued until then) when it leaves.
+ * Bytes in `in` have been received from the peer, recorded and counted (bytes_in). Bytes in `out` have not reached the
+ * chardev yet: they are logged, recorded, kept by history= and counted (bytes_out; bytes_queued until then) when they
+ * leave.
  *
- *     input    at most `in` bytes are taken that you have not taken yet (back-pressure). Without a `read` handler they
- *              wait for chr_fe_read(), and CHR_EVENT_READABLE tells, from the loop, that bytes have come where there
- *              were none. With one they are delivered as can_read allows, without a system call each; then there is no
- *              READABLE. Without any handlers the frontend is there too, as if chr_fe_set_handlers() had been called.
- *     events   OPENED, CLOSED, INPUT_END, BREAK, LINE_ERROR keep their place among the bytes: they are told when you
- *              have taken what came before. The next bytes are readable after that: at CLOSED, chr_fe_read() is
- *              CHR_ERR_DISCONNECTED first. While 16 of them wait no bytes are taken, and equal ones become one. The
- *              others are told at once: RESIZED and SERIAL (ask for what is in force now), MUX_IN and MUX_OUT; and
- *              PURGE_..., which drops what is in the buffers, as CHR_IOCTL_SERIAL_PURGE.
- *     output   leaves before the loop waits, in each step; when the buffer is full; at chr_fe_flush(), before a
- *              chr_fe_write_all() that does not fit into it and goes past it; before a chr_fe_ioctl(),
- *              chr_fe_set_msgfds(), chr_fe_shutdown(), chr_fe_disconnect(), a hot swap and chr_fe_deinit(); at the end
- *              of the context. What a slow peer has not taken by then goes: after a swap to the new backend, else as
- *              with obuf= (a socket lingers). One peer's bytes don't go to the next one: when nobody is there any more,
- *              they are lost as in any write.
- *     errors   A write that is gathered can't tell them: the next chr_fe_flush() does. Until the far side takes bytes
- *              again, writes go straight to it and return what it says.
- *     moves    Both stay with the frontend in a hot swap, also one that is refused.
- *     udp      is a stream of bytes then: what is gathered is one datagram.
- *     SCM_RIGHTS  Where descriptors have come along with the input it is not read ahead any more (the log gets one line),
- *              since bytes and descriptors would lose each other: then can_read is asked as without buffers, or the next
- *              bytes come when all have been pulled. chr_fe_set_msgfds() belongs to the next write as ever.
- *     replay   A recording is made between buffers and backend. A device that does the same at the same times, buffers
- *              and steps of the loop included, does it again in a replay.
+ *     input    At most `in` bytes are read ahead (back-pressure). Without a `read` handler they wait for chr_fe_read(),
+ *              and CHR_EVENT_READABLE is delivered from the loop when an empty buffer gets bytes. With a `read` handler
+ *              they are delivered as can_read allows, without a system call each, and there is no READABLE. This side
+ *              counts as open without any handlers, as after chr_fe_set_handlers().
+ *     events   OPENED, CLOSED, INPUT_END, BREAK and LINE_ERROR are in-band: they are delivered when the bytes before
+ *              them have been taken, and the bytes after them are readable only then. At CLOSED, chr_fe_read() first
+ *              returns CHR_ERR_DISCONNECTED. While 16 of them are queued no input is read, and equal ones are merged.
+ *              Other events are out-of-band, delivered at once: RESIZED and SERIAL (query the current state), MUX_IN
+ *              and MUX_OUT, and PURGE_..., which drops what is in the buffers, as CHR_IOCTL_SERIAL_PURGE does.
+ *     output   Leaves before the loop waits, in each step; when the buffer is full; by chr_fe_flush(); before a
+ *              chr_fe_write_all() that does not fit into the buffer; before chr_fe_ioctl(), chr_fe_set_msgfds(),
+ *              chr_fe_shutdown(), chr_fe_disconnect(), a hot swap and chr_fe_deinit(); and at the end of the context.
+ *              Output that a slow peer has not accepted by then goes to the new backend after a swap; else it is queued
+ *              as by obuf= (a socket lingers). Bytes for one peer are never sent to the next one: after a disconnect
+ *              they are dropped, as in any write.
+ *     errors   A write into the buffer can't return the error of sending it: the next chr_fe_flush() does. Until the
+ *              far side accepts bytes again, writes are unbuffered and return the error.
+ *     swap     Both buffers stay with the frontend in a hot swap, also in a rejected one.
+ *     udp      Is a stream of bytes then: what is gathered is one datagram.
+ *     SCM_RIGHTS  After descriptors have been received with the input it is not read ahead any more (one line in the
+ *              log), because bytes and descriptors would lose their association: then can_read is called as without
+ *              buffers, or the next bytes are read when all have been taken. chr_fe_set_msgfds() applies to the next
+ *              write as usual.
+ *     replay   A recording is made between buffers and backend. A device that behaves the same at the same times,
+ *              buffers and steps of the loop included, does so again in a replay.
  */
 
-#define CHR_BUFFERS_MEMORY(in, out) ((in) + (out) + 128 * sizeof(void *)) /* for chr_fe_set_buffers_at() */
+/* Size in bytes of the memory for chr_fe_set_buffers_at(). */
+#define CHR_BUFFERS_MEMORY(in, out) ((in) + (out) + 128 * sizeof(void *))
 
 #ifndef CHARDEV_NO_BUFFERS
-/* Gives the frontend buffers of so many bytes, or others; 0 = none in that direction, 0, 0 takes them away. What they
- * hold is not lost: it is used up first. Once for a frontend, after chr_fe_init(), which forgets them as
- * chr_fe_deinit() does; without chardev nothing happens. Returns 0, or CHR_ERR_NO_MEMORY, CHR_ERR_INVALID (more than
- * INT_MAX/4), CHR_ERR_NOT_SUPPORTED (`in` where descriptors have come along, see above), CHR_ERR_BUSY (from a log hook
- * that they have called); then all is as it was. Owner thread, any handler. */
+/* Gives the frontend buffers of `in` and `out` bytes, or other sizes; 0 = none in that direction; 0, 0 removes both.
+ * Their content is used up first, not lost. Call it after chr_fe_init(); chr_fe_init() and chr_fe_deinit() remove
+ * buffers. Without chardev it does nothing. Returns 0; or, with nothing changed: CHR_ERR_NO_MEMORY, CHR_ERR_INVALID
+ * (more than INT_MAX/4), CHR_ERR_NOT_SUPPORTED (`in` after descriptors were received, see above), CHR_ERR_BUSY (from a
+ * log hook that they have called). Owner thread, any handler. */
 CHARDEV_API int chr_fe_set_buffers(chr_frontend *fe, size_t in, size_t out);
-/* The same in memory of yours, CHR_BUFFERS_MEMORY(in, out) bytes: for machines without malloc. It is in use until
- * chr_fe_deinit(), the end of the context, or the next call of one of the two. CHR_ERR_BUSY: what is buffered now does
- * not fit, or is there already. NULL = from the context's allocator. */
+/* The same in memory of yours, CHR_BUFFERS_MEMORY(in, out) bytes, for machines without malloc. It is in use until
+ * chr_fe_deinit(), the end of the context, or the next call of one of the two. CHR_ERR_BUSY: the buffered bytes do not
+ * fit, or the memory is in use already. NULL = memory of the context's allocator. */
 CHARDEV_API int chr_fe_set_buffers_at(chr_frontend *fe, void *memory, size_t in, size_t out);
 
-/* Takes what has been read ahead, up to len bytes and up to the next event. Returns how many; CHR_ERR_WOULD_BLOCK: none
- * now; CHR_ERR_DISCONNECTED: none, and nobody is at the far side, or it says no more (INPUT_END). CHR_ERR_NOT_SUPPORTED
- * without an input buffer. Never a system call: bytes come in while the loop runs. Any thread, any handler. */
+/* Takes input from the input buffer, up to len bytes and up to the next event. Returns how many; CHR_ERR_WOULD_BLOCK:
+ * none now; CHR_ERR_DISCONNECTED: none, and the far side has disconnected or ended its output (INPUT_END);
+ * CHR_ERR_NOT_SUPPORTED without an input buffer. Never makes a system call: the loop fills the buffer. Any thread, any
+ * handler. */
 CHARDEV_API int chr_fe_read(chr_frontend *fe, void *buf, size_t len);
-/* How many bytes chr_fe_read() gives now: a UART's "data ready". 0 without an input buffer. Any thread, any handler. */
+/* How many bytes chr_fe_read() returns now: a UART's "data ready". 0 without an input buffer. Any thread, any
+ * handler. */
 CHARDEV_API int chr_fe_readable(const chr_frontend *fe);
-/* How many bytes chr_fe_write() takes now for sure; 0 = the buffer is full, and the peer slow: chr_fe_add_watch() tells
- * when there is room. CHR_ERR_NOT_SUPPORTED without an output buffer, CHR_ERR_DISCONNECTED without chardev. A UART's
- * "transmitter empty" is `!= 0`: bytes for nobody are taken, and dropped. Any thread, any handler. */
+/* How many bytes chr_fe_write() is certain to accept now; 0 = the buffer is full because the peer is slow: see
+ * chr_fe_add_watch(). CHR_ERR_NOT_SUPPORTED without an output buffer, CHR_ERR_DISCONNECTED without chardev. A UART's
+ * "transmitter empty" is `!= 0`: without a peer bytes are accepted and dropped. Any thread, any handler. */
 CHARDEV_API int chr_fe_writable(const chr_frontend *fe);
 #endif
 #ifndef CHARDEV_NO_WAIT
-/* Sends what is gathered, and what obuf= or a layer (telnet, websocket, TLS) of this chardev holds. Waits at most
- * timeout_ms milliseconds of real time (-1 = without limit). Returns 0 when all is out; the error that met what was
- * gathered since the last flush, once; CHR_ERR_TIMEOUT, CHR_ERR_WOULD_BLOCK (there is nothing to wait on); inside a
- * handler CHR_ERR_IN_HANDLER when something is left. Any thread, any handler. */
+/* Flushes: sends the output buffer, and what obuf= or a layer (telnet, websocket, TLS) of this chardev has queued.
+ * Blocks for at most timeout_ms milliseconds of real time (-1 = without limit). Returns 0 when all is sent; the error
+ * of sending what was gathered since the last flush, once; CHR_ERR_TIMEOUT; CHR_ERR_WOULD_BLOCK (the backend has
+ * nothing to wait on); inside a handler CHR_ERR_IN_HANDLER when something is left. Any thread, any handler. */
 CHARDEV_API int chr_fe_flush(chr_frontend *fe, int timeout_ms);
 #endif
 
-/* Commands to the device at the far side. CHR_ERR_NOT_SUPPORTED where it has no such thing. */
+/* Commands for chr_fe_ioctl(), with the type of `arg`. CHR_ERR_NOT_SUPPORTED where the far side has no such
+ * function. */
 enum {
     CHR_IOCTL_SET_ECHO = 1,         /* int *: 1 = the terminal echoes */
-    CHR_IOCTL_SERIAL_SET_PARAMS,    /* chr_serial_params *: speed and format of the line; CHR_ERR_INVALID: GET_PARAMS
-                                       says what it has */
-    CHR_IOCTL_SERIAL_SET_BREAK,     /* int *: 1 = the line is held in break, 0 = no longer; telnet sends its BREAK for 1 */
+    CHR_IOCTL_SERIAL_SET_PARAMS,    /* chr_serial_params *: speed and format of the line; CHR_ERR_INVALID: the line
+                                       can't have them, GET_PARAMS returns what it has */
+    CHR_IOCTL_SERIAL_SET_BREAK,     /* int *: 1 = the line is held in break, 0 = no longer; telnet sends its BREAK for
+                                       1 */
     CHR_IOCTL_SERIAL_GET_TIOCM,     /* int *: the modem lines, CHR_TIOCM_... */
-    CHR_IOCTL_SERIAL_SET_TIOCM,     /* int *: CHR_TIOCM_DTR and CHR_TIOCM_RTS, the others are ignored (but see below) */
+    CHR_IOCTL_SERIAL_SET_TIOCM,     /* int *: CHR_TIOCM_DTR and CHR_TIOCM_RTS; others are ignored (but see com-port
+                                       below) */
     CHR_IOCTL_SERIAL_GET_PARAMS,    /* chr_serial_params *: those in force */
-    CHR_IOCTL_SERIAL_SET_FLOW,      /* int *: CHR_FLOW_...: who stops the senders on the line; CHR_ERR_INVALID as
-                                       SET_PARAMS */
+    CHR_IOCTL_SERIAL_SET_FLOW,      /* int *: flow control of the line, CHR_FLOW_...; CHR_ERR_INVALID as SET_PARAMS */
     CHR_IOCTL_SERIAL_GET_FLOW,      /* int * */
     CHR_IOCTL_PP_READ_DATA = 10,    /* unsigned char *: the data register of a parallel port */
     CHR_IOCTL_PP_WRITE_DATA,        /* unsigned char * */
-    CHR_IOCTL_PP_READ_CONTROL,      /* unsigned char *: bits 6 and 7 are set */
+    CHR_IOCTL_PP_READ_CONTROL,      /* unsigned char *: bits 6 and 7 read as 1 */
     CHR_IOCTL_PP_WRITE_CONTROL,     /* unsigned char * */
     CHR_IOCTL_PP_READ_STATUS,       /* unsigned char * */
     CHR_IOCTL_PP_DATA_DIR,          /* int *: 1 = the data lines are inputs */
-    CHR_IOCTL_PP_EPP_READ_ADDRESS,  /* chr_parallel_epp *: one or more cycles in EPP mode; CHR_ERR_IO unless all were made */
+    CHR_IOCTL_PP_EPP_READ_ADDRESS,  /* chr_parallel_epp *: bus cycles in EPP mode; CHR_ERR_IO unless all succeed */
     CHR_IOCTL_PP_EPP_READ,          /* chr_parallel_epp * */
     CHR_IOCTL_PP_EPP_WRITE_ADDRESS, /* chr_parallel_epp * */
     CHR_IOCTL_PP_EPP_WRITE,         /* chr_parallel_epp * */
-    CHR_IOCTL_SERIAL_PURGE,         /* int *: CHR_PURGE_...: what the line holds is dropped, with what obuf= holds;
+    CHR_IOCTL_SERIAL_PURGE,         /* int *: CHR_PURGE_...: drops the bytes in the line's queues, and those in obuf=;
                                        CHR_ERR_INVALID */
-    CHR_IOCTL_SERIAL_GET_ERRORS,    /* int *: CHR_LINE_...: those since it was asked last */
-    CHR_IOCTL_SERIAL_SET_ERRORS,    /* int *: a com-port server's client is told of them, as far as its mask says */
-    CHR_IOCTL_GET_TERMINAL_SIZE = 40, /* chr_terminal_size *: of stdio's, or as a telnet peer has told it;
-                                         NOT_SUPPORTED until it has */
-    CHR_IOCTL_SET_TERMINAL_SIZE     /* chr_terminal_size *, 0 to 65535: of a pty; a telnet client tells each server */
+    CHR_IOCTL_SERIAL_GET_ERRORS,    /* int *: CHR_LINE_...: errors since the last call */
+    CHR_IOCTL_SERIAL_SET_ERRORS,    /* int *: a com-port server reports these to its client, as the client's mask
+                                       allows */
+    CHR_IOCTL_GET_TERMINAL_SIZE = 40, /* chr_terminal_size *: of stdio's terminal, or that of a telnet peer (NAWS);
+                                         NOT_SUPPORTED until it is known */
+    CHR_IOCTL_SET_TERMINAL_SIZE     /* chr_terminal_size *, 0 to 65535: of a pty; a telnet client sends it to each
+                                       server */
 };
 
-/* A serial line over the network (socket with com-port=on, RFC 2217). A client drives the line at its server: what
- * it sets counts from then on, is sent to each new server, and is corrected by CHR_EVENT_SERIAL where the server has
- * something else in force. The modem lines are as the server told them last. A server is that line: what its client
- * sets is in force at once, and told by CHR_EVENT_SERIAL; a frontend that can't have it says what it has, by
- * SET_PARAMS or SET_FLOW from inside the handler, and that is what the client is answered. Between the two lies a
- * null modem: a client's DTR is CHR_TIOCM_DSR and CAR here, its RTS is CTS, and SET_TIOCM the other way round; a
- * frontend with CTS, CAR, RI or DSR to tell sets just those. Break is CHR_EVENT_BREAK and SET_BREAK. A server's
- * frontend that holds bytes of its own drops them at CHR_EVENT_PURGE_RECEIVE (on their way to the client) and
- * PURGE_TRANSMIT (from it), and tells by SET_ERRORS of bytes that came to it damaged; a client has
- * CHR_EVENT_LINE_ERROR and GET_ERRORS for that. A peer that knows nothing of this leaves a plain telnet line: then
+/* A serial line over the network (socket with com-port=on, RFC 2217). A client controls the line at its server: its
+ * settings take effect at once, are sent to each new server, and are corrected by CHR_EVENT_SERIAL where the server has
+ * others in force. GET_TIOCM returns the modem lines that the server has reported last. A server's frontend is the
+ * line: the client's settings are in force at once and reported by CHR_EVENT_SERIAL; a frontend that can't have them
+ * calls SET_PARAMS or SET_FLOW from inside the handler with what it has, and the client gets that as the answer. The
+ * two are connected as by a null modem: a client's DTR is CHR_TIOCM_DSR and CAR here, its RTS is CTS, and SET_TIOCM the
+ * other way round; a frontend with CTS, CAR, RI or DSR of its own sets those alone. Break is CHR_EVENT_BREAK and
+ * SET_BREAK. A server's frontend with queues of its own drops them at CHR_EVENT_PURGE_RECEIVE (bytes for the client)
+ * and PURGE_TRANSMIT (bytes from it), and reports damaged bytes by SET_ERRORS; a client gets CHR_EVENT_LINE_ERROR and
+ * GET_ERRORS for those. With a peer that does not negotiate the option the line is plain telnet, and the commands are
  * CHR_ERR_NOT_SUPPORTED. */
 
-/* serial on Windows tells CHR_EVENT_SERIAL when the driver says that a modem line has changed, and breaks and line
- * errors in front of the bytes that came with them: their place among those is not known there. */
+/* On Windows serial reports CHR_EVENT_SERIAL when the driver signals a change of a modem line. Breaks and line errors
+ * are reported before the bytes that were received with them: their position among those is not known there. */
 
-/* A line that is unplugged or not connected at the moment takes these when it comes back (serial with reconnect-ms, com-port). */
+/* A line that is unplugged or disconnected gets these when it is back (serial with reconnect-ms, com-port). */
 typedef struct chr_serial_params {
-    int32_t speed; /* bits a second, 50 to 4000000; where the system knows only standard ones, the next within 10 % */
-    int parity;    /* 'N', 'E', 'O', or 'M' and 'S' for mark and space */
+    int32_t speed; /* bits per second, 50 to 4000000; where only standard speeds exist, the nearest within 10 % */
+    int parity;    /* 'N'one, 'E'ven, 'O'dd, 'M'ark or 'S'pace */
     int data_bits; /* 5 to 8 */
     int stop_bits; /* 1, 2 or CHR_STOP_BITS_1_5 */
 } chr_serial_params;
@@ -893,67 +983,74 @@ typedef struct chr_serial_params {
 enum { CHR_STOP_BITS_1_5 = 15 }; /* one and a half: on a serial device with 5 data bits only */
 
 enum {
-    CHR_TIOCM_DTR = 0x002, CHR_TIOCM_RTS = 0x004,                                               /* ours */
-    CHR_TIOCM_CTS = 0x020, CHR_TIOCM_CAR = 0x040, CHR_TIOCM_RI = 0x080, CHR_TIOCM_DSR = 0x100 /* the far side's */
+    CHR_TIOCM_DTR = 0x002, CHR_TIOCM_RTS = 0x004,                                               /* outputs */
+    CHR_TIOCM_CTS = 0x020, CHR_TIOCM_CAR = 0x040, CHR_TIOCM_RI = 0x080, CHR_TIOCM_DSR = 0x100 /* inputs */
 };
 
-enum { CHR_FLOW_NONE, CHR_FLOW_XONXOFF, CHR_FLOW_RTSCTS }; /* both ways */
+enum { CHR_FLOW_NONE, CHR_FLOW_XONXOFF, CHR_FLOW_RTSCTS }; /* flow control, in both directions */
 
-/* One for what the line sends, another for what it receives. The same for both is that one itself: CHR_FLOW_SPLIT(f,
- * f) reads back as f. */
+/* Different flow control for what the line sends and what it receives. CHR_FLOW_SPLIT(f, f) reads back as f. */
 #define CHR_FLOW_SPLIT(outbound, inbound) ((outbound) | ((inbound) + 1) << 4)
 
-enum { CHR_PURGE_RECEIVE = 1, CHR_PURGE_TRANSMIT = 2 }; /* what has come in and is not yet read; what is written and
-                                                           not yet sent */
+enum { CHR_PURGE_RECEIVE = 1, CHR_PURGE_TRANSMIT = 2 }; /* received and not read; written and not sent */
 
 enum { CHR_LINE_OVERRUN = 0x02, CHR_LINE_PARITY = 0x04, CHR_LINE_FRAMING = 0x08 };
 
 typedef struct chr_parallel_epp {
     void *buf;
-    int   count; /* bytes, each one cycle */
+    int   count; /* bytes, one bus cycle each */
 } chr_parallel_epp;
 
 typedef struct chr_terminal_size {
     int columns, rows; /* 0 = not known */
 } chr_terminal_size;
 
-/* Does one of the commands above. Returns 0 or an error: CHR_ERR_NOT_SUPPORTED, and what the command says. */
+/* Executes one of the commands above. Returns 0, CHR_ERR_NOT_SUPPORTED (also without chardev), or an error of the
+ * command or the device. Owner thread, any handler. */
 CHARDEV_API int chr_fe_ioctl(chr_frontend *fe, int command, void *arg);
-/* Descriptors to send with the next write's first byte (SCM_RIGHTS; unix sockets only), at most 16; 0 forgets them. They are
- * duplicated: yours stay yours. CHR_ERR_NOT_SUPPORTED, CHR_ERR_INVALID, CHR_ERR_DISCONNECTED. */
+/* Descriptors to send with the first byte of the next write (SCM_RIGHTS; unix sockets only), at most 16; 0 cancels.
+ * They are duplicated: yours stay yours. Returns 0, CHR_ERR_NOT_SUPPORTED, CHR_ERR_INVALID, CHR_ERR_DISCONNECTED. Owner
+ * thread, any handler. */
 CHARDEV_API int chr_fe_set_msgfds(chr_frontend *fe, const int *fds, int count);
-/* Takes over the descriptors that came last: fills up to `count`, returns how many; they are yours, the rest is closed. */
+/* Takes the descriptors that were received last (SCM_RIGHTS): fills up to `count`, returns how many. You own these; the
+ * rest is closed. Owner thread, any handler. */
 CHARDEV_API int chr_fe_get_msgfds(chr_frontend *fe, int *fds, int count);
 
-CHARDEV_API void chr_fe_set_open(chr_frontend *fe, int is_open);          /* tells the backend whether this side is there */
-CHARDEV_API int  chr_fe_set_echo(chr_frontend *fe, int echo);             /* CHR_IOCTL_SET_ECHO */
-CHARDEV_API void chr_fe_take_focus(chr_frontend *fe);                     /* on a mux: input comes to this frontend from now on */
-CHARDEV_API int  chr_fe_disconnect(chr_frontend *fe);                     /* closes the peer, or all clients; a
-                                                                             server listens again. 0,
-                                                                             CHR_ERR_NOT_SUPPORTED */
-/* Half-close: "I write no more". What was written goes out first (obuf=, layers), then the end of it: FIN on a
- * socket, close_notify in TLS, a Close frame in websocket (its peer answers with its own, which ends both
- * directions); fd, file and pipe close a descriptor that serves output alone. Input goes on. Writes return
- * CHR_ERR_DISCONNECTED from here on, until the next OPENED. On a socket CLOSED comes when the peer ends its side
- * too. Returns 0, also when it was said already or has to wait for what is queued; CHR_ERR_NOT_SUPPORTED (stdio,
- * pty, serial, udp, null and other kinds without an end of output; a mux with several frontends),
- * CHR_ERR_DISCONNECTED (nobody there). A hub passes it to all members. Owner thread; any handler may call it; never
- * blocks. */
+/* Tells the backend whether this side is open (fe_open). chr_fe_set_handlers() does it too. Owner thread, any
+ * handler. */
+CHARDEV_API void chr_fe_set_open(chr_frontend *fe, int is_open);
+/* CHR_IOCTL_SET_ECHO as a call: 1 = the terminal echoes. Returns as chr_fe_ioctl(). */
+CHARDEV_API int  chr_fe_set_echo(chr_frontend *fe, int echo);
+/* On a mux: this frontend gets the input from now on. Delivers MUX_OUT to the old one and MUX_IN before it returns.
+ * Owner thread, any handler. */
+CHARDEV_API void chr_fe_take_focus(chr_frontend *fe);
+/* Disconnects the peer (full close), or all clients; CLOSED is delivered from the loop. A server listens again, a
+ * client with reconnect connects again. Returns 0 or CHR_ERR_NOT_SUPPORTED. Owner thread, any handler. */
+CHARDEV_API int  chr_fe_disconnect(chr_frontend *fe);
+/* Half-close: ends the output. Queued output (obuf=, layers) is sent first, then the end of file: FIN on a socket,
+ * close_notify in TLS, a Close frame in websocket (whose peer answers with its own, which ends both directions); fd,
+ * file and pipe close a descriptor that is for output alone. Input goes on. Writes return CHR_ERR_DISCONNECTED from
+ * then on, until the next OPENED. On a socket CLOSED follows when the peer ends its side too. Returns 0, also when it
+ * was called already or has to wait for queued output; CHR_ERR_NOT_SUPPORTED (stdio, pty, serial, udp, null and other
+ * backends without an end of output; a mux with several frontends), CHR_ERR_DISCONNECTED (no peer). A hub passes it to
+ * all members. Never blocks. Owner thread, any handler. */
 CHARDEV_API int  chr_fe_shutdown(chr_frontend *fe);
-CHARDEV_API int  chr_fe_wait_connected(chr_frontend *fe, chr_error *err); /* chr_wait_connected() of its chardev */
-CHARDEV_API int  chr_fe_backend_open(const chr_frontend *fe);             /* be_open: the far side is there */
-/* End of file: 1 when the far side was there and has gone for good (comes_back of chr_info is 0), or has ended its
- * output and does not come back (CHR_EVENT_INPUT_END), and all that it sent has been read; 1 without chardev. 0 as long
- * as more may come, from the next peer of a server too, and always on null. For emulators that end with their input. Any
- * thread. */
+/* chr_wait_connected() of its chardev. */
+CHARDEV_API int  chr_fe_wait_connected(chr_frontend *fe, chr_error *err);
+/* 1 while the far side is connected (be_open), else 0. Any thread, any handler. */
+CHARDEV_API int  chr_fe_backend_open(const chr_frontend *fe);
+/* End of file (EOF): 1 when the far side has disconnected and can't come back (comes_back of chr_info is 0), or has
+ * ended its output and can't come back (CHR_EVENT_INPUT_END), and all its input has been read; 1 without chardev. 0 as
+ * long as more input is possible, also from the next peer of a server, and always on null. For emulators that end with
+ * their input. Any thread, any handler. */
 CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
 
 /* ====================================================================================================================
  * >>recipes   a guest's console, to copy: a test compiles and runs both
  * ====================================================================================================================
- * RECIPE getch, for an emulator whose console is kbhit(), getch() and putch(). `text` is what its user writes after
- * -serial. kbhit() is true at the end of the input, as poll() is, and getch() ends the program there, as Ctrl-A x of
- * mon:stdio does; between the peers of a server it waits.
+ * RECIPE getch, for an emulator whose console is kbhit(), getch() and putch(). `text` is what its user gives to
+ * -serial. kbhit() is true at end of file, as poll() is, and getch() ends the program there, as Ctrl-A x of mon:stdio
+ * does; a server waits for its next peer instead.
  *
  *     static chr_frontend fe;
  *     void step(int rc) { if (rc < 0) exit(0); } // Ctrl-A x
@@ -961,7 +1058,7 @@ CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
  *     void wait_key(void) { step(chr_fe_eof(&fe) ? -1 : chr_loop_step(fe.ctx, -1)); }
  *     int getch(void) { char c; while (chr_fe_read(&fe, &c, 1) < 1) wait_key(); return c & 255; }
  *     void putch(char c) { chr_fe_write_all(&fe, &c, 1, -1); }
- *     void console_off(void) { chr_drain(fe.ctx, 2000); chr_context_free(fe.ctx); } // a terminal is put back
+ *     void console_off(void) { chr_drain(fe.ctx, 2000); chr_context_free(fe.ctx); } // restores a terminal
  *     void console_on(const char *text)
  *     {
  *         chr_error err = { CHR_ERR_NO_MEMORY, "out of memory" };
@@ -970,14 +1067,15 @@ CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
  *         atexit(console_off);
  *     }
  *
- * What putch() gathers leaves when kbhit() or getch() steps the loop. A guest that may compute for long without asking
- * for a key needs step(chr_loop_step_every(fe.ctx, 100000)) in the CPU loop too, every 100 to 1000 instructions; or
- * chr_fe_set_buffers(&fe, 4096, 0), and each putch() is a system call.
+ * Output of putch() is gathered, and sent when kbhit() or getch() steps the loop. A guest that may compute for long
+ * without asking for a key needs step(chr_loop_step_every(fe.ctx, 100000)) in the CPU loop too, every 100 to 1000
+ * instructions; or chr_fe_set_buffers(&fe, 4096, 0), with a system call for each putch().
  *
- * RECIPE 16550, for registers: RBR and THR, IER, IIR, LCR, LSR and SCR, with the interrupt line. `interrupt` is yours,
- * and so is the loop: chr_loop_step_every() in the CPU loop, chr_loop_step() while the CPU waits for an interrupt.
+ * RECIPE 16550, for registers: RBR and THR, IER, IIR, LCR, LSR and SCR, with the interrupt line. You provide
+ * `interrupt` and the loop: chr_loop_step_every() in the CPU loop, chr_loop_step() while the CPU waits for an
+ * interrupt.
  *
- *     struct uart { chr_frontend fe; unsigned char reg[8], told; }; // told: IIR has said that THR is empty
+ *     struct uart { chr_frontend fe; unsigned char reg[8], thre; }; // thre: IIR has reported "THR empty"
  *     void interrupt(struct uart *u, int level);
  *     static void uart_update(void *opaque)
  *     {
@@ -985,7 +1083,7 @@ CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
  *         int ready = chr_fe_readable(&u->fe) > 0, room = chr_fe_writable(&u->fe) != 0;
  *         if (!room) chr_fe_add_watch(&u->fe, uart_update, u);
  *         u->reg[5] = (unsigned char)(ready | (room ? 0x60 : 0));                             // LSR
- *         u->reg[2] = ready && u->reg[1] & 1 ? 4 : room && u->reg[1] & 2 && !u->told ? 2 : 1; // IIR by IER
+ *         u->reg[2] = ready && u->reg[1] & 1 ? 4 : room && u->reg[1] & 2 && !u->thre ? 2 : 1; // IIR by IER
  *         interrupt(u, u->reg[2] != 1);
  *     }
  *     static void uart_event(void *opaque, int event) { (void)event; uart_update(opaque); }
@@ -993,14 +1091,14 @@ CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
  *     {
  *         unsigned char value = u->reg[at];
  *         if (at == 0 && u->reg[3] < 0x80) chr_fe_read(&u->fe, &value, 1); // RBR, unless LCR selects the divisor
- *         if (at == 2 && value == 2) u->told = 1;
+ *         if (at == 2 && value == 2) u->thre = 1;
  *         return uart_update(u), value;
  *     }
  *     void uart_store(struct uart *u, unsigned at, unsigned char value)
  *     {
  *         if (at < 2 && u->reg[3] >= 0x80) return; // the divisor
  *         if (at == 0) chr_fe_write(&u->fe, &value, 1); // THR
- *         if (at < 2) u->told = 0;
+ *         if (at < 2) u->thre = 0;
  *         if (at == 1 || at == 3 || at == 4 || at == 7) u->reg[at] = value;
  *         uart_update(u);
  *     }
@@ -1012,36 +1110,36 @@ CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
  *         return chr_fe_set_handlers(&u->fe, &handlers, u), 0;
  *     }
  *
- * A CPU with a thread of its own (CHARDEV_THREADS) takes the lock around both, chr_loop_lock(u->fe.ctx) and
- * chr_loop_unlock(), while the owner of the context is in chr_loop_run(): that keeps its handlers out of the registers.
- * interrupt() is called on either thread then, with the lock. examples/tinyvm/uart16550.c is a whole 16550A: FIFOs,
+ * A CPU with a thread of its own (CHARDEV_THREADS) holds the lock around both, chr_loop_lock(u->fe.ctx) and
+ * chr_loop_unlock(), while the owner thread is in chr_loop_run(): this prevents a data race with its handlers.
+ * interrupt() is called on either thread then, with the lock. examples/tinyvm/uart16550.c is a complete 16550A: FIFOs,
  * trigger levels, modem lines, break and line errors.
  */
 
 /* ====================================================================================================================
- * >>backend   how to add one, with as much right as the built-in ones
+ * >>backend   the interface of a backend: how to add one to the built-in ones
  * ====================================================================================================================
- * Make a state struct that begins with a chr_dev, an options struct that begins with chr_common_options, an option table,
- * and a chr_backend (CHR_TABLE); register it. (For one that is stacked on another chardev see chr_stacked.) The core calls:
- * `open` once (state zeroed, options complete, checked against the table and copied: use dev->options as long as you
- * live); then the slots; `close` once, also after a failed open, to let go of all that open got. The state is freed
- * after that, when the last dispatch that may touch it is over: after chr_be_write() and chr_be_event() look at
- * dev->removed.
+ * Make a state struct that begins with a chr_dev, an options struct that begins with chr_common_options, an option
+ * table, and a chr_backend (CHR_TABLE); register it. (For one that is stacked on another chardev see chr_stacked.) The
+ * core calls `open` once, with zeroed state and with options that are complete, checked against the table and copied
+ * (dev->options, valid until the end); then the slots; then `close` once, also after a failed open, to release what
+ * open acquired. The state is freed later, when no dispatch uses it any more: after chr_be_write() and chr_be_event(),
+ * which call handlers, check dev->removed.
  *
- * Slots run quiet, inside of somebody's call: no handler comes from there. `open` and all others may send events and
- * say chr_be_writable(): they come from the loop (of several equal ones one, and of ints that are no CHR_EVENT_... the
- * last). The room that chr_be_can_write() tells there is 0, and the loop asks again with `update`. chr_be_write() is
- * for the loop (watches, timers, idles) alone. Outside of slots and of the loop, in a test, the chr_be_...() calls
- * deliver at once, and what handlers remove meanwhile stays in memory until the next dispatch is over.
+ * Slots run inside another call, which is why they don't call handlers: from `open` and the other slots chr_be_event()
+ * and chr_be_writable() are posted to the loop (equal events are merged; of ints that are no CHR_EVENT_... the last is
+ * kept), chr_be_can_write() returns 0, and the loop calls `update` afterwards. chr_be_write() is allowed in callbacks
+ * of the loop only (watches, timers, idles). Outside of slots and of the loop, in a test, the chr_be_...() calls are
+ * delivered at once; what handlers remove meanwhile stays in memory until the end of the next dispatch.
  *
- * Descriptors in options (CHR_OPTION_FD) may be given back as long as dev->caller_fds is not NULL: leave them open in
- * `close` then. With CHARDEV_THREADS `write`, `read` and `wait_fd` may be called on any thread, with the lock. They
- * start idles and timers, but no watches, and post what else there is to do with an idle. `update` is called on the
- * owner thread, from the loop.
+ * Descriptors from the options (CHR_OPTION_FD) may still be rolled back to the caller as long as dev->caller_fds is not
+ * NULL: `close` leaves them open then. With CHARDEV_THREADS `write`, `read` and `wait_fd` may be called on any thread,
+ * with the lock. They may start idles and timers, but not watches; other work they post to the owner thread by an idle.
+ * `update` is called on the owner thread, from the loop.
  */
 
-/* A constant struct that names only the members that it sets; the others are zero. (Designated initializers in C; C++17 has
- * none.) For static tables, at file scope or in a function:
+/* Defines a constant struct by the members that are not zero, in C (designated initializers) and in C++17 (which has
+ * none). For static tables, at file scope or in a function:
  *
  *     CHR_TABLE(chr_io, my_io,
  *         CHR_SET(write,  my_write)
@@ -1054,43 +1152,45 @@ CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
 #define CHR_SET(member, ...)        .member = __VA_ARGS__,
 #endif
 
-/* How bytes go: the hot part of a backend. */
+/* Input and output: the hot path of a backend. Only `write` is required. */
 typedef struct chr_io {
-    int  (*write)(chr_dev *dev, const void *buf, size_t len); /* one attempt: bytes taken, or a negative error */
+    int  (*write)(chr_dev *dev, const void *buf, size_t len); /* one attempt: bytes accepted (a short write is allowed),
+                                                                 or a negative error */
     int  (*read)(chr_dev *dev, void *buf, size_t len);        /* for read_all, one attempt; NULL = not supported */
-    void (*update)(chr_dev *dev);                             /* ask can_read and chr_be_wants_writable again; NULL = no input,
-                                                                 and always writable */
-    int  (*wait_fd)(chr_dev *dev, int *events);               /* what write_all/read_all wait on: in CHR_OUT or CHR_IN, out
-                                                                 what to poll for, 0 = try again at once; < 0 or NULL =
-                                                                 nothing to wait on */
+    void (*update)(chr_dev *dev);                             /* call chr_be_can_write() and chr_be_wants_writable()
+                                                                 again, and adapt the watches; NULL = no input, and
+                                                                 always writable */
+    int  (*wait_fd)(chr_dev *dev, int *events);               /* the descriptor that write_all and read_all wait for: in
+                                                                 CHR_OUT or CHR_IN, out the events to poll for, 0 =
+                                                                 retry at once; < 0 or NULL = nothing to wait for */
 } chr_io;
 
-/* For backends with connections that come and go, or whose output can end. Any may be NULL: then
- * CHR_ERR_NOT_SUPPORTED. */
+/* For backends with connections, or whose output has an end. Any may be NULL: CHR_ERR_NOT_SUPPORTED. */
 typedef struct chr_peer_slots {
-    int (*disconnect)(chr_dev *dev);
-    int (*wait_connected)(chr_dev *dev, chr_error *err);
+    int (*disconnect)(chr_dev *dev);                     /* chr_fe_disconnect() */
+    int (*wait_connected)(chr_dev *dev, chr_error *err); /* chr_wait_connected(); may block */
     int (*add_client)(chr_dev *dev, int fd, chr_error *err);
     int (*set_msgfds)(chr_dev *dev, const int *fds, int count);
     int (*get_msgfds)(chr_dev *dev, int *fds, int count);
-    int (*shutdown)(chr_dev *dev);         /* no more output: 0 = said, and `write` is CHR_ERR_DISCONNECTED from now on;
-                                              CHR_ERR_WOULD_BLOCK = call it again when output is possible */
-    size_t (*queued)(const chr_dev *dev);  /* bytes that `write` took and that have not left yet; NULL = none */
+    int (*shutdown)(chr_dev *dev);         /* half-close: 0 = done, and `write` returns CHR_ERR_DISCONNECTED from now
+                                              on; CHR_ERR_WOULD_BLOCK = call it again when output is possible */
+    size_t (*queued)(const chr_dev *dev);  /* bytes that `write` accepted and that are not sent yet; NULL = none */
 } chr_peer_slots;
 
-/* For backends that serve several frontends. Without it there is one, and the core does all of this itself. */
+/* For backends that serve several frontends (mux). NULL in chr_backend: there is one, and the core does all of this. */
 typedef struct chr_sharing_slots {
-    int  (*attach)(chr_dev *dev, chr_frontend *fe, chr_error *err);
+    int  (*attach)(chr_dev *dev, chr_frontend *fe, chr_error *err); /* a frontend is attached: CHR_ERR_BUSY, ... */
     void (*detach)(chr_dev *dev, chr_frontend *fe);
-    void (*focus)(chr_dev *dev, chr_frontend *fe);
-    void (*event)(chr_dev *dev, int event);     /* an event on this chardev: pass it on */
-    int  (*wants_writable)(const chr_dev *dev); /* whether any frontend waits */
-    void (*writable)(chr_dev *dev);             /* tell them: chr_be_tell_writable() */
+    void (*focus)(chr_dev *dev, chr_frontend *fe); /* chr_fe_take_focus() */
+    void (*event)(chr_dev *dev, int event);     /* an event of this chardev: pass it to frontends,
+                                                   chr_be_tell_event() */
+    int  (*wants_writable)(const chr_dev *dev); /* whether any frontend waits for writability */
+    void (*writable)(chr_dev *dev);             /* output is possible: chr_be_tell_writable() for those that wait */
     int  (*inject)(chr_dev *dev, const void *data, size_t len); /* chr_inject(); NULL = not supported */
-    int  (*holds)(const chr_dev *dev, const chr_frontend *fe);  /* input that this one has not got; NULL = none */
+    int  (*holds)(const chr_dev *dev, const chr_frontend *fe);  /* input is buffered for this one; NULL = never */
 } chr_sharing_slots;
 
-/* For emulated mice and tablets: what the user's hand does, as chr_input_...() of >>extras tell it. Any may be NULL. */
+/* For emulated mice and tablets: the slots of chr_input_rel(), _abs(), _button() and _sync(). Any may be NULL. */
 typedef struct chr_input_slots {
     int (*rel)(chr_dev *dev, int dx, int dy);
     int (*abs)(chr_dev *dev, int x, int y);
@@ -1098,36 +1198,38 @@ typedef struct chr_input_slots {
     int (*sync)(chr_dev *dev);
 } chr_input_slots;
 
+/* A backend (a kind of chardev). Constant. */
 struct chr_backend {
     const char       *name;
     const char       *alias;        /* another name, or NULL */
     const char       *help;         /* one line */
-    const chr_option *options;      /* its own rows, or NULL */
-    size_t            options_size; /* at least sizeof(chr_common_options) */
+    const chr_option *options;      /* the option table, without the common options; or NULL */
+    size_t            options_size; /* of the options struct, at least sizeof(chr_common_options) */
     size_t            state_size;   /* at least sizeof(chr_dev) */
-    int             (*uri)(const char *uri, chr_options *options); /* 1 = read it, 0 = not mine, CHR_ERR_INVALID,
-                                                                      CHR_ERR_NO_MEMORY; NULL: NAME or NAME,OPTIONS */
-    int             (*open)(chr_dev *dev, chr_error *err);         /* 0, or an error: chr_error_set(err, ...); an err
-                                                                      that is not filled gets the text of the code */
-    void            (*close)(chr_dev *dev);                        /* or NULL */
+    int             (*uri)(const char *uri, chr_options *options); /* parses a URI: 1 = done, 0 = not one of this
+                                                                      backend, CHR_ERR_INVALID, CHR_ERR_NO_MEMORY; NULL:
+                                                                      it has NAME and NAME,OPTIONS only */
+    int             (*open)(chr_dev *dev, chr_error *err);         /* 0, or an error: chr_error_set(err, ...); without
+                                                                      that err gets the text of the code */
+    void            (*close)(chr_dev *dev);                        /* releases everything; or NULL */
     const chr_io     *io;
-    void            (*describe)(const chr_dev *dev, chr_info *info); /* filename, address, comes_back; NULL: the name */
+    void            (*describe)(const chr_dev *dev, chr_info *info); /* sets filename, address, peer, comes_back; NULL:
+                                                                        filename is the name */
     int             (*ioctl)(chr_dev *dev, int command, void *arg);  /* or NULL */
-    void            (*set_open)(chr_dev *dev, int is_open);        /* the frontend's side came or went; or NULL */
+    void            (*set_open)(chr_dev *dev, int is_open);        /* fe_open has changed; or NULL */
     const chr_peer_slots    *peer;                                 /* or NULL */
     const chr_sharing_slots *sharing;                              /* or NULL */
-    int               fixed;                                       /* 1 = it stands on other chardevs: chr_change()
-                                                                      neither takes it away nor puts it in, and no
-                                                                      mux or hub goes on it; 0 with chr_stacked */
+    int               fixed;                                       /* 1 = it wraps other chardevs: rejected by
+                                                                      chr_change(), mux and hub; 0 with chr_stacked */
     const chr_input_slots   *input;                                /* or NULL */
 };
 
-/* What a table finds by its key. It is part of what is found. */
+/* An entry of a hash table (>>tables), embedded in what is found. Private. */
 typedef struct chr__entry {
     struct chr__entry *next;
     const void        *key;
     size_t             length;
-    void              *owner; /* what it is part of */
+    void              *owner; /* the struct that it is embedded in */
 } chr__entry;
 
 /* The core's state of a chardev. The state of a backend begins with it; a backend may read `ctx`, `options`, `id`,
@@ -1151,7 +1253,8 @@ struct chr_dev {
     int                closing;        /* chr_context_free() has begun: no OPENED any more */
     int                input_ended;    /* set by INPUT_END, cleared by OPENED and CLOSED */
     int                was_open;       /* set by the first OPENED, never cleared */
-    int                eof_state;      /* cache for chr_fe_eof(): 1 = closed for good, -1 = it may reopen, 0 = not computed */
+    int                eof_state;      /* cache for chr_fe_eof(): 1 = closed for good, -1 = it may reopen, 0 = not
+                                          computed */
     int                shutdown_pending; /* half-close requested: it follows when the queued output has been sent */
     int64_t            stalled_since;  /* clock when queued output last made progress; 0 = not measured */
     uint64_t           stalled_bytes;  /* bytes sent by then */
@@ -1174,61 +1277,76 @@ struct chr_dev {
     chr_dev           *next, **link;   /* list of all chardevs, in the order of creation */
 };
 
-/* A kind of your own, beside the built-in ones. `kind` must outlive the context. CHR_ERR_EXISTS, CHR_ERR_NO_MEMORY. */
+/* Adds a backend of your own to the built-in ones. `kind` must outlive the context. Returns 0; CHR_ERR_EXISTS (the name
+ * is taken), CHR_ERR_INVALID (a required member is missing), CHR_ERR_NO_MEMORY. Owner thread, any handler. */
 CHARDEV_API int chr_backend_register(chr_context *ctx, const chr_backend *kind, chr_error *err);
-/* By name or alias, or NULL. */
+/* The backend with that name or alias, or NULL. Owner thread, any handler. */
 CHARDEV_API const chr_backend *chr_backend_find(chr_context *ctx, const char *name);
-/* Walks all: NULL gives the first; NULL comes after the last. */
+/* Iterates over all backends: NULL gives the first; returns NULL after the last. Owner thread, any handler. */
 CHARDEV_API const chr_backend *chr_backend_next(chr_context *ctx, const chr_backend *kind);
 
-CHARDEV_API int  chr_be_can_write(chr_dev *dev);                            /* how many bytes the frontend takes now;
-                                                                               events that wait come first */
-CHARDEV_API void chr_be_write(chr_dev *dev, const void *buf, size_t len);   /* input for it, at most that many */
-CHARDEV_API void chr_be_event(chr_dev *dev, int event);                     /* CHR_EVENT_..., or any other int */
-CHARDEV_API int  chr_be_wants_writable(const chr_dev *dev);                 /* whether a frontend waits to write more */
-CHARDEV_API void chr_be_writable(chr_dev *dev);                             /* tells it */
-CHARDEV_API void chr_be_tell_writable(chr_frontend *fe);                    /* one frontend of many, from sharing.writable */
-CHARDEV_API void chr_be_tell_event(chr_frontend *fe, int event);            /* one frontend of many, from sharing.event */
-/* One line to the context's `log` hook, after the chardev's id: what no caller can be told. */
+/* How many bytes of input the frontend has room for now (its can_read); 0 = none (back-pressure), or pending events
+ * come first. Callbacks of the loop; owner thread. */
+CHARDEV_API int  chr_be_can_write(chr_dev *dev);
+/* Delivers input to the frontend, at most as many bytes as chr_be_can_write() has returned. The frontend may remove the
+ * chardev: check dev->removed. Callbacks of the loop; owner thread. */
+CHARDEV_API void chr_be_write(chr_dev *dev, const void *buf, size_t len);
+/* Reports an event: CHR_EVENT_..., or any other int. OPENED and CLOSED set and clear be_open. Delivered at once from
+ * callbacks of the loop, posted to the loop from slots. Owner thread; other threads start an idle. */
+CHARDEV_API void chr_be_event(chr_dev *dev, int event);
+/* Whether a frontend (or a queue of the core) waits for writability: then watch the descriptor for CHR_OUT. */
+CHARDEV_API int  chr_be_wants_writable(const chr_dev *dev);
+/* Reports that output is possible again. Owner thread; from slots it is posted to the loop. */
+CHARDEV_API void chr_be_writable(chr_dev *dev);
+/* The same for one frontend of several, from sharing.writable. */
+CHARDEV_API void chr_be_tell_writable(chr_frontend *fe);
+/* Delivers an event to one frontend of several, from sharing.event. */
+CHARDEV_API void chr_be_tell_event(chr_frontend *fe, int event);
+/* One line to the context's `log` hook, prefixed with the chardev's id: for errors that no caller can get. */
 CHARDEV_API void chr_be_log(chr_dev *dev, const char *format, ...) CHR_PRINTF(2, 3);
-/* The context's allocator, as realloc(): a new block is not zeroed, size 0 frees. NULL = out of memory. From any slot. */
+/* The context's allocator, as realloc(): a new block is not zeroed, size 0 frees. NULL = out of memory. Any slot. */
 CHARDEV_API void *chr_be_allocate(chr_dev *dev, void *block, size_t size);
 
 #ifndef CHARDEV_NO_STACKED
-/* A backend that is stacked on another chardev: a filter, a protocol. Its state begins with chr_stacked, and the functions
- * below are its slots: each passes on to the chardev below, or up from it. Put those into your tables that you have
- * nothing to add to, and call them from those that you write. examples/filter_rot13.c is one, with all that belongs to
- * it.
+/* A backend that is stacked on another chardev (the lower layer): a filter, a protocol. Its state begins with
+ * chr_stacked, and the functions below are default slots: each passes its call to the lower chardev. Put those that
+ * need no change into your tables, and call them from those that you write. examples/filter_rot13.c is a complete
+ * filter.
  *
- *     output   your `write` changes the bytes and passes them to chr_stacked_write(). It returns how many of yours
- *              that were; when none, the error of that. After a short write `update` waits for room below, and the
- *              frontend is asked to go on. Bytes that are taken and not written (a filter that makes two of one) are
- *              counted by `queued`; your `write` asks for room with chr_fe_add_watch(&state->below, ...), and what you
- *              give that sends them, says chr_be_writable(), and asks again while chr_be_wants_writable().
- *     input    your `read` handler gets what came, never more than the frontend takes, and passes it to chr_be_write();
- *              look at dev->removed after it. A filter that makes two bytes of one has a `can_read` that says half.
- *     events   go up by themselves, unless your `event` handler does that: chr_be_event().
+ *     output   your `write` converts the bytes, passes them to chr_stacked_write(), and returns how many of its own
+ *              bytes that were; if none, the error of that. After a short write `update` waits for room in the lower
+ *              chardev, and the frontend continues. Bytes that are accepted and not written (a filter that makes two
+ *              bytes of one) are counted by `queued`; your `write` waits for room with chr_fe_add_watch(&state->below,
+ *              ...), whose callback sends them, calls chr_be_writable(), and starts the watch again while
+ *              chr_be_wants_writable().
+ *     input    your `read` handler gets the input, never more than the frontend has room for, and passes it to
+ *              chr_be_write(); check dev->removed after it. A filter that makes two bytes of one has a `can_read` that
+ *              returns half.
+ *     events   go up by themselves, unless you set an `event` handler, which calls chr_be_event().
  *
- * mux=on and hubs work on it, and it works on any chardev, a mux or hub too. While it lives the chardev below is busy.
- * chr_change() may put another chardev below it, or another in its place. It may come in the place of one that has a
- * frontend, unless it would stand on that one itself, or on a mux or hub. With all this `fixed` is 0. */
+ * mux=on and hubs work on it, and it can be stacked on any chardev, also on a mux or hub. While it exists the lower
+ * chardev is busy. chr_change() may replace the lower chardev or the stacked one. A stacked one may replace a chardev
+ * with a frontend, unless it would be stacked on that one itself, or on a mux or hub. `fixed` is 0. */
 typedef struct chr_stacked {
     chr_dev      dev;
-    chr_frontend below; /* its frontend of the chardev below; without that (below.dev is NULL) all calls are errors */
+    chr_frontend below; /* its frontend of the lower chardev; while below.dev is NULL all calls return errors */
 } chr_stacked;
 
-/* From `open`: attaches to the chardev `id`. Handlers that are NULL, or all with NULL, pass on what comes from below, up to
- * yours; `opaque` of all is dev. CHR_ERR_NOT_FOUND, CHR_ERR_BUSY, CHR_ERR_NOT_SUPPORTED. */
+/* From `open`: attaches to the chardev `id`. Handlers that are NULL (or all, with NULL) pass on what comes from the
+ * lower chardev to the frontend; `opaque` of all is dev. Returns 0, CHR_ERR_NOT_FOUND, CHR_ERR_BUSY,
+ * CHR_ERR_NOT_SUPPORTED. The others below are default slots with the results of the slot; owner thread, but write, read
+ * and wait_fd any. */
 CHARDEV_API int    chr_stacked_open(chr_dev *dev, const char *id, const chr_handlers *handlers, chr_error *err);
 CHARDEV_API void   chr_stacked_close(chr_dev *dev);                                      /* also after a failed open */
 CHARDEV_API int    chr_stacked_write(chr_dev *dev, const void *buf, size_t len);         /* io.write */
 CHARDEV_API int    chr_stacked_read(chr_dev *dev, void *buf, size_t len);                /* io.read */
 CHARDEV_API void   chr_stacked_update(chr_dev *dev);                                     /* io.update */
 CHARDEV_API int    chr_stacked_wait_fd(chr_dev *dev, int *events);                       /* io.wait_fd */
-CHARDEV_API void   chr_stacked_describe(const chr_dev *dev, chr_info *info);             /* "rot13:unix:/tmp/s,server=on" */
+CHARDEV_API void   chr_stacked_describe(const chr_dev *dev, chr_info *info);             /* "rot13:unix:/tmp/s" */
 CHARDEV_API int    chr_stacked_ioctl(chr_dev *dev, int command, void *arg);
 CHARDEV_API void   chr_stacked_set_open(chr_dev *dev, int is_open);
-CHARDEV_API int    chr_stacked_disconnect(chr_dev *dev);                                 /* these are peer.... */
+CHARDEV_API int    chr_stacked_disconnect(chr_dev *dev);                                 /* this and the rest: peer
+                                                                                            slots */
 CHARDEV_API int    chr_stacked_wait_connected(chr_dev *dev, chr_error *err);
 CHARDEV_API int    chr_stacked_add_client(chr_dev *dev, int fd, chr_error *err);
 CHARDEV_API int    chr_stacked_set_msgfds(chr_dev *dev, const int *fds, int count);
@@ -1238,26 +1356,28 @@ CHARDEV_API size_t chr_stacked_queued(const chr_dev *dev);
 #endif
 
 /* ====================================================================================================================
- * >>structs   the options of each built-in backend, for chr_open(); zero = the defaults. See chr_help() for the keys.
- * ==================================================================================================================== */
+ * >>structs   options structs of the built-in backends, for chr_open(); zero = the defaults; chr_help() lists the keys
+ * ================================================================================================================== */
 
 typedef struct chr_ringbuf_options {
     chr_common_options common;
     int64_t            size; /* bytes, a power of two; default 64K (where int has 16 bits 256) */
 } chr_ringbuf_options;
 
-/* A braille display of your own: one row of cells. `size` may be asked at any time; `write` comes from the loop. */
+/* A braille display of your own: one row of cells. `size` may be called at any time, `write` from the loop only. */
 typedef struct chr_braille_display {
-    int  (*size)(void *opaque); /* its cells, at most 84 are used; 0 = none: then the guest gets no answers */
+    int  (*size)(void *opaque); /* number of cells, at most 84 are used; 0 = no display: the guest gets no answers */
     void (*write)(void *opaque, const unsigned char *cells, const char *text, int count, int cursor);
-    /* cells[count]: bit n-1 is dot n. text[count]: the same as characters, without a zero. cursor: its cell, from 1; 0 = none */
+    /* cells[count]: bit n-1 is dot n. text[count]: the same as characters, not terminated by a zero. cursor: its cell,
+     * from 1; 0 = none */
 } chr_braille_display;
 
 typedef struct chr_braille_options {
     chr_common_options         common;
-    const char                *host;    /* the BrlAPI server, as [HOST][:NUMBER]; default: the variable BRLAPI_HOST, or ":0" */
-    const char                *key;     /* the file that holds its key; default /etc/brlapi.key */
-    const chr_braille_display *display; /* your own instead of the server's; it must outlive the chardev */
+    const char                *host;    /* the BrlAPI server, as [HOST][:NUMBER]; default: the environment variable
+                                           BRLAPI_HOST, or ":0" */
+    const char                *key;     /* path of the file with its key; default /etc/brlapi.key */
+    const chr_braille_display *display; /* your own display, instead of the server's; it must outlive the chardev */
     void                      *opaque;  /* first argument of its functions */
 } chr_braille_options;
 
@@ -1272,110 +1392,110 @@ typedef struct chr_hub_options {
     const char *const *chardevs; /* the ids of its members, then NULL; required */
 } chr_hub_options;
 
-/* A script: statements, each on a line of its own or with ';' behind it; '#' begins a comment. The file has 1 MiB at most.
+/* A script: statements, each on a line of its own or followed by ';'; '#' begins a comment. At most 1 MiB.
  *
- *     expect "TEXT" [within TIME]   output until TEXT has come, in as many pieces as it may; what is behind it is for the
- *                                   next expect. TEXT has 4096 bytes at most
- *     reject "TEXT"                 from the last expect on, to the end, the script fails when TEXT comes; 16 at most
+ *     expect "TEXT" [within TIME]   waits for TEXT in the output, across writes; the bytes after it are for the next
+ *                                   expect. At most 4096 bytes
+ *     reject "TEXT"                 from the last expect to the end, the script fails when TEXT is output; at most 16
  *     send "TEXT"                   input, as the frontend has room
- *     wait TIME                     does nothing
+ *     wait TIME                     a pause
  *     break   eof   close   open    BREAK, INPUT_END, CLOSED, OPENED
- *     timeout TIME                  for every expect and send from here on; 0s = none
- *     pass   fail "TEXT"            the script ends here
+ *     timeout TIME                  time-out of each expect and send from here on; 0s = none
+ *     pass   fail "TEXT"            end of the script
  *
  * TIME is a number of ms, s or min, on the context's clock. Escapes in texts are C's: \n \r \t \b \a \f \v \\ \" \',
- * \0 and other octal numbers, \xHH with two digits, and \e for ESC. The script begins when a frontend is there; at its
- * end, passed or failed, the far side is CLOSED and output is dropped. See chr_script_result(). */
+ * \0 and other octal numbers, \xHH with two digits, and \e for ESC. The script begins when a frontend is attached and
+ * has handlers. At its end, passed or failed, CLOSED is delivered and output is dropped. See chr_script_result(). */
 typedef struct chr_script_options {
     chr_common_options common;
-    const char        *file;    /* the script's path; either this, */
-    const char        *text;    /* or the script itself; in option text a comma is doubled */
+    const char        *file;    /* path of the script; exactly one of `file` and `text` */
+    const char        *text;    /* the script itself; in option text a comma is doubled */
     int64_t            timeout; /* seconds that an expect or a send may take; 0 = 10 */
-    int64_t            window;  /* bytes of output that wait for the next expect, the newest ones; 0 = 64K (freestanding
+    int64_t            window;  /* bytes: the newest output that is kept for the next expect; 0 = 64K (freestanding
                                    1K) */
-    chr_bool           exit;    /* at the end the context's `exit` gets 0 (when no other script with exit=on goes on) or
-                                   1 when it failed; default on */
+    chr_bool           exit;    /* at the end call the context's `exit` hook with 1 when the script failed, or with 0
+                                   when no other script with exit=on still runs; default on */
 } chr_script_options;
 
-/* Stacked on another chardev, which it passes on. Faults, in front of it:
+/* Stacked on another chardev; it injects faults into what it passes on:
  *
- *     short        a write takes a part; input comes in pieces of up to 8 bytes
- *     block        a write and up to 7 more would block
- *     delay        output would block, or input waits, for up to `delay` ms
- *     disconnect   CLOSED, and OPENED up to `delay` ms later; the peer of the other chardev stays connected
- *     break        BREAK out of nowhere
+ *     short        short writes; input in pieces of up to 8 bytes
+ *     block        a write and up to 7 more return CHR_ERR_WOULD_BLOCK
+ *     delay        output would block, or input is held back, for up to `delay` ms
+ *     disconnect   CLOSED, and OPENED up to `delay` ms later; the peer of the lower chardev stays connected
+ *     break        a BREAK
  *     error        a write fails with CHR_ERR_IO
- *     reorder      BREAK, RESIZED and SERIAL come behind the input that followed them, the last one first (other events
- *                  have a fixed place)
+ *     reorder      BREAK, RESIZED and SERIAL are delivered after the input that followed them, the last one first
+ *                  (other events keep their place)
  *
- * No byte is lost but those that the frontend writes while it is disconnected. Delays are on the context's clock. One
+ * No byte is lost, except those that the frontend writes while disconnected. Delays use the context's clock. One
  * decision is made for each write, for each piece of input, and for each event that may be reordered. */
 typedef struct chr_fault_options {
     chr_common_options common;
-    const char        *chardev; /* id of the chardev below; required */
-    int64_t            seed;    /* of the generator: the same seed, output and input lead to the same faults; 0 = only the
-                                   bytes of chr_fault_feed() do */
-    int64_t            rate;    /* with a seed: faults in a hundred decisions; 0 = 10 */
-    const char        *faults;  /* "short+block": these; NULL = all */
-    int64_t            delay;   /* ms: the longest; 0 = 10 */
+    const char        *chardev; /* id of the lower chardev; required */
+    int64_t            seed;    /* of the random generator: equal seeds, output and input give equal faults; 0 = only
+                                   the bytes of chr_fault_feed() decide */
+    int64_t            rate;    /* with a seed: faults per hundred decisions; 0 = 10 */
+    const char        *faults;  /* "short+block": these kinds; NULL = all */
+    int64_t            delay;   /* the longest delay in ms; 0 = 10 */
 } chr_fault_options;
 
-typedef struct chr_fd_options { /* from success on the chardev owns the descriptors; O_NONBLOCK of theirs is neither
-                                   needed nor changed */
+/* Descriptors that are open already. The chardev owns them after success. O_NONBLOCK is neither needed nor changed. */
+typedef struct chr_fd_options {
     chr_common_options common;
     int                in;  /* read from here, -1 = no input */
     int                out; /* write to here, may be the same; -1 = no output */
 } chr_fd_options;
 
-/* The same on Windows, for `win`: (int)(intptr_t)HANDLE, since the system's handles have 32 significant bits. Pipes,
- * files, consoles and serial lines; one that is both `in` and `out` has to be opened with FILE_FLAG_OVERLAPPED, others
- * may be. They are read up to 16 KiB ahead. */
+/* The same on Windows, for `win`: (int)(intptr_t)HANDLE, since kernel handles have 32 significant bits. Pipes, files,
+ * consoles and serial lines; one that is both `in` and `out` must be opened with FILE_FLAG_OVERLAPPED, others may be.
+ * Up to 16 KiB are read ahead. */
 typedef chr_fd_options chr_win_options;
 
 typedef struct chr_file_options {
     chr_common_options common;
-    const char        *path;       /* written; required */
-    chr_bool           append;     /* default off: emptied first, then written at our own position */
-    const char        *input_path; /* read as input, or NULL */
+    const char        *path;       /* output file; required */
+    chr_bool           append;     /* default off: truncated, then written at the chardev's own position */
+    const char        *input_path; /* input file, or NULL */
 } chr_file_options;
 
 typedef struct chr_pipe_options {
     chr_common_options common;
-    const char        *path;         /* PATH.in and PATH.out, or PATH both ways; on Windows the name, with
-                                        \\.\pipe\ in front of it or without; required */
-    chr_bool           server;       /* Windows: default on: makes the pipe, and waits for one client after the other;
-                                        off: connects to a pipe that is there */
-    int64_t            reconnect_ms; /* Windows, with server off: also later, and again behind a hang-up, after so
-                                        long; 0 = never */
+    const char        *path;         /* named pipes PATH.in and PATH.out, or PATH for both directions; on Windows the
+                                        name, with or without \\.\pipe\; required */
+    chr_bool           server;       /* Windows: default on: creates the pipe and serves one client after another; off:
+                                        connects to an existing pipe */
+    int64_t            reconnect_ms; /* Windows, with server off: interval in ms of attempts to connect, also after a
+                                        hang-up; 0 = never */
 } chr_pipe_options;
 
 typedef struct chr_pty_options {
     chr_common_options common;
-    const char        *path; /* a symlink to the slave is made here, or NULL; a stale one to a pty is replaced */
+    const char        *path; /* creates a symlink to the slave here, or NULL; a stale one to a pty is replaced */
 } chr_pty_options;
 
-/* Descriptors 0 and 1 stay the process's. A standard input that is closed has ended, as /dev/null; to a standard
- * output that is closed writes are CHR_ERR_DISCONNECTED; with both closed the creation is. A terminal is raw while
- * the process is in its foreground; at the end, also after SIGKILL, its settings are put back unless others have set
- * it since.
- *     On Windows these are the standard handles. From a console come keys, as a terminal's bytes: UTF-8, and escape
- * sequences for arrows and function keys; what is written to it is UTF-8 with escape sequences, whatever the code page,
- * which stays. Ctrl-Break is never input. When it is put back stands under THE END. From a pipe or a file come lines:
- * each carriage return is dropped, so `win` (or `file` with input-path) is for bytes as they are. */
+/* Descriptors 0 and 1 stay open at the end. A closed standard input is at end of file, as /dev/null; writes to a closed
+ * standard output return CHR_ERR_DISCONNECTED; when both are closed creation fails with that. A terminal is raw while
+ * the process is in its foreground; at the end, also after SIGKILL, its settings are restored unless others have
+ * changed them since.
+ *     On Windows these are the standard handles. A console delivers keys as a terminal's bytes: UTF-8, and escape
+ * sequences for arrows and function keys; its output is UTF-8 with escape sequences, whatever the code page, which is
+ * not changed. Ctrl-Break is never input. THE END tells when it is restored. A pipe or a file delivers lines: each
+ * carriage return is dropped; for raw bytes use `win` (or `file` with input-path). */
 typedef struct chr_stdio_options {
     chr_common_options common;
-    chr_bool           signal; /* default on: ^C and friends are signals, not input */
+    chr_bool           signal; /* default on: ^C, ^\ and ^Z are signals, not input */
 } chr_stdio_options;
 
-/* console, on Windows, is the screen of the process's console, for output alone, whatever standard output is. It has
- * the common options; without a console it is CHR_ERR_NOT_FOUND. */
+/* console, on Windows, is the screen of the process's console, for output only, even if standard output is redirected.
+ * It has the common options only; without a console creation fails with CHR_ERR_NOT_FOUND. */
 
 typedef struct chr_serial_options {
     chr_common_options common;
     const char        *path;         /* a terminal device, on Windows COM7 or \\.\COM12; required. Another character
-                                        device (/dev/null) has data, but no line: its ioctls are
-                                        CHR_ERR_NOT_SUPPORTED, and at the end of its input it can still be written */
-    int64_t            reconnect_ms; /* an unplugged device is opened again after so many milliseconds; 0 = never */
+                                        device (/dev/null) works without line settings: its ioctls are
+                                        CHR_ERR_NOT_SUPPORTED, and it can be written after end of file */
+    int64_t            reconnect_ms; /* interval in ms of attempts to reopen an unplugged device; 0 = never */
 } chr_serial_options;
 
 typedef struct chr_parallel_options {
@@ -1385,162 +1505,182 @@ typedef struct chr_parallel_options {
 
 typedef struct chr_udp_options {
     chr_common_options common;
-    const char        *host, *port;            /* the peer; host NULL: localhost; port is a number or a service, required */
-    const char        *localaddr, *localport; /* where we receive, and send from; NULL: any */
+    const char        *host, *port;           /* the peer; host NULL: localhost; port is a number or a service,
+                                                 required */
+    const char        *localaddr, *localport; /* local address, to receive on and send from; NULL: any */
     chr_bool           ipv4, ipv6;            /* on = only that family; off = not that one */
 } chr_udp_options;
 
-typedef enum chr_address_type { CHR_ADDR_NONE, CHR_ADDR_INET, CHR_ADDR_UNIX, CHR_ADDR_VSOCK, CHR_ADDR_FD } chr_address_type;
+typedef enum chr_address_type {
+    CHR_ADDR_NONE, CHR_ADDR_INET, CHR_ADDR_UNIX, CHR_ADDR_VSOCK, CHR_ADDR_FD
+} chr_address_type;
 
+/* An address, or a descriptor, of a socket. */
 typedef struct chr_address {
-    chr_address_type type;        /* which of the members below count */
-    const char      *host, *port; /* INET: host may be NULL (all interfaces, or localhost); port is a number or a service */
+    chr_address_type type;        /* which of the members below are used */
+    const char      *host, *port; /* INET: host NULL: all interfaces (server) or localhost; port is a number or a
+                                     service */
     int64_t          to;          /* INET server: try ports up to this one; 0 = only `port` */
     chr_bool         ipv4, ipv6;  /* INET: on = only that family; off = not that one */
     const char      *path;        /* UNIX */
     chr_bool         abstract;    /* UNIX: in Linux's abstract name space; default off */
     chr_bool         tight;       /* UNIX abstract: the name is not padded with zeros; default on */
     const char      *mode;        /* UNIX server: permissions of the socket file, octal ("0660"); NULL: by umask */
-    const char      *group;       /* UNIX server: its group, a name or a number; NULL = the process's */
+    const char      *group;       /* UNIX server: group of the socket file, a name or a number; NULL: the process's */
     int64_t          cid;         /* VSOCK, with port */
-    int              fd;          /* FD: open already; listening with server on, else connected */
+    int              fd;          /* FD: listening with server on, else connected */
 } chr_address;
 
-/* One that is idle (listening, connected, or a client that waits for its next attempt; raw or telnet) takes at most 2 KiB
- * of memory beside these; a websocket 2.25 KiB, TLS what mbed TLS takes; each of `clients` counts as one. */
+/* An idle socket (listening, connected, or a client between attempts; raw or telnet) takes at most 2 KiB of memory
+ * beside these; with websocket 2.25 KiB, with TLS what mbed TLS takes; each of `clients` counts as one. */
 typedef struct chr_socket_options {
     chr_common_options common;
     chr_address        address;
     chr_bool           server;       /* default off: client */
-    chr_bool           wait;         /* server: block creation until a peer has come; default on */
+    chr_bool           wait;         /* server: block creation until a peer has connected; default on */
     chr_bool           nodelay;      /* TCP_NODELAY; default off */
-    chr_bool           delay;        /* the old word for its opposite; not both */
-    int64_t            reconnect;    /* client: retry after this many seconds; 0 = never */
+    chr_bool           delay;        /* the opposite, an old name; not both */
+    int64_t            reconnect;    /* client: interval of attempts to connect, in seconds; 0 = never */
     int64_t            reconnect_ms; /* the same in milliseconds; not both */
-    chr_bool           telnet, tn3270, websocket; /* what is spoken over the connection; default: raw */
-    chr_bool           com_port;     /* telnet: with the settings and modem lines of a serial line, RFC 2217; default off */
-    const char        *terminal_type; /* telnet client: the terminal's name for its server; NULL: "unknown", tn3270:
+    chr_bool           telnet, tn3270, websocket; /* protocol over the connection; default: raw. RFC 854, 1576, 6455 */
+    chr_bool           com_port;     /* telnet: settings and modem lines of a serial line, RFC 2217; default off */
+    const char        *terminal_type; /* telnet client: terminal type for its server, RFC 1091; NULL: "unknown", tn3270:
                                          "IBM-3278-2-E" */
-    chr_bool           websocket_text; /* websocket: text frames are input too; default off: refused */
-    const char        *ws_path;      /* websocket server: the paths served, with * and ?; NULL: any. Client: path and
-                                        query; NULL: / */
-    const char *const *ws_origin;    /* websocket server: web pages of these origins are let in too, with * and ?;
-                                        then NULL */
-    const char        *ws_page;      /* websocket server: the file that a plain GET / gets; NULL: 426 */
-    chr_bool           half_close;   /* the peer's end of input is CHR_EVENT_INPUT_END, output goes on; default off:
-                                        CLOSED */
-    chr_bool           keep_alive;   /* detects a peer that has vanished: TCP keep-alive, pings on a websocket;
-                                        default off */
-    int64_t            keep_alive_idle, keep_alive_interval; /* seconds of silence before the first probe, and between
-                                        probes; 0 = as the system has it, websocket: 30 and 10 */
-    int64_t            keep_alive_count; /* unanswered probes that end the connection; 0 = as the system has it,
+    chr_bool           websocket_text; /* websocket: accept text frames as input; default off: they close the
+                                          connection */
+    const char        *ws_path;      /* websocket server: paths that are served, a pattern with * and ?; NULL: any.
+                                        Client: path and query to request; NULL: / */
+    const char *const *ws_origin;    /* websocket server: origins of web pages that may connect too, patterns with * and
+                                        ?; ends with NULL */
+    const char        *ws_page;      /* websocket server: path of the file that a plain GET / gets; NULL: error 426 */
+    chr_bool           half_close;   /* end of file of the input is CHR_EVENT_INPUT_END, output goes on; default off: it
+                                        is CLOSED */
+    chr_bool           keep_alive;   /* detects a dead peer: TCP keep-alive, pings on a websocket; default off */
+    int64_t            keep_alive_idle, keep_alive_interval; /* seconds without input before the first probe, and
+                                                                between
+                                        probes; 0 = the system's default, websocket: 30 and 10 */
+    int64_t            keep_alive_count; /* unanswered probes that end the connection; 0 = the system's default,
                                             websocket: 3 */
-    int64_t            idle_timeout; /* seconds: a peer that sends nothing for so long is closed; 0 = never */
-    chr_bool           replace;      /* server: a new peer takes the place of the old one; default off: it waits */
-    int64_t            clients;      /* server: so many peers at once, at most 64; output goes to all, input comes
-                                        from any; default 1 */
+    int64_t            idle_timeout; /* seconds without input after which the peer is disconnected; 0 = never */
+    chr_bool           replace;      /* server: a new peer replaces the connected one; default off: it stays in the
+                                        backlog */
+    int64_t            clients;      /* server: the largest number of peers at once, at most 64; output goes to all,
+                                        input comes from any; default 1 */
     const char        *tls_creds;    /* id of TLS credentials, chr_tls_creds_add(); NULL = no TLS */
-    const char        *tls_authz;    /* server: id of the list of peers that are let in, chr_authz_add(); NULL = all */
-    const char        *tls_hostname; /* client: whom to expect in the server's certificate; NULL = host */
+    const char        *tls_authz;    /* server: id of the list of allowed peers, chr_authz_add(); NULL = all */
+    const char        *tls_hostname; /* client: host name to verify in the server's certificate; NULL = host */
 } chr_socket_options;
 
 typedef struct chr_spicevmc_options {
     chr_common_options common;
-    const char        *name; /* the channel's subtype, one that the spice server recognises: vdagent, usbredir...; required */
+    const char        *name; /* subtype of the channel, one that the spice server knows: vdagent, usbredir...;
+                                required */
 } chr_spicevmc_options;
 
 typedef struct chr_spiceport_options {
     chr_common_options common;
-    const char        *name; /* what clients know the port by: org.example.console; required */
+    const char        *name; /* name of the port for clients: org.example.console; required */
 } chr_spiceport_options;
 
 /* ====================================================================================================================
- * >>extras   what only some chardevs can do
- * ==================================================================================================================== */
+ * >>extras   calls for single backends: ringbuf, script, fault, TLS, braille, spice, mux, mouse; a lock-free ring
+ * ================================================================================================================== */
 
 #ifndef CHARDEV_NO_RINGBUF
 typedef enum chr_format { CHR_UTF8, CHR_BASE64 } chr_format; /* BASE64: RFC 4648 section 4 */
 
-/* Appends text to a ring buffer as if the guest had written it; base64 is decoded first. Returns the bytes stored:
- * the last ones, as many as fit, of a longer text; or CHR_ERR_NOT_SUPPORTED (not a ringbuf), CHR_ERR_INVALID (bad
- * base64). */
+/* Appends text to a ring buffer as if the guest had written it; base64 is decoded first. Returns the number of bytes
+ * stored: of a text larger than the buffer only the last ones are; CHR_ERR_NOT_SUPPORTED (not a ringbuf),
+ * CHR_ERR_INVALID (bad base64). Owner thread, any handler. */
 CHARDEV_API int chr_ringbuf_write(chr_dev *dev, const char *text, size_t len, chr_format format, chr_error *err);
-/* Takes up to `size` bytes out, oldest first, as text into out[capacity] (no zero is added). Returns the text's length: it
- * takes no more than fits. utf8: whole sequences only; bytes that are none become U+FFFD. CHR_ERR_NOT_SUPPORTED. */
-CHARDEV_API int chr_ringbuf_read(chr_dev *dev, size_t size, chr_format format, char *out, size_t capacity, chr_error *err);
-/* How many bytes are in it. */
+/* Removes up to `size` bytes, the oldest first, and stores them as text in out[capacity], without a terminating zero.
+ * Returns the length of the text; what does not fit stays in the buffer. CHR_UTF8: whole sequences only; invalid bytes
+ * become U+FFFD (RFC 3629). CHR_ERR_NOT_SUPPORTED. Owner thread, any handler. */
+CHARDEV_API int chr_ringbuf_read(chr_dev *dev, size_t size, chr_format format, char *out, size_t capacity,
+                                 chr_error *err);
+/* How many bytes are in it, or CHR_ERR_NOT_SUPPORTED. Owner thread, any handler. */
 CHARDEV_API int chr_ringbuf_count(const chr_dev *dev);
 #endif
 
 #ifndef CHARDEV_NO_SCRIPT
-/* How a script went: CHR_ERR_WOULD_BLOCK while it goes on, 0 when it has passed, or why it failed: CHR_ERR_TIMEOUT (of an
- * expect or a send), CHR_ERR_DISCONNECTED (the frontend has ended its output), CHR_ERR_IO (reject, fail),
- * CHR_ERR_NO_MEMORY. Except for 0, err says where: "FILE: line N: expect "login:": timed out; what came instead: ..."
- * with the last 160 bytes. CHR_ERR_NOT_SUPPORTED on another chardev. A failure is logged, too. Owner thread, any handler. */
+/* The result of a script: CHR_ERR_WOULD_BLOCK while it runs, 0 when it has passed, or why it failed: CHR_ERR_TIMEOUT
+ * (of an expect or a send), CHR_ERR_DISCONNECTED (the frontend has ended its output), CHR_ERR_IO (reject, fail),
+ * CHR_ERR_NO_MEMORY. Except for 0, err tells where: "FILE: line N: expect "login:": timed out; what came instead: ..."
+ * with the last 160 bytes of output. A failure is logged, too. CHR_ERR_NOT_SUPPORTED (not a script). Owner thread, any
+ * handler. */
 CHARDEV_API int chr_script_result(const chr_dev *dev, chr_error *err);
 #endif
 
 #ifndef CHARDEV_NO_FAULT
+/* Number of faults of each kind so far. */
 typedef struct chr_fault_counts {
     unsigned short_writes, short_reads, blocks, delays, disconnects, breaks, errors, reorders;
     unsigned bytes_used; /* of chr_fault_feed() */
 } chr_fault_counts;
 
-/* Bytes that decide what goes wrong from here on, before any seed does: a fuzzer's input. Each decision takes one: from 0
- * to 127 nothing goes wrong, else the faults that are possible there take turns; how long or how much is a byte more. When
- * they are used up, and without a seed, nothing goes wrong. They are copied, behind those that are still to be used; 1 MiB
- * waits at most. Returns how many were taken, or CHR_ERR_NO_MEMORY, CHR_ERR_NOT_SUPPORTED (not a fault). Owner thread. */
+/* Bytes that decide about faults from here on, instead of the seed: a fuzzer's input. Each decision uses one: 0 to 127
+ * is no fault, above that the kinds that are possible there take turns; one more byte gives a duration or size. When
+ * they are used up the seed decides; without one there are no more faults. They are copied, after those that are left;
+ * at most 1 MiB. Returns the number of bytes taken, CHR_ERR_NO_MEMORY, or CHR_ERR_NOT_SUPPORTED (not a fault). Owner
+ * thread, any handler. */
 CHARDEV_API int chr_fault_feed(chr_dev *dev, const void *data, size_t len);
-/* What it has done so far; chr_query() has it in `filename`. Returns 0 or CHR_ERR_NOT_SUPPORTED. */
+/* Fills *counts; chr_query() has them in `filename`, too. Returns 0 or CHR_ERR_NOT_SUPPORTED. Owner thread, any
+ * handler. */
 CHARDEV_API int chr_fault_query(const chr_dev *dev, chr_fault_counts *counts);
 #endif
 
-/* TLS for sockets: tls-creds=ID, tls-authz=ID. Without CHARDEV_MBEDTLS the first two are CHR_ERR_NOT_SUPPORTED. Both objects are
- * looked up at each new connection, so that they may be replaced while chardevs live; what is connected goes on with what it has.
+/* TLS credentials for sockets with tls-creds=ID, from options in text. Without CHARDEV_MBEDTLS this and chr_authz_add()
+ * are CHR_ERR_NOT_SUPPORTED. Credentials and lists are looked up at each new connection, so that they can be replaced
+ * while chardevs use them; established connections keep the old ones.
  *
- * "tls-creds-x509,id=ID,endpoint=server|client,dir=DIR" takes ca-cert.pem, ca-crl.pem (if there), and server-cert.pem
- * and server-key.pem, or client-... (if there), from DIR; cafile= crlfile= certfile= keyfile= name them one by one. A
- * client always verifies its server and the name it goes by; a server asks for certificates unless verify-peer=off.
- * "tls-creds-psk,id=ID,endpoint=...,keyfile=PATH" (or dir=DIR, for DIR/keys.psk) has keys shared by both sides: lines
- * of NAME:HEX; a client is username=NAME. Both take min-version=1.2|1.3, and priority=SUITE:SUITE...: only these cipher
- * suites, by mbed TLS's names, the best first. Files are read here, once; a file of secret keys that others than its
- * owner may read or write gets one line in the log. The memory inside mbed TLS comes from its own allocator.
- * CHR_ERR_INVALID, CHR_ERR_EXISTS, CHR_ERR_NOT_FOUND, CHR_ERR_NO_MEMORY, CHR_ERR_HELP. */
+ * "tls-creds-x509,id=ID,endpoint=server|client,dir=DIR" reads ca-cert.pem, ca-crl.pem (optional), and server-cert.pem
+ * and server-key.pem, or client-... (optional), in DIR; cafile= crlfile= certfile= keyfile= give single paths instead.
+ * A client always verifies its server's certificate and host name; a server verifies the client's certificate unless
+ * verify-peer=off. "tls-creds-psk,id=ID,endpoint=...,keyfile=PATH" (or dir=DIR, for DIR/keys.psk) has pre-shared keys:
+ * lines of NAME:HEX; a client selects its own by username=NAME. Both take min-version=1.2|1.3, and
+ * priority=SUITE:SUITE...: only these cipher suites, by mbed TLS's names, in order of preference. Files are read once,
+ * here; a file of secret keys that others than its owner can read or write gets one line in the log. mbed TLS uses its
+ * own allocator.
+ *
+ * Returns 0, CHR_ERR_INVALID, CHR_ERR_EXISTS, CHR_ERR_NOT_FOUND, CHR_ERR_NO_MEMORY, CHR_ERR_HELP. Owner thread, any
+ * handler. */
 CHARDEV_API int chr_tls_creds_add(chr_context *ctx, const char *options, chr_error *err);
-/* "authz-list,id=ID,match=NAME" lets a peer in by its certificate's distinguished name (RFC 2253, written and
- * escaped exactly as `openssl x509 -noout -subject -nameopt RFC2253` prints it: "CN=fred,,O=Example,,C=DE", a comma
- * is doubled in options), or by its psk name. With format=glob, '*' matches any text and '?' one character; a comma
- * in the pattern never matches one that is escaped in the name. A name that is malformed, or longer than 4095 bytes,
- * matches nothing. The same id again adds to the list. A socket with tls-authz= lets nobody in who is on no list of
- * that id, nobody at all where there is none. */
+/* A list of allowed peers for sockets with tls-authz=ID. "authz-list,id=ID,match=NAME" allows a peer by the
+ * distinguished name of its certificate (RFC 2253, written and escaped exactly as by `openssl x509 -noout -subject
+ * -nameopt RFC2253`: "CN=fred,,O=Example,,C=DE", a comma is doubled in options), or by its psk name. With format=glob,
+ * '*' matches any text and '?' one character; a comma in the pattern never matches an escaped one in the name. A name
+ * that is malformed, or longer than 4095 bytes, matches nothing. The same id again adds to the list. A peer that is not
+ * on the list is rejected, and every peer where the list does not exist. Results and threads as chr_tls_creds_add(). */
 CHARDEV_API int chr_authz_add(chr_context *ctx, const char *options, chr_error *err);
-/* CHR_ERR_NOT_FOUND. */
+/* Remove an object by its id. Established connections stay. Returns 0 or CHR_ERR_NOT_FOUND. Owner thread, any
+ * handler. */
 CHARDEV_API int chr_tls_creds_remove(chr_context *ctx, const char *id, chr_error *err);
 CHARDEV_API int chr_authz_remove(chr_context *ctx, const char *id, chr_error *err);
 
 #ifndef CHARDEV_NO_BRAILLE
-/* The keys of a braille display of your own: which of one group are down now, 0 = none. The guest learns it from the loop. Returns
- * 0, or CHR_ERR_NOT_SUPPORTED (not a braille), CHR_ERR_INVALID, CHR_ERR_WOULD_BLOCK (the guest does not read: lost, and counted
- * in bytes_dropped). */
+/* Keys of a braille display of your own: `down` is the state of one group, 0 = no key is down. The guest gets it from
+ * the loop. Returns 0, CHR_ERR_NOT_SUPPORTED (not a braille), CHR_ERR_INVALID, or CHR_ERR_WOULD_BLOCK (the guest does
+ * not read: dropped, and counted in bytes_dropped). Owner thread, any handler. */
 typedef enum chr_braille_keys {
-    CHR_BRAILLE_TOP_KEYS,    /* CHR_BRAILLE_TL1 | ...: beside the cells, left and right, from the top */
+    CHR_BRAILLE_TOP_KEYS,    /* CHR_BRAILLE_TL1 | ...: left and right of the cells, from the top */
     CHR_BRAILLE_ROUTING_KEY, /* the key above cell n, from 1 to 84 */
-    CHR_BRAILLE_ENTRY_KEYS   /* dots being typed: bit n-1 is dot n */
+    CHR_BRAILLE_ENTRY_KEYS   /* the dots of a character: bit n-1 is dot n */
 } chr_braille_keys;
 enum {
     CHR_BRAILLE_TL1 = 0x01, CHR_BRAILLE_TL2 = 0x02, CHR_BRAILLE_TL3 = 0x04,
     CHR_BRAILLE_TR1 = 0x08, CHR_BRAILLE_TR2 = 0x10, CHR_BRAILLE_TR3 = 0x20
 };
 CHARDEV_API int chr_braille_key(chr_dev *dev, chr_braille_keys group, int down);
-/* Its `size` gives another number now; the guest is told. CHR_ERR_NOT_SUPPORTED. */
+/* The display's `size` has changed: the guest gets the new one. Returns 0 or CHR_ERR_NOT_SUPPORTED. Owner thread, any
+ * handler. */
 CHARDEV_API int chr_braille_resized(chr_dev *dev);
 #endif
 
-/* -- a ring between an interrupt handler, or a DMA channel, and the rest of a program --
- * One side puts bytes in and the other takes them out, at the same time and without a lock: an interrupt handler and the loop,
- * two interrupts of different priority, two cores, two threads. There may be one of each, and no more.
+/* -- a lock-free ring between an interrupt handler or DMA channel and the program --
+ * One producer and one consumer use it concurrently without a lock: an interrupt handler and the loop, two interrupts
+ * of different priority, two cores, two threads.
  *
- *     void uart_interrupt(void)                                          // what has come, and what is to go
+ *     void uart_interrupt(void)                                          // received, and to send
  *     {
  *         unsigned char byte;
  *         if (UART->state & RX_FULL) { byte = UART->data; chr_isr_ring_put(&rx, &byte, 1); }
@@ -1548,8 +1688,8 @@ CHARDEV_API int chr_braille_resized(chr_dev *dev);
  *         chr_loop_wake(ctx);
  *     }
  *
- * DMA goes to and from the ring's own memory: ask for a span, start the transfer, and commit what it has done. Caches are
- * yours to clean and invalidate. On 8-bit AVR, whose numbers are written one byte at a time, a ring has 128 bytes at most. */
+ * DMA uses the ring's own memory: get a span, start the transfer, and commit the bytes transferred. Cleaning and
+ * invalidating caches is up to you. On 8-bit AVR, which writes one byte at a time, a ring has at most 128 bytes. */
 #if defined(__AVR__)
 typedef uint8_t chr_isr_index;
 #else
@@ -1558,39 +1698,41 @@ typedef unsigned chr_isr_index;
 typedef struct chr_isr_ring {
     unsigned char         *bytes;
     chr_isr_index          size;      /* a power of two */
-    volatile chr_isr_index put, got;  /* how many there ever were: each is written by one side; they wrap */
+    volatile chr_isr_index put, got;  /* total counts, modulo the index type: each is written by one side only */
 } chr_isr_ring;
 
-/* An empty ring in `size` bytes of yours, a power of two. CHR_ERR_INVALID. Before either side uses it. */
+/* Initialises an empty ring in `size` bytes of yours, a power of two. Call it before either side uses the ring. Returns
+ * 0 or CHR_ERR_INVALID. */
 CHARDEV_API int chr_isr_ring_init(chr_isr_ring *ring, void *memory, size_t size);
-/* The side that puts bytes in. How many were taken: fewer than `len` when it is full. */
+/* Producer: returns the number of bytes put in, fewer than `len` when the ring is full. */
 CHARDEV_API size_t chr_isr_ring_put(chr_isr_ring *ring, const void *buf, size_t len);
-/* Free space in one piece, *len bytes from the address that it returns (0: it is full); then how many of them are filled now. */
+/* Producer: returns the address of contiguous free space, *len bytes (0 = the ring is full). Then commits the first
+ * `len` bytes of it as filled. */
 CHARDEV_API void *chr_isr_ring_put_span(chr_isr_ring *ring, size_t *len);
 CHARDEV_API void  chr_isr_ring_put_commit(chr_isr_ring *ring, size_t len);
-/* The side that takes them out: the same. */
+/* Consumer: the same for taking bytes out. */
 CHARDEV_API size_t      chr_isr_ring_get(chr_isr_ring *ring, void *buf, size_t len);
 CHARDEV_API const void *chr_isr_ring_get_span(chr_isr_ring *ring, size_t *len);
 CHARDEV_API void        chr_isr_ring_get_commit(chr_isr_ring *ring, size_t len);
-/* How many bytes are in it. For the side that puts there are never more than that, for the one that gets never fewer. */
+/* How many bytes are in it: an upper bound for the producer, a lower bound for the consumer. */
 CHARDEV_API size_t chr_isr_ring_count(const chr_isr_ring *ring);
 
 #if defined(CHARDEV_SPICE) && !defined(CHARDEV_NO_SPICE) && !defined(CHARDEV_FREESTANDING)
-/* The SpiceServer * that spicevmc and spiceport chardevs made from here on are channels of; NULL = none, then they can't be made.
- * It stays yours. Call it after spice_server_init(), and remove the chardevs on it before spice_server_destroy(). The server's main
- * loop (its SpiceCoreInterface) runs in the thread that the context belongs to, on the context's own loop or beside it. */
+/* Sets the SpiceServer * for spicevmc and spiceport chardevs created from here on; NULL = none, then creation fails. It
+ * stays yours. Call it after spice_server_init(), and remove these chardevs before spice_server_destroy(). The server's
+ * main loop (its SpiceCoreInterface) must run on the owner thread, on the context's loop or beside it. */
 CHARDEV_API void chr_spice_set_server(chr_context *ctx, void *server);
 #endif
 
-/* Between the two, OPENED is held back on every mux, so that banners go to the frontend that has the focus in the
- * end; and so is input for frontends that have not been told OPENED. */
+/* Between the two, OPENED is deferred on every mux, and input for frontends that have not got OPENED: banners go to the
+ * frontend that has the focus in the end. Owner thread. */
 CHARDEV_API void chr_mux_suspend_open(chr_context *ctx);
 CHARDEV_API void chr_mux_resume_open(chr_context *ctx);
 
-/* What the user does to an emulated mouse (rel, button) or tablet (abs, button). The device collects it and tells its guest at
- * chr_input_sync(). Returns 0, or CHR_ERR_NOT_SUPPORTED (the chardev is none that moves in that way), CHR_ERR_INVALID (no such
- * button), CHR_ERR_DISCONNECTED (the guest has not switched it on), CHR_ERR_WOULD_BLOCK (the guest does not read: lost, and
- * counted in bytes_dropped). */
+/* User input for an emulated mouse (rel, button) or tablet (abs, button). The device collects it, and sends it to its
+ * guest at chr_input_sync(). Returns 0; CHR_ERR_NOT_SUPPORTED (a chardev without that kind of input); CHR_ERR_INVALID
+ * (no such button); CHR_ERR_DISCONNECTED (the guest has not switched it on); CHR_ERR_WOULD_BLOCK (the guest does not
+ * read: dropped, and counted in bytes_dropped). Owner thread, any handler. */
 enum { CHR_BUTTON_LEFT, CHR_BUTTON_MIDDLE, CHR_BUTTON_RIGHT };
 CHARDEV_API int chr_input_rel(chr_dev *dev, int dx, int dy);          /* right and down are positive */
 CHARDEV_API int chr_input_abs(chr_dev *dev, int x, int y);            /* 0 to 32767, from the upper left corner */
@@ -1598,75 +1740,77 @@ CHARDEV_API int chr_input_button(chr_dev *dev, int button, int down); /* CHR_BUT
 CHARDEV_API int chr_input_sync(chr_dev *dev);
 
 /* ====================================================================================================================
- * >>record   what crosses the frontends' edges, written to a file and played again
+ * >>record   record and replay: all that crosses the edge between frontends and chardevs, in a file
  * ====================================================================================================================
- * Recorded are, with their time: input and events as they come from the backend, what each write, read, ioctl,
- * disconnect, shutdown and wait answered, and when more could be written. A replay puts a backend that reads the file
- * in the place of each chardev that was recorded: the same calls get the same answers, and input and events come at the
- * same times, with nobody at the far side. A frontend that does the same at the same times does so again, byte for
- * byte: give the context a clock that says so (see chr_config). A chardev with several frontends (mux) is not recorded
- * but the one under it: it lives again on top of that. A hub or a filter is recorded, and what it is on too: in a replay
- * it plays its own part, and there is no frontend at those below. Not recorded are passed descriptors, what chr_query()
- * tells, and calls at the back of a chardev (chr_ringbuf_read()).
+ * Recorded are, with their time: input and events as the backend delivers them; the results of write, read, ioctl,
+ * disconnect, shutdown and wait; and when output became possible again. In a replay each recorded chardev gets a
+ * backend that reads the file: the same calls return the same results, and input and events come at the same times,
+ * without a far side. A frontend that behaves the same at the same times repeats its run byte for byte: give the
+ * context a virtual clock (see chr_config). A chardev with several frontends (mux) is not recorded; the chardev under
+ * it is, and the mux works on that in a replay. A hub or a filter is recorded, and so are the chardevs under it: in a
+ * replay it plays its own record, and those under it have no frontend. Not recorded: passed descriptors, chr_query(),
+ * and calls of >>extras such as chr_ringbuf_read().
  *
  * The file, all numbers little-endian. First 24 bytes:
  *
  *      0  8  "chardevR"
  *      8  4  version: 1
  *     12  4  zero
- *     16  8  the context's clock when the recording began, in ns (to know, not to use)
+ *     16  8  the context's clock at the beginning of the recording, in ns (for information)
  *
- * Then records, each a head of 28 bytes and `length` bytes of data, in the order in which things happened:
+ * Then records in the order in which things happened, each a head of 28 bytes and `length` bytes of data:
  *
  *      0  4  length
- *      4  4  CRC-32 (that of Ethernet) of all the rest of the record, the length included
+ *      4  4  CRC-32 (that of Ethernet) of the rest of the record and the length
  *      8  2  number of the chardev
  *     10  1  kind
  *     11  1  1 = inside a call of the frontend's, whose record follows; else 0
- *     12  8  time in ns since the recording began, never less than that of the record before
+ *     12  8  time in ns since the beginning of the recording, not decreasing
  *     20  4  value, signed
  *     24  4  extra
  *
  *     kind                value             extra             data
  *      1 a new chardev    0                 0                 its id; numbers count up from 0
- *      2 created          0 or an error     0                 the error's text
+ *      2 created          0 or an error     0                 text of the error
  *      3 input            0                 0                 the bytes
- *      4 event            CHR_EVENT_...     CLOSED and INPUT_END: 1 = more may come, with the next peer; else 0
+ *      4 event            CHR_EVENT_...     CLOSED and INPUT_END: 1 = the far side may come back; else 0
  *      5 writable         0                 0
- *      6 write            what it returned  bytes offered     those taken, or dropped because nobody was there
- *      7 read             what it returned  bytes asked for   the bytes
- *      8 ioctl            what it returned  CHR_IOCTL_...     the argument after it: bytes, or ints of 4 bytes
+ *      6 write            result            bytes offered     those accepted, or dropped because there was no peer
+ *      7 read             result            bytes asked for   the bytes
+ *      8 ioctl            result            CHR_IOCTL_...     the argument after it: bytes, or ints of 4 bytes
  *      9 frontend opened  1 or 0            0
- *     10 disconnect       what it returned  0
- *     11 wait             what it returned  0                 the error's text
+ *     10 disconnect       result            0
+ *     11 wait             result            0                 text of the error
  *     12 the end          0                 0
- *     13 shutdown         what it returned  0
+ *     13 shutdown         result            0
  */
 
 #if !defined(CHARDEV_NO_RECORD) && !defined(CHARDEV_FREESTANDING)
-/* Records all chardevs, those that are there and those to come, into a new file. CHR_ERR_BUSY while one is under
- * way; errors of opening. If the file can't be written later on, or chardev number 65537 comes, recording ends with
- * one line in the log: the number in the file has 16 bits, and one that was removed keeps its own. */
+/* Records all chardevs, existing and later ones, into a new file. Returns 0, CHR_ERR_BUSY while a recording is in
+ * progress, or an error of opening the file. When the file can't be written later, or with chardev number 65537
+ * (numbers have 16 bits and are not reused), recording ends with one line in the log. Owner thread, any handler. */
 CHARDEV_API int chr_record_start(chr_context *ctx, const char *path, chr_error *err);
-/* Ends the file. CHR_ERR_NOT_FOUND when nothing is (or was, after a failure) being recorded. chr_context_free() does it, too. */
+/* Completes and closes the file; chr_context_free() does it, too. Returns 0, or CHR_ERR_NOT_FOUND when there is no
+ * recording (any more, after a failure). Owner thread, any handler. */
 CHARDEV_API int chr_record_stop(chr_context *ctx);
 
-/* From here on, each chardev made with an id that the file knows is played from it; an id that was made more than once is
- * played in that order, and its options are checked as ever but open nothing. Recorded times count from this moment. The whole
- * file is checked first: CHR_ERR_INVALID names the offset of what is wrong. CHR_ERR_BUSY while there is a replay.
- * When a frontend does something else than it did then, the log gets one line for that chardev, with time and offset. */
+/* Begins a replay: from here on, each chardev that is created with an id in the file is played from it. An id that was
+ * created more than once is played in that order. The options are checked as usual but open nothing. Recorded times
+ * count from this moment. The whole file is checked first. When a frontend diverges from the recording, the log gets
+ * one line for that chardev, with time and offset. Returns 0; CHR_ERR_INVALID (err names the offset of the damage);
+ * CHR_ERR_BUSY while another replay is open; or an error of opening the file. Owner thread. */
 CHARDEV_API int chr_replay_open(chr_context *ctx, const char *path, chr_error *err);
-/* 1 once the time has come at which the recording ended; 0 before that, and without a replay. */
+/* 1 when the time of the end of the recording has passed; 0 before that, and without a replay. */
 CHARDEV_API int chr_replay_over(chr_context *ctx);
-/* Lets go of the file. Chardevs that were played from it get nothing more, and drop what is written. */
+/* Closes the file. Chardevs that were played from it get no more input, and drop output. */
 CHARDEV_API void chr_replay_close(chr_context *ctx);
 #endif
 
 /* ====================================================================================================================
- * >>trace   what happens inside, as it happens: bytes, events, connections, handshakes, commands
+ * >>trace   a hook for each byte, event, connection, handshake and command, as it happens
  * ====================================================================================================================
- * chr_config.trace is called with each event of the table below: for a log of a device's traffic, and when something
- * doesn't connect.
+ * chr_config.trace is called with each event of the table below: to log the traffic of a device, or to find out why
+ * something doesn't connect.
  *
  *     static void on_trace(void *opaque, const chr_trace *event)
  *     {
@@ -1676,124 +1820,125 @@ CHARDEV_API void chr_replay_close(chr_context *ctx);
  *         fprintf(stderr, "%s\n", line);
  *     }
  *
- * It runs on the thread that does what it tells of, in the middle of that and with the lock: on the owner's, and with
- * CHARDEV_THREADS also on those that write or make another call of theirs (see THREADS); one at a time. All pointers in
- * the event are good until it returns. It may call chr_trace_...(); chr_find(), chr_next(), chr_query(),
- * chr_fe_backend_open(), chr_loop_now() and chr_error_text(), which only ask; and chr_loop_stop(), chr_loop_wake(),
- * chr_idle_...() and chr_timer_...(), which post. What would change a chardev or a frontend does nothing there and
- * returns an error; to do that, start an idle. What the hook does is not traced.
+ * It runs in the middle of what it reports, with the lock: on the owner thread, and with CHARDEV_THREADS also on a
+ * thread that makes a call of THREADS; one thread at a time. All pointers in the event are valid until it returns. It
+ * may call chr_trace_...(); chr_find(), chr_next(), chr_query(), chr_fe_backend_open(), chr_loop_now() and
+ * chr_error_text(), which only read; and chr_loop_stop(), chr_loop_wake(), chr_idle_...() and chr_timer_...(), which
+ * post. Calls that would change a chardev or a frontend do nothing there and return an error: start an idle for them.
+ * What the hook does is not traced.
  *
- * Without a hook a place that traces costs one branch at most. Recordings and replays have their events, too, and know
- * nothing of the hook. Bytes are those that cross the chardev's edge; of a handshake and of what layers make of them
- * wire_in and wire_out tell.
+ * Without a hook a trace point costs at most one branch. Tracing does not change recordings and replays, whose chardevs
+ * have events, too. Bytes are those at the chardev's edge; wire_in and wire_out have those of handshakes and the
+ * encoded ones under layers.
  *
- * With CHARDEV_USDT each event is also a probe of the program: provider "chardev", its name, and the arguments id,
- * first number, second number, text, bytes, length of these. They work without the hook, and cost a call for each event.
+ * With CHARDEV_USDT each event is also a static probe of the program: provider "chardev", the name of the event, and
+ * the arguments id, first number, second number, text, bytes, length of these. Probes work without the hook, and cost a
+ * call for each event.
  */
 
-/* One event a row; NAME is CHR_TRACE_NAME's and the probe's. Then what it carries: up to two numbers, as NAME or NAME:KIND,
- * a text, as NAME:text, and bytes. Then its help. */
+/* One event a row: its name, as in CHR_TRACE_name and of the probe; its fields: up to two numbers, as NAME or
+ * NAME:KIND, a text, as NAME:text, and bytes; its help. */
 #define CHR_TRACES(X) \
-    X(chardev_create,        "kind:text",             "a chardev is about to be made")                                \
-    X(chardev_created,       "result:error why:text", "it has been made, or could not be")                            \
-    X(chardev_change,        "kind:text",             "hot swap: another backend is about to take its place")         \
-    X(chardev_changed,       "result:error why:text", "hot swap: that has, or the old one stays")                     \
+    X(chardev_create,        "kind:text",             "a chardev is about to be created")                             \
+    X(chardev_created,       "result:error why:text", "a chardev was created, or why not")                            \
+    X(chardev_change,        "kind:text",             "hot swap: a new backend is about to be opened")                \
+    X(chardev_changed,       "result:error why:text", "hot swap: committed, or why it was rolled back")               \
     X(chardev_close,         "kind:text",             "a backend is closed: removed, swapped out, or at the end")     \
     X(frontend_attach,       "",                      "a frontend is attached")                                       \
-    X(frontend_detach,       "",                      "a frontend goes")                                              \
-    X(frontend_open,         "is_open",               "the frontend's side is there (it has handlers), or not")       \
-    X(data_in,               "bytes",                 "input: what came from the far side")                           \
-    X(data_out,              "offered bytes",         "output: what was taken of so many bytes")                      \
-    X(data_blocked,          "offered",               "output: none of so many bytes was taken (would block)")        \
-    X(data_dropped,          "result:error bytes",    "output: lost, nobody is there or a write has failed")          \
+    X(frontend_detach,       "",                      "a frontend is detached")                                       \
+    X(frontend_open,         "is_open",               "a frontend is open (it has handlers), or not")                 \
+    X(data_in,               "bytes",                 "input from the far side")                                      \
+    X(data_out,              "offered bytes",         "output: accepted, of so many bytes")                           \
+    X(data_blocked,          "offered",               "output: would block, none was accepted")                       \
+    X(data_dropped,          "result:error bytes",    "output: dropped, no peer or a failed write")                   \
     X(data_injected,         "bytes",                 "input: chr_inject()")                                          \
     X(client_in,             "bytes",                 "input of one client, with clients=")                           \
     X(client_out,            "offered bytes",         "output to one client, with clients=")                          \
     X(client_blocked,        "offered",               "output to one client would block")                             \
-    X(input_blocked,         "hung_up",               "input waits: the frontend has no room (back-pressure)")        \
-    X(obuf_queued,           "count waiting",         "obuf=: so many bytes more wait")                               \
-    X(obuf_dropped,          "count result:error",    "obuf=: what waited goes to no peer")                           \
-    X(event,                 "event:event",           "the backend tells what has happened")                          \
-    X(event_told,            "event:event",           "the frontend's handler is told")                               \
+    X(input_blocked,         "hung_up",               "input is stopped by back-pressure")                            \
+    X(obuf_queued,           "count waiting",         "obuf=: bytes added, bytes queued")                             \
+    X(obuf_dropped,          "count result:error",    "obuf=: queued bytes are dropped")                              \
+    X(event,                 "event:event",           "an event of the backend")                                      \
+    X(event_told,            "event:event",           "the event is delivered to the frontend")                       \
     X(ioctl,                 "command:ioctl result:error argument:text", "chr_fe_ioctl()")                            \
     X(disconnect,            "result:error",          "chr_fe_disconnect()")                                          \
     X(shutdown,              "result:error",          "chr_fe_shutdown()")                                            \
     X(wait_connected,        "result:error why:text", "chr_wait_connected()")                                         \
     X(log,                   "line:text",             "a line for the log hook")                                      \
-    X(fds_received,          "count",                 "descriptors came with the input (SCM_RIGHTS)")                 \
-    X(fds_sent,              "count",                 "descriptors went with the output")                             \
-    X(stream_end,            "result:error",          "a descriptor's input is over; 0 = end of file")                \
-    X(stream_broken,         "",                      "a write has failed: the connection is over for output")        \
-    X(udp_refused,           "result:error",          "udp: nobody listens at the peer's port")                       \
+    X(fds_received,          "count",                 "descriptors received with input (SCM_RIGHTS)")                 \
+    X(fds_sent,              "count",                 "descriptors sent with output")                                 \
+    X(stream_end,            "result:error",          "a descriptor's input has ended; 0 = end of file")              \
+    X(stream_broken,         "",                      "a write has failed: no more output")                           \
+    X(udp_refused,           "result:error",          "udp: ECONNREFUSED, no receiver at the port")                   \
     X(serial_open,           "path:text",             "serial: the device is about to be opened")                     \
-    X(serial_failed,         "result:error why:text", "serial: it could not be opened or set")                        \
+    X(serial_failed,         "result:error why:text", "serial: the device can't be opened or set")                    \
     X(pty_open,              "slave:text",            "pty: the terminal to open")                                    \
-    X(reconnect,             "ms",                    "the timer of the next attempt starts")                         \
-    X(socket_lookup,         "name:text",             "socket: the address is looked up")                             \
-    X(socket_lookup_done,    "count:error why:text",  "socket: so many addresses, or why there is none")              \
-    X(socket_connect,        "address:text",          "socket: connect() to one address comes next")              \
-    X(socket_connect_failed, "result:error why:text", "socket: one address did not answer, or refuses")               \
-    X(socket_connected,      "peer:text",             "socket: connected; layers and handshakes come next")           \
+    X(reconnect,             "ms",                    "a timer for the next attempt is started")                      \
+    X(socket_lookup,         "name:text",             "socket: a host name is about to be resolved")                  \
+    X(socket_lookup_done,    "count:error why:text",  "socket: number of addresses, or why none")                     \
+    X(socket_connect,        "address:text",          "socket: connect() to one address")                             \
+    X(socket_connect_failed, "result:error why:text", "socket: no connection to one address")                         \
+    X(socket_connected,      "peer:text",             "socket: connected; handshakes come next")                      \
     X(socket_listen,         "address:text",          "socket: a server listens")                                     \
     X(socket_accept,         "peer:text",             "socket: a server has accepted a peer")                         \
-    X(socket_accept_failed,  "result:error why:text", "socket: a server could not (EMFILE or the like)")              \
-    X(socket_failed,         "result:error why:text", "socket: an attempt, or a peer's handshake, has failed")        \
-    X(socket_up,             "peer:text",             "socket: handshakes are over, the peer has the chardev")        \
-    X(socket_down,           "has_had_it",            "socket: a connection ends; 1 = it had the chardev")            \
-    X(linger,                "queued",                "lingering close: begins, with so much to send")                \
-    X(linger_end,            "is_sent",               "lingering close: ends; 1 = all was sent")                      \
-    X(handshake_step,        "result:error wants:wants layer:text", "a layer goes on with its handshake; 0 = done")   \
+    X(socket_accept_failed,  "result:error why:text", "socket: accept() has failed (EMFILE, ...)")                    \
+    X(socket_failed,         "result:error why:text", "socket: an attempt or a handshake has failed")                 \
+    X(socket_up,             "peer:text",             "socket: all handshakes are done")                              \
+    X(socket_down,           "has_had_it",            "socket: connection closed; 1 = it was open")                   \
+    X(linger,                "queued",                "lingering close begins, bytes to send")                        \
+    X(linger_end,            "is_sent",               "lingering close ends; 1 = all was sent")                       \
+    X(handshake_step,        "result:error wants:wants layer:text", "a step of a handshake; 0 = done")                \
     X(wire_in,               "bytes",                 "under layers (telnet, websocket, TLS): received")              \
     X(wire_out,              "offered bytes",         "under layers: sent, of so many bytes")                         \
     X(telnet_sent,           "verb:telnet option:option", "telnet: WILL, WONT, DO or DONT to the peer")               \
-    X(telnet_received,       "verb:telnet option:option", "telnet: WILL, WONT, DO or DONT of the peer")               \
+    X(telnet_received,       "verb:telnet option:option", "telnet: WILL, WONT, DO or DONT from the peer")             \
     X(telnet_sub_sent,       "option:option bytes",   "telnet: a subnegotiation to the peer")                         \
-    X(telnet_sub_received,   "option:option bytes",   "telnet: one of the peer (its first 7 bytes)")                  \
-    X(telnet_command,        "command:telnet",        "telnet: another command of the peer")                          \
-    X(com_port_sent,         "command:com bytes",     "RFC 2217: a command or notice to the peer")                    \
-    X(com_port_received,     "command:com value",     "RFC 2217: a command or notice of the peer")                    \
-    X(ws_head,               "bytes",                 "websocket: the peer's request or answer (HTTP)")               \
-    X(ws_accepted,           "",                      "websocket: that is good")                                      \
-    X(ws_refused,            "why:text",              "websocket: what is wrong with it")                             \
-    X(ws_page,               "size path:text",        "websocket: a browser gets ws-page=")                           \
+    X(telnet_sub_received,   "option:option bytes",   "telnet: one from the peer (first 7 bytes)")                    \
+    X(telnet_command,        "command:telnet",        "telnet: another command from the peer")                        \
+    X(com_port_sent,         "command:com bytes",     "RFC 2217: a command or notification sent")                     \
+    X(com_port_received,     "command:com value",     "RFC 2217: one received")                                       \
+    X(ws_head,               "bytes",                 "websocket: the peer's HTTP request or response")               \
+    X(ws_accepted,           "",                      "websocket: it is accepted")                                    \
+    X(ws_refused,            "why:text",              "websocket: why it is rejected")                                \
+    X(ws_page,               "size path:text",        "websocket: ws-page= is sent to a browser")                     \
     X(ws_frame_sent,         "opcode:opcode length",  "websocket: a frame to the peer")                               \
-    X(ws_frame_received,     "opcode:opcode length",  "websocket: the header of a frame of the peer")                 \
+    X(ws_frame_received,     "opcode:opcode length",  "websocket: header of a frame from the peer")                   \
     X(ws_close_sent,         "code",                  "websocket: a Close frame; 1005 = without a code")              \
-    X(ws_close_received,     "code",                  "websocket: a Close frame of the peer")                         \
+    X(ws_close_received,     "code",                  "websocket: a Close frame from the peer")                       \
     X(tls_step,              "state step:text",       "TLS: the next step of the handshake")                          \
-    X(tls_up,                "version:text",          "TLS: the handshake is over; version, cipher suite")            \
+    X(tls_up,                "version:text",          "TLS: handshake done; version, cipher suite")                   \
     X(tls_alert_sent,        "level:level description:alert", "TLS: an alert to the peer; -1 = encrypted")            \
-    X(tls_alert_received,    "level:level description:alert", "TLS: an alert of the peer that ends it")               \
-    X(tls_end,               "code:hex why:text",     "TLS: the input is over, in mbed TLS's words")                  \
-    X(msmouse_power,         "on",                    "msmouse: the guest has switched it on or off")                 \
+    X(tls_alert_received,    "level:level description:alert", "TLS: a fatal or closing alert from the peer")          \
+    X(tls_end,               "code:hex why:text",     "TLS: end of input, error of mbed TLS")                         \
+    X(msmouse_power,         "on",                    "msmouse: switched on or off by the guest")                     \
     X(msmouse_packet,        "dx dy bytes",           "msmouse: a packet to the guest")                               \
-    X(wct_init,              "",                      "wctablet: made")                                               \
-    X(wct_cmd_re,            "",                      "wctablet: RE, asks for the settings")                          \
+    X(wct_init,              "",                      "wctablet: created")                                            \
+    X(wct_cmd_re,            "",                      "wctablet: RE, query of the settings")                          \
     X(wct_cmd_st,            "",                      "wctablet: ST, start")                                          \
     X(wct_cmd_sp,            "",                      "wctablet: SP, stop")                                           \
     X(wct_cmd_ts,            "input:hex",             "wctablet: TS, self-test")                                      \
-    X(wct_cmd_size,          "",                      "wctablet: ~C, asks for the size")                              \
-    X(wct_cmd_model,         "",                      "wctablet: ~#, asks for the model")                             \
-    X(wct_cmd_other,         "bytes",                 "wctablet: another line, how it begins")                        \
-    X(wct_speed,             "speed",                 "wctablet: the line has another speed: a reset")                \
+    X(wct_cmd_size,          "",                      "wctablet: ~C, query of the size")                              \
+    X(wct_cmd_model,         "",                      "wctablet: ~#, query of the model")                             \
+    X(wct_cmd_other,         "bytes",                 "wctablet: another line, its first bytes")                      \
+    X(wct_speed,             "speed",                 "wctablet: new line speed: a reset")                            \
     X(wct_packet,            "x y bytes",             "wctablet: a position to the guest")                            \
-    X(braille_request,       "code:hex bytes",        "braille: a request of the guest's")                            \
-    X(braille_answer,        "code:hex bytes",        "braille: what the guest is told")                              \
-    X(braille_row,           "cells cursor bytes",    "braille: a row of dots for the display")                       \
-    X(brlapi_state,          "state name:text",       "braille: the BrlAPI server, connection and handshake")         \
+    X(braille_request,       "code:hex bytes",        "braille: a request from the guest")                            \
+    X(braille_answer,        "code:hex bytes",        "braille: a reply to the guest")                                \
+    X(braille_row,           "cells cursor bytes",    "braille: a row of cells for the display")                      \
+    X(brlapi_state,          "state name:text",       "braille: state of the BrlAPI connection")                      \
     X(brlapi_sent,           "type:letter length",    "braille: a packet to the server")                              \
-    X(brlapi_received,       "type:letter length",    "braille: a packet of the server")                              \
+    X(brlapi_received,       "type:letter length",    "braille: a packet from the server")                            \
     X(brlapi_failed,         "result:error why:text", "braille: the connection has failed")                           \
     X(spice_vmc_register_interface, "result:error subtype:text", "spice: a channel is registered")                    \
-    X(spice_vmc_unregister_interface, "subtype:text", "spice: a channel is taken back")                               \
-    X(spice_vmc_state,       "connected",             "spice: a client came or went")                                 \
-    X(spice_vmc_event,       "event",                 "spice: a port's client sends an event")                        \
+    X(spice_vmc_unregister_interface, "subtype:text", "spice: a channel is unregistered")                             \
+    X(spice_vmc_state,       "connected",             "spice: a client connected or disconnected")                    \
+    X(spice_vmc_event,       "event",                 "spice: an event of a port's client")                           \
     X(spice_vmc_write,       "taken requested",       "spice: from the client to the guest")                          \
     X(spice_vmc_read,        "given requested",       "spice: from the guest to the client")                          \
-    X(spice_chr_discard_write, "count",               "spice: what a client that left has not got")                   \
-    X(mux_command,           "key:letter",            "mux: the character behind the escape")                         \
-    X(script_step,           "line statement:text",   "script: the statement that is next")                                  \
-    X(script_result,         "result:error why:text", "script: it has ended")                                         \
+    X(spice_chr_discard_write, "count",               "spice: bytes dropped at a disconnect")                         \
+    X(mux_command,           "key:letter",            "mux: the character after the escape")                          \
+    X(script_step,           "line statement:text",   "script: the next statement")                                   \
+    X(script_result,         "result:error why:text", "script: its end")                                              \
     X(fault,                 "what:text",             "fault: what goes wrong now")
 
 typedef enum chr_trace_number {
@@ -1803,46 +1948,50 @@ typedef enum chr_trace_number {
     CHR_TRACE_COUNT
 } chr_trace_number;
 
+/* An event, for chr_config.trace. */
 struct chr_trace {
     chr_trace_number number;    /* CHR_TRACE_... */
     const char      *name;      /* "socket_accept" */
-    const char      *id;        /* of the chardev; NULL = of none */
+    const char      *id;        /* of the chardev; NULL = none */
     chr_context     *ctx;
-    int64_t          time;      /* ns on the context's clock, */
-    int64_t          wall_time; /* and since 1970 UTC, on its wall clock */
+    int64_t          time;      /* ns on the context's clock */
+    int64_t          wall_time; /* ns since 1970 UTC, on its wall clock */
     int64_t          value[2];  /* the numbers, in the order of the table */
     const char      *text;      /* one line; NULL = none */
     const void      *bytes;     /* NULL = none */
-    size_t           len;
+    size_t           len;       /* of `bytes` */
 };
 
 #ifndef CHARDEV_NO_TRACE
-/* The name of an event; NULL when the number is none: names are numbered from 0 to CHR_TRACE_COUNT - 1. Any thread. */
+/* The name of event `number`, 0 to CHR_TRACE_COUNT - 1; NULL for other numbers. Any thread. */
 CHARDEV_API const char *chr_trace_name(int number);
-/* Whether patterns name this event: words with a comma between, '*' is any text and '?' one character. A word that begins
- * with '-' takes events out again; of several that match the last counts: "socket_*,-socket_lookup*". Any thread. */
+/* 1 if the patterns select this event, else 0: words with commas between, '*' is any text and '?' one character. A word
+ * that begins with '-' deselects events; of several that match the last one counts: "socket_*,-socket_lookup*". Any
+ * thread. */
 CHARDEV_API int chr_trace_match(const char *patterns, const char *name);
-/* The event as one line without a newline, cut where `size` is too small: seconds, id, name, and what it carries by name:
- * "12.345678 con socket_connect_failed result=IO why="cannot connect to localhost:4444: Connection refused"". Of the
- * bytes the first 64. Returns the length of the line. Any thread. */
+/* Formats an event as one line without a newline, cut to `size` bytes: seconds, id, name, and its fields:
+ * "12.345678 con socket_connect_failed result=IO why="cannot connect to localhost:4444: Connection refused"". Of bytes
+ * the first 64 are shown. Returns the length of the line. Any thread. */
 CHARDEV_API int chr_trace_format(const chr_trace *event, char *text, size_t size);
-/* Calls `print` with a line for each event that the patterns name (NULL: for all), without a newline: its name, what it
- * carries, its help. Returns how many these are. Any thread. */
+/* Calls `print` with one line, without a newline, for each event that the patterns select (NULL: all): its name, its
+ * fields, its help. Returns their number. Any thread. */
 CHARDEV_API int chr_trace_help(const char *patterns, void (*print)(void *opaque, const char *line), void *opaque);
 #endif
 
 /* ====================================================================================================================
- * >>descriptors   named ones, passed by a monitor's peer (SCM_RIGHTS), for fd=NAME
- * ==================================================================================================================== */
+ * >>descriptors   named descriptors, passed by a monitor's peer (SCM_RIGHTS), for fd=NAME
+ * ================================================================================================================== */
 
-/* On Windows a descriptor is the value of a SOCKET or HANDLE, (int)(intptr_t)socket. No peer can pass one beside the bytes
- * there: it is inherited, or duplicated by WSADuplicateSocket() and opened by WSASocketW(), and named here for a monitor. */
+/* On Windows a descriptor is the value of a SOCKET or HANDLE, (int)(intptr_t)socket. Descriptors can't be passed beside
+ * the bytes there: they are inherited, or duplicated by WSADuplicateSocket() and opened by WSASocketW(), and named here
+ * for a monitor. */
 
 #ifndef CHARDEV_NO_DESCRIPTORS
-/* Keeps fd under a name, which may not begin with a digit; the context owns it from success on, until a chardev takes it. A
- * descriptor that had the name before is closed. CHR_ERR_INVALID, CHR_ERR_EXISTS (it has another name), CHR_ERR_NO_MEMORY. */
+/* Gives fd a name, which may not begin with a digit. After success the context owns it until a chardev takes it, and an
+ * older descriptor of that name is closed. Returns 0, CHR_ERR_INVALID (the name, or fd is not open), CHR_ERR_EXISTS (fd
+ * has another name), CHR_ERR_NO_MEMORY. Owner thread, any handler. */
 CHARDEV_API int chr_fd_put(chr_context *ctx, const char *name, int fd, chr_error *err);
-/* Closes and forgets it. CHR_ERR_NOT_FOUND. */
+/* Closes a named descriptor. Returns 0 or CHR_ERR_NOT_FOUND. Owner thread, any handler. */
 CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err);
 #endif
 
@@ -1855,15 +2004,15 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
  *
  *                                          I M P L E M E N T A T I O N
  *
- * Lower layers first; each function stands after those that it calls. Private names begin with chr__ or CHR__.
+ * Lower layers first; each function is defined after those that it calls. Private names begin with chr__ or CHR__.
  *
- * ******************************************************************************************************************** */
+ * ****************************************************************************************************************** */
 #if defined(CHARDEV_IMPLEMENTATION) && !defined(CHARDEV_IMPLEMENTED)
 #define CHARDEV_IMPLEMENTED
 
 /* ====================================================================================================================
- * >>platform   the only place with system headers, system calls and errno
- * ==================================================================================================================== */
+ * >>platform   the operating systems: the only place with system headers, system calls and errno
+ * ================================================================================================================== */
 
 #if defined(CHARDEV_FREESTANDING)
 #define CHR__FREESTANDING 1
@@ -1876,7 +2025,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #define CHR__HAS_FDS 1
 #endif
 
-/* What can be built here, less what the user leaves out: CHARDEV_HAS_x is 0 or 1. */
+/* Features: what this platform supports, without what the user leaves out. CHARDEV_HAS_x is 0 or 1. */
 #if defined(CHARDEV_NO_RINGBUF)
 #define CHARDEV_HAS_RINGBUF 0
 #else
@@ -2008,7 +2157,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #else
 #define CHARDEV_HAS_TRACE 1
 #endif
-/* Likewise what is no backend. Where there are no files, nothing is written to them. */
+/* Features other than backends. Recordings and log files need a file system. */
 #if defined(CHARDEV_NO_RECORD) || defined(CHR__FREESTANDING)
 #define CHARDEV_HAS_RECORD 0
 #else
@@ -2075,15 +2224,16 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #define CHARDEV_HAS_BUFFERS 1
 #endif
 
-/* Helpers of the lower sections, which a build without some backends may not need; what each message runs through: kept side by
- * side, so that it fills few pages and cache lines; and what the hot path seldom calls: kept out of line, so that it costs nothing. */
+/* CHR__PRIVATE: functions that a build without some backends may not use. CHR__HOT: the path of each message, grouped
+ * by the compiler, so that it fills few pages and cache lines. CHR__COLD: what the hot path seldom calls, out of
+ * line. */
 #if defined(__GNUC__)
 #define CHR__PRIVATE static __attribute__((unused))
 #define CHR__HOT __attribute__((hot))
-#define CHR__HOT_INLINE static inline __attribute__((always_inline)) /* a few instructions that every message runs
-                                                                        through */
+#define CHR__HOT_INLINE static inline __attribute__((always_inline)) /* a few instructions on the path of each
+                                                                        message */
 #define CHR__COLD static __attribute__((unused, noinline, cold))
-#define CHR__APART static __attribute__((unused, noinline)) /* hot, but not for all: its callers stay small */
+#define CHR__APART static __attribute__((unused, noinline)) /* hot for some users only: out of line */
 #if defined(__OPTIMIZE_SIZE__)
 #undef CHR__HOT_INLINE
 #undef CHR__APART
@@ -2102,7 +2252,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #define CHR_SYS(name) name
 #endif
 
-/* What one thread or signal handler sets while another looks at it without the lock. */
+/* Variables that are set by one thread or signal handler and read by another without the lock (acquire, release). */
 #if defined(CHARDEV_THREADS) && defined(__GNUC__)
 #define CHR__LOAD(variable) __atomic_load_n(&(variable), __ATOMIC_ACQUIRE)
 #define CHR__STORE(variable, value) __atomic_store_n(&(variable), value, __ATOMIC_RELEASE)
@@ -2113,7 +2263,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #else
 #define CHR__BARRIER() _ReadWriteBarrier()
 #endif
-#define CHR__LOAD(variable) (CHR__BARRIER(), (variable)) /* whoever goes on with what it stands for takes the lock */
+#define CHR__LOAD(variable) (CHR__BARRIER(), (variable)) /* a reader that acts on it takes the lock */
 #define CHR__STORE(variable, value) (CHR__BARRIER(), (variable) = (value))
 #else
 #define CHR__LOAD(variable) (variable)
@@ -2123,8 +2273,8 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #include <limits.h>
 #include <string.h>
 
-/* What an int can count: where it has 16 bits, buffers are small. */
-enum { CHR__LINE = CHR_INFO_TEXT < 512 ? 96 : 512 }; /* bytes on the stack for what is mostly short */
+/* Sizes of buffers: small where an int has 16 bits. */
+enum { CHR__LINE = CHR_INFO_TEXT < 512 ? 96 : 512 }; /* bytes on the stack for texts that are mostly short */
 enum { CHR__MEGABYTE = INT_MAX > 32767 ? INT_MAX / 2048 + 1 : 16384 };
 #if INT_MAX > 32767
 #define CHR__SIZE_MOST (INT64_C(1) << 30)
@@ -2165,19 +2315,19 @@ enum { CHR__MEGABYTE = INT_MAX > 32767 ? INT_MAX / 2048 + 1 : 16384 };
 extern "C" {
 #endif
 
-/* -- text that every profile needs ---------------------------------------------------------------------------------- */
+/* -- formatted text, in every profile ------------------------------------------------------------------------------ */
 
 #ifndef CHR__FREESTANDING
 #include <stdio.h>
 
-enum { CHR__FORMAT_MOST = 300 }; /* longer than any in this file */
+enum { CHR__FORMAT_MOST = 300 }; /* longer than any format in this file */
 
 CHR__PRIVATE int chr__os_format(char *buf, size_t size, const char *format, va_list args)
 {
     return vsnprintf(buf, size, format, args);
 }
 
-/* Each plain %s becomes a %.300s, so that no text that somebody gave hides what is wrong with it. */
+/* Each plain %s becomes a %.300s: a long text from outside doesn't push the reason out of the message. */
 CHR__PRIVATE int chr__os_format_bounded(char *buf, size_t size, const char *format, va_list args)
 {
     char        bounded[CHR__FORMAT_MOST + 6];
@@ -2198,8 +2348,8 @@ CHR__PRIVATE int chr__os_format_bounded(char *buf, size_t size, const char *form
 
 #else
 
-/* Enough of vsnprintf for the messages in this file and for firmware: %s %.9s %.*s %c %d %u %x %lld %llu %llx %%, width,
- * zero pad. */
+/* A subset of vsnprintf for the messages in this file and for firmware: %s %.9s %.*s %c %d %u %x %lld %llu %llx %%,
+ * width, zero padding. */
 
 static size_t chr__digits(char *end, unsigned long long value, unsigned base)
 {
@@ -2234,8 +2384,8 @@ static void chr__sink_padded(chr__text_sink *sink, const char *text, size_t len,
 typedef struct chr__text_spec {
     char   pad, letter;
     size_t width;
-    int    longs, is_cut; /* is_cut: the length of a %.*s comes first */
-    int    most;          /* that of a %.9s; -1 = none */
+    int    longs, is_cut; /* number of 'l'; is_cut: %.*s, whose precision is an argument */
+    int    most;          /* precision of %.9s; -1 = none */
 } chr__text_spec;
 
 static const char *chr__read_spec(const char *format, chr__text_spec *spec)
@@ -2271,7 +2421,7 @@ static void chr__sink_number(chr__text_sink *sink, const chr__text_spec *spec, l
     chr__sink_padded(sink, digits + sizeof digits - count, count, spec->width, spec->pad);
 }
 
-/* At most that many bytes; -1 = up to the zero. */
+/* strnlen(); most = -1: strlen(). */
 static size_t chr__text_length(const char *text, int most)
 {
     const void *end = most < 0 ? NULL : memchr(text, 0, (size_t)most);
@@ -2279,7 +2429,7 @@ static size_t chr__text_length(const char *text, int most)
     return most < 0 ? strlen(text) : end ? (size_t)((const char *)end - text) : (size_t)most;
 }
 
-/* A %s without a length gives at most so many bytes of its text; -1 = all. */
+/* vsnprintf(). A %s without a precision is limited to most_text bytes; -1 = unlimited. */
 static int chr__format_most(char *buf, size_t size, const char *format, va_list args, int most_text)
 {
     chr__text_sink sink = { buf, size, 0 };
@@ -2312,7 +2462,7 @@ CHR__PRIVATE int chr__os_format(char *buf, size_t size, const char *format, va_l
     return chr__format_most(buf, size, format, args, -1);
 }
 
-/* No text that somebody gave hides what is wrong with it. */
+/* A long text from outside doesn't push the reason out of the message. */
 CHR__PRIVATE int chr__os_format_bounded(char *buf, size_t size, const char *format, va_list args)
 {
     return chr__format_most(buf, size, format, args, 300);
@@ -2331,7 +2481,7 @@ CHR__PRIVATE int chr__format(char *buf, size_t size, const char *format, ...)
     return length;
 }
 
-/* As much of it as there is room for. */
+/* Copies a text, cut to size - 1 bytes. */
 CHR__PRIVATE void chr__put_text(char *to, size_t size, const char *text)
 {
     size_t len = strlen(text);
@@ -2341,7 +2491,7 @@ CHR__PRIVATE void chr__put_text(char *to, size_t size, const char *text)
     to[len] = 0;
 }
 
-/* Adds to the `len` characters in text[size]; returns how many there are then: it is cut where it does not fit. */
+/* Appends to the `len` characters in text[size], cut to size - 1; returns the new length. */
 CHR__PRIVATE size_t chr__append(char *text, size_t size, size_t len, const char *format, ...) CHR_PRINTF(4, 5);
 CHR__PRIVATE size_t chr__append(char *text, size_t size, size_t len, const char *format, ...)
 {
@@ -2354,7 +2504,7 @@ CHR__PRIVATE size_t chr__append(char *text, size_t size, size_t len, const char 
     return added < 0 ? len : (size_t)added < size - len ? len + (size_t)added : size - 1;
 }
 
-/* A message is one line, whatever came in with the values in it. */
+/* Control characters become '?', so that a message stays one line. */
 CHR__PRIVATE void chr__make_line(char *text)
 {
     for (; *text; text++)
@@ -2371,7 +2521,7 @@ static int chr__fail_with(chr_error *err, int code, const char *format, va_list 
     return err->code = code;
 }
 
-/* Fills err, which may be NULL, and returns the code. */
+/* Fills err (NULL: nothing) and returns the code. */
 CHR__PRIVATE int chr__fail(chr_error *err, int code, const char *format, ...) CHR_PRINTF(3, 4);
 CHR__PRIVATE int chr__fail(chr_error *err, int code, const char *format, ...)
 {
@@ -2383,21 +2533,21 @@ CHR__PRIVATE int chr__fail(chr_error *err, int code, const char *format, ...)
     return code;
 }
 
-/* The slot of a backend that reads URIs. */
+/* A backend's `uri` slot. */
 #if CHARDEV_HAS_URI
 #define CHR__URI(slot) slot
 #else
 #define CHR__URI(slot) NULL
 #endif
 
-/* Without help the message is the number of the error. What would have been in it is checked by the compiler, and no more. */
+/* CHARDEV_NO_HELP: the message is the number of the error; format and arguments are checked but not compiled. */
 #if CHARDEV_HAS_HELP
 #define CHR__HELP(text) text
 #else
 #define CHR__HELP(text) NULL
 #define chr__fail(err, code, ...) (0 ? (chr__fail)(err, CHR_ERR_INVALID, __VA_ARGS__) : chr__fail_briefly(err, code))
 
-/* error -7: two digits at most */
+/* "error -7": at most two digits */
 CHR__PRIVATE int chr__fail_briefly(chr_error *err, int code)
 {
     char *to = err ? (char *)memcpy(err->text, "error -", 7) + 7 : NULL;
@@ -2417,7 +2567,7 @@ CHR__PRIVATE int chr__no_memory(chr_error *err)
     return chr__fail(err, CHR_ERR_NO_MEMORY, "out of memory");
 }
 
-/* What the kernel's set of descriptors says of one: its number and key, and CHR_IN, CHR_OUT, CHR_HUP, CHR__HALF_HUP. */
+/* An entry that epoll, kqueue or a completion port reports as ready: CHR_IN, CHR_OUT, CHR_HUP, CHR__HALF_HUP. */
 typedef struct chr__ready {
     int      fd;
     unsigned key;
@@ -2425,18 +2575,19 @@ typedef struct chr__ready {
 } chr__ready;
 
 enum {
-    CHR__READY_MOST = 64, /* at a time */
-    CHR__HALF_HUP = 32,   /* the peer has ended its direction: a hang-up for who waits for that alone */
-    CHR__FULL_HUP = 8     /* among the events of a watch: no poll() bit, so that only what poll() always tells is told:
-                             both directions are over. CHR_HUP alone means POLLRDHUP too, which a half-close is */
+    CHR__READY_MOST = 64, /* entries per wait */
+    CHR__HALF_HUP = 32,   /* half-close by the peer (POLLRDHUP): a hang-up for a watch of CHR_HUP alone */
+    CHR__FULL_HUP = 8     /* in a watch's events: only hang-up (full close) and errors, which poll() always reports; no
+                             poll() bit. CHR_HUP alone includes a half-close (POLLRDHUP) */
 };
 
-/* What a serial line tells beside its bytes, with the bits of CHR_LINE_...; only where breaks and errors are not marked among
- * them. */
+/* Out-of-band events of a serial line, in one int with CHR_LINE_...; only where breaks and errors are not marked
+ * in-band. */
 enum { CHR__LINE_EVENT_BREAK = 0x100, CHR__LINE_EVENT_MODEM = 0x200 };
-enum { CHR__COUNT_BREAK, CHR__COUNT_FRAMING, CHR__COUNT_PARITY, CHR__COUNT_OVERRUN, CHR__COUNTS }; /* what it may count */
+enum { CHR__COUNT_BREAK, CHR__COUNT_FRAMING, CHR__COUNT_PARITY, CHR__COUNT_OVERRUN, CHR__COUNTS }; /* counters of a
+                                                                                                      driver */
 
-/* -- >>posix --------------------------------------------------------------------------------------------------------- */
+/* -- >>posix ------------------------------------------------------------------------------------------------------- */
 #ifdef CHR__POSIX
 
 #if defined(__GLIBC__) && !defined(__USE_MISC)
@@ -2468,13 +2619,14 @@ enum { CHR__COUNT_BREAK, CHR__COUNT_FRAMING, CHR__COUNT_PARITY, CHR__COUNT_OVERR
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
-#elif defined(__FreeBSD__) || defined(__NetBSD__) || defined(__OpenBSD__) || defined(__DragonFly__) || defined(__APPLE__)
+#elif defined(__FreeBSD__) || defined(__NetBSD__) || defined(__OpenBSD__) || defined(__DragonFly__) || \
+    defined(__APPLE__)
 #include <sys/event.h>
 #include <sys/time.h>
 #define CHR__KQUEUE
 #if defined(__NetBSD__)
-typedef uint32_t chr__filter, chr__filter_flags; /* the fields of struct kevent, and */
-typedef size_t   chr__filter_count;              /* how many kevent() takes */
+typedef uint32_t chr__filter, chr__filter_flags; /* types of the fields of struct kevent, */
+typedef size_t   chr__filter_count;              /* and of kevent()'s count */
 #else
 typedef short          chr__filter;
 typedef unsigned short chr__filter_flags;
@@ -2495,7 +2647,7 @@ typedef int            chr__filter_count;
 #ifdef MSG_CMSG_CLOEXEC
 #define CHR__RECEIVE_FLAGS (MSG_DONTWAIT | MSG_CMSG_CLOEXEC)
 #else
-#define CHR__RECEIVE_FLAGS MSG_DONTWAIT /* macOS: descriptors become close-on-exec right after */
+#define CHR__RECEIVE_FLAGS MSG_DONTWAIT /* macOS: CLOEXEC is set after the call */
 #endif
 #if defined(POLLRDHUP)
 #define CHR__POLLRDHUP POLLRDHUP
@@ -2506,12 +2658,12 @@ typedef int            chr__filter_count;
 #endif
 
 #if defined(__linux__) && !defined(__GLIBC__)
-typedef int chr__request; /* of ioctl() */
+typedef int chr__request; /* second argument of ioctl() */
 #else
 typedef unsigned long chr__request;
 #endif
 
-/* The one table from errno to our codes. */
+/* Maps errno to CHR_ERR_...; the only place that does. */
 static int chr__os_code(int error)
 {
     switch (error) {
@@ -2532,7 +2684,7 @@ static int chr__os_code(int error)
     }
 }
 
-/* "WHAT NAME: the system's reason" for an error number that was captured where it happened. */
+/* "WHAT NAME: strerror(error)", for an errno that was saved right after the failed call. */
 static int chr__os_fail(chr_error *err, int error, const char *what, const char *name)
 {
     return chr__fail(err, chr__os_code(error), "%s %s: %s", what, name, strerror(error));
@@ -2600,12 +2752,13 @@ static int chr__os_is_thread(const chr_config *config, chr__thread thread)
 
 static int chr__os_close(int fd)
 {
-    return fd < 0 ? 0 : CHR_SYS(close)(fd); /* not again after EINTR: the descriptor is gone on the systems we know */
+    return fd < 0 ? 0 : CHR_SYS(close)(fd); /* no retry after EINTR: the descriptor is closed on all supported
+                                               systems */
 }
 
-/* Every descriptor that the library creates passes through here. None is ever 0, 1 or 2: with those the whole
- * process, and what it starts, reads and writes. Takes the result of the call that created it; -1 and errno on
- * failure. */
+/* Moves a new descriptor above 2. Every descriptor that the library creates passes through here: as 0, 1 or 2 it would
+ * become standard input or output of this process and its children. Takes the result of the creating call; -1 and errno
+ * on failure. */
 static int chr__os_above_standard(int fd)
 {
     int error, moved;
@@ -2625,7 +2778,7 @@ CHR__PRIVATE void chr__os_close_on_exec(int fd)
         (void)CHR_SYS(fcntl)(fd, F_SETFD, FD_CLOEXEC);
 }
 
-/* CLOEXEC and non-blocking; returns the flags that the descriptor had, or -1. */
+/* Sets CLOEXEC and O_NONBLOCK; returns the old flags (F_GETFL), or -1. */
 static int chr__os_adopt(int fd)
 {
     int flags = CHR_SYS(fcntl)(fd, F_GETFL);
@@ -2637,7 +2790,7 @@ static int chr__os_adopt(int fd)
     return flags;
 }
 
-/* Sets or clears O_NONBLOCK of the open file description, where it is otherwise. */
+/* Sets or clears O_NONBLOCK of the open file description, if it differs. */
 CHR__PRIVATE void chr__os_set_nonblocking(int fd, int on)
 {
     int flags = CHR_SYS(fcntl)(fd, F_GETFL);
@@ -2653,12 +2806,12 @@ CHR__PRIVATE int chr__os_is_open(int fd)
     return CHR_SYS(fcntl)(fd, F_GETFD) >= 0;
 }
 
-/* The flags of a descriptor, of its number and of its open file description. */
+/* Flags of a descriptor (F_GETFD) and of its open file description (F_GETFL). */
 typedef struct chr__fd_flags {
     int number, description;
 } chr__fd_flags;
 
-/* Negative unless fd is open. */
+/* Negative if fd is not open. */
 static int chr__os_get_flags(int fd, chr__fd_flags *flags)
 {
     flags->number = CHR_SYS(fcntl)(fd, F_GETFD);
@@ -2672,7 +2825,7 @@ static void chr__os_set_flags(int fd, const chr__fd_flags *flags)
     (void)CHR_SYS(fcntl)(fd, F_SETFL, flags->description);
 }
 
-/* A pipe for the library's own use. */
+/* A pipe for internal use: CLOEXEC, non-blocking. -1 and errno. */
 static int chr__os_pipe(int fds[2])
 {
     int ends[2], error;
@@ -2692,7 +2845,7 @@ static int chr__os_pipe(int fds[2])
     return -1;
 }
 
-/* A copy, CLOEXEC, under the first free number from `least` on. */
+/* Duplicates fd, with CLOEXEC, to the lowest free number >= least. */
 CHR__PRIVATE int chr__os_dup(int fd, int least)
 {
     int copy = CHR_SYS(fcntl)(fd, F_DUPFD_CLOEXEC, least);
@@ -2700,7 +2853,7 @@ CHR__PRIVATE int chr__os_dup(int fd, int least)
     return copy < 0 ? chr__os_code(errno) : copy;
 }
 
-/* The access mode: whether fd may be read and written. */
+/* Whether the access mode of fd allows to read (CHR_IN) or write (CHR_OUT). */
 CHR__PRIVATE int chr__os_fd_allows(int fd, int direction)
 {
     int mode = CHR_SYS(fcntl)(fd, F_GETFL);
@@ -2713,20 +2866,20 @@ CHR__PRIVATE int chr__os_fd_allows(int fd, int direction)
 
 typedef enum chr__open_mode {
     CHR__OPEN_READ, CHR__OPEN_BOTH, CHR__OPEN_CREATE, CHR__OPEN_APPEND,
-    CHR__OPEN_LOG /* emptied, then written at its end, wherever that is by then */
+    CHR__OPEN_LOG /* O_TRUNC | O_APPEND */
 } chr__open_mode;
 
-/* ENXIO has a reason that its text does not name. */
+/* The error of open(). ENXIO on a FIFO means that it has no reader, which strerror() doesn't tell. */
 static int chr__os_open_fail(chr_error *err, int error, const char *path)
 {
     struct stat info;
 
     if (error == ENXIO && CHR_SYS(stat)(path, &info) == 0 && S_ISFIFO(info.st_mode))
-        return chr__fail(err, CHR_ERR_NOT_FOUND, "cannot open %s: it is a FIFO that nobody has open for reading", path);
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "cannot open %s: it is a FIFO without a reader", path);
     return chr__os_fail(err, error, "cannot open", path);
 }
 
-/* The end of a disk is no place to write. */
+/* Clears O_APPEND on a block device, whose end can't be written. */
 static void chr__os_log_clear_append(int fd)
 {
     struct stat info;
@@ -2735,6 +2888,7 @@ static void chr__os_log_clear_append(int fd)
         (void)CHR_SYS(fcntl)(fd, F_SETFL, O_NONBLOCK);
 }
 
+/* Opens a file or device, CLOEXEC and non-blocking; a descriptor or an error. Retries EINTR. */
 CHR__PRIVATE int chr__os_open(const char *path, chr__open_mode mode, chr_error *err)
 {
     static const int flags[] = { O_RDONLY, O_RDWR, O_WRONLY | O_CREAT | O_TRUNC, O_WRONLY | O_CREAT | O_APPEND,
@@ -2762,7 +2916,7 @@ CHR__PRIVATE int chr__os_read(int fd, void *buf, size_t len)
     return n < 0 ? chr__os_code(errno) : (int)n;
 }
 
-/* For keys: unpredictable bytes. */
+/* Cryptographically random bytes, for keys. */
 CHR__PRIVATE int chr__os_random(void *buf, size_t len)
 {
     unsigned char *to = (unsigned char *)buf;
@@ -2787,19 +2941,19 @@ CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
     return n < 0 ? chr__os_code(errno) : (int)n;
 }
 
-/* -- input and output that neither blocks nor raises a signal: by the type of the descriptor, found once, when it is
- * opened -- */
+/* -- input and output that neither blocks nor raises a signal (SIGPIPE, SIGXFSZ, SIGTTOU), by the type of the
+ * descriptor, which is determined once, when it is opened -- */
 
 typedef enum chr__fd_type {
-    CHR__FD_PLAIN,       /* never blocks, or O_NONBLOCK is ours to set; a write raises no signal */
-    CHR__FD_SOCKET,      /* the flags of send() and recv() say both */
+    CHR__FD_PLAIN,       /* never blocks (O_NONBLOCK is ours to set); a write raises no signal */
+    CHR__FD_SOCKET,      /* MSG_DONTWAIT and MSG_NOSIGNAL of send() and recv() */
     CHR__FD_RAISES,      /* as plain, but a write may raise SIGPIPE (a pipe) or SIGXFSZ (a file) */
-    CHR__FD_SHARED,      /* others have the open file description too, so it blocks and O_NONBLOCK is not ours to
-                            set: a device */
-    CHR__FD_SHARED_PIPE  /* the same, and a write may raise SIGPIPE */
+    CHR__FD_SHARED,      /* a device whose open file description is shared with other processes: it blocks, and
+                            O_NONBLOCK is not ours to set */
+    CHR__FD_SHARED_PIPE  /* the same for a pipe: a write may also raise SIGPIPE */
 } chr__fd_type;
 
-/* /dev/null and its kin: they always answer at once. */
+/* Linux: /dev/null, /dev/zero, ... (major number 1) never block. */
 static int chr__os_is_memory_device(const struct stat *info)
 {
 #if defined(__linux__)
@@ -2809,29 +2963,28 @@ static int chr__os_is_memory_device(const struct stat *info)
 #endif
 }
 
-/* `is_ours`: the library has opened it, non-blocking, and nobody else has it. */
-CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_ours)
+/* `is_exclusive`: the library has opened it, non-blocking, and its open file description is not shared. */
+CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_exclusive)
 {
     struct stat info;
 
     if (fd < 0)
         return CHR__FD_PLAIN;
-    if (CHR_SYS(fstat)(fd, &info) < 0) /* unknown: as what needs the most care */
-        return is_ours ? CHR__FD_RAISES : CHR__FD_SHARED;
+    if (CHR_SYS(fstat)(fd, &info) < 0) /* unknown type: assume the most restrictive one */
+        return is_exclusive ? CHR__FD_RAISES : CHR__FD_SHARED;
     if (S_ISSOCK(info.st_mode))
         return CHR__FD_SOCKET;
     if (S_ISREG(info.st_mode) || S_ISBLK(info.st_mode))
         return CHR__FD_RAISES;
     if (S_ISFIFO(info.st_mode))
-        return is_ours ? CHR__FD_RAISES : CHR__FD_SHARED_PIPE;
-    return is_ours || !S_ISCHR(info.st_mode) || chr__os_is_memory_device(&info) ? CHR__FD_PLAIN : CHR__FD_SHARED;
+        return is_exclusive ? CHR__FD_RAISES : CHR__FD_SHARED_PIPE;
+    return is_exclusive || !S_ISCHR(info.st_mode) || chr__os_is_memory_device(&info) ? CHR__FD_PLAIN : CHR__FD_SHARED;
 }
 
-/* SIGPIPE and SIGXFSZ are for programs that forget to look at the results of write(), SIGTTOU for those that don't
- * know of jobs. They are blocked in this thread for the length of one call, and what the call has raised is taken
- * away again. */
+/* A write may raise SIGPIPE (EPIPE) or SIGXFSZ (EFBIG), a terminal setting SIGTTOU. These signals are blocked in this
+ * thread during the call, and one that the call has raised is consumed, so that only the error remains. */
 typedef struct chr__signal_guard {
-    sigset_t mask, before; /* before: pending already, so not ours to take away */
+    sigset_t mask, before; /* the thread's mask; signals that were pending before the call, which stay pending */
 } chr__signal_guard;
 
 static const int chr__guarded_signals[] = { SIGPIPE, SIGXFSZ, SIGTTOU };
@@ -2847,10 +3000,10 @@ static void chr__signal_guard_begin(chr__signal_guard *guard)
     pthread_sigmask(SIG_BLOCK, &set, &guard->mask);
     sigemptyset(&guard->before);
     if (sigismember(&guard->mask, SIGPIPE) == 1 || sigismember(&guard->mask, SIGXFSZ) == 1)
-        sigpending(&guard->before); /* else they would have been delivered */
+        sigpending(&guard->before); /* a signal can be pending only if it was blocked before */
 }
 
-/* Only what was not pending before. */
+/* Consumes what the call has raised: pending now, and not before. */
 CHR__COLD void chr__signal_guard_consume(const chr__signal_guard *guard)
 {
     sigset_t pending, one;
@@ -2868,7 +3021,7 @@ CHR__COLD void chr__signal_guard_consume(const chr__signal_guard *guard)
     }
 }
 
-/* `error`: the errno of the call, 0 = it has worked. */
+/* `error`: errno of the call; 0 = success. */
 static void chr__signal_guard_end(const chr__signal_guard *guard, int error)
 {
     if (error == EPIPE || error == EFBIG)
@@ -2876,7 +3029,7 @@ static void chr__signal_guard_end(const chr__signal_guard *guard, int error)
     pthread_sigmask(SIG_SETMASK, &guard->mask, NULL);
 }
 
-/* Whether a description that blocks is ready for one small piece; -1 and EAGAIN when it is not. */
+/* For a blocking open file description: 0 if poll() reports it ready, else -1 and EAGAIN. */
 static int chr__os_shared_ready(int fd, short events)
 {
     struct pollfd one;
@@ -2890,8 +3043,8 @@ static int chr__os_shared_ready(int fd, short events)
     return -1;
 }
 
-/* What poll() calls writable takes so much at least: PIPE_BUF bytes in a pipe; in a terminal one byte that it
- * expands (a newline), or a few that it does not. */
+/* How many bytes a blocking description surely accepts without blocking when poll() reports it writable: PIPE_BUF in a
+ * pipe; in a terminal one control character, which output processing may expand (newline), or 16 others. */
 static size_t chr__os_writable_size(chr__fd_type type, const char *from, size_t len)
 {
     size_t most = type == CHR__FD_SHARED_PIPE ? _POSIX_PIPE_BUF : 16, i;
@@ -2902,7 +3055,8 @@ static size_t chr__os_writable_size(chr__fd_type type, const char *from, size_t 
     return len < most ? len : most;
 }
 
-/* One piece to a description that blocks. Where the system can say "not now" for a single call, it does. */
+/* One short write to a blocking description: RWF_NOWAIT (per-call O_NONBLOCK, Linux) where it works, else poll() and a
+ * small write. */
 static ssize_t chr__os_write_piece(int fd, chr__fd_type type, const void *buf, size_t len)
 {
 #ifdef RWF_NOWAIT
@@ -2920,7 +3074,7 @@ static ssize_t chr__os_write_piece(int fd, chr__fd_type type, const void *buf, s
     return CHR_SYS(write)(fd, buf, chr__os_writable_size(type, (const char *)buf, len));
 }
 
-/* Piece by piece, until all is written or one is not taken. */
+/* Short writes until all is written or one would block. */
 CHR__COLD ssize_t chr__os_write_shared(int fd, chr__fd_type type, const void *buf, size_t len)
 {
     size_t  done = 0;
@@ -2933,7 +3087,7 @@ CHR__COLD ssize_t chr__os_write_shared(int fd, chr__fd_type type, const void *bu
     return done > 0 ? (ssize_t)done : n;
 }
 
-/* What may raise a signal: with the signals blocked. */
+/* A write that may raise a signal: with these signals blocked. */
 CHR__COLD int chr__os_write_guarded(int fd, chr__fd_type type, const void *buf, size_t len)
 {
     chr__signal_guard guard;
@@ -2972,8 +3126,9 @@ CHR__PRIVATE int chr__os_write_plain(int fd, const void *buf, size_t len)
     return n < 0 ? chr__os_code(errno) : (int)n;
 }
 
-/* The one function that writes bytes to a descriptor, whatever it is. It does not block, and no signal comes of it.
- * Bytes taken, or an error. For sockets, terminals and other devices it is one system call. */
+/* Writes to a descriptor of any type, without blocking and without raising a signal. Returns the bytes written (a short
+ * write is possible) or an error: EAGAIN is CHR_ERR_WOULD_BLOCK, EPIPE CHR_ERR_DISCONNECTED. One system call for
+ * sockets and plain descriptors. */
 CHR__PRIVATE int chr__os_write(int fd, chr__fd_type type, const void *buf, size_t len)
 {
     if (type == CHR__FD_SOCKET)
@@ -2981,7 +3136,7 @@ CHR__PRIVATE int chr__os_write(int fd, chr__fd_type type, const void *buf, size_
     return type == CHR__FD_PLAIN ? chr__os_write_plain(fd, buf, len) : chr__os_write_guarded(fd, type, buf, len);
 }
 
-/* A description that blocks: what is there now. */
+/* Reads from a blocking description what is available now. */
 CHR__COLD ssize_t chr__os_read_shared(int fd, chr__fd_type type, void *buf, size_t len)
 {
 #ifdef RWF_NOWAIT
@@ -3009,13 +3164,13 @@ CHR__PRIVATE int chr__os_receive_bytes(int fd, void *buf, size_t len)
     return n < 0 ? chr__os_code(errno) : (int)n;
 }
 
-/* The far side learns that no more will come; what it sends can still be read. */
+/* Half-close: sends FIN; input goes on. */
 CHR__PRIVATE void chr__os_shutdown(int fd)
 {
-    (void)CHR_SYS(shutdown)(fd, SHUT_WR); /* fails when the connection is gone already */
+    (void)CHR_SYS(shutdown)(fd, SHUT_WR); /* ENOTCONN after a reset */
 }
 
-/* The same for input. */
+/* Reads from a descriptor of any type, without blocking. 0 = end of file. */
 CHR__PRIVATE int chr__os_read_as(int fd, chr__fd_type type, void *buf, size_t len)
 {
     ssize_t n;
@@ -3031,7 +3186,7 @@ CHR__PRIVATE int chr__os_read_as(int fd, chr__fd_type type, void *buf, size_t le
 }
 
 #if CHARDEV_HAS_FD || CHARDEV_HAS_STDIO
-/* Whether a path leads to a pipe or device of the same kind; with an open file description of its own, non-blocking. */
+/* Opens a path with a new, non-blocking open file description, if it is the same pipe or device as `as`; else -1. */
 static int chr__os_open_same(const char *path, int flags, const struct stat *as)
 {
     struct stat info;
@@ -3042,11 +3197,11 @@ static int chr__os_open_same(const char *path, int flags, const struct stat *as)
     if (CHR_SYS(fstat)(fd, &info) == 0 && info.st_dev == as->st_dev && info.st_ino == as->st_ino &&
         info.st_rdev == as->st_rdev && (CHR_SYS(fcntl)(fd, F_GETFL) & O_NONBLOCK))
         return fd;
-    chr__os_close(fd); /* where /dev/fd/N is a dup(), its flags are those of fd */
+    chr__os_close(fd); /* /dev/fd/N may be a dup(), which shares the flags of fd */
     return -1;
 }
 
-/* The master of a pty: opening its path makes another pty. */
+/* The master of a pty can't be reopened: opening its path creates another pty. */
 static int chr__os_is_pty_master(int fd)
 {
 #ifdef TIOCGPTN
@@ -3058,9 +3213,9 @@ static int chr__os_is_pty_master(int fd)
 #endif
 }
 
-/* An inherited pipe or terminal is one open file description that others have too: a shell, a parent, a neighbour.
- * Its O_NONBLOCK would be theirs, and theirs is ours. So it is opened anew for one direction, under a number of its
- * own; where that can't be, the result is `fd` itself. */
+/* Reopens an inherited pipe or terminal for one direction. Its open file description is shared with other processes
+ * (shell, parent), and O_NONBLOCK with it. A new description has flags of its own. Returns the new descriptor, or `fd`
+ * itself where it can't be reopened. */
 static int chr__os_reopen(int fd, int direction, chr__fd_type type)
 {
     struct stat info;
@@ -3080,29 +3235,30 @@ static int chr__os_reopen(int fd, int direction, chr__fd_type type)
 static int chr__os_reopen(int fd, int direction, chr__fd_type type) { return (void)direction, (void)type, fd; }
 #endif
 
-/* One direction of a stream, as the system has it. Here poll() looks at the descriptor that was given, since only that
- * knows of the writers that a FIFO had before; the one that is read or written is the same, or was opened anew. */
+/* One direction of a stream. poll() watches the original descriptor, since only that one knows the writers that a FIFO
+ * had before; reads and writes use the same or a reopened one. */
 typedef struct chr__channel {
-    int          fd; /* to be watched; -1 = there is no such direction */
-    int          io; /* to be read or written */
+    int          fd; /* to poll; -1 = there is no such direction */
+    int          io; /* to read or write */
     chr__fd_type type;
 } chr__channel;
 
-#define CHR__CHANNELS_HOLD 0 /* no bytes that nobody can poll for */
+#define CHR__CHANNELS_HOLD 0 /* channels buffer no bytes, so that poll() reports all input */
 
-/* Why descriptors can't be channels: here nothing speaks against it. */
-CHR__PRIVATE const char *chr__os_channel_refuses(int in, int out)
+/* Why two descriptors can't be channels; NULL = they can. */
+CHR__PRIVATE const char *chr__os_channel_unsupported(int in, int out)
 {
     (void)in, (void)out;
     return NULL;
 }
 
-/* `is_ours`: the library has opened fd, and nobody else has it. It stays the caller's to close, after the channel. */
-CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int direction, int is_ours)
+/* `is_exclusive`: the library has opened fd, and its description is not shared. The caller closes fd, after the
+ * channel. */
+CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int direction, int is_exclusive)
 {
     channel->fd = channel->io = fd;
-    channel->type = chr__os_fd_type(fd, is_ours);
-    if (is_ours)
+    channel->type = chr__os_fd_type(fd, is_exclusive);
+    if (is_exclusive)
         return 0;
     channel->io = chr__os_reopen(fd, direction, channel->type);
     if (channel->io != fd)
@@ -3110,7 +3266,7 @@ CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int directi
     return 0;
 }
 
-/* Also one that is zeroed, or closed already. `is_last`: the context ends. Nothing that was written is left to be sent. */
+/* Harmless on a zeroed or closed one. `is_last`: the context ends. Written bytes are in the kernel already. */
 CHR__PRIVATE void chr__os_channel_close(chr__channel *channel, int is_last)
 {
     (void)is_last;
@@ -3119,7 +3275,7 @@ CHR__PRIVATE void chr__os_channel_close(chr__channel *channel, int is_last)
     channel->fd = channel->io = -1;
 }
 
-/* Standard input that comes from a pipe or a file: lines as the program expects them. Here they are. */
+/* Line ends of standard input from a pipe or file: nothing to convert here. */
 CHR__PRIVATE void chr__os_channel_text(chr__channel *channel) { (void)channel; }
 
 CHR__HOT_INLINE int chr__os_channel_read(chr__channel *channel, void *buf, size_t len)
@@ -3132,7 +3288,7 @@ CHR__HOT_INLINE int chr__os_channel_write(chr__channel *channel, const void *buf
     return chr__os_write(channel->io, channel->type, buf, len);
 }
 
-/* No more output, where the far side can be told: 0, or CHR_ERR_NOT_SUPPORTED. */
+/* Half-close of a socket: 0; CHR_ERR_NOT_SUPPORTED on other descriptors. */
 CHR__PRIVATE int chr__os_channel_shutdown(chr__channel *channel)
 {
     if (channel->type != CHR__FD_SOCKET)
@@ -3141,7 +3297,7 @@ CHR__PRIVATE int chr__os_channel_shutdown(chr__channel *channel)
     return 0;
 }
 
-/* Whether poll's hang-up leaves bytes behind it that can still be read. */
+/* Bytes that can still be read after a hang-up (FIONREAD). */
 CHR__PRIVATE int chr__os_bytes_readable(int fd)
 {
     int count = 0;
@@ -3149,7 +3305,7 @@ CHR__PRIVATE int chr__os_bytes_readable(int fd)
     return CHR_SYS(ioctl)(fd, (chr__request)FIONREAD, &count) < 0 ? 0 : count;
 }
 
-/* Bytes that a TCP socket has sent, and its peer's system has not acknowledged; 0 also where that can't be asked. */
+/* Bytes that a TCP socket has sent and the peer has not acknowledged (TIOCOUTQ); 0 also where that is not known. */
 CHR__PRIVATE int chr__os_bytes_unacked(int fd)
 {
     int count = 0;
@@ -3171,7 +3327,7 @@ CHR__PRIVATE int chr__os_exists(const char *path)
     return CHR_SYS(access)(path, F_OK) == 0;
 }
 
-/* Whether others than the file's owner may read or write it. */
+/* Whether others than the file's owner may access it. */
 CHR__PRIVATE int chr__os_is_shared(const char *path)
 {
     struct stat status;
@@ -3181,7 +3337,7 @@ CHR__PRIVATE int chr__os_is_shared(const char *path)
 
 enum { CHR__PATH_SIZE = 4096 };
 
-/* The path from the root, into full[size]. An error also when it is too long. */
+/* The absolute path, into full[size]. CHR_ERR_INVALID when it is too long. */
 CHR__PRIVATE int chr__os_full_path(const char *path, char *full, size_t size)
 {
     size_t len = 0;
@@ -3197,7 +3353,7 @@ CHR__PRIVATE int chr__os_full_path(const char *path, char *full, size_t size)
     return 0;
 }
 
-/* Which file has a name: a socket or symlink that was made is known again by it. */
+/* Identity of the file at a path: recognises a socket or symlink of ours before it is removed. */
 typedef struct chr__file_id {
     dev_t device;
     ino_t inode;
@@ -3228,7 +3384,7 @@ CHR__PRIVATE int chr__os_rename(const char *from, const char *to)
     return CHR_SYS(rename)(from, to) < 0 ? chr__os_code(errno) : 0;
 }
 
-/* The bytes of a regular file; -1 = it is none. */
+/* Size of a regular file; -1 = not a regular file. */
 CHR__PRIVATE int64_t chr__os_file_size(int fd)
 {
     struct stat info;
@@ -3236,7 +3392,7 @@ CHR__PRIVATE int64_t chr__os_file_size(int fd)
     return CHR_SYS(fstat)(fd, &info) == 0 && S_ISREG(info.st_mode) ? (int64_t)info.st_size : -1;
 }
 
-/* Whether that is the file's name still. */
+/* Whether the path still leads to the open file. */
 CHR__PRIVATE int chr__os_is_named(int fd, const char *path)
 {
     struct stat info;
@@ -3246,7 +3402,7 @@ CHR__PRIVATE int chr__os_is_named(int fd, const char *path)
            info.st_ino == named.st_ino;
 }
 
-/* Removes the name of one file, and of no other that has it by now. */
+/* Unlinks a path if it is still the file `own`, not another one of that name. */
 CHR__PRIVATE void chr__os_unlink_own(const char *path, const chr__file_id *own)
 {
     chr__file_id id = chr__os_file_id(path);
@@ -3273,7 +3429,7 @@ CHR__PRIVATE int chr__os_ready_events(short revents)
            (revents & (POLLHUP | POLLERR | POLLNVAL | CHR__POLLRDHUP) ? CHR_HUP : 0);
 }
 
-/* EINTR is 0 ready descriptors. Who does not wait learns the state all the same. */
+/* EINTR counts as 0 ready descriptors; without a wait poll() is retried. */
 CHR__COLD int chr__os_poll_failed(chr__pollfd *polls, int count, int timeout_ms)
 {
     int n = -1;
@@ -3283,7 +3439,7 @@ CHR__COLD int chr__os_poll_failed(chr__pollfd *polls, int count, int timeout_ms)
     return n >= 0 ? n : errno == EINTR ? 0 : chr__os_code(errno);
 }
 
-/* The number of ready descriptors; 0 also when a signal came. */
+/* The number of ready descriptors; 0 also after EINTR. */
 static int chr__os_poll(chr__pollfd *polls, int count, int timeout_ms)
 {
     int n = CHR_SYS(poll)(polls, (nfds_t)count, timeout_ms);
@@ -3291,7 +3447,7 @@ static int chr__os_poll(chr__pollfd *polls, int count, int timeout_ms)
     return n >= 0 ? n : chr__os_poll_failed(polls, count, timeout_ms);
 }
 
-/* A wait for one descriptor in two parts: begun under the lock, and ended without it. */
+/* A wait for one descriptor: begun under the lock, and done without it. */
 typedef struct chr__waiting {
     chr__pollfd one;
 } chr__waiting;
@@ -3303,7 +3459,7 @@ static void chr__os_wait_begin(chr__waiting *waiting, int fd, int events)
     waiting->one.revents = 0;
 }
 
-/* What is ready, 0 at the time-out or a signal, or an error. */
+/* The events that are ready; 0 at the time-out or EINTR; or an error. */
 static int chr__os_wait_end(chr__waiting *waiting, int timeout_ms)
 {
     int n = chr__os_poll(&waiting->one, 1, timeout_ms);
@@ -3319,7 +3475,7 @@ CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms)
     return chr__os_wait_end(&waiting, timeout_ms);
 }
 
-/* What wakes a sleeping loop: a pipe, since writing to one is allowed in a signal handler. */
+/* Wakes a sleeping loop: a pipe (self-pipe), since write() is async-signal-safe. */
 
 typedef struct chr__waker {
     int fds[2];
@@ -3342,7 +3498,7 @@ static void chr__os_waker_signal(chr__waker *waker)
 {
     int error = errno;
 
-    (void)chr__os_write(waker->fds[1], CHR__FD_PLAIN, "", 1); /* its reader is here: no SIGPIPE */
+    (void)chr__os_write(waker->fds[1], CHR__FD_PLAIN, "", 1); /* the read end is open: no SIGPIPE */
     errno = error;
 }
 
@@ -3356,21 +3512,21 @@ static void chr__os_waker_drain(chr__waker *waker)
 
 static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, int timeout_ms)
 {
-    (void)waker; /* it is one of the descriptors */
+    (void)waker; /* it is in the poll set */
     return chr__os_poll(polls, count, timeout_ms);
 }
 
-/* The kernel's set of descriptors: epoll, kqueue, or none. An entry has what is waited for (CHR_IN, CHR_OUT; CHR_HUP: a
- * half-close too, else hang-up and errors alone, but always those) and a key, which comes back with what is ready. It
- * is gone when the last copy of its descriptor is closed. After fork() the child's set is the parent's, and not to be
- * touched. One alarm makes the set itself readable at a time. */
+/* The kernel's set of descriptors: epoll, kqueue, or none. An entry has the events to wait for (CHR_IN, CHR_OUT;
+ * CHR_HUP includes a half-close; hang-up and errors are always reported) and a key, which is returned with what is
+ * ready. The kernel removes it when the last duplicate of its descriptor is closed. After fork() the child's set is the
+ * parent's: the child must not change it. One alarm at a time makes the set itself readable. */
 
 #if !CHARDEV_HAS_SET
 #elif defined(__linux__)
 #define CHR__HAS_SET
 typedef struct chr__set {
-    int  fd, alarm;    /* alarm: a timerfd; -1 = not asked for */
-    int *mark;         /* a page that fork() wipes in the child */
+    int  fd, alarm;    /* alarm: a timerfd; -1 = none */
+    int *mark;         /* in a page that is zero in a child of fork(): MADV_WIPEONFORK */
 } chr__set;
 
 static int chr__os_set_is_usable(const chr__set *set) { return *set->mark; }
@@ -3387,7 +3543,7 @@ static void chr__os_set_close(chr__set *set)
 
 static int chr__os_set_mark(chr__set *set)
 {
-    const int wipe_on_fork = 18; /* MADV_WIPEONFORK: some headers are older than their kernel */
+    const int wipe_on_fork = 18; /* MADV_WIPEONFORK, missing in old headers */
     void     *page = CHR_SYS(mmap)(NULL, sizeof *set->mark, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     if (page == MAP_FAILED)
@@ -3423,8 +3579,8 @@ static int chr__os_set_control(chr__set *set, int operation, int fd, int events,
     return CHR_SYS(epoll_ctl)(set->fd, operation, fd, &entry);
 }
 
-/* `before`: what the entry waits for now; 0 = there is none. What the set does not know as told was closed meanwhile, or
- * has come back under its number. */
+/* Changes an entry. `before`: the events it waits for now; 0 = no entry. ENOENT and EEXIST: the descriptor was closed,
+ * or its number reused, without the set's knowledge. */
 static int chr__os_set_put(chr__set *set, int fd, int before, int events, unsigned key)
 {
     int n = chr__os_set_control(set, !before ? EPOLL_CTL_ADD : events ? EPOLL_CTL_MOD : EPOLL_CTL_DEL, fd, events, key);
@@ -3436,7 +3592,7 @@ static int chr__os_set_put(chr__set *set, int fd, int before, int events, unsign
     return n < 0 ? chr__os_code(errno) : 0;
 }
 
-/* How many are ready, up to `most`; 0 also when a signal or the alarm came. */
+/* The number of ready entries, up to `most`; 0 also after EINTR or the alarm. */
 static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int timeout_ms)
 {
     struct epoll_event entries[CHR__READY_MOST];
@@ -3444,12 +3600,13 @@ static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int time
 
     for (i = 0; i < n; i++) {
         unsigned events = entries[i].events, key = (unsigned)(entries[i].data.u64 >> 32);
-        if (key == 0) /* the alarm */
+        if (key == 0) /* the alarm's */
             continue;
         ready[count].fd = (int)(entries[i].data.u64 & 0xffffffff);
         ready[count].key = key;
         ready[count++].events = (events & EPOLLIN ? CHR_IN : 0) | (events & EPOLLOUT ? CHR_OUT : 0) |
-                                (events & (EPOLLHUP | EPOLLERR) ? CHR_HUP : 0) | (events & EPOLLRDHUP ? CHR__HALF_HUP : 0);
+                                (events & (EPOLLHUP | EPOLLERR) ? CHR_HUP : 0) |
+                                (events & EPOLLRDHUP ? CHR__HALF_HUP : 0);
     }
     return n >= 0 ? count : errno == EINTR ? 0 : chr__os_code(errno);
 }
@@ -3467,7 +3624,7 @@ static int chr__os_set_alarm_open(chr__set *set)
     return code;
 }
 
-/* In so many milliseconds; -1 = never. It goes off until it is set anew. */
+/* Fires in `ms` milliseconds; -1 = never. The set stays readable until the alarm is set again. */
 static void chr__os_set_alarm(chr__set *set, int ms)
 {
     struct itimerspec time;
@@ -3478,7 +3635,7 @@ static void chr__os_set_alarm(chr__set *set, int ms)
     (void)CHR_SYS(timerfd_settime)(set->alarm, 0, &time, NULL);
 }
 
-/* A new set under the number of the old one. */
+/* After fork(): a new set under the descriptor number of the old one. */
 static int chr__os_set_renew(chr__set *set)
 {
     chr__set fresh;
@@ -3505,7 +3662,7 @@ static int chr__os_set_renew(chr__set *set)
 #define CHR__HAS_SET
 typedef struct chr__set {
     int   fd;
-    pid_t owner; /* a child has no kqueue of its parent's, but maybe another descriptor of that number */
+    pid_t owner; /* a child doesn't inherit the kqueue, and may reuse its number */
 } chr__set;
 
 static int chr__os_set_is_usable(const chr__set *set) { return set->owner == getpid(); }
@@ -3528,7 +3685,7 @@ static int chr__os_set_open(chr__set *set, chr__waker *waker, const chr_config *
     return 0;
 }
 
-/* One filter. What was not there need not go. */
+/* Adds or deletes one filter. Deleting a missing one is no error. */
 static int chr__os_set_filter(chr__set *set, int fd, int filter, unsigned flags, unsigned key)
 {
     struct kevent   change;
@@ -3542,8 +3699,8 @@ static int chr__os_set_filter(chr__set *set, int fd, int filter, unsigned flags,
     return CHR_SYS(kevent)(set->fd, &change, 1, NULL, 0, &now) < 0 && !(flags & EV_DELETE) ? -1 : 0;
 }
 
-/* Hang-ups alone come edge-triggered, since bytes and room would come along with them again and again. Files are poll()'s:
- * here they are not ready at their end. */
+/* A watch of hang-up alone is edge-triggered (EV_CLEAR): the filters also report input and writability, which would be
+ * a busy loop. Regular files are left to poll(): kqueue does not report them ready at end of file. */
 static int chr__os_set_put(chr__set *set, int fd, int before, int events, unsigned key)
 {
     struct stat info;
@@ -3561,8 +3718,8 @@ static int chr__os_set_put(chr__set *set, int fd, int before, int events, unsign
     return failed ? chr__os_code(errno) : 0;
 }
 
-/* What one filter says of a descriptor, beside what the other may have said before it. A hang-up stays: from here on it
- * comes level-triggered. */
+/* Merges the event of one filter with that of the descriptor's other filter. After a hang-up the filter becomes
+ * level-triggered, so that it is reported again. */
 static int chr__os_set_add(chr__set *set, chr__ready *ready, int count, const struct kevent *entry)
 {
     int      i, ended = (entry->flags & EV_EOF) != 0;
@@ -3581,7 +3738,8 @@ static int chr__os_set_add(chr__set *set, chr__ready *ready, int count, const st
         ready[i].events = 0;
     ready[i].fd = (int)entry->ident;
     ready[i].key = key;
-    ready[i].events |= entry->filter == EVFILT_READ ? CHR_IN | (ended ? CHR__HALF_HUP : 0) : CHR_OUT | (ended ? CHR_HUP : 0);
+    ready[i].events |= entry->filter == EVFILT_READ ? CHR_IN | (ended ? CHR__HALF_HUP : 0)
+                                                    : CHR_OUT | (ended ? CHR_HUP : 0);
     return i == count ? count + 1 : count;
 }
 
@@ -3621,7 +3779,7 @@ static int chr__os_set_renew(chr__set *set)
 
 #endif
 
-/* Standard input and output, and what stands for one that is closed. */
+/* Standard input and output; the null device replaces one that is closed. */
 #define CHR__NULL_DEVICE "/dev/null"
 
 CHR__PRIVATE int chr__os_standard(int direction) { return direction == CHR_IN ? 0 : 1; }
@@ -3630,7 +3788,7 @@ CHR__PRIVATE int chr__os_standard(int direction) { return direction == CHR_IN ? 
 
 typedef struct termios chr__termios;
 
-/* EIO: a terminal that is hung up. */
+/* EIO: a terminal after a hang-up. */
 CHR__PRIVATE int chr__os_is_terminal(int fd) { return CHR_SYS(isatty)(fd) == 1 || errno == EIO; }
 
 CHR__PRIVATE int chr__os_is_character_device(int fd)
@@ -3645,7 +3803,7 @@ CHR__PRIVATE int chr__os_termios_get(int fd, chr__termios *settings)
     return CHR_SYS(tcgetattr)(fd, settings) < 0 ? chr__os_code(errno) : 0;
 }
 
-/* The size of a terminal's window, in characters. */
+/* Window size of a terminal, in characters. */
 CHR__PRIVATE int chr__os_terminal_size(int fd, int *columns, int *rows)
 {
     struct winsize size;
@@ -3657,7 +3815,7 @@ CHR__PRIVATE int chr__os_terminal_size(int fd, int *columns, int *rows)
     return 0;
 }
 
-/* Whoever has the slave open gets SIGWINCH. */
+/* Sets the window size: the foreground process group of the slave gets SIGWINCH. */
 CHR__PRIVATE int chr__os_terminal_resize(int fd, int columns, int rows)
 {
     struct winsize size;
@@ -3682,7 +3840,7 @@ CHR__PRIVATE int chr__os_termios_set(int fd, const chr__termios *settings)
     return n < 0 ? chr__os_code(error) : 0;
 }
 
-/* The others that a terminal's own job in the foreground alone may call. */
+/* An ioctl that raises SIGTTOU when it comes from a background job. */
 CHR__PRIVATE int chr__os_terminal_ioctl(int fd, chr__request request, void *arg)
 {
     chr__signal_guard guard;
@@ -3695,8 +3853,8 @@ CHR__PRIVATE int chr__os_terminal_ioctl(int fd, chr__request request, void *arg)
     return n < 0 ? chr__os_code(error) : 0;
 }
 
-/* A terminal from which a shell has started us, and which it has given to another job since, or taken back: its
- * settings are that one's business. Any other terminal has no such jobs. */
+/* Whether we are a background job of this terminal (job control): then its settings belong to the foreground job. False
+ * on any terminal that is not our controlling terminal. */
 CHR__PRIVATE int chr__os_is_background(int fd)
 {
     pid_t foreground = tcgetpgrp(fd);
@@ -3704,7 +3862,7 @@ CHR__PRIVATE int chr__os_is_background(int fd)
     return foreground >= 0 && foreground != getpgrp();
 }
 
-/* No echo, no canonical mode, no mapping of input; 8 bits. What the output side does stays the caller's. */
+/* Raw input: no echo, no canonical mode, no mapping of input; 8 bits. Output processing as the caller asks. */
 CHR__PRIVATE void chr__os_termios_raw(chr__termios *settings, int with_signals, int with_output_processing)
 {
     settings->c_iflag &= ~(tcflag_t)(IGNBRK | BRKINT | PARMRK | ISTRIP | INLCR | IGNCR | ICRNL | IXON);
@@ -3727,22 +3885,22 @@ CHR__PRIVATE void chr__os_termios_echo(chr__termios *settings, int echo)
 }
 
 #if CHARDEV_HAS_STDIO
-/* The process's terminal: the one thing that is there once per process, and so the one global. Its settings are put
- * back at close and by atexit(). For all other ends (a signal, _exit, SIGKILL) a small watcher process stays behind
- * that puts them back when it sees us gone: a handler would change a signal's disposition, and could not see
- * SIGKILL. Both put back only what is still as we have set it: what a shell or stty has set since is theirs. */
+/* The process's terminal: there is one per process, hence the only global variable. Its settings are restored at close
+ * and by atexit(). For all other ends (a signal, _exit(), SIGKILL) a small watcher process restores them when it sees
+ * that this process has ended: a signal handler would change a disposition, and can't catch SIGKILL. Both restore only
+ * settings that are still as applied here, not those of a shell or stty. */
 typedef struct chr__terminal_state {
-    int          is_over;      /* to the watcher: all is put back, go */
+    int          is_over;      /* the settings are restored: the watcher exits */
     int          is_set;
-    chr__termios before, ours; /* what was there, and what the terminal had when we had set it */
+    chr__termios saved, applied; /* the saved settings; those applied, as read back from the terminal */
 } chr__terminal_state;
 
 static struct chr__terminal {
     char                holder[128]; /* the id of the stdio chardev; "" = free */
     pid_t               owner;
     chr__terminal_state state;
-    chr__termios        wanted;     /* what it was set to */
-    int                 watcher;    /* the pipe to it */
+    chr__termios        requested;     /* the settings as requested */
+    int                 watcher;    /* write end of the pipe to the watcher process; -1 = none */
     int                 registered; /* with atexit() */
 } chr__terminal;
 static pthread_mutex_t chr__terminal_mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -3756,16 +3914,17 @@ static int chr__termios_same(const chr__termios *a, const chr__termios *b)
            memcmp(a->c_cc, b->c_cc, sizeof a->c_cc) == 0;
 }
 
-/* Only calls that are allowed after fork() in a threaded process. */
+/* Also called in the watcher: async-signal-safe calls only, since it is a fork() of a threaded process. */
 static void chr__terminal_restore(const chr__terminal_state *state)
 {
     chr__termios now;
 
-    if (state->is_set && tcgetattr(0, &now) == 0 && chr__termios_same(&now, &state->ours))
-        (void)chr__os_termios_set(0, &state->before);
+    if (state->is_set && tcgetattr(0, &now) == 0 && chr__termios_same(&now, &state->applied))
+        (void)chr__os_termios_set(0, &state->saved);
 }
 
-/* Holds nothing open but the terminal (0) and its pipe (1), or peers would never see our end. */
+/* The watcher keeps only the terminal (0) and its pipe (1) open: an inherited socket or pipe would hide our end of
+ * file. */
 static void chr__terminal_close_others(int pipe_fd)
 {
     long fd, limit = sysconf(_SC_OPEN_MAX);
@@ -3781,8 +3940,8 @@ static void chr__terminal_close_others(int pipe_fd)
         close((int)fd);
 }
 
-/* Readable when the process is gone, also where a child of its own still has the pipe. -1 = the system has no such
- * thing; then *is_gone may say that the process is gone already. */
+/* A pidfd: readable when the process has ended, also when one of its children still has the pipe open. -1 = not
+ * supported; *is_gone: the process has ended already. */
 static int chr__terminal_pidfd(pid_t owner, int *is_gone)
 {
     int fd = -1;
@@ -3795,7 +3954,7 @@ static int chr__terminal_pidfd(pid_t owner, int *is_gone)
     return (void)owner, fd;
 }
 
-/* Until the owner has ended, be it by exec(). Returns what it said last. */
+/* Waits until the owner has ended or called exec(). Returns its last state. */
 static chr__terminal_state chr__terminal_wait_for_owner(pid_t owner)
 {
     chr__terminal_state last, next;
@@ -3818,7 +3977,7 @@ static chr__terminal_state chr__terminal_wait_for_owner(pid_t owner)
     return last;
 }
 
-/* A shell that sees us end sets the terminal at once: it goes first. */
+/* The watcher process. A shell sets the terminal as soon as its job ends: the watcher waits until it has done so. */
 static void chr__terminal_watcher_main(int pipe_fd, pid_t owner)
 {
     chr__terminal_state last;
@@ -3834,9 +3993,8 @@ static void chr__terminal_watcher_main(int pipe_fd, pid_t owner)
     _exit(0);
 }
 
-/* Twice forked, so that it is nobody's child and no wait() of the program's meets it. It is in another session
- * before we go on: no signal of the terminal and none to our process group ends it with us. Signals stay blocked in
- * it. */
+/* Forks twice, so that the watcher is not a child that wait() of the program could find. It is in a session of its own
+ * before we go on: signals of the terminal and to our process group don't reach it. All signals stay blocked in it. */
 static pid_t chr__terminal_fork(int pipe_fd, pid_t owner)
 {
     sigset_t all, mask;
@@ -3855,7 +4013,7 @@ static pid_t chr__terminal_fork(int pipe_fd, pid_t owner)
     return child;
 }
 
-/* Process 1 needs none: nothing outlives it. */
+/* Process 1 needs no watcher: no process survives its end. */
 static void chr__terminal_start_watcher(void)
 {
     int   fds[2], status;
@@ -3896,7 +4054,7 @@ static void chr__os_terminal_release(void)
 static void chr__terminal_claim(const char *id)
 {
     if (chr__terminal.holder[0])
-        chr__os_close(chr__terminal.watcher); /* of the process that we were forked from */
+        chr__os_close(chr__terminal.watcher); /* the parent's: we are a child of fork() */
     chr__format(chr__terminal.holder, sizeof chr__terminal.holder, "%s", id);
     chr__terminal.owner = getpid();
     chr__terminal.watcher = -1;
@@ -3905,7 +4063,7 @@ static void chr__terminal_claim(const char *id)
         chr__terminal.registered = atexit(chr__os_terminal_release) == 0;
 }
 
-/* Takes 0 and 1 for the chardev `id`; CHR_ERR_BUSY names who has them. */
+/* Reserves descriptors 0 and 1 for the chardev `id`; CHR_ERR_BUSY names the one that has them. */
 static int chr__os_terminal_acquire(const char *id, chr_error *err)
 {
     int code = 0;
@@ -3919,33 +4077,32 @@ static int chr__os_terminal_acquire(const char *id, chr_error *err)
     return code;
 }
 
-/* The terminal as the holder wants it; nothing happens when it is so already. In the background nothing is touched,
- * and it is no error: the next call from the foreground does it. What others have set meanwhile is what is put back
- * at the end. */
+/* Makes the terminal raw, if it is not. A background job changes nothing and gets no error: the next call in the
+ * foreground does it. If other processes have changed the settings since, theirs become the saved ones. */
 static int chr__os_terminal_make_raw(int with_signals, int echo)
 {
     chr__terminal_state *state = &chr__terminal.state;
-    chr__termios         now, wanted;
-    int                  is_ours, code = chr__os_is_background(0) ? 1 : chr__os_termios_get(0, &now);
+    chr__termios         now, requested;
+    int                  is_applied, code = chr__os_is_background(0) ? 1 : chr__os_termios_get(0, &now);
 
     if (code != 0)
         return code < 0 ? code : 0;
-    is_ours = state->is_set && chr__termios_same(&now, &state->ours);
-    wanted = is_ours ? state->before : now;
-    chr__os_termios_raw(&wanted, with_signals, 1);
-    chr__os_termios_echo(&wanted, echo);
-    if (is_ours && chr__termios_same(&wanted, &chr__terminal.wanted))
+    is_applied = state->is_set && chr__termios_same(&now, &state->applied);
+    requested = is_applied ? state->saved : now;
+    chr__os_termios_raw(&requested, with_signals, 1);
+    chr__os_termios_echo(&requested, echo);
+    if (is_applied && chr__termios_same(&requested, &chr__terminal.requested))
         return 0;
-    if (!is_ours)
-        state->before = now;
+    if (!is_applied)
+        state->saved = now;
     if (!state->is_set)
         chr__terminal_start_watcher();
     state->is_set = 1;
-    state->ours = chr__terminal.wanted = wanted;
-    chr__terminal_update_watcher(); /* before it is true: who is killed between the two leaves it as it was */
-    code = chr__os_termios_set(0, &wanted);
-    if (code == 0 && chr__os_termios_get(0, &now) == 0 && !chr__termios_same(&now, &wanted)) {
-        state->ours = now;
+    state->applied = chr__terminal.requested = requested;
+    chr__terminal_update_watcher(); /* before tcsetattr(): a kill between the two is harmless */
+    code = chr__os_termios_set(0, &requested);
+    if (code == 0 && chr__os_termios_get(0, &now) == 0 && !chr__termios_same(&now, &requested)) {
+        state->applied = now;
         chr__terminal_update_watcher();
     }
     return code;
@@ -3953,13 +4110,15 @@ static int chr__os_terminal_make_raw(int with_signals, int echo)
 #endif
 
 #if CHARDEV_HAS_PTY
-/* What happens to a file by others. Linux: inotify. */
+/* Changes of a file by other processes. Linux: inotify. */
 
-enum { CHR__FILE_OPENED = 1, CHR__FILE_CLOSED = 2, CHR__FILE_CHANGED = 4, CHR__FILE_ANY = 8 }; /* CHANGED: owner, mode */
+enum { CHR__FILE_OPENED = 1, CHR__FILE_CLOSED = 2, CHR__FILE_CHANGED = 4, CHR__FILE_ANY = 8 }; /* CHANGED: owner, mode;
+                                                                                                  ANY: events were
+                                                                                                  lost */
 enum { CHR__FILE_EVENTS = 16 }; /* most that one read returns */
 
 typedef struct chr__file_event {
-    int number, what; /* of the watch: what chr__os_notifier_add() returned */
+    int number, what; /* number of the watch, from chr__os_notifier_add(); CHR__FILE_... */
 } chr__file_event;
 
 #if defined(__linux__)
@@ -3972,7 +4131,7 @@ static int chr__os_notifier_open(void)
     return fd < 0 ? chr__os_code(errno) : fd;
 }
 
-/* A number above 0, or an error. */
+/* Returns the number of the watch, > 0, or an error. */
 static int chr__os_notifier_add(int fd, const char *path)
 {
     int number = CHR_SYS(inotify_add_watch)(fd, path, IN_OPEN | IN_CLOSE | IN_ATTRIB);
@@ -3985,7 +4144,7 @@ static void chr__os_notifier_remove(int fd, int number)
     (void)CHR_SYS(inotify_rm_watch)(fd, number);
 }
 
-/* Up to CHR__FILE_EVENTS; how many. Those of files have no name behind them. */
+/* Reads up to CHR__FILE_EVENTS events; returns how many. Events of files (not directories) carry no name. */
 static int chr__os_notifier_read(int fd, chr__file_event *list)
 {
     char                 bytes[CHR__FILE_EVENTS * sizeof(struct inotify_event)];
@@ -4015,8 +4174,8 @@ static int  chr__os_notifier_read(int fd, chr__file_event *list) { return (void)
 #define CHR__STAT_TIME(info, which) ((info).st_##which##tim)
 #endif
 
-/* Whether the symlink leads there. */
-static int chr__os_link_leads_to(const char *path, const char *target)
+/* Whether the symlink has this target. */
+static int chr__os_symlink_has_target(const char *path, const char *target)
 {
     char    text[256];
     ssize_t n = CHR_SYS(readlink)(path, text, sizeof text);
@@ -4024,8 +4183,8 @@ static int chr__os_link_leads_to(const char *path, const char *target)
     return n >= 0 && (size_t)n == strlen(target) && memcmp(text, target, (size_t)n) == 0;
 }
 
-/* The symlink to a terminal bears the time of that terminal's last change (ctime), to be told from one to a later
- * terminal of the same name. Afresh after each change of owner or mode. */
+/* Sets the mtime of the symlink to the ctime of its terminal, to distinguish it from a stale symlink to an earlier
+ * terminal of the same name. Repeated after each change of the terminal's owner or mode. */
 static void chr__os_link_stamp(const char *path, const char *terminal)
 {
     struct stat     info;
@@ -4037,8 +4196,8 @@ static void chr__os_link_stamp(const char *path, const char *terminal)
     (void)CHR_SYS(utimensat)(AT_FDCWD, path, times, AT_SYMLINK_NOFOLLOW);
 }
 
-/* 1 = a symlink into the file system of the pty `own`, left behind by a process that is gone: its terminal is gone
- * too, or another has its name by now, made after the link. -1 = one to a terminal in use; 0 = any other file. */
+/* 1 = a stale symlink of an ended process, into the file system of the pty `own`: its terminal does not exist any more,
+ * or one of that name is newer than the link. -1 = a symlink to a terminal in use; 0 = another file. */
 static int chr__os_link_is_stale(const char *path, const char *own)
 {
     size_t          directory = (size_t)(strrchr(own, '/') - own) + 1;
@@ -4054,12 +4213,12 @@ static int chr__os_link_is_stale(const char *path, const char *own)
         return errno == ENOENT ? 1 : -1;
     made = CHR__STAT_TIME(link, m);
     changed = CHR__STAT_TIME(terminal, c);
-    if (made.tv_nsec == 0) /* a file system that counts in seconds */
+    if (made.tv_nsec == 0) /* a file system with a resolution of seconds */
         changed.tv_nsec = 0;
     return changed.tv_sec > made.tv_sec || (changed.tv_sec == made.tv_sec && changed.tv_nsec > made.tv_nsec) ? 1 : -1;
 }
 
-/* The master of a new pty, and the name of its slave in name[size]. */
+/* Opens the master of a new pty; the path of its slave goes to name[size]. A descriptor or an error. */
 static int chr__os_pty_open(char *name, size_t size, chr_error *err)
 {
 #if defined(__linux__)
@@ -4067,7 +4226,8 @@ static int chr__os_pty_open(char *name, size_t size, chr_error *err)
 
     if (fd < 0)
         return fd;
-    if (CHR_SYS(ioctl)(fd, (chr__request)TIOCSPTLCK, &unlocked) < 0 || CHR_SYS(ioctl)(fd, (chr__request)TIOCGPTN, &number) < 0) {
+    if (CHR_SYS(ioctl)(fd, (chr__request)TIOCSPTLCK, &unlocked) < 0 ||
+        CHR_SYS(ioctl)(fd, (chr__request)TIOCGPTN, &number) < 0) {
         int error = errno;
         chr__os_close(fd);
         return chr__os_fail(err, error, "cannot make", "a pty");
@@ -4088,7 +4248,7 @@ static int chr__os_pty_open(char *name, size_t size, chr_error *err)
 #endif
 }
 
-/* What has come to the slave and nobody has read is thrown away. That can be asked of the slave only. */
+/* Discards output that the slave has not read (TCIFLUSH), which only the slave can do. */
 static void chr__os_pty_flush(const char *name)
 {
     int fd = chr__os_open(name, CHR__OPEN_BOTH, NULL);
@@ -4098,7 +4258,8 @@ static void chr__os_pty_flush(const char *name)
     chr__os_close(fd);
 }
 
-/* Makes the slave raw. That opens and closes it, after which the master reports a hang-up as long as nobody has it open. */
+/* Makes the slave raw. This opens and closes it, so that the master reports a hang-up until a program opens the
+ * slave. */
 static int chr__os_pty_make_raw(const char *name, chr_error *err)
 {
     chr__termios settings;
@@ -4126,15 +4287,16 @@ typedef struct chr__sockaddr {
 
 #define CHR__MAX_ADDRESSES 16
 
-/* The reasons of getaddrinfo() are not errno's. */
+/* getaddrinfo() returns EAI_... codes, not errno. */
 static int chr__os_lookup_fail(chr_error *err, int reason, const char *host, const char *port)
 {
     return chr__fail(err, reason == EAI_MEMORY ? CHR_ERR_NO_MEMORY : CHR_ERR_NOT_FOUND, "cannot look up %s:%s: %s",
                      host ? host : "", port, gai_strerror(reason));
 }
 
-/* Addresses for host and port (names or numbers), up to CHR__MAX_ADDRESSES; returns how many. type is SOCK_STREAM or SOCK_DGRAM,
- * family is 0, 4 or 6. Asking for a name can block; with numeric_only a name is CHR_ERR_WOULD_BLOCK instead. */
+/* Resolves host and port (names or numbers) to up to CHR__MAX_ADDRESSES addresses; returns how many. type: SOCK_STREAM
+ * or SOCK_DGRAM; family: 0, 4 or 6. Resolving a name can block; with numeric_only a name is CHR_ERR_WOULD_BLOCK
+ * instead. */
 static int chr__os_lookup_type(int type, const char *host, const char *port, int family, int passive, int numeric_only,
                                chr__sockaddr *found, chr_error *err)
 {
@@ -4173,7 +4335,7 @@ static void chr__os_unix_name(const chr__sockaddr *address, char *text, size_t s
         chr__format(text, size, "%.*s", (int)len, un->sun_path);
 }
 
-/* HOST:PORT with numbers, IPv6 in brackets; CID:PORT; a path. */
+/* Numeric HOST:PORT, IPv6 in brackets; CID:PORT; a path. */
 static void chr__os_sockaddr_text(const chr__sockaddr *address, char *text, size_t size)
 {
     char host[NI_MAXHOST], port[NI_MAXSERV];
@@ -4181,12 +4343,12 @@ static void chr__os_sockaddr_text(const chr__sockaddr *address, char *text, size
     text[0] = 0;
     if (address->storage.ss_family == AF_UNIX)
         chr__os_unix_name(address, text, size);
-    else if (getnameinfo((const struct sockaddr *)&address->storage, address->length, host, sizeof host, port, sizeof port,
-                         NI_NUMERICHOST | NI_NUMERICSERV) == 0)
+    else if (getnameinfo((const struct sockaddr *)&address->storage, address->length, host, sizeof host, port,
+                         sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) == 0)
         chr__format(text, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
 }
 
-/* The socket's own name, or its peer's. */
+/* The socket's local address, or its peer's, as text. */
 static void chr__os_socket_name(int fd, int of_peer, char *text, size_t size)
 {
     chr__sockaddr address;
@@ -4207,10 +4369,10 @@ static void chr__os_socket_name(int fd, int of_peer, char *text, size_t size)
 /* Sockets. */
 
 #define CHR__MAX_MSGFDS 16
-enum { CHR__PASSES_FDS = 1 }; /* beside the bytes of a unix socket */
+enum { CHR__PASSES_FDS = 1 }; /* SCM_RIGHTS on unix sockets */
 
-static int chr__os_lookup(const char *host, const char *port, int family, int passive, int numeric_only, chr__sockaddr *found,
-                          chr_error *err)
+static int chr__os_lookup(const char *host, const char *port, int family, int passive, int numeric_only,
+                          chr__sockaddr *found, chr_error *err)
 {
     return chr__os_lookup_type(SOCK_STREAM, host, port, family, passive, numeric_only, found, err);
 }
@@ -4240,7 +4402,7 @@ static int chr__os_sockaddr_unix(const char *path, int abstract, int tight, chr_
 static int chr__os_sockaddr_vsock(int64_t cid, int64_t port, chr__sockaddr *address, chr_error *err)
 {
 #ifdef AF_VSOCK
-    struct chr__sockaddr_vm { /* as the kernel has it; its header is not everywhere */
+    struct chr__sockaddr_vm { /* struct sockaddr_vm, whose header is not installed everywhere */
         sa_family_t    family;
         unsigned short reserved;
         unsigned       port, cid;
@@ -4280,15 +4442,15 @@ static int chr__os_socket_new(const chr__sockaddr *address, chr_error *err)
     return fd;
 }
 
-/* How a server listens, beside its address. Zeroed: as the system does by default. */
-typedef struct chr__listen_terms {
-    int           is_one_family;      /* an IPv6 socket takes no IPv4 peers */
+/* Settings of a listener other than its address. Zeroed: the system's defaults. */
+typedef struct chr__listen_settings {
+    int           is_one_family;      /* IPV6_V6ONLY */
     int           has_mode, has_group;
-    unsigned      mode, group;        /* of a unix socket's file */
-    chr__file_id *file;               /* out: that file */
-} chr__listen_terms;
+    unsigned      mode, group;        /* permissions and group of a unix socket's file */
+    chr__file_id *file;               /* out: identity of that file */
+} chr__listen_settings;
 
-/* The path of a unix socket's file; NULL = it has none. */
+/* Path of a unix socket's file; NULL = none (abstract, or another family). */
 static const char *chr__os_socket_path(const chr__sockaddr *address)
 {
     const char *path = ((const struct sockaddr_un *)(const void *)&address->storage)->sun_path;
@@ -4296,8 +4458,8 @@ static const char *chr__os_socket_path(const chr__sockaddr *address)
     return address->storage.ss_family == AF_UNIX && path[0] ? path : NULL;
 }
 
-/* A unix socket file that no socket is bound to any more. Asked with a datagram socket, which a living listener never
- * sees: the answer is EPROTOTYPE then, and ECONNREFUSED when nobody is there. A symlink is no socket file. */
+/* Whether a unix socket file is stale: no socket is bound to it any more. Tested by connecting a datagram socket, which
+ * a listener does not notice: EPROTOTYPE = in use, ECONNREFUSED = stale. A symlink is not followed. */
 static int chr__os_is_stale(const chr__sockaddr *address)
 {
     const char *path = chr__os_socket_path(address);
@@ -4309,7 +4471,8 @@ static int chr__os_is_stale(const chr__sockaddr *address)
     fd = chr__os_above_standard(CHR_SYS(socket)(AF_UNIX, SOCK_DGRAM, 0));
     if (fd < 0)
         return 0;
-    stale = CHR_SYS(connect)(fd, (const struct sockaddr *)&address->storage, address->length) < 0 && errno == ECONNREFUSED;
+    stale = CHR_SYS(connect)(fd, (const struct sockaddr *)&address->storage, address->length) < 0 &&
+            errno == ECONNREFUSED;
     chr__os_close(fd);
     return stale;
 }
@@ -4319,8 +4482,8 @@ static int chr__os_bind_once(int fd, const chr__sockaddr *address)
     return CHR_SYS(bind)(fd, (const struct sockaddr *)&address->storage, address->length) < 0 ? errno : 0;
 }
 
-/* A stale socket file is replaced. 0, or an errno. */
-static int chr__os_bind(int fd, const chr__sockaddr *address, const chr__listen_terms *terms)
+/* Binds; EADDRINUSE by a stale socket file is resolved by replacing it. 0, or an errno. */
+static int chr__os_bind(int fd, const chr__sockaddr *address, const chr__listen_settings *terms)
 {
     int on = 1, error;
 
@@ -4335,15 +4498,15 @@ static int chr__os_bind(int fd, const chr__sockaddr *address, const chr__listen_
     return chr__os_bind_once(fd, address);
 }
 
-/* Group and permissions of a socket file, before anybody can connect: nobody can until listen(). 0, or an errno. */
-static int chr__os_set_access(const char *path, const chr__listen_terms *terms)
+/* Group and permissions of a socket file. Before listen(), so that no peer can connect earlier. 0, or an errno. */
+static int chr__os_set_access(const char *path, const chr__listen_settings *terms)
 {
     if (terms->has_group && CHR_SYS(lchown)(path, (uid_t)-1, (gid_t)terms->group) < 0)
         return errno;
     return terms->has_mode && CHR_SYS(chmod)(path, (mode_t)terms->mode) < 0 ? errno : 0;
 }
 
-/* What else is in the way of a unix server than a server; NULL = nothing. */
+/* For the error of EADDRINUSE: the path of a unix server is taken by a file that is no socket; else NULL. */
 static const char *chr__os_bind_obstacle(const chr__sockaddr *address)
 {
     const char *path = chr__os_socket_path(address);
@@ -4354,8 +4517,8 @@ static const char *chr__os_bind_obstacle(const chr__sockaddr *address)
     return " (by a file that is no socket)";
 }
 
-/* A listening socket; `name` is for the message. After an error no file of it is left. */
-static int chr__os_listen(const chr__sockaddr *address, const char *name, const chr__listen_terms *terms,
+/* Returns a listening socket, or an error; `name` is for the message. After an error its socket file is removed. */
+static int chr__os_listen(const chr__sockaddr *address, const char *name, const chr__listen_settings *terms,
                           chr_error *err)
 {
     const char  *path = chr__os_socket_path(address), *other;
@@ -4386,7 +4549,8 @@ static int chr__os_listen(const chr__sockaddr *address, const char *name, const 
     return chr__os_code(error);
 }
 
-/* The number of a group. CHR_ERR_NOT_FOUND; CHR_ERR_NO_MEMORY when buf[size] is too small for its list of members. */
+/* The gid of a group. CHR_ERR_NOT_FOUND; CHR_ERR_NO_MEMORY when buf[size] is too small for its list of members
+ * (ERANGE). */
 static int chr__os_group(const char *name, char *buf, size_t size, unsigned *number)
 {
     struct group entry, *found = NULL;
@@ -4401,8 +4565,9 @@ static int chr__os_group(const char *name, char *buf, size_t size, unsigned *num
     return 0;
 }
 
-/* A socket that is connected, or (*in_progress) will be when it is writable: then ask chr__os_connect_result(). A unix
- * server whose backlog is full is CHR_ERR_WOULD_BLOCK: connect() has to be called again. */
+/* Returns a socket that is connected, or with *in_progress (EINPROGRESS) one that becomes writable when the attempt
+ * ends: call chr__os_connect_result() then. EAGAIN (the backlog of a unix server is full) is CHR_ERR_WOULD_BLOCK: call
+ * it again later. */
 static int chr__os_connect(const chr__sockaddr *address, const char *name, int *in_progress, chr_error *err)
 {
     int error, fd = chr__os_socket_new(address, err);
@@ -4420,6 +4585,7 @@ static int chr__os_connect(const chr__sockaddr *address, const char *name, int *
     return chr__os_fail(err, error, "cannot connect to", name);
 }
 
+/* The result of a connect() in progress (SO_ERROR). */
 static int chr__os_connect_result(int fd, const char *name, chr_error *err)
 {
     int       error = 0;
@@ -4430,11 +4596,12 @@ static int chr__os_connect_result(int fd, const char *name, chr_error *err)
     return error ? chr__os_fail(err, error, "cannot connect to", name) : 0;
 }
 
+/* Accepts a peer: a descriptor, or an error; EMFILE is CHR_ERR_IO. EINTR and ECONNABORTED are retried. */
 static int chr__os_accept(int fd)
 {
     int error, peer;
 
-    chr__os_set_nonblocking(fd, 1); /* who shares it may have cleared that, and may take the peer before us */
+    chr__os_set_nonblocking(fd, 1); /* a process that shares the listener may clear it, and accept before us */
     do
         peer = CHR_SYS(accept)(fd, NULL, NULL);
     while (peer < 0 && (errno == EINTR || errno == ECONNABORTED));
@@ -4448,8 +4615,8 @@ static int chr__os_accept(int fd)
     return chr__os_code(error == EAGAIN ? EIO : error);
 }
 
-/* TCP asks a silent peer whether it is there: seconds, seconds and a count; 0 = as the system has it. Output that
- * nobody acknowledges is given up after as long. What a system has no name for stays as it is. */
+/* TCP keep-alive: seconds idle, seconds between probes, number of probes; 0 = the system's default. Unacknowledged
+ * output ends the connection after the same time (TCP_USER_TIMEOUT). Options that a system lacks are left out. */
 static void chr__os_keep_alive(int fd, int idle, int interval, int count)
 {
     int on = 1;
@@ -4480,13 +4647,13 @@ static void chr__os_keep_alive(int fd, int idle, int interval, int count)
 #endif
 }
 
-/* The four or sixteen bytes of an address in digits; 0 = it is something else. */
+/* Parses a numeric IP address: returns 4 or 16 bytes; 0 = not one. */
 CHR__PRIVATE size_t chr__os_ip_bytes(const char *text, unsigned char bytes[16])
 {
     return inet_pton(AF_INET, text, bytes) == 1 ? 4 : inet_pton(AF_INET6, text, bytes) == 1 ? 16 : 0;
 }
 
-/* Whether our end of a connection has a loopback address. */
+/* Whether the local address of a connection is a loopback address. */
 CHR__PRIVATE int chr__os_is_on_loopback(int fd)
 {
     static const unsigned char mapped[13] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127 };
@@ -4511,19 +4678,19 @@ static void chr__os_nodelay(int fd)
 {
     int on = 1;
 
-    (void)CHR_SYS(setsockopt)(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* fails where it means nothing */
+    (void)CHR_SYS(setsockopt)(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* fails on other sockets than TCP */
 }
 
-/* Urgent data stays in its place among the bytes (RFC 6093 section 6): without it, the system takes the byte at the
- * mark out of the stream. */
+/* SO_OOBINLINE: urgent data stays in-band (RFC 6093 section 6); without it the system removes the urgent byte from the
+ * stream. */
 static void chr__os_urgent_inline(int fd)
 {
     int on = 1;
 
-    (void)CHR_SYS(setsockopt)(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on); /* fails where there is no urgent data */
+    (void)CHR_SYS(setsockopt)(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on); /* fails on sockets without urgent data */
 }
 
-/* What a descriptor is that came from elsewhere. */
+/* Properties of a descriptor that the library did not create. */
 typedef struct chr__socket_facts {
     int is_open, is_socket, is_stream, is_listening, is_connected, is_unix, is_inet;
 } chr__socket_facts;
@@ -4552,7 +4719,7 @@ static void chr__os_socket_facts(int fd, chr__socket_facts *facts)
     facts->is_inet = address.storage.ss_family == AF_INET || address.storage.ss_family == AF_INET6;
 }
 
-/* Ports as numbers, for `to`. */
+/* The port of an IP address, for the option `to`. */
 static void chr__os_sockaddr_set_port(chr__sockaddr *address, int port)
 {
     if (address->storage.ss_family == AF_INET6)
@@ -4563,16 +4730,17 @@ static void chr__os_sockaddr_set_port(chr__sockaddr *address, int port)
 
 static int chr__os_sockaddr_port(const chr__sockaddr *address)
 {
-    return ntohs(address->storage.ss_family == AF_INET6 ? ((const struct sockaddr_in6 *)(const void *)&address->storage)->sin6_port
-                                                        : ((const struct sockaddr_in *)(const void *)&address->storage)->sin_port);
+    return ntohs(address->storage.ss_family == AF_INET6
+                     ? ((const struct sockaddr_in6 *)(const void *)&address->storage)->sin6_port
+                     : ((const struct sockaddr_in *)(const void *)&address->storage)->sin_port);
 }
 
-typedef union chr__control { /* room for the descriptors of one message, aligned as the system wants it */
+typedef union chr__control { /* buffer for the SCM_RIGHTS of one message, aligned */
     size_t align;
     char   bytes[CMSG_SPACE(sizeof(int) * CHR__MAX_MSGFDS)];
 } chr__control;
 
-/* send() with descriptors beside the first byte. */
+/* send() with descriptors (SCM_RIGHTS) on the first byte. */
 static int chr__os_send_fds(int fd, const void *buf, size_t len, const int *fds, int count)
 {
     struct msghdr   message;
@@ -4600,8 +4768,7 @@ static int chr__os_send_fds(int fd, const void *buf, size_t len, const int *fds,
     return n < 0 ? chr__os_code(errno) : (int)n;
 }
 
-/* As they should arrive: CLOEXEC and blocking, whatever the sender had, and above the standard ones. -1 when that
- * fails: it is gone. */
+/* Prepares a received descriptor: CLOEXEC, blocking, number > 2. -1 on failure (closed). */
 static int chr__os_received_fd(int fd)
 {
     int flags;
@@ -4617,7 +4784,7 @@ static int chr__os_received_fd(int fd)
     return fd;
 }
 
-/* The descriptors in `length` control bytes, into fds[CHR__MAX_MSGFDS]; how many. */
+/* Extracts the descriptors in `length` bytes of control data, into fds[CHR__MAX_MSGFDS]; returns how many. */
 static int chr__os_control_fds(chr__control *control, size_t length, int *fds)
 {
     struct cmsghdr *header;
@@ -4640,7 +4807,7 @@ static int chr__os_control_fds(chr__control *control, size_t length, int *fds)
     return count;
 }
 
-/* What recvmsg() is told, made once for a context. */
+/* The arguments of recvmsg(), prepared once for a context. */
 typedef struct chr__receiver {
     struct msghdr message;
     struct iovec  part;
@@ -4655,7 +4822,7 @@ static void chr__os_receiver_init(chr__receiver *receiver)
     receiver->message.msg_control = receiver->control.bytes;
 }
 
-/* recv() that also takes descriptors: *length of them are then in its control bytes. */
+/* recvmsg(): bytes into buf, and *length bytes of control data (SCM_RIGHTS) into the receiver. */
 static int chr__os_receive(int fd, chr__receiver *receiver, void *buf, size_t len, size_t *length)
 {
     ssize_t n;
@@ -4671,12 +4838,12 @@ static int chr__os_receive(int fd, chr__receiver *receiver, void *buf, size_t le
 }
 
 #ifdef CHARDEV_THREADS
-/* A name is looked up in the background. Asker and thread hold it together; who lets go last frees it. It lives outside the context's
- * allocator, which belongs to the asker's thread. */
+/* A name resolved by a background thread. Caller and thread share it by a reference count; the last release frees it.
+ * Its memory is not from the context's allocator, which belongs to the owner thread. */
 typedef struct chr__lookup {
     pthread_mutex_t mutex;
     int             holders, family, count;
-    int             fds[2];      /* a pipe: readable when the answer is there */
+    int             fds[2];      /* a pipe: readable when the result is available */
     char           *host, *port; /* in `text` */
     chr__sockaddr   found[CHR__MAX_ADDRESSES];
     chr_error       err;
@@ -4708,7 +4875,7 @@ static void *chr__os_lookup_thread(void *opaque)
     pthread_mutex_lock(&lookup->mutex);
     lookup->count = count;
     pthread_mutex_unlock(&lookup->mutex);
-    (void)chr__os_write(lookup->fds[1], CHR__FD_PLAIN, "", 1); /* its reader is here: no SIGPIPE */
+    (void)chr__os_write(lookup->fds[1], CHR__FD_PLAIN, "", 1); /* the read end is open: no SIGPIPE */
     chr__os_lookup_release(lookup);
     return NULL;
 }
@@ -4732,7 +4899,7 @@ static chr__lookup *chr__os_lookup_new(const char *host, const char *port, int f
     return NULL;
 }
 
-/* Begins to look up a name; NULL when there is no memory, descriptor or thread for it. */
+/* Starts to resolve a name; NULL when memory, descriptors or threads run out. */
 static chr__lookup *chr__os_lookup_start(const char *host, const char *port, int family)
 {
     chr__lookup   *lookup = chr__os_lookup_new(host, port, family);
@@ -4745,7 +4912,7 @@ static chr__lookup *chr__os_lookup_start(const char *host, const char *port, int
         return NULL;
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    sigfillset(&all); /* signals stay the program's business */
+    sigfillset(&all); /* the program's signals are not delivered to this thread */
     pthread_sigmask(SIG_SETMASK, &all, &old);
     failed = pthread_create(&thread, &attributes, chr__os_lookup_thread, lookup);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
@@ -4759,7 +4926,7 @@ static chr__lookup *chr__os_lookup_start(const char *host, const char *port, int
 
 static int chr__os_lookup_fd(const chr__lookup *lookup) { return lookup->fds[0]; }
 
-/* When its descriptor is readable: as chr__os_lookup(). */
+/* The result, when the descriptor is readable: as chr__os_lookup(). */
 static int chr__os_lookup_result(chr__lookup *lookup, chr__sockaddr *found, chr_error *err)
 {
     int count;
@@ -4774,7 +4941,7 @@ static int chr__os_lookup_result(chr__lookup *lookup, chr__sockaddr *found, chr_
     return count;
 }
 #else
-/* Without threads there is no background: names are looked up where they are needed, and that can block. */
+/* Without threads names are resolved synchronously, which can block. */
 typedef struct chr__lookup {
     int nothing;
 } chr__lookup;
@@ -4798,32 +4965,33 @@ static int chr__os_lookup_result(chr__lookup *lookup, chr__sockaddr *found, chr_
 #endif /* CHARDEV_HAS_SOCKET */
 
 #if CHARDEV_HAS_BRLAPI
-/* The process's environment, which is no system call; NULL = not set. */
+/* An environment variable; NULL = not set. */
 static const char *chr__os_environment(const char *name)
 {
     return getenv(name);
 }
 #endif
 
-/* What stands alone as the name of a device, without that of its backend. */
+/* Whether a text is the path of a device, without the name of a backend before it. */
 CHR__PRIVATE int chr__os_is_device_path(const char *text) { return *text == '/'; }
 
 #if CHARDEV_HAS_SERIAL
 /* Serial lines. */
 
-enum { CHR__LINE_MARKS = 1 }; /* breaks and errors are marked among the bytes */
+enum { CHR__LINE_MARKS = 1 }; /* breaks and errors are marked in-band (PARMRK) */
 
 static int chr__os_is_serial_path(const char *text)
 {
-    return strncmp(text, "/dev/", 5) == 0 && strncmp(text, "/dev/parport", 12) != 0 && strncmp(text, "/dev/ppi", 8) != 0;
+    return strncmp(text, "/dev/", 5) == 0 && strncmp(text, "/dev/parport", 12) != 0 &&
+           strncmp(text, "/dev/ppi", 8) != 0;
 }
 
 static int chr__os_serial_open(const char *path, chr_error *err) { return chr__os_open(path, CHR__OPEN_BOTH, err); }
 
-/* Otherwise it is a device without settings. */
+/* Whether the device has line settings (termios). */
 static int chr__os_is_serial_line(int fd) { return chr__os_is_terminal(fd); }
 
-/* The system tells nothing beside the marks. */
+/* Out-of-band events of a line: none here, all are in-band. */
 typedef struct chr__line_notifier {
     int nothing;
 } chr__line_notifier;
@@ -4836,17 +5004,15 @@ static int chr__os_line_notifier_read(chr__line_notifier *notifier, chr__channel
 static void chr__os_line_notifier_close(chr__line_notifier *notifier) { (void)notifier; }
 static int  chr__os_line_errors(chr__channel *in) { return (void)in, 0; }
 
-/* The code of a standard speed; 0 where there is none. */
 #if B9600 != 9600
-/* Where the codes are not the speeds: the standard ones. */
+/* Standard speeds, where the constants B... are not the speeds themselves. */
 static const struct {
     int     speed;
     speed_t code;
 } chr__speeds[] = {
     { 50, B50 }, { 75, B75 }, { 110, B110 }, { 134, B134 }, { 150, B150 }, { 200, B200 }, { 300, B300 }, { 600, B600 },
     { 1200, B1200 }, { 1800, B1800 }, { 2400, B2400 }, { 4800, B4800 }, { 9600, B9600 }, { 19200, B19200 },
-        { 38400, B38400 },
-    { 57600, B57600 }, { 115200, B115200 }, { 230400, B230400 },
+    { 38400, B38400 }, { 57600, B57600 }, { 115200, B115200 }, { 230400, B230400 },
 #ifdef B4000000
     { 460800, B460800 }, { 500000, B500000 }, { 576000, B576000 }, { 921600, B921600 }, { 1000000, B1000000 },
     { 1152000, B1152000 }, { 1500000, B1500000 }, { 2000000, B2000000 }, { 2500000, B2500000 }, { 3000000, B3000000 },
@@ -4857,6 +5023,7 @@ static const struct {
 enum { CHR__SPEEDS = sizeof chr__speeds / sizeof chr__speeds[0] };
 #endif
 
+/* The B... constant of a speed; returns 0 if it is no standard speed. */
 static int chr__os_speed_code(int speed, speed_t *code)
 {
 #if B9600 == 9600
@@ -4874,7 +5041,7 @@ static int chr__os_speed_code(int speed, speed_t *code)
 #endif
 }
 
-/* Back from a code; 0 = it is no standard one. */
+/* The speed of a B... constant; 0 = unknown. */
 static int chr__os_speed_of(speed_t code)
 {
 #if B9600 == 9600
@@ -4901,7 +5068,7 @@ static int chr__os_speed_nearest(int speed, speed_t *code)
 
 #if defined(__linux__) && (defined(__x86_64__) || defined(__i386__) || defined(__arm__) || defined(__aarch64__) || \
                            defined(__riscv) || defined(__s390__))
-/* Any speed, by number. Its header can't stand beside termios.h; on these machines it has this layout. */
+/* Non-standard speeds (BOTHER). struct termios2: its header conflicts with termios.h; the layout on these machines. */
 struct chr__termios2 {
     unsigned      iflag, oflag, cflag, lflag;
     unsigned char line, cc[19];
@@ -4921,7 +5088,7 @@ static int chr__os_speed_exact(int fd, int speed)
     return chr__os_terminal_ioctl(fd, (chr__request)_IOW('T', 0x2b, struct chr__termios2), &settings);
 }
 
-/* 0 = not known. */
+/* The current speed; 0 = unknown. */
 static int chr__os_speed_now(int fd)
 {
     struct chr__termios2 settings;
@@ -4943,7 +5110,7 @@ static int chr__os_speed_now(int fd)
 }
 #endif
 
-/* What the system has for mark and space parity, and for hardware flow control in one direction; 0 = nothing. */
+/* Flags for mark and space parity, and for RTS/CTS flow control in one direction; 0 = not supported. */
 #ifdef CMSPAR
 #define CHR__STICK_PARITY ((tcflag_t)CMSPAR)
 #else
@@ -4952,7 +5119,7 @@ static int chr__os_speed_now(int fd)
 #if defined(CCTS_OFLOW) && defined(CRTS_IFLOW)
 #define CHR__HARDWARE_OUT ((tcflag_t)CCTS_OFLOW)
 #define CHR__HARDWARE_IN  ((tcflag_t)CRTS_IFLOW)
-#elif defined(CRTSCTS) /* both in one: only with the outbound one, since a line without CTS would be stuck */
+#elif defined(CRTSCTS) /* one flag for both directions: set for outbound flow control only */
 #define CHR__HARDWARE_OUT ((tcflag_t)CRTSCTS)
 #define CHR__HARDWARE_IN  ((tcflag_t)0)
 #else
@@ -4968,7 +5135,8 @@ static tcflag_t chr__os_parity_flags(int parity)
     return parity == 'N' || (stick == 0 && (parity == 'M' || parity == 'S')) ? 0 : PARENB | odd | stick;
 }
 
-/* Raw, deaf to the carrier; a break comes in as the bytes 0xff 0 0, a damaged byte X as 0xff 0 X, and 0xff doubled. */
+/* Raw, ignoring the carrier (CLOCAL). PARMRK: a break is read as the bytes 0xff 0 0, a damaged byte X as 0xff 0 X, 0xff
+ * doubled. */
 static void chr__os_serial_raw(chr__termios *settings, const chr_serial_params *params, int flow_out, int flow_in)
 {
     static const tcflag_t sizes[] = { CS5, CS6, CS7, CS8 };
@@ -4988,8 +5156,8 @@ static void chr__os_serial_raw(chr__termios *settings, const chr_serial_params *
     settings->c_cc[VTIME] = 0;
 }
 
-/* A speed that is no standard one: exactly, where the system can; else the next. A line that can't have all of it is
- * no error here: see chr__os_serial_settings(). Some libraries say EINVAL then, and some don't. */
+/* Sets a line. A non-standard speed is set exactly if possible, else the nearest one. Settings that the line can't have
+ * are no error here: chr__os_serial_settings() reads back what it has. Some libraries return EINVAL for them. */
 static int chr__os_serial_configure(int fd, const chr_serial_params *params, int flow_out, int flow_in)
 {
     chr__termios settings;
@@ -4999,7 +5167,7 @@ static int chr__os_serial_configure(int fd, const chr_serial_params *params, int
     if (code < 0)
         return code;
     if (chr__os_is_background(fd))
-        return CHR_ERR_BUSY; /* with the job in the foreground */
+        return CHR_ERR_BUSY; /* a background job: SIGTTOU would stop us */
     chr__os_serial_raw(&settings, params, flow_out, flow_in);
     if (is_standard && (cfsetispeed(&settings, speed) < 0 || cfsetospeed(&settings, speed) < 0))
         return CHR_ERR_INVALID;
@@ -5020,8 +5188,8 @@ static int chr__os_serial_parity(tcflag_t cflag)
     return !(cflag & PARENB) ? 'N' : cflag & PARODD ? (is_stick ? 'M' : 'O') : is_stick ? 'S' : 'E';
 }
 
-/* What the line has now. With 5 data bits, a device that is told to have two stop bits has one and a half: *params
- * says which were meant. */
+/* Reads the settings of the line. With 5 data bits CSTOPB means 1.5 stop bits: *params has the requested number, to
+ * tell which was meant. */
 static int chr__os_serial_settings(int fd, chr_serial_params *params, int *flow_out, int *flow_in)
 {
     chr__termios settings;
@@ -5045,22 +5213,22 @@ static int chr__os_serial_settings(int fd, chr_serial_params *params, int *flow_
     return 0;
 }
 
-/* The system's queues: channels hold nothing. */
+/* Drops the kernel's queues (tcflush). */
 static int chr__os_serial_purge(chr__channel *in, chr__channel *out, int what)
 {
     int queue = what == CHR_PURGE_RECEIVE ? TCIFLUSH : what == CHR_PURGE_TRANSMIT ? TCOFLUSH : TCIOFLUSH;
 
     (void)out;
     if (chr__os_is_background(in->io))
-        return CHR_ERR_BUSY; /* with the job in the foreground */
+        return CHR_ERR_BUSY; /* a background job: SIGTTOU would stop us */
     return CHR_SYS(tcflush)(in->io, queue) < 0 ? chr__os_code(errno) : 0;
 }
 
-/* How often each has come in. CHR_ERR_NOT_SUPPORTED where nobody counts. */
+/* Counters of breaks and line errors. CHR_ERR_NOT_SUPPORTED where the driver has none. */
 static int chr__os_serial_counts(int fd, int *counts)
 {
 #if defined(__linux__) && defined(TIOCGICOUNT)
-    struct { /* its header can't stand beside termios.h everywhere; it has this layout */
+    struct { /* struct serial_icounter_struct, whose header may conflict with termios.h */
         int cts, dsr, rng, dcd, rx, tx, frame, overrun, parity, brk, buf_overrun, reserved[9];
     } all;
 
@@ -5082,9 +5250,9 @@ static int chr__os_serial_break(int fd, int on)
     return chr__os_terminal_ioctl(fd, (chr__request)(on ? TIOCSBRK : TIOCCBRK), NULL);
 }
 
-/* The system's bit for each of ours. */
+/* Modem lines: CHR_TIOCM_... and the system's TIOCM_... */
 static const struct {
-    int ours, systems;
+    int flag, os_flag;
 } chr__modem_lines[] = {
     { CHR_TIOCM_DTR, TIOCM_DTR }, { CHR_TIOCM_RTS, TIOCM_RTS }, { CHR_TIOCM_CTS, TIOCM_CTS },
     { CHR_TIOCM_CAR, TIOCM_CAR }, { CHR_TIOCM_RI, TIOCM_RNG },  { CHR_TIOCM_DSR, TIOCM_DSR },
@@ -5098,8 +5266,8 @@ static int chr__os_serial_get_lines(int fd, int *lines)
     if (CHR_SYS(ioctl)(fd, (chr__request)TIOCMGET, &bits) < 0)
         return chr__os_code(errno);
     for (*lines = 0, i = 0; i < sizeof chr__modem_lines / sizeof chr__modem_lines[0]; i++)
-        if (bits & chr__modem_lines[i].systems)
-            *lines |= chr__modem_lines[i].ours;
+        if (bits & chr__modem_lines[i].os_flag)
+            *lines |= chr__modem_lines[i].flag;
     return 0;
 }
 
@@ -5118,7 +5286,9 @@ static int chr__os_serial_set_lines(int fd, int lines)
 #if CHARDEV_HAS_PARALLEL
 /* Parallel ports. */
 
-enum chr__pp_register { CHR__PP_STATUS, CHR__PP_READ_CONTROL, CHR__PP_WRITE_CONTROL, CHR__PP_READ_DATA, CHR__PP_WRITE_DATA };
+enum chr__pp_register {
+    CHR__PP_STATUS, CHR__PP_READ_CONTROL, CHR__PP_WRITE_CONTROL, CHR__PP_READ_DATA, CHR__PP_WRITE_DATA
+};
 
 static int chr__os_pp_call(int fd, unsigned long request, void *arg)
 {
@@ -5131,7 +5301,7 @@ static int chr__os_pp_call(int fd, unsigned long request, void *arg)
 }
 
 #if defined(__linux__)
-/* The kernel's ppdev. Its header is not everywhere, so its numbers are here. */
+/* Linux ppdev. Its header is not installed everywhere, hence the numbers. */
 
 enum chr__pp_mode { CHR__PP_COMPATIBLE = 1 << 8, CHR__PP_EPP = 1 << 6, CHR__PP_EPP_ADDRESS = 1 << 6 | 1 << 13 };
 
@@ -5145,7 +5315,7 @@ static int chr__os_pp_set_mode(int fd, int mode) { return chr__os_pp_call(fd, _I
 static int chr__os_pp_direction(int fd, int inward) { return chr__os_pp_call(fd, _IOW('p', 0x90, int), &inward); }
 
 #else
-/* FreeBSD's ppi: the registers alone. */
+/* FreeBSD ppi: registers only. */
 
 #include <dev/ppbus/ppi.h>
 
@@ -5174,7 +5344,8 @@ static int chr__os_pp_register(int fd, enum chr__pp_register which, unsigned cha
 #if CHARDEV_HAS_UDP
 /* Datagrams. */
 
-/* One datagram. What a former one has met on its way (ICMP) is told by the next call, in its stead: so once more. */
+/* Sends one datagram. send() may return the pending ICMP error of an earlier datagram (ECONNREFUSED) instead: one
+ * retry. */
 static int chr__os_datagram_send(int fd, const void *buf, size_t len)
 {
     int n = 0, tries;
@@ -5189,8 +5360,9 @@ static int chr__os_datagram_send(int fd, const void *buf, size_t len)
     return n < 0 ? chr__os_code(errno) : n;
 }
 
-/* The next datagram that has bytes: up to `len` of them into buf, what is more into rest[size]. Returns how many in all. Errors that
- * former datagrams have met are only skipped, and as many as a hostile network may send: then the loop has its turn first. */
+/* Receives the next datagram that is not empty: up to `len` bytes into buf, more into rest[size]. Returns its length.
+ * ECONNREFUSED on UDP is not fatal: pending errors of earlier datagrams are skipped, at most 64 per call, so that a
+ * hostile network can't starve the loop. */
 static int chr__os_datagram_receive(int fd, void *buf, size_t len, void *rest, size_t size)
 {
     struct msghdr message;
@@ -5214,7 +5386,7 @@ static int chr__os_datagram_receive(int fd, void *buf, size_t len, void *rest, s
     return CHR_ERR_WOULD_BLOCK;
 }
 
-/* Takes the error away that makes poll report something. */
+/* Clears a pending error (SO_ERROR), which poll() would report again. */
 static void chr__os_socket_clear_error(int fd)
 {
     int       error;
@@ -5223,7 +5395,7 @@ static void chr__os_socket_clear_error(int fd)
     (void)CHR_SYS(getsockopt)(fd, SOL_SOCKET, SO_ERROR, &error, &length);
 }
 
-/* From `local` (NULL = any) to `peer`, whose datagrams alone are received; -1 and errno. */
+/* A socket bound to `local` (NULL = any) and connected to `peer`: receives its datagrams only. -1 and errno. */
 static int chr__os_datagram_connect(const chr__sockaddr *peer, const chr__sockaddr *local)
 {
     const struct sockaddr_in6 *ipv6 = (const struct sockaddr_in6 *)(const void *)&peer->storage;
@@ -5231,7 +5403,8 @@ static int chr__os_datagram_connect(const chr__sockaddr *peer, const chr__sockad
 
     if (fd < 0)
         return -1;
-    if (peer->storage.ss_family == AF_INET6 && !IN6_IS_ADDR_V4MAPPED(&ipv6->sin6_addr)) /* the port stays free for IPv4 */
+    if (peer->storage.ss_family == AF_INET6 && !IN6_IS_ADDR_V4MAPPED(&ipv6->sin6_addr)) /* leaves the port free for
+                                                                                           IPv4 */
         (void)CHR_SYS(setsockopt)(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
     failed = chr__os_adopt(fd) < 0 ||
              (local && CHR_SYS(bind)(fd, (const struct sockaddr *)(const void *)&local->storage, local->length) < 0);
@@ -5245,9 +5418,9 @@ static int chr__os_datagram_connect(const chr__sockaddr *peer, const chr__sockad
     return -1;
 }
 
-/* The first pair of addresses of one family that works; `name` is for the message. No local ones: any. */
-static int chr__os_datagram_open(const chr__sockaddr *peers, int peer_count, const chr__sockaddr *locals, int local_count, const char *name,
-                                 chr_error *err)
+/* Opens a socket with the first pair of addresses of one family that works; `name` is for the message. */
+static int chr__os_datagram_open(const chr__sockaddr *peers, int peer_count, const chr__sockaddr *locals,
+                                 int local_count, const char *name, chr_error *err)
 {
     int i, j, fd, error = 0;
 
@@ -6578,7 +6751,10 @@ enum {
 
 typedef enum chr__fd_type { CHR__FD_PLAIN } chr__fd_type;
 
-CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_ours) { return (void)fd, (void)is_ours, CHR__FD_PLAIN; }
+CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_exclusive)
+{
+    return (void)fd, (void)is_exclusive, CHR__FD_PLAIN;
+}
 
 /* As the system takes it, into wide[CHR__PATH_SIZE]. 0, or an error number. */
 static int chr__os_wide_path(const char *path, WCHAR *wide)
@@ -7685,7 +7861,7 @@ static int chr__os_is_quick(HANDLE handle)
 }
 
 /* Why descriptors can't be channels, one for each direction or one for both; NULL = they can. */
-CHR__PRIVATE const char *chr__os_channel_refuses(int in, int out)
+CHR__PRIVATE const char *chr__os_channel_unsupported(int in, int out)
 {
     if (chr__os_is_socket(in) || chr__os_is_socket(out))
         return "a socket is given to the socket backend (fd=)";
@@ -7707,12 +7883,12 @@ static int chr__channel_begin(chr__channel *channel, HANDLE handle, int kind)
     return 0;
 }
 
-/* `is_ours`: no matter here. The handle stays the caller's to close, after the channel. 0, or CHR_ERR_NO_MEMORY. */
-CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int direction, int is_ours)
+/* `is_exclusive` is not used here. The caller closes the handle, after the channel. 0, or CHR_ERR_NO_MEMORY. */
+CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int direction, int is_exclusive)
 {
     HANDLE event;
 
-    (void)is_ours;
+    (void)is_exclusive;
     memset(channel, 0, sizeof *channel);
     channel->fd = channel->io = fd;
     if (fd == -1)
@@ -8537,12 +8713,12 @@ static int chr__os_socket_new(const chr__sockaddr *address, chr_error *err)
 }
 
 /* How a server listens, beside its address. Zeroed: as the system does by default. */
-typedef struct chr__listen_terms {
+typedef struct chr__listen_settings {
     int           is_one_family;      /* an IPv6 socket takes no IPv4 peers */
     int           has_mode, has_group;
     unsigned      mode, group;        /* of a unix socket's file, where files have such */
     chr__file_id *file;               /* out: that file */
-} chr__listen_terms;
+} chr__listen_settings;
 
 /* The path of a unix socket's file; NULL = it has none. */
 static const char *chr__os_socket_path(const chr__sockaddr *address)
@@ -8586,7 +8762,7 @@ static int chr__os_is_stale(const chr__sockaddr *address)
 }
 
 /* A stale socket file is replaced. 0, or an error number. */
-static int chr__os_bind(int fd, const chr__sockaddr *address, const chr__listen_terms *terms)
+static int chr__os_bind(int fd, const chr__sockaddr *address, const chr__listen_settings *terms)
 {
     int error = chr__os_bind_once(fd, address, terms->is_one_family);
 
@@ -8605,7 +8781,7 @@ static const char *chr__os_bind_obstacle(const chr__sockaddr *address)
 }
 
 /* A listening socket; `name` is for the message. After an error no file of it is left. */
-static int chr__os_listen(const chr__sockaddr *address, const char *name, const chr__listen_terms *terms,
+static int chr__os_listen(const chr__sockaddr *address, const char *name, const chr__listen_settings *terms,
                           chr_error *err)
 {
     const char  *path = chr__os_socket_path(address), *other;
@@ -9052,7 +9228,10 @@ static int chr__os_datagram_open(const chr__sockaddr *peers, int peer_count, con
 
 typedef enum chr__fd_type { CHR__FD_PLAIN } chr__fd_type;
 
-CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_ours) { return (void)fd, (void)is_ours, CHR__FD_PLAIN; }
+CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_exclusive)
+{
+    return (void)fd, (void)is_exclusive, CHR__FD_PLAIN;
+}
 CHR__PRIVATE int chr__os_write(int fd, chr__fd_type type, const void *buf, size_t len)
 {
     (void)fd, (void)type, (void)buf, (void)len;
@@ -9237,7 +9416,7 @@ static int chr__os_set_check(const chr__set *set, int fd) { return (void)set, (v
 
 /* ====================================================================================================================
  * >>memory   memory, text, error, log
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 
 /* Things by a key (>>tables). */
 typedef struct chr__table {
@@ -9973,7 +10152,7 @@ CHARDEV_API const char *chr_error_text(int code)
 
 /* ====================================================================================================================
  * >>encodings   numbers in files and on the wire, base64 (RFC 4648 section 4), UTF-8 (RFC 3629)
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 
 CHR__PRIVATE void chr__put_le(unsigned char *to, uint64_t value, int bytes)
 {
@@ -12270,7 +12449,7 @@ static void chr__file_notifier_close(chr_context *ctx)
 
 /* ====================================================================================================================
  * >>the_options   text to key=value list, list to options struct, by the backend's table
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 
 typedef struct chr__pair {
     struct chr__pair *next;
@@ -13126,7 +13305,7 @@ CHR__PRIVATE int chr__is_epp(int command)
 
 /* ====================================================================================================================
  * >>the_record   what crosses a frontend's edge goes to a file; the layout stands in >>record
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 
 #define CHR__RECORDED (UINT32_C(1) << 30) /* among the pending events, so that input looks at one word only */
 
@@ -17699,7 +17878,7 @@ static void chr__stalls_expire(chr_context *ctx)
 
 /* ====================================================================================================================
  * >>stacked   slots for a backend that is stacked on another chardev: it is the frontend of the lower one (chr_stacked)
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 
 CHARDEV_API void chr_be_log(chr_dev *dev, const char *format, ...)
 {
@@ -18811,14 +18990,14 @@ CHR_TABLE(chr__layer_slots, chr__bottom_plain,
     CHR_SET(close,    chr__bottom_close));
 
 /* The descriptors stay the caller's, who closes them after this layer; -1 = no such direction. */
-CHR__PRIVATE int chr__bottom_open(chr__bottom *bottom, chr_dev *dev, int in, int out, int is_ours)
+CHR__PRIVATE int chr__bottom_open(chr__bottom *bottom, chr_dev *dev, int in, int out, int is_exclusive)
 {
     int code;
 
     bottom->layer.slots = &chr__bottom_plain;
     bottom->layer.dev = dev;
-    code = chr__os_channel_open(&bottom->in, in, CHR_IN, is_ours);
-    return code < 0 ? code : chr__os_channel_open(&bottom->out, out, CHR_OUT, is_ours);
+    code = chr__os_channel_open(&bottom->in, in, CHR_IN, is_exclusive);
+    return code < 0 ? code : chr__os_channel_open(&bottom->out, out, CHR_OUT, is_exclusive);
 }
 
 /* -- >>layer_box   a buffer of a layer: input not decoded yet, or output encoded and not sent yet -- */
@@ -19785,8 +19964,8 @@ typedef struct chr__fd_dev {
     int         is_owner; /* in and out are closed with it */
 } chr__fd_dev;
 
-/* `is_ours`: the library has opened the descriptors; else they are inherited, and their O_NONBLOCK is not changed. */
-CHR__PRIVATE int chr__fd_start(chr__fd_dev *state, int in, int out, int is_ours, void (*ended)(chr__stream *, int),
+/* `is_exclusive`: the library has opened the descriptors; else they are inherited, and their O_NONBLOCK is not changed. */
+CHR__PRIVATE int chr__fd_start(chr__fd_dev *state, int in, int out, int is_exclusive, void (*ended)(chr__stream *, int),
                                chr_error *err)
 {
     chr__bottom *bottom = &state->bottom;
@@ -19794,7 +19973,7 @@ CHR__PRIVATE int chr__fd_start(chr__fd_dev *state, int in, int out, int is_ours,
 
     state->in = in;
     state->out = out;
-    if (chr__bottom_open(bottom, &state->dev, in, out, is_ours) < 0)
+    if (chr__bottom_open(bottom, &state->dev, in, out, is_exclusive) < 0)
         return chr__no_memory(err);
     code = chr__stream_open(&state->stream, &state->dev, &bottom->layer, bottom->in.fd, bottom->out.fd, ended, err);
     state->stream.is_duplex = in == out;
@@ -19858,7 +20037,7 @@ CHR__PRIVATE void chr__stream_input_ended(chr__stream *stream, int code)
  * >>be_null   takes and drops everything. The template for a new backend.
  *
  * far side   nobody, ever          options   none          events   none: it is never open
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 
 static int chr__null_open(chr_dev *dev, chr_error *err)
 {
@@ -19887,7 +20066,7 @@ CHR_TABLE(chr_backend, chr__null_kind,
  * >>be_ringbuf   the last bytes that the guest wrote, to be read by calls
  *
  * far side   chr_ringbuf_read(), chr_ringbuf_write()          options   size          events   OPENED from creation
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_RINGBUF
 
 typedef struct chr__ringbuf {
@@ -19988,7 +20167,7 @@ static int chr__ringbuf_read_utf8(chr__ring *ring, size_t size, char *out, size_
  *
  * far side   nobody          options   none          events   OPENED at creation
  * output     [spaces][decimal n]q: the context's exit handler is asked, from the loop, to exit with (n << 1) | 1
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_TESTDEV
 
 enum { CHR__TESTDEV_START, CHR__TESTDEV_NUMBER, CHR__TESTDEV_BEHIND_NUMBER, CHR__TESTDEV_MAX = INT_MAX / 2 };
@@ -20081,7 +20260,7 @@ CHR_TABLE(chr_backend, chr__testdev_kind,
  * far side   the script; the manual is at chr_script_options          options   file or text, timeout, window, exit
  * events     OPENED from creation, CLOSED, OPENED, BREAK and INPUT_END as the script says, CLOSED at its end
  * clock      the context's. It begins when a frontend is there
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_SCRIPT
 
 enum {
@@ -20948,7 +21127,7 @@ static int chr__script_result(const chr__script *script, chr_error *err)
 
 /* ====================================================================================================================
  * >>answers   what an emulated device says waits in fixed memory and goes, from the loop, as the frontend has room
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_MSMOUSE || CHARDEV_HAS_WCTABLET || CHARDEV_HAS_BRAILLE
 
 typedef struct chr__answers {
@@ -21028,7 +21207,7 @@ static int chr__answer(chr__answers *answers, const void *bytes, size_t len)
  * events     OPENED when DTR or RTS gives it power (CHR_IOCTL_SERIAL_SET_TIOCM), CLOSED when both are gone
  * input      at power-on "M3" and the plug-and-play id; then 3 bytes a packet: 01LRyyxx 00xxxxxx 00yyyyyy, and 00M00000
  *            as a fourth when the middle button is or was just down
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_MSMOUSE
 
 enum { CHR__MSMOUSE_STEP = 127 }; /* what fits into one packet */
@@ -21219,7 +21398,7 @@ CHR_TABLE(chr_backend, chr__msmouse_kind,
  * input      a configuration block at creation; answers to what the guest asks; while started, a packet of 7 bytes a sync
  * output     ~# (model), and lines: RE (settings), ~C (size), ST (start), SP (stop), TSn; the rest is dropped. The line speaks
  *            9600 baud: at another speed (CHR_IOCTL_SERIAL_SET_PARAMS) it understands nothing, and a change resets it.
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_WCTABLET
 
 enum { CHR__WCTABLET_SPEED = 9600, CHR__WCTABLET_MAX = 32767, CHR__WCTABLET_WIDTH = 5036, CHR__WCTABLET_HEIGHT = 3774 };
@@ -21425,7 +21604,7 @@ CHR_TABLE(chr_backend, chr__wctablet_kind,
  *
  * Two halves that know of each other only what chr_braille_display and chr_braille_key() say: the protocol engine, which needs no
  * system, and >>brlapi, which brings a display. While there has never been one, the device is silent, as if switched off.
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_BRAILLE
 
 enum { CHR__BRAILLE_MOST = 84, CHR__BAUM_ESC = 0x1b, CHR__BAUM_PATIENCE_MS = 100 };
@@ -22425,7 +22604,7 @@ CHR_TABLE(chr_backend, chr__braille_kind,
  * input      goes to the frontend in focus. What it has no room for is queued for it; when that queue is full, input
  *            goes into the overflow buffer, and the base is not read (back-pressure)
  * escape     Ctrl-A, then h ? help, x exit, s snapshot, t stamps, b BREAK, c next frontend, Ctrl-A itself
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_MUX
 
 enum { CHR__MUX_QUEUE_SIZE = CHR__BUFFER_SIZE / 16, CHR__MUX_OVERFLOW_SIZE = CHR__BUFFER_SIZE };
@@ -23147,7 +23326,7 @@ CHR_TABLE(chr_backend, chr__mux_kind,
  *            that one; bytes that the others have had already are not sent to them again in the next write, which must
  *            go on where this one ended
  * input      from any member, as it arrives
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_HUB || CHARDEV_HAS_SOCKET
 
 typedef struct chr__fan_member {
@@ -23504,7 +23683,7 @@ static void chr__fan_free(chr__fan *fan)
  * >>be_hub   several chardevs behind one frontend (>>fan_out)
  *
  * far side   other chardevs, each with a peer of its own          options   chardevs.0, chardevs.1, ...
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_HUB
 
 typedef struct chr__hub {
@@ -23630,7 +23809,7 @@ CHR_TABLE(chr_backend, chr__hub_kind,
  * far side   that of the other chardev (the base)          options   chardev, seed, rate, faults, delay
  * events     those of the base; pairs of CLOSED and OPENED of its own, and BREAK
  * faults     see chr_fault_options. Each decision uses a byte of chr_fault_feed(), else a random number of the seed
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_FAULT
 
 enum {
@@ -24164,7 +24343,7 @@ static int chr__fault_feed(chr__fault *fault, const void *data, size_t len)
  *
  * far side   whatever the descriptors lead to          options   in, out
  * events     OPENED at creation, CLOSED at end of file (EOF)
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_FD || CHARDEV_HAS_WIN
 
 static const chr_option chr__fd_rows[] = {
@@ -24200,7 +24379,7 @@ static int chr__fd_open(chr_dev *dev, chr_error *err)
     if (chr__fd_check(dev, options->in, "in", CHR_IN, err) < 0 ||
         chr__fd_check(dev, options->out, "out", CHR_OUT, err) < 0)
         return CHR_ERR_INVALID;
-    refusal = chr__os_channel_refuses(options->in, options->out);
+    refusal = chr__os_channel_unsupported(options->in, options->out);
     if (refusal)
         return chr__fail(err, CHR_ERR_INVALID, "%s: in=%d, out=%d: %s", dev->kind->name, options->in, options->out,
                          refusal);
@@ -24244,7 +24423,7 @@ CHR_TABLE(chr_backend, chr__win_kind,
  *
  * far side   files          options   path, append, input-path
  * events     OPENED at creation, CLOSED at end of file (EOF) of input-path
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_FILE
 
 static const chr_option chr__file_rows[] = {
@@ -24300,7 +24479,7 @@ CHR_TABLE(chr_backend, chr__file_kind,
  * options    path; on Windows server, reconnect-ms
  * events     OPENED at creation. Windows: a server's OPENED and CLOSED when a client connects and disconnects; a
  *            client's CLOSED at hang-up
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_PIPE
 
 CHR__PRIVATE int chr__pipe_uri(const char *uri, chr_options *options)
@@ -24581,7 +24760,7 @@ CHR_TABLE(chr_backend, chr__pipe_kind,
  * far side   the processes that open the slave          options   path: a symlink to it
  * events     OPENED when a process has the slave open: at once where the system reports opens (inotify), else found by
  *            polling each second and after each write. CLOSED at hang-up, when the last one has closed it
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_PTY
 
 typedef struct chr__pty {
@@ -24707,7 +24886,7 @@ static void chr__pty_file_event(void *opaque, int what)
     } else if (what & CHR__FILE_CLOSED && pty->openers > 0) {
         pty->was_closed = --pty->openers == 0;
     }
-    if (what & CHR__FILE_CHANGED && pty->link && chr__os_link_leads_to(pty->link, pty->slave))
+    if (what & CHR__FILE_CHANGED && pty->link && chr__os_symlink_has_target(pty->link, pty->slave))
         chr__os_link_stamp(pty->link, pty->slave);
     chr__pty_post_check(pty);
 }
@@ -24779,7 +24958,7 @@ static void chr__pty_close(chr_dev *dev)
     chr_idle_stop(&pty->check_idle);
     chr__file_watch_stop(&pty->file_watch);
     /* before close: after it another process may get the same pty number */
-    if (pty->link && chr__os_link_leads_to(pty->link, pty->slave))
+    if (pty->link && chr__os_symlink_has_target(pty->link, pty->slave))
         chr__os_unlink_own(pty->link, &pty->link_id);
     chr__free(dev->ctx, pty->link);
     pty->link = NULL;
@@ -24834,7 +25013,7 @@ CHR_TABLE(chr_backend, chr__pty_kind,
  * far side   the terminal, file or pipe that the process was started with          options   signal
  * events     OPENED at creation, CLOSED at end of file (EOF); RESIZED within half a second after the terminal's size
  *            has changed
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_STDIO
 
 typedef struct chr__stdio {
@@ -24973,7 +25152,7 @@ CHR_TABLE(chr_backend, chr__stdio_kind,
  * >>be_console   the screen of the process's console, on Windows
  *
  * far side   the console window; output only          options   none          events   OPENED at creation
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_CONSOLE
 
 typedef struct chr__console {
@@ -25026,7 +25205,7 @@ CHR_TABLE(chr_backend, chr__console_kind,
  *
  * The line is opened at 115200 8N1, raw, without flow control, without waiting for a carrier (CLOCAL). Its settings are
  * not restored when it is closed.
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_SERIAL
 
 /* The layer that decodes PARMRK: the terminal driver marks a break as 0xff 0 0, a byte X with a parity or framing
@@ -25522,7 +25701,7 @@ CHR_TABLE(chr_backend, chr__serial_kind,
  *
  * The guest reads and writes the registers (CHR_IOCTL_PP_...). Bytes that it writes are sent in compatibility mode.
  * There is no input.
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_PARALLEL
 
 typedef struct chr__parallel {
@@ -25671,7 +25850,7 @@ CHR_TABLE(chr_backend, chr__parallel_kind,
  * received datagram that fits into the frontend's room is one read; a larger one is split over several reads.
  * ECONNREFUSED (ICMP port unreachable) is not fatal: the peer may start later. Host names are resolved at creation,
  * which may block.
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_UDP
 
 enum { CHR__DATAGRAM_SIZE = 65536, CHR__DATAGRAM_MAX = 65507 /* payload of the largest IPv4 datagram */ };
@@ -25927,7 +26106,7 @@ CHR_TABLE(chr_backend, chr__udp_kind,
  *            a reset, when its input has been read. half-close=on: EOF is INPUT_END, and output goes on until
  *            chr_fe_shutdown() or an error
  * closing    queued output is sent by a lingering close, which the context does in the background
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_SOCKET
 
 /* Help texts of a layer's options; a layer that is not built in is named there. */
@@ -26133,7 +26312,8 @@ static int chr__address_group(chr_context *ctx, const char *text, unsigned *grou
 }
 
 /* Fills in what listen needs beside the address: IPv6 only or both; permissions and group of the socket file. */
-static int chr__address_listen_terms(chr_context *ctx, const chr_address *address, chr__listen_terms *terms, chr_error *err)
+static int chr__address_listen_settings(chr_context *ctx, const chr_address *address, chr__listen_settings *terms,
+                                        chr_error *err)
 {
     memset(terms, 0, sizeof *terms);
     terms->is_one_family = chr__ip_family(address->ipv4, address->ipv6) == 6;
@@ -28899,7 +29079,7 @@ static int chr__psk_add(chr__tls_creds *creds, chr_context *ctx, const char *lin
         return 0;
     for (i = 0; i < digits && chr__digit(colon[1 + i]) < 16; i++)
         ;
-    if (!colon || colon == line || digits == 0 || digits % 2 || i < digits || digits > 2 * sizeof psk->key)
+    if (colon == line || digits == 0 || digits % 2 || i < digits || digits > 2 * sizeof psk->key)
         return chr__fail(err, CHR_ERR_INVALID, "%s '%s': a line of the key file is not NAME:HEX with at most %d digits",
                          creds->object.kind->name, creds->object.id, (int)(2 * sizeof psk->key));
     psk = (chr__psk *)chr__allocate(ctx, sizeof *psk + (size_t)(colon - line));
@@ -30908,7 +31088,7 @@ static void chr__socket_accept_ready(void *opaque, int events)
 }
 
 /* Tries to bind each address, and for each the ports up to to=. */
-static int chr__socket_bind_inet(chr__socket *sock, const char *name, const chr__listen_terms *terms, chr_error *err)
+static int chr__socket_bind_inet(chr__socket *sock, const char *name, const chr__listen_settings *terms, chr_error *err)
 {
     int i, port, last, fd = CHR_ERR_NOT_FOUND;
 
@@ -30930,9 +31110,9 @@ static int chr__socket_bind_inet(chr__socket *sock, const char *name, const chr_
 /* Binds and listens. Returns the descriptor or an error. */
 static int chr__socket_bind(chr__socket *sock, chr_error *err)
 {
-    chr__listen_terms terms;
+    chr__listen_settings terms;
     char              name[300];
-    int               code = chr__address_listen_terms(sock->dev.ctx, &sock->address, &terms, err);
+    int               code = chr__address_listen_settings(sock->dev.ctx, &sock->address, &terms, err);
 
     if (code < 0)
         return code;
@@ -31789,7 +31969,7 @@ CHR_TABLE(chr_backend, chr__socket_kind,
  * interface must not be removed. So they only move bytes and record events; handlers are called from our loop. The
  * order of bytes and events is kept: input behind a break or an end that is not reported yet stays in the server
  * (back-pressure).
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 #if CHARDEV_HAS_SPICE
 
 typedef struct chr__spice {
@@ -32200,12 +32380,13 @@ CHR_TABLE(chr_backend, chr__spiceport_kind,
 #endif
 
 /* ====================================================================================================================
- * >>table   the built-in backends
- * ==================================================================================================================== */
+ * >>table   the tables of the built-in backends
+ * ================================================================================================================== */
 
-/* One line a backend, from which both tables come: what is not in the one is in the other.
+/* One line for each backend. Those that are built go to chr__builtins, the others to chr__left_outs, for error
+ * messages.
  *
- *    CHARDEV_HAS_  kind       alias      without      its URIs begin, beside NAME: */
+ *    CHARDEV_HAS_  kind       alias      CHARDEV_NO_  prefixes of its URIs, other than NAME: */
 #define CHR__KINDS(X)                                                                                        \
     X(RINGBUF,      ringbuf,   "memory",  "ringbuf",   (NULL))                                               \
     X(TESTDEV,      testdev,   "",        "testdev",   (NULL))                                               \
@@ -32230,7 +32411,7 @@ CHR_TABLE(chr_backend, chr__spiceport_kind,
     X(SPICE,        spicevmc,  "",        "spice",     (NULL))                                               \
     X(SPICE,        spiceport, "",        "spice",     (NULL))
 
-/* What is no backend, but has URIs. */
+/* URI schemes that are no backends. */
 #define CHR__SCHEMES(X)                                                        \
     X(TELNET,       telnet:,    "",       "telnet",    ("telnet:", "tn3270:")) \
     X(WEBSOCKET,    websocket:, "",       "websocket", ("websocket:"))
@@ -32247,7 +32428,8 @@ static const chr_backend *const chr__builtins[] = { &chr__null_kind, CHR__KINDS(
 
 #define CHR__ABSENT_1(kind, alias, without, uris)
 #define CHR__ABSENT_0(kind, alias, without, uris) { #kind, alias, without, CHR__BRACES uris },
-#define CHR__ABSENT(feature, kind, alias, without, uris) CHR__PASTE(CHR__ABSENT_, CHARDEV_HAS_##feature)(kind, alias, without, uris)
+#define CHR__ABSENT(feature, kind, alias, without, uris) \
+    CHR__PASTE(CHR__ABSENT_, CHARDEV_HAS_##feature)(kind, alias, without, uris)
 
 #if CHARDEV_HAS_HELP
 static const chr__left_out chr__left_outs[] = {
@@ -32279,8 +32461,8 @@ static const chr_backend *const chr__object_kinds[] = {
 };
 
 /* ====================================================================================================================
- * >>public   what only checks its arguments and calls the above
- * ==================================================================================================================== */
+ * >>public   public functions that check their arguments and call the above
+ * ================================================================================================================== */
 
 static void chr__config_defaults(chr_config *config)
 {
@@ -32292,7 +32474,7 @@ static void chr__config_defaults(chr_config *config)
         config->wall_clock = chr__os_wall_clock;
 }
 
-/* What the loop has for descriptors. */
+/* The descriptors of the loop: waker, watches, epoll or kqueue. */
 #ifdef CHR__HAS_FDS
 static int chr__context_start_watches(chr_context *ctx)
 {
@@ -32324,14 +32506,14 @@ static void chr__context_free_watches(chr_context *ctx)
     chr__free(ctx, ctx->ready);
 }
 
-/* At once: a child that goes on after fork() may have it too. */
+/* Before anything else is closed: a child of fork() may share the epoll or kqueue. */
 static void chr__context_close_set(chr_context *ctx)
 {
     if (!CHR__SET_ALONE)
         chr__set_end(ctx);
 }
 
-/* Those that the loop has for itself go on. */
+/* Internal watches survive chr_context_reset(). */
 static int chr__is_own_watch(const chr_context *ctx, const chr_watch *watch)
 {
 #if CHARDEV_HAS_PTY
@@ -32383,7 +32565,7 @@ static int chr__context_start(chr_context *ctx)
     return chr__context_start_watches(ctx);
 }
 
-/* The user's timers and idles are stopped, so that stopping them later on is harmless. */
+/* Stops the user's timers and idles, so that stopping them later does nothing. */
 static void chr__context_stop(chr_context *ctx)
 {
     while (ctx->timers)
@@ -32394,7 +32576,7 @@ static void chr__context_stop(chr_context *ctx)
         chr_idle_stop(ctx->idles.next);
 }
 
-/* Likewise the watches. */
+/* Stops the watches too, and frees the context. */
 static void chr__context_free_memory(chr_context *ctx)
 {
     chr__context_stop(ctx);
@@ -32409,7 +32591,7 @@ static void chr__context_free_memory(chr_context *ctx)
     (void)ctx->config.allocate(ctx->memory, ctx, 0);
 }
 
-/* `config` is complete. */
+/* `config` has its defaults filled in. */
 static chr_context *chr__context_make(const chr_config *config, void *memory)
 {
     chr_context *ctx = config->allocate ? (chr_context *)config->allocate(memory, NULL, sizeof *ctx) : NULL;
@@ -32472,8 +32654,8 @@ CHARDEV_API int chr_context_memory(chr_context *ctx, chr_memory *info)
     return 0;
 }
 
-/* What waits to be told is told, then each frontend that was told OPENED gets CLOSED. Its handlers may remove this
- * chardev and others, disconnect it or let a client in: what that causes is told too. */
+/* Delivers pending events, then CLOSED to each frontend whose last event was OPENED. Its handlers are re-entrant: they
+ * may remove this chardev and others, disconnect it or add a client; the events of that are delivered too. */
 static void chr__context_close_dev(chr_dev *dev)
 {
     if (dev->pending & ~CHR__RECORDED)
@@ -32483,7 +32665,7 @@ static void chr__context_close_dev(chr_dev *dev)
         chr__notify_now(dev);
     if (!dev->removed && dev->be_open)
         chr_be_event(dev, CHR_EVENT_CLOSED);
-    else if (!dev->removed && dev->kind->sharing) /* to frontends that have not read what came before it */
+    else if (!dev->removed && dev->kind->sharing) /* to frontends with buffered input before it */
         chr__deliver_event(dev, CHR_EVENT_CLOSED);
     if (!dev->removed)
         chr__deliver_final_events_all(dev);
@@ -32508,7 +32690,7 @@ static void chr__context_drain(chr_context *ctx)
 #if CHARDEV_HAS_SOCKET
     chr__lingering_wait(ctx);
 #endif
-    chr__leave(ctx); /* what was removed outside of a dispatch is freed */
+    chr__leave(ctx); /* frees chardevs that were removed outside of a dispatch */
 }
 
 #if CHARDEV_HAS_DESCRIPTORS
@@ -32560,7 +32742,7 @@ static void chr__context_close(chr_context *ctx)
     chr__context_close_set(ctx);
     chr__stalls_expire(ctx);
     chr__context_close_devs(ctx);
-    (void)chr_record_stop(ctx); /* a handler may have begun another one */
+    (void)chr_record_stop(ctx); /* a handler may have started another one */
     chr__context_drain(ctx);
     if (ctx->removed)
         chr__free_removed(ctx); /* removed outside of any dispatch */
@@ -32604,8 +32786,10 @@ CHARDEV_API int chr_backend_register(chr_context *ctx, const chr_backend *kind, 
 
     if (chr_backend_find(ctx, kind->name))
         return chr__fail(err, CHR_ERR_EXISTS, "there is a backend '%s' already", kind->name);
-    if (kind->state_size < sizeof(chr_dev) || kind->options_size < sizeof(chr_common_options) || !kind->open || !kind->io)
-        return chr__fail(err, CHR_ERR_INVALID, "backend '%s': state_size, options_size, open and io must be set", kind->name);
+    if (kind->state_size < sizeof(chr_dev) || kind->options_size < sizeof(chr_common_options) || !kind->open ||
+        !kind->io)
+        return chr__fail(err, CHR_ERR_INVALID, "backend '%s': state_size, options_size, open and io must be set",
+                         kind->name);
     node = (chr__kind_node *)chr__allocate(ctx, sizeof *node);
     if (!node)
         return chr__no_memory(err);
@@ -32662,12 +32846,12 @@ CHARDEV_API int chr_send_break(chr_context *ctx, const char *id, chr_error *err)
     if (dev)
         CHR__TRACE(dev, event, CHR_EVENT_BREAK, 0);
     if (dev)
-        chr__event(dev, CHR_EVENT_BREAK); /* not from the far side: a recorder would have it twice */
+        chr__event(dev, CHR_EVENT_BREAK); /* not chr_be_event(), which records: a replay would repeat it */
     chr__leave(ctx);
     return dev ? 0 : CHR_ERR_NOT_FOUND;
 }
 
-/* Not as backends do it: a recorder would have it twice. */
+/* Not by chr_be_write(), which records: a replay would repeat it. */
 static int chr__inject(chr_dev *dev, const void *data, size_t len)
 {
     int room;
@@ -32700,7 +32884,7 @@ CHARDEV_API int chr_inject(chr_dev *dev, const void *data, size_t len)
     return n;
 }
 
-/* A descriptor that is refused is its giver's still, as it was. */
+/* On failure the descriptor is rolled back to the caller, with its flags. */
 static int chr__add_client(chr_dev *dev, int fd, chr_error *err)
 {
     chr_context *ctx = dev->ctx;
@@ -32753,7 +32937,7 @@ CHARDEV_API void chr_query(const chr_dev *dev, chr_info *info)
     CHR__UNLOCK(dev->ctx);
 }
 
-/* -- >>trace: what a hook may call -- */
+/* -- >>trace: calls for trace hooks -- */
 #if CHARDEV_HAS_TRACE
 
 CHARDEV_API const char *chr_trace_name(int number)
@@ -32787,7 +32971,7 @@ CHARDEV_API int chr_trace_match(const char *patterns, const char *name)
     return found;
 }
 
-/* What numbers of a kind are called. */
+/* Names of numbers, by the KIND of a trace field. */
 static const struct {
     const char *kind;
     int         value;
@@ -32834,15 +33018,16 @@ static const struct {
     { "alert", 0, "close_notify" }, { "alert", 10, "unexpected_message" }, { "alert", 20, "bad_record_mac" },
     { "alert", 22, "record_overflow" }, { "alert", 40, "handshake_failure" }, { "alert", 42, "bad_certificate" },
     { "alert", 43, "unsupported_certificate" }, { "alert", 44, "certificate_revoked" },
-    { "alert", 45, "certificate_expired" }, { "alert", 46, "certificate_unknown" }, { "alert", 47, "illegal_parameter" },
-    { "alert", 48, "unknown_ca" }, { "alert", 49, "access_denied" }, { "alert", 50, "decode_error" },
+    { "alert", 45, "certificate_expired" }, { "alert", 46, "certificate_unknown" },
+    { "alert", 47, "illegal_parameter" }, { "alert", 48, "unknown_ca" }, { "alert", 49, "access_denied" },
+    { "alert", 50, "decode_error" },
     { "alert", 51, "decrypt_error" }, { "alert", 70, "protocol_version" }, { "alert", 71, "insufficient_security" },
     { "alert", 80, "internal_error" }, { "alert", 90, "user_canceled" }, { "alert", 109, "missing_extension" },
     { "alert", 112, "unrecognized_name" }, { "alert", 115, "unknown_psk_identity" },
     { "alert", 116, "certificate_required" }, { "alert", 120, "no_application_protocol" }
 };
 
-/* Errors are known to people without their prefix; results that are none are numbers. */
+/* Errors are shown without CHR_ERR_; results >= 0 as numbers. */
 static const char *chr__trace_word(const char *kind, size_t len, int64_t value)
 {
     size_t i;
@@ -32867,7 +33052,7 @@ static size_t chr__trace_put_number(char *text, size_t size, size_t at, const ch
     return chr__append(text, size, at, chr__text_is(kind, len, "hex") ? "0x%llx" : "%lld", (long long)value);
 }
 
-/* In quotes; what is not printable is written as in C. */
+/* In quotes, with C escapes for control characters. */
 static size_t chr__trace_put_quoted(char *text, size_t size, size_t at, const void *bytes, size_t len)
 {
     static const char    letters[] = "abtnvfr", digits[] = "0123456789abcdef"; /* from 7 to 13 */
@@ -32896,9 +33081,9 @@ static size_t chr__trace_put_bytes(char *text, size_t size, size_t at, const chr
     return event->len > MOST ? chr__append(text, size, at, "...") : at;
 }
 
-/* One word of what the table says: *number is the next one of the numbers. */
-static size_t chr__trace_put_field(char *text, size_t size, size_t at, const chr_trace *event, const char *word, size_t len,
-                                   int *number)
+/* One field of the table; *number is the index of the next number. */
+static size_t chr__trace_put_field(char *text, size_t size, size_t at, const chr_trace *event, const char *word,
+                                   size_t len, int *number)
 {
     size_t      name = strcspn(word, ": ");
     const char *kind = name < len ? word + name + 1 : word + len;
@@ -32993,7 +33178,7 @@ static size_t chr__ringbuf_decode(chr_dev *dev, const char *text, size_t len)
     return total;
 }
 
-/* Of more than fits the last bytes are stored. */
+/* Of a text larger than the buffer the last bytes are stored. */
 CHARDEV_API int chr_ringbuf_write(chr_dev *dev, const char *text, size_t len, chr_format format, chr_error *err)
 {
     chr__ring *ring = chr__as_ringbuf(dev, err);
@@ -33014,7 +33199,8 @@ CHARDEV_API int chr_ringbuf_write(chr_dev *dev, const char *text, size_t len, ch
     return (int)len;
 }
 
-CHARDEV_API int chr_ringbuf_read(chr_dev *dev, size_t size, chr_format format, char *out, size_t capacity, chr_error *err)
+CHARDEV_API int chr_ringbuf_read(chr_dev *dev, size_t size, chr_format format, char *out, size_t capacity,
+                                 chr_error *err)
 {
     chr__ring *ring = chr__as_ringbuf(dev, err);
     int        n;
@@ -33120,7 +33306,7 @@ CHARDEV_API void chr_mux_suspend_open(chr_context *ctx)
     ctx->open_suspended = 1;
 }
 
-/* OPENED, and after it the input that waits for that. */
+/* Delivers the deferred OPENED, then the input after it. */
 static void chr__mux_reopen(chr_dev *dev)
 {
     chr__post(dev, 1u << CHR_EVENT_OPENED | (dev->input_ended ? 1u << CHR_EVENT_INPUT_END : 0));
@@ -33139,7 +33325,7 @@ CHARDEV_API void chr_mux_resume_open(chr_context *ctx)
     CHR__UNLOCK(ctx);
 }
 
-/* What the hand does, to the slot that is asked for; none is given where the backend has none. */
+/* Calls an input slot with two coordinates; NULL = not supported. */
 static int chr__input_move(chr_dev *dev, int (*slot)(chr_dev *, int, int), int x, int y)
 {
     int code;
@@ -33200,7 +33386,7 @@ static int chr__object_remove(chr_context *ctx, const char *id, int is_creds, ch
     return 0;
 }
 
-/* The text as a list, and the kind that it names. */
+/* Parses the options of an object, and returns the kind that they name; NULL = error. */
 static const chr_backend *chr__object_read(chr_options *list, const char *text, const char *prefix, chr_error *err)
 {
     const char        *name;
@@ -33212,7 +33398,8 @@ static const chr_backend *chr__object_read(chr_options *list, const char *text, 
     name = chr__options_get(list, "backend");
     kind = name ? chr__object_kind_find(list->ctx, name, strlen(name)) : NULL;
     if (!kind || !chr__after(name, prefix))
-        return (void)chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is no kind of %s object", name ? name : "", prefix), (chr_backend *)NULL;
+        return (void)chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is no kind of %s object", name ? name : "", prefix),
+               (chr_backend *)NULL;
     if (chr__options_has_help(list))
         return (void)chr__fail(err, CHR_ERR_HELP, "help was asked for"), (chr_backend *)NULL;
     if (chr__check_id_text(chr__options_get(list, "id"), err) < 0)
@@ -33285,7 +33472,7 @@ CHARDEV_API int chr_authz_remove(chr_context *ctx, const char *id, chr_error *er
 #if CHARDEV_HAS_DESCRIPTORS
 /* -- >>descriptors -- */
 
-/* Two owners would close it twice. */
+/* A descriptor with two names would be closed twice. */
 static int chr__fd_check_name(chr_context *ctx, const char *name, int fd, chr_error *err)
 {
     const chr__named_fd *named;
@@ -33322,7 +33509,7 @@ CHARDEV_API int chr_fd_put(chr_context *ctx, const char *name, int fd, chr_error
     }
     named->fd = fd;
     chr__table_add(ctx, &ctx->fds_by_number, &named->by_number, named, &named->fd, sizeof named->fd);
-    chr__os_close_on_exec(fd); /* not before: after an error it is as it was */
+    chr__os_close_on_exec(fd); /* last: after an error its flags are unchanged */
     return 0;
 }
 
@@ -33416,15 +33603,16 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 /*
  * MIT licence. Copyright (c) 2026 the chardev.h authors
  *
- * Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated documentation
- * files (the "Software"), to deal in the Software without restriction, including without limitation the rights to use, copy,
- * modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the
- * Software is furnished to do so, subject to the following conditions:
+ * Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated
+ * documentation files (the "Software"), to deal in the Software without restriction, including without limitation the
+ * rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to
+ * permit persons to whom the Software is furnished to do so, subject to the following conditions:
  *
- * The above copyright notice and this permission notice shall be included in all copies or substantial portions of the Software.
+ * The above copyright notice and this permission notice shall be included in all copies or substantial portions of the
+ * Software.
  *
  * THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE
  * WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR
- * COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE,
- * ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+ * COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR
+ * OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
  */

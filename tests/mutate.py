@@ -91,7 +91,7 @@ TYPES = {'const', 'volatile', 'struct', 'union', 'enum', 'unsigned', 'signed', '
          'float', 'extern', 'register', 'FILE', 'socklen_t'}
 NO_STATEMENT = {'return', 'goto', 'case', 'default', 'else', 'do', 'if', 'for', 'while', 'switch', 'sizeof'} | TYPES
 
-COMMUTATIVE = {'chr__min', 'chr__max'}
+SYMMETRIC = {'strcmp', 'strncmp', 'memcmp', 'chr__min', 'chr__max', 'chr__earlier'}  # in their first two arguments, as far as they are asked
 
 ENDS = {'buffers   what stands': 'making and unmaking', 'buffers': '', 'layer_box': '', 'com_port': 'negotiation'}
 
@@ -369,7 +369,7 @@ class Maker:
 
     def arguments(self, at):
         text = self.text(at)
-        if not WORD.match(text) or text in NO_STATEMENT or text in COMMUTATIVE or self.text(at + 1) != '(' or at + 1 not in self.source.match:
+        if not WORD.match(text) or text in NO_STATEMENT or self.text(at + 1) != '(' or at + 1 not in self.source.match:
             return
         parts, first, here = [], at + 2, at + 2
         while here <= self.source.match[at + 1]:
@@ -379,7 +379,7 @@ class Maker:
             elif self.text(here) in ('(', '[', '{') and here in self.source.match:
                 here = self.source.match[here]
             here += 1
-        for (first, last), (start, end) in zip(parts, parts[1:]):
+        for (first, last), (start, end) in list(zip(parts, parts[1:]))[text in SYMMETRIC:]:
             if last >= first and self.span(first, last) != self.span(start, end):
                 self.add('swapped arguments', first, end, '%s, %s' % (self.span(start, end), self.span(first, last)))
 
@@ -870,11 +870,11 @@ class Trier:
             else:
                 parts += [self.source.text[at:start], ';', '\n' * self.source.text.count('\n', start, end)]
             at = end
-        return ''.join(parts) + self.source.text[at:]
+        return (''.join(parts) + self.source.text[at:]).replace('__attribute__((always_inline))', '')  # those would not be kept
 
     def same_assembly(self, fault):
         """Whether gcc makes the same of the function, with all flavours on."""
-        command = ['gcc', '-xc', '-std=gnu99', '-O1', '-w', '-fkeep-static-functions', '-S', '-o', '-', *DEFINES, *flavour_flags('-tls-spice'), '-']
+        command = ['gcc', '-xc', '-std=gnu99', '-O1', '-w', '-fkeep-static-functions', '-fkeep-inline-functions', '-S', '-o', '-', *DEFINES, *flavour_flags('-tls-spice'), '-']
 
         def assembly(text):
             return subprocess.run(command, input='#define CHARDEV_IMPLEMENTATION\n' + text, capture_output=True, text=True, check=False)

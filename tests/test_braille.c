@@ -1064,6 +1064,7 @@ TEST(brlapi_that_says_nothing)
 TEST(brlapi_options)
 {
     static const char *const bad[] = { "braille,id=b,host=localhost:x", "braille,id=b,host=:99999", "braille,id=b,host=:-1" };
+    static const char *const defaults[] = { "", ":3", "127.0.0.1:3", "[::1]:3", "[::1]", "127.0.0.1" };
     chr_error                err;
     rig                      r;
     size_t                   i;
@@ -1098,7 +1099,22 @@ TEST(brlapi_options)
     make(&r, "braille,id=b");
     settle(&r);
     CHECK_HAS(r.log, "[::1]:60000");
+    chr_remove(r.ctx, "b", NULL);
     unsetenv("BRLAPI_HOST");
+    for (i = 0; i < (RIG_OVER_TCP ? 0 : sizeof defaults / sizeof *defaults); i++) { /* Windows takes its time to refuse */
+        char text[100], want[100];
+        snprintf(text, sizeof text, defaults[i][0] ? "braille,id=b,host=%s" : "braille,id=b", defaults[i]);
+        snprintf(want, sizeof want, "the BrlAPI server at %s", defaults[i][0] ? defaults[i] : ":0");
+        memset(r.log, 0, sizeof r.log);
+        fault_plan.call = FAULT_connect; /* whoever is there is not met */
+        fault_plan.error = ECONNREFUSED;
+        fault_plan.at = 1, fault_plan.for_good = 1;
+        make(&r, text);
+        settle(&r);
+        CHECK_HAS(r.log, want);
+        CHECK_INT(chr_remove(r.ctx, "b", NULL), 0);
+        memset(&fault_plan, 0, sizeof fault_plan);
+    }
     rig_close(&r);
 }
 

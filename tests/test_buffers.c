@@ -295,6 +295,7 @@ typedef struct wire {
     int     closes_itself;
     chr_frontend *meanwhile; /* writes "meanwhile" during the next write, as a log hook may */
     chr_frontend *goes;      /* goes away during the next write, likewise */
+    void        (*during)(struct wire *w); /* runs during the next write */
 } wire;
 
 static wire *last_wire; /* that was opened */
@@ -318,6 +319,11 @@ static int wire_write(chr_dev *dev, const void *buf, size_t len)
     }
     if (w->goes) chr_fe_deinit(w->goes);
     w->goes = NULL;
+    if (w->during) {
+        void (*during)(wire *) = w->during;
+        w->during = NULL;
+        during(w);
+    }
     return (int)len;
 }
 
@@ -489,6 +495,154 @@ TEST(the_frontend_goes_while_its_buffer_is_sent)
     CHECK_STR(b.w->sent, "first,second");
     CHECK_INT(chr_fe_write(&b.rec.fe, "x", 1), CHR_ERR_DISCONNECTED);
     bench_close(&b);
+}
+
+static chr_frontend *sized;
+static int           sized_answers[3];
+
+static void size_buffers(wire *w)
+{
+    (void)w;
+    sized_answers[0] = chr_fe_set_buffers(sized, 10, 10);
+    sized_answers[1] = chr_fe_set_buffers(sized, 0, 0);
+    sized_answers[2] = chr_fe_flush(sized, 0);
+}
+
+/* What is being sent can't be moved. */
+TEST(buffers_keep_their_size_while_they_are_sent)
+{
+    bench b;
+    bench_open(&b, &recorder_handlers, 0, 100);
+    sized = &b.rec.fe;
+    put(&b.rec.fe, "first");
+    b.w->during = size_buffers;
+    settle(&b.r);
+    CHECK_INT(sized_answers[0], CHR_ERR_BUSY);
+    CHECK_INT(sized_answers[1], CHR_ERR_BUSY);
+    CHECK_STR(b.w->sent, "first");
+    put(&b.rec.fe, "second");
+    settle(&b.r);
+    CHECK_STR(b.w->sent, "firstsecond");
+    CHECK_INT(chr_fe_set_buffers(&b.rec.fe, 10, 10), 0);
+    CHECK_INT(chr_fe_set_buffers(&b.rec.fe, 0, 0), 0);
+    bench_close(&b);
+}
+
+static int numbers[100], number_count;
+
+static void note_number(void *opaque, int event)
+{
+    (void)opaque;
+    if (event >= 1000 || event == CHR_EVENT_CLOSED || event == CHR_EVENT_OPENED) numbers[number_count++ % 100] = event;
+}
+
+/* Of more events behind one byte than there is place for, the first ones are told, and CLOSED in place of the last of them. */
+TEST(more_events_than_have_place)
+{
+    static const chr_handlers handlers = { NULL, NULL, note_number, NULL };
+    char                      byte[4];
+    bench                     b;
+    int                       i;
+    bench_open(&b, NULL, 100, 0);
+    chr_fe_set_handlers(&b.rec.fe, &handlers, NULL);
+    settle(&b.r);
+    number_count = 0;
+    send_in(&b, "x");
+    for (i = 0; i < 40; i++) chr_be_event(&b.w->dev, 1000 + i);
+    CHECK_INT(number_count, 0);
+    chr_be_event(&b.w->dev, CHR_EVENT_CLOSED);
+    CHECK_INT(chr_fe_read(&b.rec.fe, byte, sizeof byte), 1);
+    settle(&b.r);
+    CHECK_INT(number_count, 32);
+    for (i = 0; i < 31; i++) CHECK_INT(numbers[i], 1000 + i);
+    CHECK_INT(numbers[31], CHR_EVENT_CLOSED);
+    chr_be_event(&b.w->dev, CHR_EVENT_OPENED);
+    settle(&b.r);
+    CHECK_INT(number_count, 33);
+    bench_close(&b);
+}
+
+/* Equal ones become one when there are many. */
+TEST(equal_events_among_many_are_one)
+{
+    static const chr_handlers handlers = { NULL, NULL, note_number, NULL };
+    char                      byte[4];
+    bench                     b;
+    int                       i;
+    bench_open(&b, NULL, 100, 0);
+    chr_fe_set_handlers(&b.rec.fe, &handlers, NULL);
+    settle(&b.r);
+    number_count = 0;
+    send_in(&b, "x");
+    for (i = 0; i < 15; i++) chr_be_event(&b.w->dev, 1001);
+    CHECK_INT(chr_fe_read(&b.rec.fe, byte, sizeof byte), 1);
+    settle(&b.r);
+    CHECK_INT(number_count, 15);
+    number_count = 0;
+    send_in(&b, "x");
+    for (i = 0; i < 16; i++) chr_be_event(&b.w->dev, 1001 + i);
+    chr_be_event(&b.w->dev, 1001);
+    chr_be_event(&b.w->dev, 1017);
+    chr_be_event(&b.w->dev, 1002);
+    CHECK_INT(chr_fe_read(&b.rec.fe, byte, sizeof byte), 1);
+    settle(&b.r);
+    CHECK_INT(number_count, 17);
+    CHECK_INT(numbers[0], 1003);
+    CHECK_INT(numbers[13], 1016);
+    CHECK_INT(numbers[14], 1001);
+    CHECK_INT(numbers[15], 1017);
+    CHECK_INT(numbers[16], 1002);
+    bench_close(&b);
+}
+
+static chr_frontend *asked_fe;
+static int           ask_what;
+
+static int changing_can_read(void *opaque)
+{
+    (void)opaque;
+    if (ask_what == 1) chr_fe_set_buffers(asked_fe, 0, 0);
+    if (ask_what == 2) chr_fe_deinit(asked_fe);
+    if (ask_what == 3) chr_fe_set_handlers(asked_fe, NULL, NULL);
+    if (ask_what == 4) chr_fe_set_buffers(asked_fe, 50, 0);
+    if (ask_what) ask_what = -1;
+    return 100;
+}
+
+/* The question for room may take the buffers away, or change them, or the frontend goes: nothing that was there is lost or comes twice. */
+TEST(the_question_for_room_changes_the_buffers)
+{
+    static const chr_handlers handlers = { changing_can_read, recorder_read, recorder_event, NULL };
+    int                       what, buffered;
+    for (what = 1; what <= 4; what++)
+        for (buffered = 0; buffered < 2; buffered++) {
+            bench b;
+            char  text[20];
+            int   got;
+            bench_open(&b, NULL, 100, 0);
+            asked_fe = &b.rec.fe;
+            ask_what = 0;
+            if (buffered) send_in(&b, "one"); /* it lies there as the handlers come */
+            b.rec.open = 0;
+            chr_fe_set_handlers(&b.rec.fe, &handlers, &b.rec);
+            ask_what = what;
+            if (!buffered) {
+                settle(&b.r);
+                chr_be_write(&b.w->dev, "one", chr_be_can_write(&b.w->dev) >= 3 ? 3 : 0);
+            }
+            settle(&b.r);
+            got = (int)b.rec.length;
+            if (b.rec.fe.dev && got == 0) {
+                ask_what = 0;
+                got = chr_fe_read(&b.rec.fe, text, sizeof text);
+                b.rec.open = 0;
+                if (got <= 0) chr_fe_set_handlers(&b.rec.fe, &handlers, &b.rec), settle(&b.r), got = (int)b.rec.length;
+            }
+            if (!CHECK(got == 3 || what == 2 || !buffered)) NOTE("what %d, buffered %d: %d", what, buffered, got);
+            if (b.rec.fe.dev) detach(&b.rec);
+            else free(b.rec.input), b.rec.input = NULL;
+            rig_close(&b.r);
+        }
 }
 
 TEST(a_buffer_that_shrinks_below_what_it_holds_takes_nothing)

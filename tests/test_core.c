@@ -562,6 +562,29 @@ TEST(log_with_time_of_all_ages)
     scratch_clean();
 }
 
+/* The first and the last day of each month, counted day by day. */
+TEST(log_dates_of_all_months)
+{
+    static const int lengths[] = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 };
+    int64_t          day = 0;
+    int              year, month;
+    char             want[60];
+    for (year = 1970; year <= 2401; year++) {
+        int is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        int is_tried = year < 1973 || (year > 1998 && year < 2005) || (year > 2098 && year < 2102) || year > 2398;
+        for (month = 1; month <= 12; month++) {
+            int length = lengths[month - 1] + (month == 2 && is_leap);
+            if (is_tried && day < 100000) {
+                snprintf(want, sizeof want, "%d-%02d-01T00:00:00.000Z x\n", year, month);
+                CHECK_STR(log_line_of(day * 86400, 0, ",logtimestamp=on"), want);
+                snprintf(want, sizeof want, "%d-%02d-%02dT23:59:59.000Z x\n", year, month, length);
+                CHECK_STR(log_line_of((day + length) * 86400 - 1, 0, ",logtimestamp=on"), want);
+            }
+            day += length;
+        }
+    }
+}
+
 /* Another program empties the file: what comes then stands at its beginning, without a hole. */
 TEST(log_that_is_emptied_by_others)
 {

@@ -415,6 +415,41 @@ TEST(nobody_waits_for_one_that_is_disconnected)
     end_stage(&s);
 }
 
+/* What was begun with one peer is forgotten with it. */
+TEST(would_blocks_and_pieces_end_with_the_peer)
+{
+    stage s;
+    stack(&s, "fault,id=f,chardev=b");
+    feed(&s, "\x80\x00\x81\x07", 4); /* input in pieces of 1; output would block, and 7 more times */
+    CHECK_INT(come(&s, "a"), 1);
+    CHECK_INT(write_to(&s, "x"), CHR_ERR_WOULD_BLOCK);
+    CHECK_INT(write_to(&s, "x"), CHR_ERR_WOULD_BLOCK);
+    CHECK_INT(come(&s, "bcd"), 1);
+    feed(&s, "\x82\x00", 2);
+    CHECK_INT(come(&s, "cd"), 2);
+    until_ms(&s, 50);
+    CHECK_INT(write_to(&s, "x"), 1);
+    CHECK_INT(come(&s, "efgh"), 4);
+    end_stage(&s);
+}
+
+#ifndef _WIN32
+/* Who blocks waits for nothing else: not for a descriptor that has nothing to do with it. */
+TEST(blocked_calls_do_not_wait_for_descriptor_0)
+{
+    int   fds[2];
+    stage s;
+    REQUIRE(pipe(fds) == 0 && dup2(fds[0], 0) == 0); /* it will never be writable */
+    stack(&s, "fault,id=f,chardev=b,delay=100");
+    feed(&s, "\x81\x07\x82\x63", 4);
+    CHECK_INT(chr_fe_write_all(&s.rec.fe, "xyz", 3, 20000), 3);
+    CHECK_GOT("xyz");
+    close(fds[0]), close(fds[1]);
+    detach(&s.rec);
+    chr_context_free(s.r.ctx);
+}
+#endif
+
 /* The end of the input is told to each who comes, until the one below has another peer. */
 TEST(the_end_of_input_is_told_again)
 {

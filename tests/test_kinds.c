@@ -620,6 +620,66 @@ TEST_FAMILY(blocking)
     }
 }
 
+/* By URI: the same as by its options. */
+TEST(uris_with_a_path)
+{
+    static const struct {
+        const char *uri, *kind;
+        void      (*prepare)(const char **base);
+    } rows[] = {
+        { "pipe:%s", "pipe", prepare_fifos }, { "pipe:%s", "pipe", prepare_fifo }, { "file:%s", "file", prepare_path },
+        { "pty:%s", "pty", no_preparation },  { "pty", "pty", no_preparation },    { "%s", "serial", prepare_line },
+    };
+    const char *base = NULL;
+    char        uri[400];
+    chr_error   err;
+    chr_info    info;
+    chr_dev    *dev;
+    size_t      i;
+    rig         r;
+    for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+        rig_open_virtual(&r);
+        far_side = other_side = -1;
+        snprintf(place, sizeof place, "%s", scratch("x"));
+        rows[i].prepare(&base);
+        snprintf(uri, sizeof uri, rows[i].uri, place);
+        dev = chr_new_uri(r.ctx, "k", uri, &err);
+        if (!CHECK(dev != NULL)) NOTE("%s: %s", uri, err.text);
+        if (dev) {
+            chr_query(dev, &info);
+            CHECK_STR(info.backend, rows[i].kind);
+            CHECK(i == 0 || i == 4 || exists(place));
+        }
+        if (far_side >= 0) close(far_side);
+        if (other_side >= 0) close(other_side);
+        rig_close(&r);
+        scratch_clean();
+    }
+}
+
+/* The file is there, and open, and can't be read. */
+TEST(a_script_that_can_not_be_read)
+{
+    char      options[300], text[400];
+    chr_error err;
+    rig       r;
+    rig_open(&r);
+    write_file(scratch("script"), "pass");
+    snprintf(options, sizeof options, "script,id=k,file=%s", scratch("script"));
+    fault_arm(FAULT_pread, EIO, 1, 1);
+    CHECK(!chr_new(r.ctx, options, &err));
+    CHECK_INT(fault_plan.fired, 1);
+    fault_disarm();
+    CHECK_INT(err.code, CHR_ERR_IO);
+    snprintf(text, sizeof text, "script: file=%s: %s", scratch("script"), chr_error_text(CHR_ERR_IO));
+    CHECK_STR(err.text, text);
+    fault_arm(FAULT_pread, FAULT_SHORT, 1, 1); /* in pieces it is as good */
+    CHECK(chr_new(r.ctx, options, &err) != NULL);
+    fault_disarm();
+    rig_close(&r);
+    scratch_clean();
+}
+
 /* ---- what is refused, word by word -------------------------------------------------------------------------------------------- */
 
 #define REJECT     "reject \"x\";"

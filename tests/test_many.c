@@ -604,7 +604,7 @@ TEST_WITHIN(many_idles, 300) { check_linear(idles); }
 
 /* ---- memory ------------------------------------------------------------------------------------------------------------ */
 
-/* README and the manual promise it, beside the options: for a listener, a connection, a client that waits. */
+/* docs/options.md and the manual promise it, beside the options: for a listener, a connection, a client that waits. */
 enum { AT_REST = 2048, WEBSOCKET_AT_REST = 2304, SAMPLE = 32 };
 
 static struct {

@@ -370,6 +370,45 @@ TEST(escape_unknown_is_swallowed_without_harm)
 }
 
 /* The time of each line since stamps were switched on, by the virtual clock. */
+/* Whatever stands behind the escape is no input, but the escape itself. */
+TEST(escape_and_every_character)
+{
+    int c;
+    for (c = 0; c < 256; c++) {
+        char  typed[4] = { 1, (char)c, 'k', 0 };
+        bench b;
+        open_mux(&b, 1);
+        REQUIRE(write(b.far, typed, 3) == 3);
+        settle(&b.r);
+        if (c == 1) CHECK_INPUT(&b.fe[0], "\x01k");
+        else if (!CHECK_INPUT(&b.fe[0], "k")) NOTE("character %d", c);
+        CHECK_INT(b.r.exits, c == 'x');
+        CHECK_INT(b.r.snapshots, c == 's');
+        CHECK_INT(strchr(b.fe[0].events, 'B') != NULL, c == 'b');
+        CHECK_INT(hear(b.far)[0] != 0, c == 'h' || c == '?' || c == 'x');
+        close_mux(&b);
+    }
+}
+
+/* Who has the focus is told that he has it no more, whoever has left before. */
+TEST(focus_is_told_after_others_have_left)
+{
+    int   leaves;
+    bench b;
+    for (leaves = 1; leaves <= 2; leaves++) { /* the focus is the last one's */
+        open_mux(&b, 4);
+        clear_events(&b);
+        chr_fe_deinit(&b.fe[leaves].fe);
+        settle(&b.r);
+        CHECK_STR(b.fe[3].events, "");
+        chr_fe_take_focus(&b.fe[0].fe);
+        settle(&b.r);
+        CHECK_STR(b.fe[3].events, "U");
+        CHECK_STR(b.fe[0].events, "I");
+        close_mux(&b);
+    }
+}
+
 TEST(escape_timestamps)
 {
     const char *text;
@@ -698,6 +737,7 @@ TEST(frontends_go_while_all_are_told)
 static bench *questioned;
 static int    questions, question, injections;
 static char   question_answer;
+static recorder another; /* who gets it behind an 'o' */
 
 static int questioned_can_read(void *opaque)
 {
@@ -712,6 +752,7 @@ static int questioned_can_read(void *opaque)
     case 'b': chr_fe_deinit(&questioned->fe[0].fe), chr_fe_deinit(&questioned->fe[1].fe); break;
     case 'h': chr_fe_set_handlers(&rec->fe, NULL, NULL); break;
     case 'H': listen_to(rec); break;
+    case 'o': chr_fe_set_handlers(&rec->fe, &recorder_handlers, &another); break;
     case 'i': injections += chr_inject(questioned->mux, "I", 1) == 1; break;
     case 'e': chr_be_event(chr_find(questioned->r.ctx, "m-base"), CHR_EVENT_BREAK); break;
     default: break;
@@ -721,7 +762,7 @@ static int questioned_can_read(void *opaque)
 
 TEST(frontends_that_do_something_when_they_are_asked)
 {
-    static const char         answers[] = "fFdDbhHie";
+    static const char         answers[] = "fFdDbhHieo";
     static const chr_handlers handlers = { questioned_can_read, recorder_read, recorder_event, NULL };
     static const int          rooms[] = { 0, 1, 3, UNLIMITED };
     size_t                    a, k;
@@ -734,6 +775,8 @@ TEST(frontends_that_do_something_when_they_are_asked)
                 open_mux(&b, 2);
                 questioned = &b;
                 questions = injections = 0;
+                memset(&another, 0, sizeof another);
+                another.room = UNLIMITED;
                 question_answer = answers[a];
                 b.fe[0].open = 0;
                 b.fe[0].early_input_allowed = b.fe[1].early_input_allowed = 1;
@@ -748,8 +791,9 @@ TEST(frontends_that_do_something_when_they_are_asked)
                     memcpy(all + len, b.fe[i].input ? b.fe[i].input : "", b.fe[i].length);
                     len += b.fe[i].length;
                 }
-                all[len] = 0;
-                if (strchr("fFDHie", question_answer)) {
+                memcpy(all + len, another.input ? another.input : "", another.length);
+                all[len + another.length] = 0;
+                if (strchr("fFDHieo", question_answer)) {
                     const char *at = all;
                     char        want[3] = "a";
                     int         injected = 0;
@@ -764,8 +808,34 @@ TEST(frontends_that_do_something_when_they_are_asked)
                     for (i = 1; i < b.fe[1].length; i++) CHECK(b.fe[1].input[i] == b.fe[1].input[i - 1] + 1);
                     CHECK(len <= 8);
                 }
+                free(another.input);
                 close_mux(&b);
             }
+}
+
+/* What the frontend has room for comes as it was read, in one piece. */
+static int reads;
+
+static void count_reads(recorder *rec, int what)
+{
+    (void)rec;
+    reads += what == 'r';
+}
+
+TEST(a_large_message_comes_in_one_piece)
+{
+    static char block[30000];
+    bench       b;
+    NEED_LITTLE_ROOM();
+    open_mux(&b, 2);
+    memset(block, 'x', sizeof block);
+    b.fe[1].then = count_reads;
+    reads = 0;
+    CHECK_INT(write(b.far, block, sizeof block), sizeof block);
+    settle(&b.r);
+    CHECK_INT(b.fe[1].length, sizeof block);
+    CHECK_INT(reads, 1);
+    close_mux(&b);
 }
 
 TEST(input_before_a_close_comes_first)

@@ -120,12 +120,12 @@ TEST(log_on_a_fifo_that_nobody_reads_is_refused_at_once)
     snprintf(options, sizeof options, "null,id=n,logfile=%s", scratch("fifo"));
     CHECK_INT(refuse(&r, options, &err), CHR_ERR_NOT_FOUND);
     CHECK_HAS(err.text, scratch("fifo"));
-    CHECK_HAS(err.text, "nobody has open for reading");
+    CHECK_HAS(err.text, "a FIFO without a reader");
     snprintf(options, sizeof options, "file,id=n,path=%s", scratch("fifo"));
     CHECK_INT(refuse(&r, options, &err), CHR_ERR_NOT_FOUND);
-    CHECK_HAS(err.text, "nobody has open for reading");
+    CHECK_HAS(err.text, "a FIFO without a reader");
     CHECK_INT(chr_record_start(r.ctx, scratch("fifo"), &err), CHR_ERR_NOT_FOUND);
-    CHECK_HAS(err.text, "nobody has open for reading");
+    CHECK_HAS(err.text, "a FIFO without a reader");
     rig_close(&r);
     scratch_clean();
 }

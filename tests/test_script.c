@@ -258,6 +258,31 @@ TEST(per_cents_in_a_verdict)
     end_stage(&s);
 }
 
+/* Between two statements: what is written has met what was expected, and the rest is the loop's. */
+TEST(looked_at_between_two_statements)
+{
+    stage s;
+    play(&s, "wait 1ms\nexpect \"x\"\nsend \"y\"");
+    until_ms(&s, 1);
+    CHECK_INT(chr_fe_write(&s.rec.fe, "x", 1), 1);
+    CHECK_INT(result(&s), CHR_ERR_WOULD_BLOCK);
+    CHECK_STR(s.err.text, "script: line 2: it is behind this");
+    settle(&s.r);
+    CHECK_INPUT(&s.rec, "y");
+    CHECK_INT(result(&s), 0);
+    end_stage(&s);
+}
+
+/* A statement's own control characters don't get into the message. */
+TEST(a_verdict_is_one_line)
+{
+    stage s;
+    play(&s, "fail \"a\tb\33c\"");
+    CHECK_INT(result(&s), CHR_ERR_IO);
+    CHECK_STR(s.err.text, "script: line 1: fail \"a?b?c\": so it says; what came: nothing");
+    end_stage(&s);
+}
+
 /* What came is shown from its end, and a long statement from its begin. */
 TEST(long_texts_in_a_verdict)
 {

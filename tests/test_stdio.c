@@ -443,6 +443,47 @@ TEST(stdio_with_stdin_closed)
     redirect_back();
 }
 
+/* Each of the two may be closed, but not both. */
+TEST(stdio_that_is_closed)
+{
+    chr_error err;
+    chr_dev  *dev;
+    recorder  rec;
+    rig       r;
+    int       out[2], which;
+    char      text[3][200];
+    int       codes[3], written[3];
+    memset(codes, 0, sizeof codes);
+    memset(written, 0, sizeof written);
+    for (which = 0; which < 3; which++) { /* 0: both, 1: the output, 2: the input */
+        int in[2];
+        REQUIRE(pipe(in) == 0 && pipe(out) == 0);
+        redirect(in[0], out[1]);
+        if (which != 1) close(0);
+        if (which != 2) close(1);
+        rig_open(&r);
+        err.text[0] = 0;
+        dev = chr_new(r.ctx, "stdio,id=s", &err);
+        snprintf(text[which], sizeof text[which], "%.150s", err.text);
+        codes[which] = dev ? 0 : err.code;
+        if (dev) {
+            attach(&rec, dev);
+            settle(&r);
+            written[which] = chr_fe_write(&rec.fe, "x", 1);
+            detach(&rec);
+        }
+        chr_context_free(r.ctx);
+        redirect_back();
+        close(in[1]), close(out[0]);
+    }
+    CHECK_INT(codes[0], CHR_ERR_DISCONNECTED);
+    CHECK_STR(text[0], "stdio: standard input and output are both closed");
+    CHECK_INT(codes[1], 0);
+    CHECK_INT(written[1], CHR_ERR_DISCONNECTED);
+    CHECK_INT(codes[2], 0);
+    CHECK_INT(written[2], 1);
+}
+
 TEST(stdio_back_pressure)
 {
     int      in[2], out[2];

@@ -68,6 +68,30 @@ TEST(hang_up_behind_unread_input_while_output_waits)
     }
 }
 
+/* Input that comes is no room for output. */
+TEST(input_while_output_waits)
+{
+    size_t sent;
+    int    i;
+    line   l;
+    NEED_LITTLE_ROOM();
+    line_open(&l, "", UNLIMITED);
+    sent = fill_up(&l.rec.fe);
+    chr_fe_add_watch(&l.rec.fe, recorder_writable, &l.rec);
+    for (i = 1; i <= 3; i++) {
+        say(l.far, "x");
+        settle(&l.r);
+        CHECK_INT(l.rec.length, i);
+        CHECK_INT(l.rec.writable, 0);
+    }
+    CHECK_INT(drain(&l.r, l.far, sent), sent);
+    say(l.far, "y"); /* both at once */
+    settle(&l.r);
+    CHECK_INT(l.rec.length, 4);
+    CHECK_INT(l.rec.writable, 1);
+    line_close(&l);
+}
+
 /* The same in another one's loop, where nothing is looked at again but for a reason. */
 TEST(hang_up_behind_unread_input_in_another_loop)
 {

@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 """README.md and docs/ don't rot: README's program compiles without a warning and works, console blocks run and print what stands below
-each command, C blocks of docs/ compile, the pictures show what the programs print, tables are complete, links lead somewhere.
+each command, C blocks of docs/ compile, the pictures show what the programs print, tables are complete.
 
 A console block is one shell: lines that begin with `$ ` are run (a backslash at the end continues one), what follows is the expected output,
 errors included. `...` stands for any text in a line, and alone on a line for any lines. /tmp and ports of four digits are replaced by a
-folder and ports of its own. Each command has to succeed, unless `echo $?` comes next."""
+folder and ports of its own. Each command has to succeed, unless `echo $?` comes next. A C block whose first line is `/* NAME */` is the
+file /tmp/NAME of the page's commands."""
 import glob
 import os
 import re
@@ -34,7 +35,8 @@ def has_tls():
     return "built without TLS" not in done.stderr
 
 
-OPTIONAL = "openssl curl picocom telnet socat clang qemu-system-x86_64 xxd strace bpftrace nm".split()
+COMPILER = next((name for name in ("gcc", "clang") if shutil.which(name)), "cc")
+OPTIONAL = "openssl curl gcc".split()
 
 
 def missing(block):
@@ -94,7 +96,7 @@ def free_port():
         return str(probe.getsockname()[1])
 
 
-def console(page, text):
+def console(page, text, files):
     global skipped
     if missing(text):
         print("%s: %s: skipped: %s" % (page, text.splitlines()[0], missing(text)))
@@ -104,6 +106,10 @@ def console(page, text):
     ports = {port: free_port() for port in PORT.findall(text)}
     mark = "%d-end-of-command-" % os.getpid()
     with tempfile.TemporaryDirectory() as directory:
+        for name, content in files:
+            with open(os.path.join(directory, name), "w") as f:
+                f.write(content)
+
         def local(command):
             command = PORT.sub(lambda found: ports[found.group()], command)
             return re.sub(r"(?<![\w/])/tmp\b", directory, re.sub(r"(?<![\w/.])build/", BUILD + "/", command))
@@ -150,9 +156,8 @@ def fragment(page, text, directory):
     source = os.path.join(directory, "block.c")
     with open(source, "w") as f:
         f.write(PRELUDE % (head, body if whole else "", "" if whole else body))
-    done = subprocess.run(["gcc", "-std=c11", "-D_GNU_SOURCE", "-I.", "-Iexamples/tinyvm", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-Wno-unused",
-                           "-Wno-misleading-indentation", source],
-                          capture_output=True, text=True, check=False)
+    done = subprocess.run([COMPILER, "-std=c11", "-D_GNU_SOURCE", "-I.", "-Iexamples/tinyvm", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-Wno-unused",
+                           "-Wno-misleading-indentation", source], capture_output=True, text=True, check=False)
     check("%s: C: %s" % (page, text.splitlines()[0]), done.returncode == 0, done.stderr)
 
 
@@ -268,21 +273,6 @@ def documented(readme, pages):
             check("option %s of %s is documented" % (name, backend), re.search(r"[`, ]%s(=|`|\.0)" % name, pages), options)
 
 
-def anchors(page):
-    with open(page) as f:
-        heads = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", f.read(), flags=re.S | re.M), re.M)
-    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
-
-
-def links(page, text):
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        if "://" in target:
-            continue
-        path, _, anchor = target.partition("#")
-        path = os.path.normpath(os.path.join(os.path.dirname(page), path)) if path else page
-        check("%s: link to %s" % (page, target), os.path.exists(path) and (not anchor or anchor in anchors(path)), "no such file or heading")
-
-
 def pictures():
     global skipped
     lacking = [name for name in ("picocom", "telnet") if not shutil.which(name)]
@@ -292,6 +282,9 @@ def pictures():
         return
     done = subprocess.run([sys.executable, "docs/terminal.py", "check"], capture_output=True, text=True, check=False)
     check("docs/terminal.svg", done.returncode == 0, done.stdout + done.stderr)
+
+
+FILE = r"/\* ([\w.]+) \*/\n"
 
 
 def main():
@@ -304,16 +297,16 @@ def main():
         for page, text in pages.items():
             if only and page not in only:
                 continue
-            links(page, text)
             for kind, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S):
                 if kind == "c" and page == "README.md":
                     program(block, directory)
                     same_everywhere(block)
-                elif kind == "c":
+                elif kind == "c" and not re.match(FILE, block):
                     fragment(page, block, directory)
                 elif kind == "console":
-                    console(page, block)
-                else: # README's commands are what runs this, and bare.sh
+                    console(page, block, [(re.match(FILE, code).group(1), code) for code in re.findall(r"^```c\n(.*?)^```$", text, re.M | re.S)
+                                          if re.match(FILE, code)])
+                elif kind != "c":  # README's commands are what runs this, and bare.sh
                     check("%s: a block of a kind that isn't tested" % page, kind == "sh" and re.fullmatch(r"(make.*\n)+", block), block)
         if not only:
             lives(BUILD + "/hello", directory, "hello.c", b"hello\r\n")
