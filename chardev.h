@@ -9415,18 +9415,18 @@ static int chr__os_set_check(const chr__set *set, int fd) { return (void)set, (v
 #endif
 
 /* ====================================================================================================================
- * >>memory   memory, text, error, log
+ * >>memory   the context's state; allocation, rings, text, tracing, log, errors
  * ================================================================================================================== */
 
-/* Things by a key (>>tables). */
+/* Objects by a key: a list, or a hash table (>>tables). */
 typedef struct chr__table {
-    chr__entry **chains;  /* `size` of them, a power of two; NULL = there is one, */
+    chr__entry **chains;  /* hash chains, `size` of them (a power of two); NULL = one list, */
     chr__entry  *few;     /* this */
     size_t       size, count;
     uint32_t     hash_key[2];
 } chr__table;
 
-/* A descriptor that a monitor's peer has passed. */
+/* A descriptor with a name, passed by a monitor's peer (>>descriptors). */
 typedef struct chr__named_fd {
     chr__entry by_name, by_number;
     int        fd;
@@ -9438,25 +9438,26 @@ typedef struct chr__kind_node {
     const chr_backend     *kind;
 } chr__kind_node;
 
-/* What chardevs refer to by id and isn't one: TLS credentials, lists of peers. Its kind serves for its name and options. */
+/* An object that chardevs refer to by id: TLS credentials, an authorization list. Its `kind` has the name and the
+ * options. */
 typedef struct chr__object {
     chr__entry          by_id;
     const chr_backend  *kind;
     char               *id;
     void               *options;
-    int                 users;   /* the context is one */
-    void              (*release)(chr_context *ctx, struct chr__object *object); /* lets go of what it has beside these; or NULL */
+    int                 users;   /* reference count; the context has one */
+    void              (*release)(chr_context *ctx, struct chr__object *object); /* frees what the kind has added; or NULL */
 } chr__object;
 
 enum { CHR__URI_FORMS = 5 };
 
-/* A backend that could be in the table, and is not in this build. */
+/* A backend that this build leaves out, for the error message. */
 typedef struct chr__left_out {
-    const char *name, *alias, *without; /* alias: "" = none; without: what, for the message */
-    const char *uris[CHR__URI_FORMS];   /* how its URIs begin, beside its name */
+    const char *name, *alias, *without; /* alias: "" = none; without: what the build lacks */
+    const char *uris[CHR__URI_FORMS];   /* prefixes of its URIs, besides its name */
 } chr__left_out;
 
-/* A queue of chardevs, linked through next_queued. */
+/* A callback before the wait. */
 typedef struct chr__prepare {
     void               (*run)(void *opaque);
     void                *opaque;
@@ -9468,102 +9469,103 @@ typedef struct chr__dev_queue {
     chr_dev *first, **last;
 } chr__dev_queue;
 
-/* poll() for few descriptors; from some number on the kernel's set pays. */
+/* The kernel's set pays from some number of descriptors on (CHR__MANY_WATCHES). WANTED: it is opened before the
+ * next wait. */
 typedef enum chr__set_state { CHR__SET_UNUSED, CHR__SET_WANTED, CHR__SET_USED } chr__set_state;
 
 struct chr_context {
     chr_config   config;
-    void        *memory;       /* what `allocate` is called with: the arena, or config.opaque */
+    void        *memory;       /* opaque pointer for `allocate`: the arena, or config.opaque */
 
     /* the loop */
     chr_watch  **watches;
-    chr__pollfd *polls;        /* slot by slot the same, as far as they are poll()'s */
-    chr_watch  **buckets;      /* the same by descriptor: lists, as many as there is capacity */
+    chr__pollfd *polls;        /* poll()'s argument: slots as in `watches`, up to `polled` */
+    chr_watch  **buckets;      /* hash of the watches by descriptor: watch_capacity chains */
     int          watch_count, watch_capacity;
-    int          polled;       /* poll() asks for the first so many: all, or those that the kernel's set refuses */
-    int          synced;       /* what those before this slot want the set knows; what those behind it want is new */
+    int          polled;       /* poll() waits for slots [0, polled): all, or those that the kernel's set refuses */
+    int          synced;       /* the set is up to date for slots [polled, synced) */
     int          running_slot; /* the slot whose callback runs, or ran last */
-    unsigned     round, keys;  /* each time that a descriptor's watches run; the set's last key */
-    chr_watch   *still_ready;  /* with hooks: those that are ready still after their callbacks */
+    unsigned     round, keys;  /* round: a watch runs once in each; keys: the last key of an entry in the set */
+    chr_watch   *still_ready;  /* with hooks: watches that are ready still after their callbacks */
     chr__set_state set_state;  /* whether the kernel's set is used, */
-    int          nested;       /* and whether another loop waits for it: chr_loop_fd() */
-    int64_t      alarm_at;     /* when that is woken, in real time; 0 = never */
+    int          nested;       /* and nested in another loop: chr_loop_fd() */
+    int64_t      alarm_at;     /* when the set's alarm goes off, by chr__real_now(); 0 = never */
     chr__set     set;
-    chr__ready  *ready;        /* what it has said, */
+    chr__ready  *ready;        /* events reported by the set */
     int          ready_count;
-    unsigned     removals, removals_before; /* entries that have left it: ever, and before it was asked */
-    chr_timer   *timers;       /* a heap: the nearest is on top; NULL = none */
-    chr_timer   *real_timers;  /* the same on the system's clock, whatever `clock` is: time limits of peers */
-    uint64_t     timer_order;  /* of the next one that is started */
-    chr_idle     idles;        /* a ring, oldest first; this one is only its head */
-    chr_idle     last_idle;    /* where a dispatch of idles ends */
-    int          sources;      /* timers and idles that are started, and one more with `many` */
-    unsigned     turn;         /* of the loop, or of a call that blocks: what bounds work starts anew with it */
+    unsigned     removals, removals_before; /* count of entries that left the set; its value before the wait */
+    chr_timer   *timers;       /* heap, the nearest on top; NULL = none */
+    chr_timer   *real_timers;  /* the same on the system's clock: time-outs of peers */
+    uint64_t     timer_order;  /* for the next timer that is started */
+    chr_idle     idles;        /* ring, oldest first; this is its head */
+    chr_idle     last_idle;    /* marks the end of a dispatch of idles */
+    int          sources;      /* number of started timers and idles, plus 1 unless SET_UNUSED */
+    unsigned     turn;         /* counts turns of the loop and attempts of blocking calls: budgets per turn restart */
     chr__waker   waker;
     chr_watch    wake_watch;
 #if CHARDEV_HAS_PTY
-    chr__table   file_watches; /* by number */
-    chr_watch    notifier;     /* of the descriptor that tells of all of them; made with the first */
+    chr__table   file_watches; /* by inotify's watch number */
+    chr_watch    notifier;     /* of inotify's descriptor; opened with the first file watch */
 #endif
-    int          depth;        /* handlers and dispatches that are running: nothing is freed before it is 0 */
+    int          depth;        /* handlers and dispatches on the stack: removed chardevs are freed at 0 */
     int          deferring;    /* backend slots on the stack: events are queued, no handler is called */
     int          deferring_unasked; /* those of them that no call of a frontend led to */
     int          unretried;    /* writes on the stack whose bytes nobody offers again: an error loses them */
     int          cleanup_due;  /* chr__free_removed() has work: removed chardevs, or a nested loop's time-out */
-    int          sleeping;     /* not 0 in poll, ours or a foreign loop's: whoever changes something then must wake it */
-    chr__prepare prepares;     /* a ring: what runs before the loop waits. Buffered frontends send and deliver then, */
-    chr__prepare lazy;         /* and those that can't deliver ask again */
-    chr__prepare *prepare_only;  /* the same as `prepares` with one member, by a shorter path */
-    int          prepare_count; /* all of these, and chardevs in `urgent` and `blocked`: the work before the wait */
-    int          prepare_ran;  /* handlers that they have called */
-    int64_t      retry_at;     /* when can_read of all of `blocked` is asked again, in real time */
-    int          closing;      /* chr_context_free() is under way */
-    int64_t      now;          /* the virtual clock */
-    volatile int stopped;      /* by CHR__LOAD and CHR__STORE, as what follows */
-    volatile int posted;       /* something waits for the next step of chr_loop_step_every() */
-    int          calls_left;   /* of that, until it looks at the clock; */
-    int          stride;       /* out of so many, */
-    int64_t      looked_at;    /* when it did last, */
-    int64_t      stepped_at;   /* and when it stepped, in real time */
-    struct chr__fe_guard *guards;   /* frontends that a function on the stack goes on with after a handler */
+    int          sleeping;     /* not 0 during a wait, ours or a foreign loop's: a change must interrupt it */
+    chr__prepare prepares;     /* ring of callbacks before the wait: buffered frontends flush and deliver */
+    chr__prepare lazy;         /* ring of those that may be late: buffered frontends without room ask again */
+    chr__prepare *prepare_only;  /* the only member of `prepares`, by a shorter path */
+    int          prepare_count; /* prepares of all three, and chardevs in `urgent` and `blocked` */
+    int          prepare_ran;  /* handlers that the prepares have called in this step */
+    int64_t      retry_at;     /* when can_read of all in `blocked` is asked again, by chr__real_now() */
+    int          closing;      /* chr_context_free() has begun */
+    int64_t      now;          /* virtual clock */
+    volatile int stopped;      /* chr_loop_stop(); by CHR__LOAD and CHR__STORE, as the next */
+    volatile int posted;       /* chr_loop_step_every() must step at its next call */
+    int          calls_left;   /* its calls before it reads the clock again, */
+    int          stride;       /* of so many */
+    int64_t      looked_at;    /* when it read the clock last, */
+    int64_t      stepped_at;   /* and stepped last, by chr__real_now() */
+    struct chr__fe_guard *guards;   /* on the stack: frontends that are used after a handler */
 #if CHARDEV_HAS_TRACE
-    int          in_trace;     /* the trace hook runs: what would change something is refused */
+    int          in_trace;     /* the trace hook is on the stack: changes are refused */
 #endif
 
     /* the registry */
-    const chr_backend *const *builtins; /* the table; ends with NULL */
-    const chr__left_out *left_out;      /* likewise: those that this build is without */
-    const chr_backend *mux;             /* what mux=on puts on a chardev; NULL = left out */
-    chr__kind_node    *kinds;           /* registered by the user */
-    chr_dev           *devs, **last_dev; /* in the order of creation */
+    const chr_backend *const *builtins; /* table of built-in backends, ends with NULL */
+    const chr__left_out *left_out;      /* likewise: backends that this build leaves out */
+    const chr_backend *mux;             /* backend for mux=on; NULL = left out */
+    chr__kind_node    *kinds;           /* list of backends registered by the user */
+    chr_dev           *devs, **last_dev; /* list, in the order of creation */
     chr__table         devs_by_id;
     chr_dev           *removed;         /* closed, freed by chr__free_removed(); lingering ones are added later */
-    struct chr__linger *lingering;      /* connections whose last bytes are still being sent, the oldest first */
+    struct chr__linger *lingering;      /* connections in a lingering close, oldest first */
     int                lingering_count;
-    uint64_t           lingering_queued; /* what they have still to send, in bytes */
-    chr__dev_queue     urgent;          /* those whose `update` comes before the loop sleeps, */
-    chr__dev_queue     blocked;         /* and those whose frontends have no room (back-pressure) */
+    uint64_t           lingering_queued; /* bytes that these have to send */
+    chr__dev_queue     urgent;          /* chardevs whose `update` runs before the next wait */
+    chr__dev_queue     blocked;         /* chardevs whose frontends have no room (back-pressure) */
     chr__table         fds_by_name, fds_by_number;
     const chr_backend *const *object_kinds; /* ends with NULL */
     chr__table         objects;
     int                open_suspended;
-    unsigned char     *buffer;          /* input of streams passes through here: nobody keeps it across calls */
+    unsigned char     *buffer;          /* CHR__BUFFER_SIZE bytes for input; not kept across calls */
     struct chr__recorder *recorder;
     struct chr__replay   *replay;
-    const chr_backend *(*replay_kind)(chr_context *ctx, const char *id); /* what plays this id; NULL = it was not recorded */
-    struct chr__spare_box *spare_boxes; /* of layers, for all connections */
+    const chr_backend *(*replay_kind)(chr_context *ctx, const char *id); /* plays this id; NULL = not recorded */
+    struct chr__spare_box *spare_boxes; /* spare boxes of layers */
     int                spare_count;
 #if CHARDEV_HAS_SOCKET
-    chr__receiver      receiver;        /* of unix sockets; what it holds is used at once */
-    chr_error          failure;         /* of a socket that has no memory for its own */
+    chr__receiver      receiver;        /* for SCM_RIGHTS on unix sockets; its contents are used at once */
+    chr_error          failure;         /* error of a socket that has no memory for its own */
 #endif
 #if CHARDEV_HAS_SPICE
     SpiceServer       *spice_server;
 #endif
 #ifdef CHARDEV_THREADS
     chr__mutex         mutex;
-    int                locks;           /* how often it is locked by the thread that has it */
-    chr__thread        owner;           /* who made it, or ran its loop last */
+    int                locks;           /* recursion depth of the lock */
+    chr__thread        owner;           /* thread that made the context, or ran its loop last */
     int                wake_pending;    /* with hooks: another thread has written to the waker */
 #endif
 };
@@ -9576,16 +9578,16 @@ enum { CHR__BUFFER_SIZE = 1024 };
 enum { CHR__BUFFER_SIZE = 65536 };
 #endif
 
-/* With threads: one recursive lock for a context. Its owner thread holds it while it is in its loop, except when it
- * sleeps in poll(), and in each call that changes something, except when that blocks; other threads in each call
- * that they may make. Under it they touch buffers, counters, flags, and the rings of idles and timers, never the
- * poll set, layers' handshakes or the registry: what these need is posted to the owner, with an idle or
- * chr__update(). */
+/* Threads: a context has one recursive lock. Its owner thread holds it while it is in the loop (except during the
+ * wait) and in each call that changes something (except while that blocks); other threads hold it in each call
+ * that they may make. With it they change buffers, counters, flags, timers and idles. The poll set, handshakes of
+ * layers and the registry belong to the owner thread: work on these is posted to the loop, by an idle or
+ * chr__update(). Data that both need without the lock goes through CHR__LOAD and CHR__STORE. */
 #ifdef CHARDEV_THREADS
 #define CHR__LOCK(ctx) (chr__os_lock(&(ctx)->mutex), (void)(ctx)->locks++)
 #define CHR__UNLOCK(ctx) ((void)(ctx)->locks--, chr__os_unlock(&(ctx)->mutex))
 #define CHR__OWN(ctx) ((void)((ctx)->owner = chr__os_thread(&(ctx)->config)))
-#define CHR__SLEEPS(ctx, whether) ((void)((ctx)->sleeping = (whether))) /* in our own loop: another thread wakes it */
+#define CHR__SLEEPS(ctx, whether) ((void)((ctx)->sleeping = (whether))) /* wait of our own loop */
 #define CHR__IS_FOREIGN(ctx) (!chr__os_is_thread(&(ctx)->config, (ctx)->owner))
 #else
 #define CHR__LOCK(ctx) ((void)(ctx))
@@ -9595,20 +9597,20 @@ enum { CHR__BUFFER_SIZE = 65536 };
 #define CHR__IS_FOREIGN(ctx) ((void)(ctx), 0)
 #endif
 
-/* -- an allocator in a block of the user's: free pieces stand in a list in the order of their addresses, and the first that is
- * large enough is taken. Neighbours become one again. -- */
+/* -- allocator in a block of the caller's (chr_config.arena): first fit in a free list sorted by address;
+ * neighbours that are free are joined -- */
 
 typedef union chr__piece {
     struct {
-        size_t            units; /* of the piece, its head included */
-        union chr__piece *next;  /* while it is free */
+        size_t            units; /* size, with this head */
+        union chr__piece *next;  /* in the free list */
     } head;
     int64_t     align_number;
     void       *align_pointer;
     void      (*align_function)(void);
     double      align_float;
     long double align_long;
-} chr__piece; /* the unit that all are counted in */
+} chr__piece; /* the unit of all sizes */
 
 typedef struct chr__arena {
     chr__piece *free;
@@ -9632,7 +9634,7 @@ CHR__PRIVATE chr__arena *chr__arena_begin(void *memory, size_t size)
     return arena;
 }
 
-/* Cuts `units` from the first piece that has as many. */
+/* Takes `units` from the first piece that is large enough. */
 static chr__piece *chr__arena_take(chr__arena *arena, size_t units)
 {
     chr__piece **link = &arena->free, *piece, *rest;
@@ -9642,7 +9644,7 @@ static chr__piece *chr__arena_take(chr__arena *arena, size_t units)
     if (!piece)
         return NULL;
     rest = piece + units;
-    if (piece->head.units - units < 2) { /* too small to be of use */
+    if (piece->head.units - units < 2) { /* the rest would be too small for a piece */
         *link = piece->head.next;
     } else {
         rest->head.units = piece->head.units - units;
@@ -9655,7 +9657,7 @@ static chr__piece *chr__arena_take(chr__arena *arena, size_t units)
     return piece;
 }
 
-/* What follows a piece is one with it, when it is free. */
+/* Joins a free piece with the next one, if they are adjacent. */
 static void chr__arena_join(chr__piece *piece)
 {
     chr__piece *next = piece->head.next;
@@ -9680,7 +9682,7 @@ static void chr__arena_give(chr__arena *arena, chr__piece *piece)
         chr__arena_join(before);
 }
 
-/* The hook. */
+/* chr_config.allocate. */
 CHR__PRIVATE void *chr__arena_allocate(void *opaque, void *ptr, size_t size)
 {
     chr__arena *arena = (chr__arena *)opaque;
@@ -9716,7 +9718,7 @@ CHR__PRIVATE void chr__arena_describe(const chr__arena *arena, chr_memory *info)
     info->largest = (largest - 1) * sizeof *piece;
 }
 
-/* The allocator is the user's: one thread at a time. */
+/* The caller's allocator need not be thread-safe: it runs with the lock. */
 CHR__PRIVATE void *chr__reallocate(chr_context *ctx, void *ptr, size_t size)
 {
     CHR__LOCK(ctx);
@@ -9725,7 +9727,7 @@ CHR__PRIVATE void *chr__reallocate(chr_context *ctx, void *ptr, size_t size)
     return ptr;
 }
 
-/* Zeroed, or NULL. */
+/* Zeroed memory, or NULL. */
 CHR__PRIVATE void *chr__allocate(chr_context *ctx, size_t size)
 {
     void *ptr = chr__reallocate(ctx, NULL, size);
@@ -9739,7 +9741,7 @@ CHR__PRIVATE void chr__free(chr_context *ctx, void *ptr)
         (void)chr__reallocate(ctx, ptr, 0);
 }
 
-/* There is a buffer that input can pass through. */
+/* Allocates ctx->buffer when it is first needed. */
 CHR__PRIVATE int chr__need_buffer(chr_context *ctx)
 {
     if (!ctx->buffer)
@@ -9756,7 +9758,8 @@ CHR__PRIVATE char *chr__copy_text(chr_context *ctx, const char *text, size_t len
     return copy;
 }
 
-/* The same file after the program has changed its working directory; the caller frees it. NULL = no memory. */
+/* An absolute path, so that it stays valid when the program changes its working directory. The caller frees it.
+ * NULL = out of memory. */
 CHR__PRIVATE char *chr__absolute_path(chr_context *ctx, const char *path)
 {
     char full[2 * CHR__PATH_SIZE];
@@ -9771,8 +9774,8 @@ CHR__PRIVATE int chr__text_is(const char *text, size_t len, const char *word)
     return strlen(word) == len && memcmp(text, word, len) == 0;
 }
 
-/* The rest of `text` behind `prefix`, or NULL. */
-CHR__PRIVATE const char *chr__after(const char *text, const char *prefix)
+/* What follows `prefix` in `text`, or NULL when `text` does not begin with it. */
+CHR__PRIVATE const char *chr__skip_prefix(const char *text, const char *prefix)
 {
     size_t len = strlen(prefix);
 
@@ -9789,10 +9792,10 @@ CHR__PRIVATE size_t chr__max(size_t a, size_t b)
     return a > b ? a : b;
 }
 
-/* A ring of bytes, fixed in size. */
+/* Ring buffer of bytes, of a fixed size. */
 typedef struct chr__ring {
     unsigned char *bytes;
-    size_t         size, start, count; /* start: where the oldest is */
+    size_t         size, start, count; /* start: index of the oldest byte */
 } chr__ring;
 
 CHR__PRIVATE int chr__ring_init(chr_context *ctx, chr__ring *ring, size_t size)
@@ -9814,7 +9817,7 @@ CHR__PRIVATE void chr__ring_take(chr__ring *ring, size_t len)
     ring->count -= len;
 }
 
-/* The newest bytes stay: what does not fit pushes the oldest out. */
+/* Overwrites the oldest bytes when there is no room. */
 CHR__PRIVATE void chr__ring_put(chr__ring *ring, const void *buf, size_t len)
 {
     const unsigned char *from = (const unsigned char *)buf;
@@ -9834,7 +9837,7 @@ CHR__PRIVATE void chr__ring_put(chr__ring *ring, const void *buf, size_t len)
     ring->count += len;
 }
 
-/* What stands at `at`, as far as it is in one piece. */
+/* The contiguous bytes from index `at` on, *len of them. */
 CHR__PRIVATE const unsigned char *chr__ring_piece(const chr__ring *ring, size_t at, size_t *len)
 {
     size_t index = chr__ring_index(ring, at);
@@ -9843,18 +9846,18 @@ CHR__PRIVATE const unsigned char *chr__ring_piece(const chr__ring *ring, size_t 
     return ring->bytes + index;
 }
 
-/* -- the ring of >>extras that needs no lock: each number is written by one side, behind what it counts (release), and read by
- * the other before that (acquire). Compilers without these builtins: `volatile` keeps the order of the numbers, and
- * CHARDEV_BARRIER() that of all, for the compiler and the processor. -- */
+/* -- chr_isr_ring (>>extras), single producer and single consumer, without a lock: each index is written by one side, after
+ * the bytes that it counts (release), and read by the other side before these (acquire). With compilers that lack the
+ * builtins, `volatile` orders the indexes, and CHARDEV_BARRIER() all accesses, for compiler and processor. -- */
 
 #if defined(__GNUC__) && !defined(CHARDEV_BARRIER)
-#define CHR__SEE(number) __atomic_load_n(&(number), __ATOMIC_ACQUIRE)
-#define CHR__SHOW(number, value) __atomic_store_n(&(number), (value), __ATOMIC_RELEASE)
+#define CHR__LOAD_ACQUIRE(number) __atomic_load_n(&(number), __ATOMIC_ACQUIRE)
+#define CHR__STORE_RELEASE(number, value) __atomic_store_n(&(number), (value), __ATOMIC_RELEASE)
 #else
 #ifndef CHARDEV_BARRIER
 #define CHARDEV_BARRIER() ((void)0)
 #endif
-CHR__PRIVATE chr_isr_index chr__isr_see(const volatile chr_isr_index *number)
+CHR__PRIVATE chr_isr_index chr__isr_load_acquire(const volatile chr_isr_index *number)
 {
     chr_isr_index value = *number;
 
@@ -9862,13 +9865,13 @@ CHR__PRIVATE chr_isr_index chr__isr_see(const volatile chr_isr_index *number)
     return value;
 }
 
-CHR__PRIVATE void chr__isr_show(volatile chr_isr_index *number, chr_isr_index value)
+CHR__PRIVATE void chr__isr_store_release(volatile chr_isr_index *number, chr_isr_index value)
 {
     CHARDEV_BARRIER();
     *number = value;
 }
-#define CHR__SEE(number) chr__isr_see(&(number))
-#define CHR__SHOW(number, value) chr__isr_show(&(number), (value))
+#define CHR__LOAD_ACQUIRE(number) chr__isr_load_acquire(&(number))
+#define CHR__STORE_RELEASE(number, value) chr__isr_store_release(&(number), (value))
 #endif
 
 CHARDEV_API int chr_isr_ring_init(chr_isr_ring *ring, void *memory, size_t size)
@@ -9883,7 +9886,7 @@ CHARDEV_API int chr_isr_ring_init(chr_isr_ring *ring, void *memory, size_t size)
     return 0;
 }
 
-/* From `at` on there are `count` bytes, free or filled: a span ends with the memory. */
+/* The span of up to `count` bytes from index `at` on; it ends where the memory wraps. */
 static unsigned char *chr__isr_span(const chr_isr_ring *ring, chr_isr_index at, chr_isr_index count, size_t *len)
 {
     chr_isr_index start = ring->size ? (chr_isr_index)(at & (chr_isr_index)(ring->size - 1)) : 0;
@@ -9894,26 +9897,26 @@ static unsigned char *chr__isr_span(const chr_isr_ring *ring, chr_isr_index at, 
 
 CHARDEV_API void *chr_isr_ring_put_span(chr_isr_ring *ring, size_t *len)
 {
-    chr_isr_index put = ring->put, used = (chr_isr_index)(put - CHR__SEE(ring->got));
+    chr_isr_index put = ring->put, used = (chr_isr_index)(put - CHR__LOAD_ACQUIRE(ring->got));
 
     return chr__isr_span(ring, put, (chr_isr_index)(ring->size - used), len);
 }
 
 CHARDEV_API void chr_isr_ring_put_commit(chr_isr_ring *ring, size_t len)
 {
-    CHR__SHOW(ring->put, (chr_isr_index)(ring->put + (chr_isr_index)len));
+    CHR__STORE_RELEASE(ring->put, (chr_isr_index)(ring->put + (chr_isr_index)len));
 }
 
 CHARDEV_API const void *chr_isr_ring_get_span(chr_isr_ring *ring, size_t *len)
 {
     chr_isr_index got = ring->got;
 
-    return chr__isr_span(ring, got, (chr_isr_index)(CHR__SEE(ring->put) - got), len);
+    return chr__isr_span(ring, got, (chr_isr_index)(CHR__LOAD_ACQUIRE(ring->put) - got), len);
 }
 
 CHARDEV_API void chr_isr_ring_get_commit(chr_isr_ring *ring, size_t len)
 {
-    CHR__SHOW(ring->got, (chr_isr_index)(ring->got + (chr_isr_index)len));
+    CHR__STORE_RELEASE(ring->got, (chr_isr_index)(ring->got + (chr_isr_index)len));
 }
 
 CHARDEV_API size_t chr_isr_ring_put(chr_isr_ring *ring, const void *buf, size_t len)
@@ -9948,18 +9951,18 @@ CHARDEV_API size_t chr_isr_ring_get(chr_isr_ring *ring, void *buf, size_t len)
 
 CHARDEV_API size_t chr_isr_ring_count(const chr_isr_ring *ring)
 {
-    chr_isr_index got = CHR__SEE(ring->got);
+    chr_isr_index got = CHR__LOAD_ACQUIRE(ring->got);
 
-    return (chr_isr_index)(CHR__SEE(ring->put) - got);
+    return (chr_isr_index)(CHR__LOAD_ACQUIRE(ring->put) - got);
 }
 
-/* Down, also for what is below zero: a time before 1970. */
+/* Rounds down, also below zero (times before 1970). */
 CHR__PRIVATE int64_t chr__floor_divide(int64_t value, int64_t by)
 {
     return value / by - (value % by < 0);
 }
 
-/* All of it, for files. A FIFO that is full is an error (CHR_ERR_WOULD_BLOCK), like a disk that is. */
+/* Writes all of it to a file. A full FIFO is an error (CHR_ERR_WOULD_BLOCK), like a full disk. */
 CHR__PRIVATE int chr__write_file(int fd, chr__fd_type type, const void *buf, size_t len)
 {
     const char *from = (const char *)buf;
@@ -9971,18 +9974,18 @@ CHR__PRIVATE int chr__write_file(int fd, chr__fd_type type, const void *buf, siz
     return 0;
 }
 
-/* -- tracing: one line at each place -- */
+/* -- tracing (>>trace): one macro at each event -- */
 
 #if CHARDEV_HAS_TRACE
 
 #ifdef CHR__USDT
 #define CHR__TRACES(ctx) ((void)(ctx), 1)
 
-#if defined(__clang__) /* whose pedantry doesn't stop at the system's header here */
+#if defined(__clang__) /* its -Wpedantic warns of macros in the system's header */
 #pragma clang diagnostic push
 #pragma clang diagnostic ignored "-Wgnu-zero-variadic-macro-arguments"
 #endif
-/* The probes: an instruction each that does nothing, until a tracer puts a breakpoint there. */
+/* USDT probes: a NOP each, until a tracer puts a breakpoint there. */
 CHR__COLD void chr__trace_probe(const chr_trace *event)
 {
     const char *id = event->id ? event->id : "", *text = event->text ? event->text : "";
@@ -10012,7 +10015,8 @@ static const char *const chr__trace_names[] = {
 #undef CHR__TRACE_NAME
 };
 
-/* Quiet, and as a handler: nothing that the hook may call runs others, and what waits to be freed stays. */
+/* Calls the hook as a handler, with events deferred: nothing that it may call runs other handlers, and no memory
+ * is freed. */
 static void chr__trace_call(chr_context *ctx, const chr_trace *event)
 {
     ctx->in_trace = 1;
@@ -10053,7 +10057,7 @@ CHR__COLD void chr__trace(chr_context *ctx, const char *id, chr_trace_number num
     CHR__UNLOCK(ctx);
 }
 
-/* From inside the hook, which runs in the middle of anything: what changes something is refused. The lock is held. */
+/* The hook runs inside any function: calls that change something are refused meanwhile. The lock is held. */
 #define CHR__IN_TRACE(ctx) ((ctx)->in_trace)
 #define CHR__TRACE_ALL(ctx, id, event, a, b, text, bytes, len)                                                         \
     do {                                                                                                               \
@@ -10063,7 +10067,7 @@ CHR__COLD void chr__trace(chr_context *ctx, const char *id, chr_trace_number num
 
 #else
 
-/* What they name is used; nothing is left of it. */
+/* Without tracing: the arguments count as used, and no code is left. */
 CHR__PRIVATE void chr__trace(chr_context *ctx, const char *id, chr_trace_number number, int64_t a, int64_t b, const char *text,
                              const void *bytes, size_t len)
 {
@@ -10088,17 +10092,17 @@ CHR__PRIVATE int chr__fail_in_trace(chr_error *err)
 #define CHR__TRACE(dev, event, a, b) CHR__TRACE_ALL((dev)->ctx, (dev)->id, event, a, b, NULL, NULL, 0)
 #define CHR__TRACE_TEXT(dev, event, a, b, text) CHR__TRACE_ALL((dev)->ctx, (dev)->id, event, a, b, text, NULL, 0)
 #define CHR__TRACE_BYTES(dev, event, a, b, bytes, len) CHR__TRACE_ALL((dev)->ctx, (dev)->id, event, a, b, NULL, bytes, len)
-/* With a text alone, of an event that its caller knows. */
+/* A text only; the number of the event is a variable. */
 #define CHR__TRACE_NUMBER(dev, number, text)                                                                           \
     do {                                                                                                               \
         if (CHR__TRACES((dev)->ctx))                                                                                   \
             chr__trace((dev)->ctx, (dev)->id, number, 0, 0, text, NULL, 0);                                            \
     } while (0)
-/* With the text of an error that was met; `err` may be NULL. */
+/* The text of an error; `err` may be NULL. */
 #define CHR__TRACE_ERROR(dev, event, code, err) \
     CHR__TRACE_ALL((dev)->ctx, (dev)->id, event, code, 0, (code) >= 0 ? NULL : (err) ? (err)->text : chr_error_text(code), NULL, 0)
 
-/* The hook is a handler like any other: what it removes stays in memory, since the one who logs goes on. */
+/* The log hook is a handler: chardevs that it removes stay in memory, since the function that logs goes on. */
 static void chr__log_hook(chr_context *ctx, const char *line)
 {
     if (!ctx->config.log)
@@ -10116,7 +10120,7 @@ CHR__PRIVATE void chr__log_text(chr_context *ctx, const char *line)
     chr__log_hook(ctx, line);
 }
 
-/* For what no caller can be told. */
+/* For errors that no caller can return. */
 CHR__PRIVATE void chr__log_line(chr_context *ctx, const char *id, const char *text)
 {
     char line[sizeof(((chr_error *)0)->text) + (CHR__LINE < 512 ? 32 : 160)];
@@ -10190,10 +10194,10 @@ CHR__PRIVATE int chr__digit(char c)
         : c >= 'A' && c <= 'F' ? c - 'A' + 10 : 99;
 }
 
-/* -- patterns -- */
+/* -- patterns: authorization lists, filter paths -- */
 
-/* The length of one character: an escape, as in a distinguished name (RFC 2253 section 2.4), is one, and so is a
- * UTF-8 sequence of several escapes. */
+/* Length of one character in a distinguished name (RFC 2253 section 2.4): an escape is one, and so is a UTF-8
+ * sequence of several escapes. */
 CHR__PRIVATE size_t chr__glob_step(const char *text)
 {
     size_t len = 1;
@@ -10201,15 +10205,15 @@ CHR__PRIVATE size_t chr__glob_step(const char *text)
     if (text[0] != '\\' || !text[1])
         return len;
     len = chr__digit(text[1]) < 16 && chr__digit(text[2]) < 16 ? 3 : 2;
-    if (len == 3 && chr__digit(text[1]) >= 12) /* a lead byte: its continuation bytes are \\80 to \\BF */
+    if (len == 3 && chr__digit(text[1]) >= 12) /* UTF-8 lead byte; its continuation bytes are \\80 to \\BF */
         while (text[len] == '\\' && chr__digit(text[len + 1]) / 4 == 2 && chr__digit(text[len + 2]) < 16)
             len += 3;
     return len;
 }
 
-/* Whether all of `text` matches: '*' stands for any text, '?' for one character. Backtracks to the last '*' alone:
- * no recursion, and at most length times length steps. An escaped comma is one character, so that a comma in the
- * pattern matches only one that separates the parts of a name. */
+/* Whether all of `text` matches `pattern`: '*' is any text, '?' one character. Without recursion: backtracks to
+ * the last '*' only, in at most length times length steps. An escaped comma is one character, so a comma in the
+ * pattern matches only a separator between the parts of a name. */
 CHR__PRIVATE int chr__glob(const char *pattern, const char *text)
 {
     const char *star = NULL, *from = NULL;
@@ -10241,7 +10245,7 @@ CHR__PRIVATE int chr__glob(const char *pattern, const char *text)
 #if CHARDEV_HAS_RINGBUF || CHARDEV_HAS_WEBSOCKET
 static const char chr__base64_letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/* Up to three bytes as four letters, padded with '='. */
+/* One to three bytes to four letters, padded with '='. */
 CHR__PRIVATE void chr__base64_group(const unsigned char *bytes, size_t count, char *out)
 {
     unsigned long value = (unsigned long)bytes[0] << 16 | (count > 1 ? (unsigned long)bytes[1] << 8 : 0) | (count > 2 ? bytes[2] : 0u);
@@ -10252,7 +10256,7 @@ CHR__PRIVATE void chr__base64_group(const unsigned char *bytes, size_t count, ch
     out[3] = count > 2 ? chr__base64_letters[value & 63] : '=';
 }
 
-/* All of it, with a final zero: four letters for each three bytes begun. */
+/* All of it, terminated with 0: four letters for each three bytes begun. */
 CHR__PRIVATE void chr__base64_text(const unsigned char *bytes, size_t len, char *text)
 {
     size_t at;
@@ -10262,7 +10266,7 @@ CHR__PRIVATE void chr__base64_text(const unsigned char *bytes, size_t len, char 
     *text = 0;
 }
 
-/* Four letters to bytes; how many, or -1. Padding only ends the last group, and its unused bits are zero. */
+/* Four letters to bytes. Returns how many, or -1. Only the last group may be padded, and its unused bits are zero. */
 CHR__PRIVATE int chr__base64_ungroup(const char *text, int is_last, unsigned char *bytes)
 {
     unsigned long value = 0;
@@ -10292,11 +10296,11 @@ CHR__PRIVATE int chr__base64_check(const char *text, size_t len)
     return at == len;
 }
 
-/* -- UTF-8, byte by byte: a sequence may go on in the next buffer -- */
+/* -- UTF-8, byte by byte, since a sequence may be split over two buffers -- */
 
 typedef struct chr__utf8 {
-    int           left;      /* bytes that the sequence still wants */
-    unsigned char low, high; /* the range of the next one: it keeps out over-long forms, surrogates and what lies past U+10FFFF */
+    int           left;      /* continuation bytes missing */
+    unsigned char low, high; /* valid range of the next byte: excludes over-long forms, surrogates, and beyond U+10FFFF */
 } chr__utf8;
 
 CHR__PRIVATE int chr__utf8_first(chr__utf8 *utf8, unsigned char c)
@@ -10311,7 +10315,7 @@ CHR__PRIVATE int chr__utf8_first(chr__utf8 *utf8, unsigned char c)
     return 1;
 }
 
-/* Whether c can go on from there. */
+/* Whether c is valid as the next byte. */
 CHR__PRIVATE int chr__utf8_take(chr__utf8 *utf8, unsigned char c)
 {
     if (utf8->left == 0)
@@ -10324,7 +10328,7 @@ CHR__PRIVATE int chr__utf8_take(chr__utf8 *utf8, unsigned char c)
     return 1;
 }
 
-/* Of bytes[count]: the length of the sequence at the start, 0 = more bytes could make it one, or -n: n bytes are none. */
+/* Length of the sequence at the start of bytes[count]; 0 = incomplete; -n = n bytes are invalid. */
 CHR__PRIVATE int chr__utf8_length(const unsigned char *bytes, size_t count)
 {
     chr__utf8 utf8 = { 0, 0, 0 };
@@ -10339,7 +10343,7 @@ CHR__PRIVATE int chr__utf8_length(const unsigned char *bytes, size_t count)
     return 0;
 }
 
-/* A character as a sequence: how many bytes, 0 = it is none (a surrogate, or beyond U+10FFFF). */
+/* Encodes a character. Returns how many bytes; 0 = not encodable (a surrogate, or beyond U+10FFFF). */
 CHR__PRIVATE size_t chr__utf8_put(uint32_t letter, unsigned char bytes[4])
 {
     static const unsigned char marks[] = { 0, 0, 0xc0, 0xe0, 0xf0 };
@@ -10353,7 +10357,7 @@ CHR__PRIVATE size_t chr__utf8_put(uint32_t letter, unsigned char bytes[4])
     return count;
 }
 
-CHR__PRIVATE int chr__utf8_is_good(chr__utf8 *utf8, const unsigned char *bytes, size_t len)
+CHR__PRIVATE int chr__utf8_is_valid(chr__utf8 *utf8, const unsigned char *bytes, size_t len)
 {
     for (; len > 0; len--, bytes++)
         if (!chr__utf8_take(utf8, *bytes))
@@ -10363,10 +10367,10 @@ CHR__PRIVATE int chr__utf8_is_good(chr__utf8 *utf8, const unsigned char *bytes, 
 #endif
 
 /* ====================================================================================================================
- * >>tables   things by a key: few in a list, many in a hash table
+ * >>tables   objects by a key: a list while there are few, a hash table for many
  * ====================================================================================================================
- * The keys may be a monitor's peer's choice: they are hashed with a key of the table's own that nobody else knows, so
- * that no choice makes long chains. Where there is no memory for more chains they become longer.
+ * Keys may be chosen by an attacker (a monitor's peer): the hash has a random key (SipHash), so that nobody can make long
+ * chains (hash flooding). Without memory to grow the chains get longer.
  */
 
 CHR__PRIVATE uint32_t chr__rotate(uint32_t word, int bits)
@@ -10376,7 +10380,7 @@ CHR__PRIVATE uint32_t chr__rotate(uint32_t word, int bits)
 
 #ifdef CHR__FREESTANDING
 
-/* FNV-1a: a firmware's ids are its own choice, and its memory is small. */
+/* FNV-1a: a firmware chooses its ids itself, and has little memory. */
 static uint32_t chr__hash(const uint32_t *key, const void *bytes, size_t len)
 {
     const unsigned char *byte = (const unsigned char *)bytes;
@@ -10423,7 +10427,7 @@ static uint32_t chr__hash(const uint32_t *key, const void *bytes, size_t len)
 
 enum { CHR__TABLE_FEW = 16, CHR__TABLE_CHAINS = 64 };
 
-/* Firmware has few of everything: there the compiler drops all that asks for chains. */
+/* Firmware has few objects: only the list is compiled. */
 #ifdef CHR__FREESTANDING
 #define CHR__CHAINS(table) ((void)(table), (chr__entry **)0)
 #define CHR__HAS_CHAINS    0
@@ -10445,7 +10449,7 @@ static void chr__table_put(chr__table *table, chr__entry *entry)
     *chain = entry;
 }
 
-/* The clock serves where the system has no random bytes. */
+/* The clock and the address replace random bytes where the system has none. */
 static void chr__table_key(chr__table *table)
 {
     uint64_t now = (uint64_t)chr__os_clock(NULL) ^ (uint64_t)(uintptr_t)table;
@@ -10477,7 +10481,7 @@ CHR__COLD void chr__table_grow(chr_context *ctx, chr__table *table)
     chr__free(ctx, old.chains);
 }
 
-/* `key` belongs to `owner`, as `entry` does. */
+/* `key` and `entry` are part of `owner`, and stay in place. */
 CHR__PRIVATE void chr__table_add(chr_context *ctx, chr__table *table, chr__entry *entry, void *owner, const void *key,
                                  size_t length)
 {
@@ -10512,7 +10516,7 @@ static int chr__entry_has(const chr__entry *entry, const void *key, size_t lengt
     return entry->length == length && memcmp(entry->key, key, length) == 0;
 }
 
-/* The owner, or NULL. */
+/* The owner of the entry with this key, or NULL. */
 CHR__PRIVATE void *chr__table_find(const chr__table *table, const void *key, size_t length)
 {
     const chr__entry *entry = *chr__table_chain((chr__table *)(uintptr_t)table, key, length);
@@ -10522,7 +10526,7 @@ CHR__PRIVATE void *chr__table_find(const chr__table *table, const void *key, siz
     return entry ? entry->owner : NULL;
 }
 
-/* All that have the key, or all with NULL. `visit` may remove its own entry, but no other. */
+/* Visits all entries with the key, or all with NULL. `visit` may remove its own entry, but no other. */
 CHR__PRIVATE void chr__table_each(chr__table *table, const void *key, size_t length,
                                   void (*visit)(void *owner, void *arg), void *arg)
 {
@@ -12448,13 +12452,13 @@ static void chr__file_notifier_close(chr_context *ctx)
 #endif
 
 /* ====================================================================================================================
- * >>the_options   text to key=value list, list to options struct, by the backend's table
+ * >>the_options   option text to a list of pairs, the list to an options struct, by the backend's table
  * ================================================================================================================== */
 
 typedef struct chr__pair {
     struct chr__pair *next;
-    const char       *key;   /* both in `text` */
-    char             *value; /* NULL: a bare word, which the table knows as `word` or `noword` */
+    const char       *key;   /* points into `text`, as the value does */
+    char             *value; /* NULL = a bare word: `word` or `noword` */
     char              text[1];
 } chr__pair;
 
@@ -12467,21 +12471,30 @@ struct chr_options {
 
 static const chr_option chr__common_rows[] = {
     /* name           type             where                                      default range      help */
-    { "logfile",      CHR_OPTION_TEXT, CHR__AT(chr_common_options, logfile),      NULL,   0, 0,       CHR__HELP("what the guest writes goes to this file too") },
+    { "logfile",      CHR_OPTION_TEXT,   CHR__AT(chr_common_options, logfile),      NULL,   0, 0,
+      CHR__HELP("what the guest writes goes to this file too") },
 #if CHARDEV_HAS_LOG
-    { "logappend",    CHR_OPTION_BOOL, CHR__AT(chr_common_options, logappend),    "off",  0, 0,       CHR__HELP("add to the log file instead of starting it anew") },
-    { "logtimestamp", CHR_OPTION_BOOL, CHR__AT(chr_common_options, logtimestamp), "off",  0, 0,       CHR__HELP("UTC time before each line of the log file") },
-    { "logsize",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, logsize),      NULL,   0, INT64_C(1) << 50, CHR__HELP("begin a new log file before it grows larger: PATH becomes PATH.1, PATH.1 PATH.2") },
-    { "logfiles",     CHR_OPTION_NUMBER, CHR__AT(chr_common_options, logfiles),   "5",    0, 1000,    CHR__HELP("with logsize: keep so many log files, PATH included") },
+    { "logappend",    CHR_OPTION_BOOL,   CHR__AT(chr_common_options, logappend),    "off",  0, 0,
+      CHR__HELP("add to the log file instead of starting it anew") },
+    { "logtimestamp", CHR_OPTION_BOOL,   CHR__AT(chr_common_options, logtimestamp), "off",  0, 0,
+      CHR__HELP("UTC time before each line of the log file") },
+    { "logsize",      CHR_OPTION_SIZE,   CHR__AT(chr_common_options, logsize),      NULL,   0, INT64_C(1) << 50,
+      CHR__HELP("begin a new log file before it grows larger: PATH becomes PATH.1, PATH.1 PATH.2") },
+    { "logfiles",     CHR_OPTION_NUMBER, CHR__AT(chr_common_options, logfiles),     "5",    0, 1000,
+      CHR__HELP("with logsize: keep so many log files, PATH included") },
 #endif
-    { "mux",          CHR_OPTION_BOOL, CHR__AT(chr_common_options, mux),          "off",  0, 0,       CHR__HELP("several frontends share this chardev") },
-    { "history",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, history),      NULL,   0, CHR__SIZE_MOST, CHR__HELP("send that many of the last bytes to each new peer first") },
-    { "obuf",         CHR_OPTION_SIZE, CHR__AT(chr_common_options, obuf),         NULL,   0, CHR__SIZE_MOST, CHR__HELP("keep that many bytes of output that would block") },
-    { "obuf-full",    CHR_OPTION_TEXT, CHR__AT(chr_common_options, obuf_full),    "wait", 0, 0,       CHR__HELP("when obuf is full: wait, drop-oldest or disconnect") },
-    { NULL,           CHR_OPTION_TEXT, 0,                                         NULL,   0, 0,       NULL }
+    { "mux",          CHR_OPTION_BOOL,   CHR__AT(chr_common_options, mux),          "off",  0, 0,
+      CHR__HELP("several frontends share this chardev") },
+    { "history",      CHR_OPTION_SIZE,   CHR__AT(chr_common_options, history),      NULL,   0, CHR__SIZE_MOST,
+      CHR__HELP("send that many of the last bytes to each new peer first") },
+    { "obuf",         CHR_OPTION_SIZE,   CHR__AT(chr_common_options, obuf),         NULL,   0, CHR__SIZE_MOST,
+      CHR__HELP("keep that many bytes of output that would block") },
+    { "obuf-full",    CHR_OPTION_TEXT,   CHR__AT(chr_common_options, obuf_full),    "wait", 0, 0,
+      CHR__HELP("when obuf is full: wait, drop-oldest or disconnect") },
+    { NULL,           CHR_OPTION_TEXT,   0,                                         NULL,   0, 0,       NULL }
 };
 
-/* Objects that are no chardevs have none of these. */
+/* Objects (chr__object) have only their own rows. */
 static const chr_option *chr__common_rows_of(const chr_backend *kind)
 {
     return kind->open ? chr__common_rows : NULL;
@@ -12545,7 +12558,7 @@ static const char *chr__options_get(const chr_options *options, const char *key)
 
 /* -- text to list -- */
 
-/* Up to the next lone comma; a doubled one is part of the text. */
+/* Up to the next single comma; a doubled one is part of the text. */
 static size_t chr__part_length(const char *text)
 {
     size_t len = 0;
@@ -12581,7 +12594,7 @@ static int chr__options_part(chr_options *options, const char *part, size_t len)
     return 0;
 }
 
-/* A value that counts unless the text has another for that key: it goes before what is there. */
+/* Adds a pair at the front, so that one with the same key in the text overrides it. */
 CHR__PRIVATE int chr__options_default(chr_options *options, const char *key, const char *value)
 {
     chr__pair **end = options->last, *pair = chr__options_pair(options, key, strlen(key), value, strlen(value));
@@ -12609,7 +12622,7 @@ static int chr__options_read(chr_options *options, const char *text, chr_error *
     }
 }
 
-/* The first word without '=' is the backend, wherever it stands, unless there is a backend=. */
+/* Without backend=, the first word without '=' is the backend, wherever it is. */
 static void chr__options_name_backend(chr_options *options)
 {
     chr__pair *pair;
@@ -12624,7 +12637,7 @@ static void chr__options_name_backend(chr_options *options)
     pair->key = "backend";
 }
 
-/* What ipv4= and ipv6= mean together: 4 or 6 when only one is wanted, else 0. */
+/* ipv4= and ipv6= together: 4 or 6 when only that family is allowed, else 0. */
 CHR__PRIVATE int chr__ip_family(chr_bool ipv4, chr_bool ipv6)
 {
     if (ipv6 == CHR_OFF || (ipv4 == CHR_ON && ipv6 != CHR_ON))
@@ -12634,10 +12647,10 @@ CHR__PRIVATE int chr__ip_family(chr_bool ipv4, chr_bool ipv6)
 
 /* -- list to struct -- */
 
-/* The N of NAME.N, without leading zeros; NAME alone is NAME.0; -1 when it is neither. */
+/* The N of NAME.N, without leading zeros; NAME is NAME.0; -1 = neither. */
 static int chr__list_index(const chr_option *row, const char *key)
 {
-    const char *digits = chr__after(key, row->name), *digit;
+    const char *digits = chr__skip_prefix(key, row->name), *digit;
     int         index = 0;
 
     if (digits && !*digits)
@@ -12654,7 +12667,7 @@ static int chr__row_has_key(const chr_option *row, const char *key)
     return row->type == CHR_OPTION_LIST ? chr__list_index(row, key) >= 0 : strcmp(row->name, key) == 0;
 }
 
-/* Behind the name of a row, where it is shown. */
+/* What follows the name of a list's row, where it is shown. */
 static const char *chr__row_suffix(const chr_option *row, const char *index)
 {
     return row->type == CHR_OPTION_LIST ? index : "";
@@ -12675,7 +12688,7 @@ static const chr_option *chr__row(const chr_backend *kind, const char *key)
     return row ? row : chr__row_find(chr__common_rows_of(kind), key);
 }
 
-/* Digits of decimal or 0x hex; NULL when there are none or they pass `max`. */
+/* Decimal or 0x hexadecimal digits. Returns what follows, or NULL when there are none or they exceed `max`. */
 static const char *chr__read_digits(const char *text, uint64_t max, uint64_t *value)
 {
     int         base = text[0] == '0' && (text[1] == 'x' || text[1] == 'X') ? 16 : 10, digit;
@@ -12683,7 +12696,7 @@ static const char *chr__read_digits(const char *text, uint64_t max, uint64_t *va
     uint64_t    sum = 0;
 
     for (text = start; (digit = chr__digit(*text)) < base; text++) {
-        if (sum >> 60) /* max has 63 bits and one: one digit more is beyond it, and must not wrap around */
+        if (sum >> 60) /* max has at most 64 bits: one more digit exceeds it, and could wrap */
             return NULL;
         sum = sum * (unsigned)base + (unsigned)digit;
         if (sum > max)
@@ -12701,11 +12714,11 @@ static int chr__read_number(const char *text, int64_t *value)
 
     if (!end || *end)
         return 0;
-    *value = !negative ? (int64_t)size : size > 0 ? -(int64_t)(size - 1) - 1 : 0; /* the least has no positive counterpart */
+    *value = !negative ? (int64_t)size : size > 0 ? -(int64_t)(size - 1) - 1 : 0; /* INT64_MIN has no positive counterpart */
     return 1;
 }
 
-/* Behind the point of a size: 0.5M. Nine digits are enough to name any byte of a terabyte. */
+/* The fraction of a size (0.5M). Nine digits can name any byte of a terabyte. */
 static const char *chr__read_fraction(const char *text, int64_t *billionths)
 {
     int64_t weight = 100000000;
@@ -12739,7 +12752,7 @@ static int chr__read_size(const char *text, int64_t *value)
     if (billionths == 0)
         return 1;
     shift = unit >> 20 ? 20 : 0;
-    part = unit >> shift; /* billionths of it, without passing 64 bits */
+    part = unit >> shift; /* the product with billionths fits into 64 bits */
     part = (billionths * part / 1000000000 << shift) + ((billionths * part % 1000000000 << shift) / 1000000000);
     if (part > INT64_MAX - *value)
         return 0;
@@ -12761,24 +12774,24 @@ static int chr__read_bool(const char *text, chr_bool *value)
     return 0;
 }
 
-enum { CHR__SHOWN = 200 }; /* of what somebody has given, so that what is wrong with it is still seen */
+enum { CHR__SHOWN_MOST = 200 }; /* bytes of a wrong value in an error message, so that the reason still fits */
 
 static int chr__bad_value(const char *backend, const chr_option *row, const char *value, const char *expected, chr_error *err)
 {
-    return chr__fail(err, CHR_ERR_INVALID, "%s: %s=%.*s: %s", backend, row->name, CHR__SHOWN, value, expected);
+    return chr__fail(err, CHR_ERR_INVALID, "%s: %s=%.*s: %s", backend, row->name, CHR__SHOWN_MOST, value, expected);
 }
 
 static int chr__set_integer(const char *backend, const chr_option *row, const char *text, int64_t *value, chr_error *err)
 {
     int64_t number;
-    int     is_number = CHARDEV_HAS_OPTIONS && row->type == CHR_OPTION_NUMBER; /* defaults can all be read as sizes */
+    int     is_number = CHARDEV_HAS_OPTIONS && row->type == CHR_OPTION_NUMBER; /* all defaults are valid sizes */
 
     if (is_number && !chr__read_number(text, &number))
         return chr__bad_value(backend, row, text, "not a number (decimal or 0x hexadecimal)", err);
     if (!is_number && !chr__read_size(text, &number))
         return chr__bad_value(backend, row, text, "not a size (a number, with B, K, M, G or T)", err);
     if (number < row->min || number > row->max)
-        return chr__fail(err, CHR_ERR_INVALID, "%s: %s=%.*s: out of range, %lld to %lld (%s)", backend, row->name, CHR__SHOWN, text,
+        return chr__fail(err, CHR_ERR_INVALID, "%s: %s=%.*s: out of range, %lld to %lld (%s)", backend, row->name, CHR__SHOWN_MOST, text,
                          (long long)row->min, (long long)row->max, row->help);
     *value = number;
     return 0;
@@ -12790,15 +12803,15 @@ CHR__PRIVATE chr__named_fd *chr__named_fd_find(chr_context *ctx, const char *nam
     return (chr__named_fd *)chr__table_find(&ctx->fds_by_name, name, strlen(name));
 }
 
-/* The descriptor is somebody else's, or closed. */
-CHR__PRIVATE void chr__named_fd_forget(chr_context *ctx, chr__named_fd *named)
+/* Removes a name, not the descriptor: it has been closed, or has another owner. */
+CHR__PRIVATE void chr__named_fd_remove(chr_context *ctx, chr__named_fd *named)
 {
     chr__table_remove(ctx, &ctx->fds_by_name, &named->by_name);
     chr__table_remove(ctx, &ctx->fds_by_number, &named->by_number);
     chr__free(ctx, named);
 }
 
-/* `text` is a name of a monitor's peer. */
+/* `text` is a name that a monitor's peer gave. */
 static int chr__set_fd_named(const char *backend, const chr_option *row, const char *text, chr_context *ctx, int *fd,
                              chr_error *err)
 {
@@ -12813,7 +12826,7 @@ static int chr__set_fd_named(const char *backend, const chr_option *row, const c
 #else
 
 CHR__PRIVATE chr__named_fd *chr__named_fd_find(chr_context *ctx, const char *name) { return (void)ctx, (void)name, (chr__named_fd *)NULL; }
-CHR__PRIVATE void chr__named_fd_forget(chr_context *ctx, chr__named_fd *named) { (void)ctx, (void)named; }
+CHR__PRIVATE void chr__named_fd_remove(chr_context *ctx, chr__named_fd *named) { (void)ctx, (void)named; }
 
 static int chr__set_fd_named(const char *backend, const chr_option *row, const char *text, chr_context *ctx, int *fd,
                              chr_error *err)
@@ -12823,7 +12836,7 @@ static int chr__set_fd_named(const char *backend, const chr_option *row, const c
 }
 #endif
 
-/* A number for a local user, a name for a monitor's peer, who must not be able to name our own descriptors. */
+/* A number for a local user, a name for a monitor's peer, which must not refer to descriptors of the process. */
 static int chr__set_fd(const char *backend, const chr_option *row, const char *text, chr_context *ctx, chr_origin origin,
                        void *target, chr_error *err)
 {
@@ -12841,7 +12854,7 @@ static int chr__set_fd(const char *backend, const chr_option *row, const char *t
     return chr__set_fd_named(backend, row, text, ctx, fd, err);
 }
 
-/* A default, or what somebody gave. */
+/* Sets a value from the text, or a default. */
 static int chr__set_value(const char *backend, const chr_option *row, const char *text, void *target, chr_error *err)
 {
     void *member = (char *)target + row->offset;
@@ -12856,7 +12869,7 @@ static int chr__set_value(const char *backend, const chr_option *row, const char
         return chr__set_integer(backend, row, text, (int64_t *)member, err);
     case CHR_OPTION_FD:
     case CHR_OPTION_LIST:
-        return 0; /* they have no defaults: chr__set_fd(), chr__set_lists() */
+        return 0; /* without defaults: chr__set_fd(), chr__set_lists() */
     case CHR_OPTION_TEXT:
     default:
         *(const char **)member = text;
@@ -12872,7 +12885,7 @@ static int chr__unknown_key(const chr_backend *kind, const chr__pair *pair, chr_
 
     if (!err)
         return CHR_ERR_INVALID;
-    chr__fail(err, CHR_ERR_INVALID, "%s: unknown option '%.*s%s%.*s' (allowed: id", kind->name, CHR__SHOWN, pair->key,
+    chr__fail(err, CHR_ERR_INVALID, "%s: unknown option '%.*s%s%.*s' (allowed: id", kind->name, CHR__SHOWN_MOST, pair->key,
               pair->value ? "=" : "", 80, pair->value ? pair->value : "");
     rows[0] = kind->options;
     rows[1] = chr__common_rows_of(kind);
@@ -12890,7 +12903,7 @@ static int chr__unknown_key(const chr_backend *kind, const chr__pair *pair, chr_
 static int chr__set_bare(const chr_backend *kind, const chr__pair *pair, void *target, chr_error *err)
 {
     const chr_option *row = chr__row(kind, pair->key);
-    const char       *rest = row ? NULL : chr__after(pair->key, "no");
+    const char       *rest = row ? NULL : chr__skip_prefix(pair->key, "no");
 
     if (rest)
         row = chr__row(kind, rest);
@@ -12911,8 +12924,8 @@ static void chr__mark_absent_fds(const chr_backend *kind, void *target)
             *(int *)(void *)((char *)target + row->offset) = -1;
 }
 
-/* Each element, from NAME.0 on without a gap, into `room`; returns what is left of that, or NULL and err. Of several with
- * one number the last counts. */
+/* Fills `room` with the elements of one list, from NAME.0 on without a gap; of equal numbers the last counts.
+ * Returns the end, or NULL and err. */
 static const char **chr__set_list(const chr_options *options, const char *backend, const chr_option *row, const char **room, chr_error *err)
 {
     const chr__pair *pair;
@@ -12936,7 +12949,7 @@ static const char **chr__set_list(const chr_options *options, const char *backen
     return room + count + 1;
 }
 
-/* The arrays stand behind the struct, at `room`. */
+/* Arrays of all lists, behind the struct. */
 static int chr__set_lists(const chr_options *options, const chr_backend *kind, void *target, const char **room, chr_error *err)
 {
     const chr_option *row;
@@ -12952,7 +12965,7 @@ static int chr__set_lists(const chr_options *options, const chr_backend *kind, v
     return 0;
 }
 
-/* How many pointers they may need: each key one, each list its end. */
+/* Bytes for the arrays: a pointer for each key, and NULL behind each list. */
 static size_t chr__lists_room(const chr_options *options, const chr_backend *kind)
 {
     const chr__pair  *pair;
@@ -12966,7 +12979,7 @@ static size_t chr__lists_room(const chr_options *options, const chr_backend *kin
     return lists ? (keys + lists) * sizeof(const char *) : 0;
 }
 
-/* Fills the zeroed struct `target`; texts in it still belong to the list. */
+/* Fills the zeroed struct `target`. Texts in it still belong to the list. */
 static int chr__options_to_struct(const chr_options *options, const chr_backend *kind, chr_origin origin, void *target, chr_error *err)
 {
     const chr__pair  *pair;
@@ -12992,9 +13005,10 @@ static int chr__options_to_struct(const chr_options *options, const chr_backend 
     return chr__set_lists(options, kind, target, (const char **)(void *)((char *)target + kind->options_size), err);
 }
 
-/* -- a chardev's own copy of the struct: texts inside, defaults filled in, ranges checked. Text and typed callers meet here. -- */
+/* -- the chardev's own copy of the struct: with its texts, defaults filled in, ranges checked. Text and typed
+ * callers share this -- */
 
-/* The first of the row's texts, and in *count how many there are (with NULL at the end of a list); NULL when it has none. */
+/* The first text of a row, and *count of them (a list's NULL included); NULL when the row has none. */
 static const char *const *chr__row_texts(const chr_option *row, const void *target, size_t *count)
 {
     const void        *member = (const char *)target + row->offset;
@@ -13025,7 +13039,7 @@ static size_t chr__texts_size(const chr_option *row, const void *target)
     return size;
 }
 
-/* The arrays first: they must stay aligned. */
+/* Arrays go before texts, to be aligned. */
 static char *chr__copy_lists(const chr_option *row, void *target, char *room)
 {
     const char *const *texts;
@@ -13087,7 +13101,7 @@ static int chr__check_range(const char *backend, const chr_option *row, const vo
                      (long long)row->min, (long long)row->max);
 }
 
-static int chr__complete(const char *backend, const chr_option *row, void *target, chr_error *err)
+static int chr__fill_defaults(const char *backend, const chr_option *row, void *target, chr_error *err)
 {
     int code = 0;
 
@@ -13116,13 +13130,13 @@ static void *chr__options_copy(chr_context *ctx, const chr_backend *kind, const 
         room = chr__copy_lists(kind->options, copy, copy + kind->options_size);
         chr__copy_texts(common, copy, chr__copy_texts(kind->options, copy, room));
     }
-    if (chr__complete(kind->name, kind->options, copy, err) == 0 && chr__complete(kind->name, common, copy, err) == 0)
+    if (chr__fill_defaults(kind->name, kind->options, copy, err) == 0 && chr__fill_defaults(kind->name, common, copy, err) == 0)
         return copy;
     chr__free(ctx, copy);
     return NULL;
 }
 
-/* -- objects that are no chardevs, from the same tables -- */
+/* -- objects: the same tables -- */
 
 CHR__PRIVATE chr__object *chr__object_find(chr_context *ctx, const char *id)
 {
@@ -13134,8 +13148,8 @@ CHR__PRIVATE void chr__object_add(chr_context *ctx, chr__object *object)
     chr__table_add(ctx, &ctx->objects, &object->by_id, object, object->id, strlen(object->id));
 }
 
-/* One user less; the last one frees it. */
-static void chr__object_drop(chr_context *ctx, chr__object *object)
+/* Drops a reference; the last one frees the object. */
+static void chr__object_unref(chr_context *ctx, chr__object *object)
 {
     if (--object->users > 0)
         return;
@@ -13146,7 +13160,7 @@ static void chr__object_drop(chr_context *ctx, chr__object *object)
     chr__free(ctx, object);
 }
 
-/* A zeroed object with its complete options; `list` was read from text. It is in the context when that says so. */
+/* A new object with its options. The caller adds it to the context. */
 CHR__PRIVATE chr__object *chr__object_new(const chr_options *list, const chr_backend *kind, chr_error *err)
 {
     chr_context *ctx = list->ctx;
@@ -13167,7 +13181,7 @@ CHR__PRIVATE chr__object *chr__object_new(const chr_options *list, const chr_bac
     if (object && object->id && object->options)
         return object;
     if (object)
-        chr__object_drop(ctx, object);
+        chr__object_unref(ctx, object);
     return NULL;
 }
 
@@ -13272,12 +13286,11 @@ static void chr__help_all(chr_context *ctx, void (*print)(void *, const char *),
 }
 #endif
 
-/* The argument of an ioctl, as recordings and traces have it: how many bytes; `ints` says how many numbers they are, if
- * any. */
+/* Bytes of an ioctl's argument, as in recordings and traces; *ints = number of ints that they are, or 0. */
 CHR__PRIVATE size_t chr__ioctl_size(int command, const void *arg, int *ints)
 {
     *ints = 0;
-    if (!arg) /* a backend of the user's may want none */
+    if (!arg) /* a user's backend may accept NULL */
         return 0;
     switch (command) {
     case CHR_IOCTL_SET_ECHO: case CHR_IOCTL_SERIAL_SET_BREAK: case CHR_IOCTL_SERIAL_GET_TIOCM: case CHR_IOCTL_SERIAL_SET_TIOCM:
@@ -13304,16 +13317,15 @@ CHR__PRIVATE int chr__is_epp(int command)
 }
 
 /* ====================================================================================================================
- * >>the_record   what crosses a frontend's edge goes to a file; the layout stands in >>record
+ * >>the_record   records what crosses the frontends' edges into a file; >>record has the format
  * ================================================================================================================== */
 
-#define CHR__RECORDED (UINT32_C(1) << 30) /* among the pending events, so that input looks at one word only */
+#define CHR__RECORDED (UINT32_C(1) << 30) /* in dev->pending, so that input tests one word only */
 
 typedef enum chr__record_kind {
-    CHR__RECORD_NEW = 1, CHR__RECORD_CREATED, CHR__RECORD_INPUT, CHR__RECORD_EVENT, CHR__RECORD_WRITABLE, CHR__RECORD_WRITE,
-    CHR__RECORD_READ, CHR__RECORD_IOCTL, CHR__RECORD_SET_OPEN, CHR__RECORD_DISCONNECT, CHR__RECORD_WAIT,
-        CHR__RECORD_END,
-    CHR__RECORD_SHUTDOWN
+    CHR__RECORD_NEW = 1, CHR__RECORD_CREATED, CHR__RECORD_INPUT, CHR__RECORD_EVENT, CHR__RECORD_WRITABLE,
+    CHR__RECORD_WRITE, CHR__RECORD_READ, CHR__RECORD_IOCTL, CHR__RECORD_SET_OPEN, CHR__RECORD_DISCONNECT,
+    CHR__RECORD_WAIT, CHR__RECORD_END, CHR__RECORD_SHUTDOWN
 } chr__record_kind;
 
 enum { CHR__FILE_HEAD = 24, CHR__RECORD_HEAD = 28, CHR__RECORD_VERSION = 1 };
@@ -13326,17 +13338,19 @@ static const char chr__record_magic[] = "chardevR";
 typedef struct chr__recorder {
     int          fd;
     chr__fd_type type;
-    unsigned     numbers; /* how many chardevs have one */
+    unsigned     numbers; /* count of chardevs that have a number */
     int64_t      started;
 } chr__recorder;
 
 #define CHR__IS_RECORDED(dev) (((dev)->pending & CHR__RECORDED) != 0)
 
-/* Starts from 0, and goes on from what it returned. */
+/* CRC-32 (IEEE 802.3), four bits a step. Starts with 0; continues with its result. */
 static uint32_t chr__crc32(uint32_t crc, const void *buf, size_t len)
 {
-    static const uint32_t step[16] = { 0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4, 0x4db26158, 0x5005713c,
-                                       0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c, 0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c };
+    static const uint32_t step[16] = {
+        0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4, 0x4db26158, 0x5005713c,
+        0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c, 0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c
+    };
     const unsigned char  *byte = (const unsigned char *)buf;
 
     for (crc = ~crc; len > 0; len--) {
@@ -13364,13 +13378,13 @@ static void chr__record_close(chr_context *ctx)
     ctx->recorder = NULL;
 }
 
-static void chr__record_give_up(chr_context *ctx, const char *why)
+static void chr__record_abort(chr_context *ctx, const char *why)
 {
     chr__record_close(ctx);
     chr__log_text(ctx, why);
 }
 
-/* One record, at once, so that a crash loses none. As with the log file, failure never disturbs the traffic. */
+/* Writes one record, unbuffered, so that a crash loses none. An error ends the recording, not the traffic. */
 static int chr__record_write(chr_context *ctx, unsigned number, chr__record_kind kind, int64_t value, uint32_t extra, const void *buf, size_t len)
 {
     unsigned char head[CHR__RECORD_HEAD];
@@ -13390,7 +13404,7 @@ static int chr__record_write(chr_context *ctx, unsigned number, chr__record_kind
         code = chr__write_file(ctx->recorder->fd, ctx->recorder->type, buf, len);
     if (code < 0) {
         chr__format(line, sizeof line, "the recording can't be written: %s: it ends here", chr_error_text(code));
-        chr__record_give_up(ctx, line);
+        chr__record_abort(ctx, line);
     }
     return code;
 }
@@ -13400,10 +13414,10 @@ CHR__COLD void chr__record(chr_dev *dev, chr__record_kind kind, int64_t value, u
     if (dev->ctx->recorder)
         (void)chr__record_write(dev->ctx, dev->record_number, kind, value, extra, buf, len);
     else
-        dev->pending &= ~CHR__RECORDED; /* it was being made, or is removed, while recording ended */
+        dev->pending &= ~CHR__RECORDED; /* recording has ended while the chardev was created or removed */
 }
 
-/* With the bytes that went: when nobody was there to take them, all. */
+/* With the bytes that were taken; with all when there was no peer to take them. */
 CHR__COLD void chr__record_transfer(chr_dev *dev, chr__record_kind kind, int n, const void *buf, size_t len)
 {
     size_t gone = n > 0 ? (size_t)n : kind == CHR__RECORD_WRITE && n == CHR_ERR_DISCONNECTED ? len : 0;
@@ -13411,7 +13425,7 @@ CHR__COLD void chr__record_transfer(chr_dev *dev, chr__record_kind kind, int n, 
     chr__record(dev, kind, n, (uint32_t)len, buf, gone);
 }
 
-/* A result whose failure has a text. */
+/* A result with its error text. */
 CHR__COLD void chr__record_text(chr_dev *dev, chr__record_kind kind, int code, const chr_error *err)
 {
     const char *text = code < 0 ? (err ? err->text : chr_error_text(code)) : "";
@@ -13431,7 +13445,7 @@ CHR__COLD void chr__record_ioctl(chr_dev *dev, int command, int code, const void
     chr__record(dev, CHR__RECORD_IOCTL, code, (uint32_t)command, ints > 0 ? numbers : bytes, size);
 }
 
-/* From before its `open` on, so that events in there are not missed. Chardevs with many frontends live on one that is recorded. */
+/* Called before `open`, to record its events. Chardevs with several frontends wrap one that is recorded. */
 static void chr__record_new(chr_dev *dev)
 {
     chr__recorder *recorder = dev->ctx->recorder;
@@ -13439,7 +13453,7 @@ static void chr__record_new(chr_dev *dev)
     if (!recorder || dev->kind->sharing)
         return;
     if (recorder->numbers > CHR__RECORD_LAST) {
-        chr__record_give_up(dev->ctx, "the recording ends here: the file has numbers for 65536 chardevs");
+        chr__record_abort(dev->ctx, "the recording ends here: the file has numbers for 65536 chardevs");
         return;
     }
     dev->record_number = recorder->numbers++;
@@ -13447,7 +13461,7 @@ static void chr__record_new(chr_dev *dev)
     chr__record(dev, CHR__RECORD_NEW, 0, 0, dev->id, strlen(dev->id));
 }
 
-/* One that is there already, as if it had been made just now. */
+/* A chardev that existed before is recorded as if it were created now. */
 static void chr__record_existing(chr_dev *dev)
 {
     chr__record_new(dev);
@@ -13528,7 +13542,7 @@ CHARDEV_API int chr_record_stop(chr_context *ctx)
 
 #else
 
-/* No recorder: nothing is recorded, and the compiler drops what would have told it. */
+/* Without recording: the compiler drops these calls. */
 #define CHR__IS_RECORDED(dev) ((void)(dev), 0)
 
 static void chr__record(chr_dev *dev, chr__record_kind kind, int64_t value, uint32_t extra, const void *buf, size_t len)
@@ -15906,7 +15920,7 @@ static int chr__check_id(chr_context *ctx, const char *id, chr_error *err)
 /* Prefixes the backend's name to an error message that lacks it. */
 static void chr__name_error(chr_error *err, const chr_backend *kind)
 {
-    const char *rest = err ? chr__after(err->text, kind->name) : NULL;
+    const char *rest = err ? chr__skip_prefix(err->text, kind->name) : NULL;
     size_t      name, len;
 
     if (!CHARDEV_HAS_HELP || !err || (rest && *rest == ':'))
@@ -16090,7 +16104,7 @@ CHR__PRIVATE void chr__consume_fds(const chr_options *options, const chr_backend
         name = row->type == CHR_OPTION_FD ? chr__options_get(options, row->name) : NULL;
         named = name ? chr__named_fd_find(options->ctx, name) : NULL;
         if (named)
-            chr__named_fd_forget(options->ctx, named);
+            chr__named_fd_remove(options->ctx, named);
     }
 }
 
@@ -16148,7 +16162,7 @@ CHARDEV_API chr_dev *chr_new(chr_context *ctx, const char *options, chr_error *e
 /* For `uri` slots: PREFIX followed by a path, which may contain any character. */
 CHR__PRIVATE int chr__uri_path(const char *uri, const char *prefix, chr_options *options)
 {
-    const char *path = chr__after(uri, prefix);
+    const char *path = chr__skip_prefix(uri, prefix);
 
     if (!path || !*path)
         return path ? CHR_ERR_INVALID : 0;
@@ -16158,7 +16172,7 @@ CHR__PRIVATE int chr__uri_path(const char *uri, const char *prefix, chr_options 
 /* NAME or NAME,OPTIONS. */
 CHR__PRIVATE int chr__uri_name(const char *uri, const char *name, chr_options *options)
 {
-    const char *rest = chr__after(uri, name);
+    const char *rest = chr__skip_prefix(uri, name);
 
     if (!rest || chr__part_length(uri) != (size_t)(rest - uri))
         return 0;
@@ -16197,11 +16211,11 @@ CHR__PRIVATE int chr__uri_host_port(const char *text, size_t len, const char *ho
 #if CHARDEV_HAS_URI
 static int chr__is_uri_of(const char *uri, const chr__left_out *kind)
 {
-    const char *rest = chr__after(uri, kind->name);
+    const char *rest = chr__skip_prefix(uri, kind->name);
     int         i;
 
     for (i = 0; i < CHR__URI_FORMS && kind->uris[i]; i++)
-        if (chr__after(uri, kind->uris[i]))
+        if (chr__skip_prefix(uri, kind->uris[i]))
             return 1;
     return rest && (*rest == 0 || *rest == ':' || *rest == ',');
 }
@@ -16214,7 +16228,7 @@ static void chr__no_uri(chr_context *ctx, const char *uri, chr_error *err)
         ;
     if (kind->name)
         chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: built without %s", uri, kind->without);
-    else if (chr__after(uri, "chardev:"))
+    else if (chr__skip_prefix(uri, "chardev:"))
         chr__fail(err, CHR_ERR_INVALID, "%s: mon: does not go before a chardev that exists: make it with mux=on", uri);
     else if (*uri == '/')
         chr__fail(err, CHR_ERR_NOT_FOUND, "'%s': only a path in /dev may stand alone: unix:, pipe:, file: or pty: goes before",
@@ -16312,7 +16326,7 @@ static chr_dev *chr__new_from_read(chr_options *list, const chr_backend *kind, i
 #if CHARDEV_HAS_URI
 CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *uri, chr_error *err)
 {
-    const char        *text = uri ? uri : "", *existing = chr__after(text, "chardev:"), *rest = chr__after(text, "mon:");
+    const char        *text = uri ? uri : "", *existing = chr__skip_prefix(text, "chardev:"), *rest = chr__skip_prefix(text, "mon:");
     const chr_backend *kind;
     chr_options        list;
     chr_dev           *dev = NULL;
@@ -16349,7 +16363,7 @@ static const chr_backend *chr__any_kind(const char *text, chr_options *list, chr
 
 CHARDEV_API chr_dev *chr_new_any(chr_context *ctx, const char *id, const char *any, chr_error *err)
 {
-    const char *text = any ? any : "", *existing = chr__after(text, "chardev:"), *rest = chr__after(text, "mon:");
+    const char *text = any ? any : "", *existing = chr__skip_prefix(text, "chardev:"), *rest = chr__skip_prefix(text, "mon:");
     chr_options list;
     chr_dev    *dev = NULL;
 
@@ -16391,7 +16405,7 @@ static int chr__help_about(const char *text, chr_options *list, const chr_backen
 
 CHARDEV_API int chr_help(chr_context *ctx, const char *text, void (*print)(void *, const char *), void *opaque)
 {
-    const char        *rest = text ? chr__after(text, "mon:") : NULL;
+    const char        *rest = text ? chr__skip_prefix(text, "mon:") : NULL;
     const chr_backend *kind = NULL;
     chr_options        list;
     int                code;
@@ -21071,7 +21085,7 @@ static void chr__script_close(chr_dev *dev)
 
 CHR__PRIVATE int chr__script_uri(const char *uri, chr_options *options)
 {
-    const char *file = chr__after(uri, "script:");
+    const char *file = chr__skip_prefix(uri, "script:");
 
     if (!file)
         return chr__uri_name(uri, "script", options);
@@ -24245,7 +24259,7 @@ static int chr__fault_read_names(chr__fault *fault, const char *text, chr_error 
         if (kind == CHR__FAULT_KINDS)
             return chr__fail(err, CHR_ERR_INVALID,
                              "faults=: '%.*s' is none of short, block, delay, disconnect, break, error, reorder, with "
-                             "a '+' between them", (int)chr__min(len, CHR__SHOWN), text);
+                             "a '+' between them", (int)chr__min(len, CHR__SHOWN_MOST), text);
         fault->enabled |= CHR__FAULT_BIT(kind);
         if (!text[len])
             return 0;
@@ -24990,7 +25004,7 @@ CHR_TABLE(chr_io, chr__pty_io,
 /* pty, pty,OPTIONS or pty:PATH. */
 CHR__PRIVATE int chr__pty_uri(const char *uri, chr_options *options)
 {
-    return chr__after(uri, "pty:") ? chr__uri_path(uri, "pty:", options) : chr__uri_name(uri, "pty", options);
+    return chr__skip_prefix(uri, "pty:") ? chr__uri_path(uri, "pty:", options) : chr__uri_name(uri, "pty", options);
 }
 
 CHR_TABLE(chr_backend, chr__pty_kind,
@@ -25722,7 +25736,7 @@ static const chr_option chr__parallel_rows[] = {
 
 CHR__PRIVATE int chr__parallel_uri(const char *uri, chr_options *options)
 {
-    return chr__after(uri, "/dev/parport") || chr__after(uri, "/dev/ppi") ? chr__uri_path(uri, "", options) : 0;
+    return chr__skip_prefix(uri, "/dev/parport") || chr__skip_prefix(uri, "/dev/ppi") ? chr__uri_path(uri, "", options) : 0;
 }
 
 static int chr__parallel_open(chr_dev *dev, chr_error *err)
@@ -25890,7 +25904,7 @@ static const chr_option chr__udp_rows[] = {
 /* udp:[HOST]:PORT[@[LOCALADDR]:LOCALPORT][,opts] */
 CHR__PRIVATE int chr__udp_uri(const char *uri, chr_options *options)
 {
-    const char *text = chr__after(uri, "udp:"), *at;
+    const char *text = chr__skip_prefix(uri, "udp:"), *at;
     size_t      len, peer;
     int         code;
 
@@ -28059,7 +28073,7 @@ static int chr__ws_close_answer_code(const chr__websocket *ws)
         return CHR__WS_NO_CODE;
     if (!chr__ws_code_is_valid(code))
         return CHR__WS_PROTOCOL;
-    return chr__utf8_is_good(&utf8, ws->as.open.control + 2, ws->control_length - 2) && utf8.left == 0 ? code :
+    return chr__utf8_is_valid(&utf8, ws->as.open.control + 2, ws->control_length - 2) && utf8.left == 0 ? code :
         CHR__WS_NOT_UTF8;
 }
 
@@ -28112,7 +28126,7 @@ static int chr__ws_payload(chr__websocket *ws, unsigned char *buf, size_t len, s
     ws->left -= count;
     if (is_control)
         ws->control_length += count;
-    else if (ws->message == CHR__WS_TEXT && !chr__utf8_is_good(&ws->utf8, to, count))
+    else if (ws->message == CHR__WS_TEXT && !chr__utf8_is_valid(&ws->utf8, to, count))
         return CHR__WS_NOT_UTF8;
     else
         *done += count;
@@ -29283,7 +29297,7 @@ static int chr__tls_creds_new(const chr_options *list, const chr_backend *kind, 
     if (code == 0)
         chr__object_add(ctx, &creds->object);
     else
-        chr__object_drop(ctx, &creds->object);
+        chr__object_unref(ctx, &creds->object);
     return code;
 }
 
@@ -29321,7 +29335,7 @@ static void chr__authz_release(chr_context *ctx, chr__object *object)
     for (; authz; authz = next) {
         next = authz->next;
         authz->next = NULL;
-        chr__object_drop(ctx, &authz->object);
+        chr__object_unref(ctx, &authz->object);
     }
 }
 
@@ -29343,7 +29357,7 @@ static int chr__authz_new(const chr_options *list, const chr_backend *kind, chr_
     authz->is_glob = strcmp(options->format, "glob") == 0;
     if (!authz->is_glob && strcmp(options->format, "exact") != 0) {
         chr__fail(err, CHR_ERR_INVALID, "%s: format=%s: neither exact nor glob", kind->name, options->format);
-        chr__object_drop(ctx, &authz->object);
+        chr__object_unref(ctx, &authz->object);
         return CHR_ERR_INVALID;
     }
     authz->object.release = chr__authz_release;
@@ -30183,7 +30197,7 @@ static void chr__tls_close(chr__layer *layer)
     chr__box_close(&tls->ahead, layer->dev->ctx);
     chr__box_close(&tls->flight, layer->dev->ctx);
     if (tls->creds)
-        chr__object_drop(layer->dev->ctx, &tls->creds->object);
+        chr__object_unref(layer->dev->ctx, &tls->creds->object);
     tls->creds = NULL;
 }
 
@@ -31909,13 +31923,13 @@ static void chr__socket_close(chr_dev *dev)
 
 CHR__PRIVATE int chr__socket_uri(const char *uri, chr_options *options)
 {
-    const char *path = chr__after(uri, "unix:"), *rest = path ? path : chr__after(uri, "tcp:"), *layer = NULL;
+    const char *path = chr__skip_prefix(uri, "unix:"), *rest = path ? path : chr__skip_prefix(uri, "tcp:"), *layer = NULL;
     size_t      len;
     int         i, code;
 
     for (i = 1; i < CHR__LAYERS && !rest; i++) {
         layer = chr__socket_layers[i].slots ? chr__socket_layers[i].option : NULL;
-        rest = layer ? chr__after(uri, layer) : NULL;
+        rest = layer ? chr__skip_prefix(uri, layer) : NULL;
         rest = rest && *rest == ':' ? rest + 1 : NULL;
     }
     if (!rest)
@@ -32714,7 +32728,7 @@ static void chr__named_fds_free(chr_context *ctx) { (void)ctx; }
 
 static void chr__object_free_entry(void *object, void *ctx)
 {
-    chr__object_drop((chr_context *)ctx, (chr__object *)object);
+    chr__object_unref((chr_context *)ctx, (chr__object *)object);
 }
 
 static void chr__context_free_tables(chr_context *ctx)
@@ -33382,7 +33396,7 @@ static int chr__object_remove(chr_context *ctx, const char *id, int is_creds, ch
     if (!object || (object->kind == &chr__authz_kind) == is_creds)
         return chr__fail(err, CHR_ERR_NOT_FOUND, "there is no object '%s' of that kind", id);
     chr__table_remove(ctx, &ctx->objects, &object->by_id);
-    chr__object_drop(ctx, object);
+    chr__object_unref(ctx, object);
     return 0;
 }
 
@@ -33397,7 +33411,7 @@ static const chr_backend *chr__object_read(chr_options *list, const char *text, 
     chr__options_name_backend(list);
     name = chr__options_get(list, "backend");
     kind = name ? chr__object_kind_find(list->ctx, name, strlen(name)) : NULL;
-    if (!kind || !chr__after(name, prefix))
+    if (!kind || !chr__skip_prefix(name, prefix))
         return (void)chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is no kind of %s object", name ? name : "", prefix),
                (chr_backend *)NULL;
     if (chr__options_has_help(list))
@@ -33520,7 +33534,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
     if (!named)
         return chr__fail(err, CHR_ERR_NOT_FOUND, "no descriptor has the name '%s'", name);
     chr__os_close(named->fd);
-    chr__named_fd_forget(ctx, named);
+    chr__named_fd_remove(ctx, named);
     return 0;
 }
 #endif
@@ -33576,8 +33590,8 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__RECORDED
 #undef CHR__SIZE_MOST
 #undef CHR__SIZE_LARGE
-#undef CHR__SEE
-#undef CHR__SHOW
+#undef CHR__LOAD_ACQUIRE
+#undef CHR__STORE_RELEASE
 #undef CHR__CHANNEL_SLOT
 #undef CHR__CHANNELS_HOLD
 #undef CHR__NULL_DEVICE

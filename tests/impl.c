@@ -107,7 +107,7 @@ int private_utf8_length(const unsigned char *bytes, size_t count)
 int private_utf8_is_good(const unsigned char *bytes, size_t len, int *left)
 {
     chr__utf8 utf8 = { 0, 0, 0 };
-    int       good = chr__utf8_is_good(&utf8, bytes, len) != 0;
+    int       good = chr__utf8_is_valid(&utf8, bytes, len) != 0;
 
     *left = utf8.left;
     return good;
