@@ -249,14 +249,15 @@ mutate: export TEST_PROGRAMS := $(foreach source,$(filter-out %_windows.c tests/
 mutate:
 	@TLS_FLAGS='$(TLS_FLAGS)' TLS_LIBS='$(TLS_LIBS)' SPICE_FLAGS='$(SPICE_FLAGS)' SPICE_LIBS='$(SPICE_LIBS)' JOBS='$(JOBS)' /usr/bin/python3 -B tests/mutate.py
 
-# The seeds of test_random and test_model, from FROM on (a number of its own for each minute, unless given), until the time is over.
+# The seeds of test_random and test_model, from FROM on (a number of its own for each minute, unless given), until the time is over
+# or SCHEDULES of test_model have run.
 MINUTES ?= 60
 ifneq ($(SAN),1)
 soak:
 	@$(MAKE) SAN=1 soak
 else
 soak: $(B)/tests/test_random $(B)/tests/test_model
-	@BUILD=$(B) MINUTES=$(MINUTES) FROM=$(FROM) JOBS=$(JOBS) sh tests/soak.sh
+	@BUILD=$(B) MINUTES=$(MINUTES) SCHEDULES=$(SCHEDULES) FROM=$(FROM) JOBS=$(JOBS) sh tests/soak.sh
 endif
 
 ifneq ($(SAN),coverage)

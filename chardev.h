@@ -83,9 +83,9 @@
  *                              the flags of pkg-config spice-server
  *     CHARDEV_FREESTANDING     no operating system: the portable backends (null to fault) and your own; memory and
  *                              clock by hooks. No watches, log files or recordings
- *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV SCRIPT MSMOUSE WCTABLET BRAILLE (or only its
- *                              BRLAPI) MUX HUB FAULT FD WIN FILE PIPE PTY STDIO CONSOLE SERIAL PARALLEL UDP SOCKET
- *                              SPICE
+ *     CHARDEV_NO_x             leave a backend out: RINGBUF TESTDEV SCRIPT MSMOUSE WCTABLET BRAILLE MUX HUB FAULT FD
+ *                              WIN FILE PIPE PTY STDIO CONSOLE SERIAL PARALLEL UDP SOCKET SPICE; or braille's BRLAPI
+ *                              only
  *     CHARDEV_NO_TELNET        leave out a socket's telnet, RFC 2217 and tn3270: telnet=on, com-port=on, tn3270=on are
  *                              CHR_ERR_NOT_SUPPORTED
  *     CHARDEV_NO_WEBSOCKET     leave out a socket's websocket: websocket=on is CHR_ERR_NOT_SUPPORTED
@@ -114,8 +114,7 @@
  *     CHARDEV_NO_BASE64        CHR_BASE64 is CHR_ERR_NOT_SUPPORTED for chr_ringbuf_read() and chr_ringbuf_write()
  *     CHARDEV_ERROR_SIZE       size of chr_error.text in bytes; default 1024; 96 is enough for firmware
  *     CHARDEV_BUFFER_SIZE      bytes: the largest read, and a mux's buffer; default 65536, freestanding 1024
- *     CHARDEV_BARRIER()        memory barrier for chr_isr_ring where the compiler has no __atomic builtins; default
- *                              none
+ *     CHARDEV_BARRIER()        memory barrier for chr_isr_ring, where the compiler has no __atomic builtins
  *     CHR_SYS(name)            how a system call is reached; default `name`. Tests inject faults here
  *
  * RULES that hold for all that follows.
@@ -127,8 +126,8 @@
  *       was wrong.
  *     - Any function may be called from inside any handler, also to remove the chardev whose handler runs. The
  *       functions that block (each says so) return CHR_ERR_IN_HANDLER there.
- *     - Your calls are not re-entrant: they don't call your handlers before they return. Events, can_read and input
- *       come from the loop. Exceptions: chr_fe_set_handlers() on an open chardev delivers OPENED; chr_change() calls
+ *     - Handlers are not re-entered: none is called before a call of yours returns. Events, can_read and input come
+ *       from the loop. Exceptions: chr_fe_set_handlers() on an open chardev delivers OPENED; chr_change() calls
  *       `change`, before it CLOSED when the old backend was open and the new one is not, after it OPENED in the
  *       opposite case; chr_send_break() delivers BREAK and chr_inject() input; chr_fe_take_focus() delivers MUX_OUT and
  *       MUX_IN; chr_context_free() and chr_context_reset() deliver CLOSED. Pending events are delivered before these,
@@ -150,8 +149,7 @@
  *     any thread                                  cost
  *     chr_fe_write, chr_fe_printf                 the lock; one system call; a wake-up when work is posted to the loop.
  *                                                 With buffers: a wake-up when the first byte is gathered
- *     chr_fe_write_all, chr_fe_read_all,          the same for each attempt; waits without the lock, up to 20 ms at a
- *                                                 time
+ *     chr_fe_write_all, chr_fe_read_all,          the same for each attempt; waits without the lock, in steps of 20 ms
  *     chr_fe_flush
  *     chr_fe_read                                 the lock; a wake-up when half of a full buffer is free again, or when
  *                                                 an event is next
@@ -315,8 +313,7 @@ typedef struct chr_trace    chr_trace;
 /* Zero-initialise it and set what you need. `opaque` is the first argument of each hook. */
 typedef struct chr_config {
     void *opaque;
-    void *(*allocate)(void *opaque, void *ptr, size_t size); /* like realloc(); size 0 frees. Default: realloc and
-                                                                free */
+    void *(*allocate)(void *opaque, void *ptr, size_t size); /* like realloc(); size 0 frees. Default: realloc() */
     void  (*log)(void *opaque, const char *line);            /* one line that no caller can get, e.g. a failed
                                                                 reconnect. It may call what a handler may. Default:
                                                                 dropped */
@@ -340,8 +337,8 @@ typedef struct chr_config {
 } chr_config;
 
 /* A new context: loop, registry, named descriptors. `config` is copied; NULL = the defaults. Returns NULL when memory
- * or descriptors run out, or when the freestanding profile has no `allocate` hook. You own it:
- * chr_context_free(). The calling thread becomes its owner thread. */
+ * or descriptors run out, or when the freestanding profile has no `allocate` hook. You own it: chr_context_free(). The
+ * calling thread becomes its owner thread. */
 CHARDEV_API chr_context *chr_context_new(const chr_config *config);
 
 /* The same in a block of memory of yours, for machines without malloc: all allocations of the context come from it,
@@ -547,8 +544,8 @@ CHARDEV_API void chr_idle_stop(chr_idle *idle);
  * >>options   one table per backend: the parser, the help text and the typed struct all come from it
  * ====================================================================================================================
  * Text: "BACKEND,key=value,key=value". ",," in a value is a comma. A bare word means word=on, "noword" word=off. Of
- * equal keys the last one counts. bool: on off yes no true false y n. number: decimal or 0x hex. size: with suffix K M
- * G T.
+ * equal keys the last one counts. bool: on off yes no true false y n. number: decimal or 0x hex. size: a number with
+ * K, M, G or T.
  */
 
 typedef enum chr_option_type {
@@ -556,8 +553,7 @@ typedef enum chr_option_type {
     CHR_OPTION_NUMBER, /* int64_t, from min to max */
     CHR_OPTION_SIZE,   /* int64_t in bytes, from min to max */
     CHR_OPTION_TEXT,   /* const char *; NULL = not given */
-    CHR_OPTION_FD,     /* int: number of an inherited descriptor, or for a monitor's peer its name; -1 = not given in
-                          text */
+    CHR_OPTION_FD,     /* int: number of an inherited descriptor, or for a monitor's peer its name; -1 = not given */
     CHR_OPTION_LIST    /* const char *const *, ends with NULL: NAME.0=text,NAME.1=text...; a single one: NAME=text */
 } chr_option_type;
 
@@ -580,8 +576,8 @@ typedef struct chr_common_options {
     const char *logfile;      /* appends what the guest wrote and the backend accepted to this file; created with mode
                                  0666&umask, truncated at creation. When it can't be written (ENOSPC, a FIFO that is
                                  full or not read) logging ends, with one line to `log` */
-    chr_bool    logappend;    /* don't truncate the file at creation; default off */
-    chr_bool    logtimestamp; /* UTC time before each line; default off */
+    chr_bool    logappend;    /* don't truncate the file at creation; default off; without logfile no effect */
+    chr_bool    logtimestamp; /* with logfile: UTC time before each line; default off */
     chr_bool    mux;          /* create ID-base, and a mux named ID on it; default off */
     int64_t     history;      /* bytes: the last ones written, also while disconnected, are sent to each new peer first;
                                  0 = none */
@@ -589,7 +585,7 @@ typedef struct chr_common_options {
                                  when it is full. 0 = none */
     int64_t     logsize;      /* bytes: before a log file grows beyond it, it is renamed to PATH.1, that to PATH.2, ...;
                                  0 = never */
-    int64_t     logfiles;     /* with logsize: the largest number of files, PATH included, 1 to 1000; 0 = 5 */
+    int64_t     logfiles;     /* with logsize only: the largest number of files, PATH included, 1 to 1000; 0 = 5 */
     const char *obuf_full;    /* when a write finds no room in obuf: "wait" (back-pressure: CHR_ERR_WOULD_BLOCK; the
                                  same as NULL), "drop-oldest" (the oldest queued bytes are dropped, the write
                                  succeeds), or "disconnect" (the peer is disconnected from the loop; queued bytes and
@@ -638,8 +634,7 @@ enum {
     CHR_EVENT_PURGE_TRANSMIT, /* it drops what it has sent and the line has not yet transmitted */
     CHR_EVENT_INPUT_END,      /* half-close=on: end of file (EOF) of the input, output goes on; between OPENED and
                                  CLOSED */
-    CHR_EVENT_READABLE        /* the input buffer was empty and has bytes now: chr_fe_read(); see
-                                 chr_fe_set_buffers() */
+    CHR_EVENT_READABLE        /* an empty input buffer has got bytes: chr_fe_read(), chr_fe_set_buffers() */
 };
 
 #ifndef CHARDEV_NO_OPTIONS
@@ -749,19 +744,20 @@ enum { CHR_INFO_TEXT = 512 };
 typedef struct chr_info {
     const char *id, *backend;  /* valid as long as the chardev */
     char        filename[CHR_INFO_TEXT]; /* the far side: "unix:/tmp/s,server=on", "disconnected:tcp:...",
-                                  "pty:/dev/pts/3"; a connected TCP socket: "tcp:OWN:PORT,server=on <-> PEER:PORT"; a
-                                  socket that came by fd= in the same form */
-    char        address[CHR_INFO_TEXT]; /* socket: the address that a server listens on (port 0 resolved) or a client is
-                                  connected to; udp: the local one. Numeric HOST:PORT, IPv6 in brackets; CID:PORT; a
-                                  path, "@NAME" if abstract. Else empty */
-    char        peer[CHR_INFO_TEXT]; /* the connected peer's, or udp's; empty when it has none (most unix clients) */
+                                            "pty:/dev/pts/3"; a connected TCP socket: "tcp:OWN:PORT,server=on <->
+                                            PEER:PORT"; a socket that came by fd= in the same form */
+    char        address[CHR_INFO_TEXT];  /* socket: the address that a server listens on (port 0 resolved) or a client
+                                            is connected to; udp: the local one. Numeric HOST:PORT, IPv6 in brackets;
+                                            CID:PORT; a path, "@NAME" if abstract. Else empty */
+    char        peer[CHR_INFO_TEXT]; /* address of the peer, if connected, or of udp's; empty: none (most unix
+                                        clients) */
     int         frontend_open, be_open;
     int         comes_back;    /* when closed, it may open again by itself: a server, a pty, a client with reconnect */
     uint64_t    bytes_in, bytes_out, bytes_dropped; /* input delivered; output accepted; dropped */
     uint64_t    bytes_queued;  /* output still queued in history=, obuf= or a layer (there in encoded form) */
     int         clients;       /* socket with server=on: number of connected peers */
     char        client_addresses[2 * CHR_INFO_TEXT]; /* their addresses, separated by spaces ("unix" for one without a
-                                           name); cut when full */
+                                                        name); cut when full */
 } chr_info;
 
 /* Fills *info with the state of a chardev. Owner thread, any handler and the trace hook. */
@@ -922,17 +918,14 @@ CHARDEV_API int chr_fe_writable(const chr_frontend *fe);
 CHARDEV_API int chr_fe_flush(chr_frontend *fe, int timeout_ms);
 #endif
 
-/* Commands for chr_fe_ioctl(), with the type of `arg`. CHR_ERR_NOT_SUPPORTED where the far side has no such
- * function. */
+/* Commands for chr_fe_ioctl(), with the type of `arg`. CHR_ERR_NOT_SUPPORTED where the far side can't do it. */
 enum {
     CHR_IOCTL_SET_ECHO = 1,         /* int *: 1 = the terminal echoes */
     CHR_IOCTL_SERIAL_SET_PARAMS,    /* chr_serial_params *: speed and format of the line; CHR_ERR_INVALID: the line
                                        can't have them, GET_PARAMS returns what it has */
-    CHR_IOCTL_SERIAL_SET_BREAK,     /* int *: 1 = the line is held in break, 0 = no longer; telnet sends its BREAK for
-                                       1 */
+    CHR_IOCTL_SERIAL_SET_BREAK,     /* int *: 1 = the line is held in break, 0 = no longer; telnet: 1 sends BREAK */
     CHR_IOCTL_SERIAL_GET_TIOCM,     /* int *: the modem lines, CHR_TIOCM_... */
-    CHR_IOCTL_SERIAL_SET_TIOCM,     /* int *: CHR_TIOCM_DTR and CHR_TIOCM_RTS; others are ignored (but see com-port
-                                       below) */
+    CHR_IOCTL_SERIAL_SET_TIOCM,     /* int *: CHR_TIOCM_DTR and CHR_TIOCM_RTS; others only with com-port, see below */
     CHR_IOCTL_SERIAL_GET_PARAMS,    /* chr_serial_params *: those in force */
     CHR_IOCTL_SERIAL_SET_FLOW,      /* int *: flow control of the line, CHR_FLOW_...; CHR_ERR_INVALID as SET_PARAMS */
     CHR_IOCTL_SERIAL_GET_FLOW,      /* int * */
@@ -949,12 +942,10 @@ enum {
     CHR_IOCTL_SERIAL_PURGE,         /* int *: CHR_PURGE_...: drops the bytes in the line's queues, and those in obuf=;
                                        CHR_ERR_INVALID */
     CHR_IOCTL_SERIAL_GET_ERRORS,    /* int *: CHR_LINE_...: errors since the last call */
-    CHR_IOCTL_SERIAL_SET_ERRORS,    /* int *: a com-port server reports these to its client, as the client's mask
-                                       allows */
+    CHR_IOCTL_SERIAL_SET_ERRORS,    /* int *: a com-port server reports these to its client, if its mask allows */
     CHR_IOCTL_GET_TERMINAL_SIZE = 40, /* chr_terminal_size *: of stdio's terminal, or that of a telnet peer (NAWS);
                                          NOT_SUPPORTED until it is known */
-    CHR_IOCTL_SET_TERMINAL_SIZE     /* chr_terminal_size *, 0 to 65535: of a pty; a telnet client sends it to each
-                                       server */
+    CHR_IOCTL_SET_TERMINAL_SIZE     /* chr_terminal_size *, 0 to 65535: of a pty; a telnet client sends it (NAWS) */
 };
 
 /* A serial line over the network (socket with com-port=on, RFC 2217). A client controls the line at its server: its
@@ -1182,8 +1173,7 @@ typedef struct chr_sharing_slots {
     int  (*attach)(chr_dev *dev, chr_frontend *fe, chr_error *err); /* a frontend is attached: CHR_ERR_BUSY, ... */
     void (*detach)(chr_dev *dev, chr_frontend *fe);
     void (*focus)(chr_dev *dev, chr_frontend *fe); /* chr_fe_take_focus() */
-    void (*event)(chr_dev *dev, int event);     /* an event of this chardev: pass it to frontends,
-                                                   chr_be_tell_event() */
+    void (*event)(chr_dev *dev, int event);     /* of this chardev: pass it on by chr_be_tell_event() */
     int  (*wants_writable)(const chr_dev *dev); /* whether any frontend waits for writability */
     void (*writable)(chr_dev *dev);             /* output is possible: chr_be_tell_writable() for those that wait */
     int  (*inject)(chr_dev *dev, const void *data, size_t len); /* chr_inject(); NULL = not supported */
@@ -1253,8 +1243,7 @@ struct chr_dev {
     int                closing;        /* chr_context_free() has begun: no OPENED any more */
     int                input_ended;    /* set by INPUT_END, cleared by OPENED and CLOSED */
     int                was_open;       /* set by the first OPENED, never cleared */
-    int                eof_state;      /* cache for chr_fe_eof(): 1 = closed for good, -1 = it may reopen, 0 = not
-                                          computed */
+    int                eof_state;      /* cache for chr_fe_eof(): 1 = closed for good, -1 = may reopen, 0 = unknown */
     int                shutdown_pending; /* half-close requested: it follows when the queued output has been sent */
     int64_t            stalled_since;  /* clock when queued output last made progress; 0 = not measured */
     uint64_t           stalled_bytes;  /* bytes sent by then */
@@ -1345,8 +1334,7 @@ CHARDEV_API int    chr_stacked_wait_fd(chr_dev *dev, int *events);              
 CHARDEV_API void   chr_stacked_describe(const chr_dev *dev, chr_info *info);             /* "rot13:unix:/tmp/s" */
 CHARDEV_API int    chr_stacked_ioctl(chr_dev *dev, int command, void *arg);
 CHARDEV_API void   chr_stacked_set_open(chr_dev *dev, int is_open);
-CHARDEV_API int    chr_stacked_disconnect(chr_dev *dev);                                 /* this and the rest: peer
-                                                                                            slots */
+CHARDEV_API int    chr_stacked_disconnect(chr_dev *dev);                                 /* from here: peer slots */
 CHARDEV_API int    chr_stacked_wait_connected(chr_dev *dev, chr_error *err);
 CHARDEV_API int    chr_stacked_add_client(chr_dev *dev, int fd, chr_error *err);
 CHARDEV_API int    chr_stacked_set_msgfds(chr_dev *dev, const int *fds, int count);
@@ -1411,8 +1399,7 @@ typedef struct chr_script_options {
     const char        *file;    /* path of the script; exactly one of `file` and `text` */
     const char        *text;    /* the script itself; in option text a comma is doubled */
     int64_t            timeout; /* seconds that an expect or a send may take; 0 = 10 */
-    int64_t            window;  /* bytes: the newest output that is kept for the next expect; 0 = 64K (freestanding
-                                   1K) */
+    int64_t            window;  /* bytes of the newest output kept for the next expect; 0 = 64K (freestanding 1K) */
     chr_bool           exit;    /* at the end call the context's `exit` hook with 1 when the script failed, or with 0
                                    when no other script with exit=on still runs; default on */
 } chr_script_options;
@@ -1505,7 +1492,7 @@ typedef struct chr_parallel_options {
 
 typedef struct chr_udp_options {
     chr_common_options common;
-    const char        *host, *port;           /* the peer; host NULL: localhost; port is a number or a service,
+    const char        *host, *port;           /* the peer; host NULL: localhost; port: a number or a service,
                                                  required */
     const char        *localaddr, *localport; /* local address, to receive on and send from; NULL: any */
     chr_bool           ipv4, ipv6;            /* on = only that family; off = not that one */
@@ -1518,8 +1505,7 @@ typedef enum chr_address_type {
 /* An address, or a descriptor, of a socket. */
 typedef struct chr_address {
     chr_address_type type;        /* which of the members below are used */
-    const char      *host, *port; /* INET: host NULL: all interfaces (server) or localhost; port is a number or a
-                                     service */
+    const char      *host, *port; /* INET: host NULL: all interfaces (server) or localhost; port: number or service */
     int64_t          to;          /* INET server: try ports up to this one; 0 = only `port` */
     chr_bool         ipv4, ipv6;  /* INET: on = only that family; off = not that one */
     const char      *path;        /* UNIX */
@@ -1556,14 +1542,12 @@ typedef struct chr_socket_options {
     chr_bool           half_close;   /* end of file of the input is CHR_EVENT_INPUT_END, output goes on; default off: it
                                         is CLOSED */
     chr_bool           keep_alive;   /* detects a dead peer: TCP keep-alive, pings on a websocket; default off */
-    int64_t            keep_alive_idle, keep_alive_interval; /* seconds without input before the first probe, and
-                                                                between
-                                        probes; 0 = the system's default, websocket: 30 and 10 */
+    int64_t            keep_alive_idle, keep_alive_interval; /* seconds without input before the first probe; between
+                                                                probes; 0 = the system's default, websocket: 30, 10 */
     int64_t            keep_alive_count; /* unanswered probes that end the connection; 0 = the system's default,
                                             websocket: 3 */
     int64_t            idle_timeout; /* seconds without input after which the peer is disconnected; 0 = never */
-    chr_bool           replace;      /* server: a new peer replaces the connected one; default off: it stays in the
-                                        backlog */
+    chr_bool           replace;      /* server: a new peer replaces the old one; default off: it waits in the backlog */
     int64_t            clients;      /* server: the largest number of peers at once, at most 64; output goes to all,
                                         input comes from any; default 1 */
     const char        *tls_creds;    /* id of TLS credentials, chr_tls_creds_add(); NULL = no TLS */
@@ -1573,8 +1557,7 @@ typedef struct chr_socket_options {
 
 typedef struct chr_spicevmc_options {
     chr_common_options common;
-    const char        *name; /* subtype of the channel, one that the spice server knows: vdagent, usbredir...;
-                                required */
+    const char        *name; /* subtype of the channel, known to the spice server: vdagent, usbredir...; required */
 } chr_spicevmc_options;
 
 typedef struct chr_spiceport_options {
@@ -3305,14 +3288,14 @@ CHR__PRIVATE int chr__os_bytes_readable(int fd)
     return CHR_SYS(ioctl)(fd, (chr__request)FIONREAD, &count) < 0 ? 0 : count;
 }
 
-/* Bytes that a TCP socket has sent and the peer has not acknowledged (TIOCOUTQ); 0 also where that is not known. */
+/* Bytes that a TCP socket has sent and the peer has not acknowledged (TIOCOUTQ); -1 where that is not known. */
 CHR__PRIVATE int chr__os_bytes_unacked(int fd)
 {
-    int count = 0;
+    int count = -1;
 
 #ifdef TIOCOUTQ
     if (CHR_SYS(ioctl)(fd, (chr__request)TIOCOUTQ, &count) < 0)
-        count = 0;
+        count = -1;
 #endif
     return count;
 }
@@ -3568,15 +3551,33 @@ static int chr__os_set_open(chr__set *set, chr__waker *waker, const chr_config *
     return chr__os_code(error);
 }
 
+/* The kernel's layout of struct epoll_event. It is packed on x86-64, and the system's header says so by an __attribute__,
+ * which glibc defines away for compilers that it doesn't know (tcc): there the header's struct is another one. */
+#if defined(__x86_64__)
+typedef struct chr__told {
+    uint32_t events, fd, key; /* the last two are what comes back */
+} chr__told;
+
+static void chr__told_set(chr__told *entry, unsigned fd, unsigned key) { entry->fd = fd, entry->key = key; }
+static int  chr__told_fd(const chr__told *entry) { return (int)entry->fd; }
+static unsigned chr__told_key(const chr__told *entry) { return entry->key; }
+#else
+typedef struct epoll_event chr__told;
+
+static void chr__told_set(chr__told *entry, unsigned fd, unsigned key) { entry->data.u64 = (uint64_t)key << 32 | fd; }
+static int  chr__told_fd(const chr__told *entry) { return (int)(entry->data.u64 & 0xffffffff); }
+static unsigned chr__told_key(const chr__told *entry) { return (unsigned)(entry->data.u64 >> 32); }
+#endif
+
 static int chr__os_set_control(chr__set *set, int operation, int fd, int events, unsigned key)
 {
-    struct epoll_event entry;
+    chr__told entry;
 
     memset(&entry, 0, sizeof entry);
     entry.events = (events & CHR_IN ? (unsigned)EPOLLIN : 0u) | (events & CHR_OUT ? (unsigned)EPOLLOUT : 0u) |
                    (events & CHR_HUP ? (unsigned)EPOLLRDHUP : 0u);
-    entry.data.u64 = (uint64_t)key << 32 | (unsigned)fd;
-    return CHR_SYS(epoll_ctl)(set->fd, operation, fd, &entry);
+    chr__told_set(&entry, (unsigned)fd, key);
+    return CHR_SYS(epoll_ctl)(set->fd, operation, fd, (struct epoll_event *)(void *)&entry);
 }
 
 /* Changes an entry. `before`: the events it waits for now; 0 = no entry. ENOENT and EEXIST: the descriptor was closed,
@@ -3595,14 +3596,14 @@ static int chr__os_set_put(chr__set *set, int fd, int before, int events, unsign
 /* The number of ready entries, up to `most`; 0 also after EINTR or the alarm. */
 static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int timeout_ms)
 {
-    struct epoll_event entries[CHR__READY_MOST];
-    int                i, count = 0, n = CHR_SYS(epoll_wait)(set->fd, entries, most, timeout_ms);
+    chr__told entries[CHR__READY_MOST];
+    int        i, count = 0, n = CHR_SYS(epoll_wait)(set->fd, (struct epoll_event *)(void *)entries, most, timeout_ms);
 
     for (i = 0; i < n; i++) {
-        unsigned events = entries[i].events, key = (unsigned)(entries[i].data.u64 >> 32);
+        unsigned events = entries[i].events, key = chr__told_key(&entries[i]);
         if (key == 0) /* the alarm's */
             continue;
-        ready[count].fd = (int)(entries[i].data.u64 & 0xffffffff);
+        ready[count].fd = chr__told_fd(&entries[i]);
         ready[count].key = key;
         ready[count++].events = (events & EPOLLIN ? CHR_IN : 0) | (events & EPOLLOUT ? CHR_OUT : 0) |
                                 (events & (EPOLLHUP | EPOLLERR) ? CHR_HUP : 0) |
@@ -8517,7 +8518,7 @@ typedef struct chr__tcp_info {
 } chr__tcp_info;
 
 /* Falls as the peer's system acknowledges what a TCP socket has sent, and is 0 when it has all, the end of the stream
- * included; 0 also where that can't be asked. Windows doesn't say how many bytes wait, but the state of the connection
+ * included; -1 where that can't be asked. Windows doesn't say how many bytes wait, but the state of the connection
  * does: the end is acknowledged last. */
 CHR__PRIVATE int chr__os_bytes_unacked(int fd)
 {
@@ -8527,7 +8528,7 @@ CHR__PRIVATE int chr__os_bytes_unacked(int fd)
 
     memset(&info, 0, sizeof info);
     if (CHR_SYS(WSAIoctl)(chr__os_socket(fd), (DWORD)SIO_TCP_INFO_0, &version, sizeof version, &info, sizeof info, &size, NULL, NULL) != 0)
-        return 0;
+        return -1;
     if (info.state == CLOSED || info.state == FIN_WAIT_2 || info.state == TIME_WAIT)
         return 0;
     return 1 + MOST - (int)((info.out - info.in_flight) & MOST);
@@ -12480,8 +12481,8 @@ static const chr_option chr__common_rows[] = {
       CHR__HELP("UTC time before each line of the log file") },
     { "logsize",      CHR_OPTION_SIZE,   CHR__AT(chr_common_options, logsize),      NULL,   0, INT64_C(1) << 50,
       CHR__HELP("begin a new log file before it grows larger: PATH becomes PATH.1, PATH.1 PATH.2") },
-    { "logfiles",     CHR_OPTION_NUMBER, CHR__AT(chr_common_options, logfiles),     "5",    0, 1000,
-      CHR__HELP("with logsize: keep so many log files, PATH included") },
+    { "logfiles",     CHR_OPTION_NUMBER, CHR__AT(chr_common_options, logfiles),     NULL,   1, 1000,
+      CHR__HELP("with logsize: keep so many log files, PATH included (default: 5)") },
 #endif
     { "mux",          CHR_OPTION_BOOL,   CHR__AT(chr_common_options, mux),          "off",  0, 0,
       CHR__HELP("several frontends share this chardev") },
@@ -14150,36 +14151,6 @@ CHARDEV_API void chr_be_tell_writable(chr_frontend *fe)
     chr__leave_unfreed(ctx);
 }
 
-static void chr__tell_writable(chr_dev *dev)
-{
-    if (CHR__IS_RECORDED(dev) && chr__frontend_wants_writable(dev))
-        chr__record(dev, CHR__RECORD_WRITABLE, 0, 0, NULL, 0);
-    if (dev->shutdown_pending)
-        (void)chr__shutdown_output(dev);
-    else if (CHR__OUTBOX(dev))
-        chr__outbox_drain(dev);
-    if (chr__outbox_pending(dev) && dev->outbox->queue.count == dev->outbox->queue.size &&
-        dev->outbox->when_full == CHR__FULL_WAIT)
-        return;
-    if (dev->kind->sharing)
-        dev->kind->sharing->writable(dev);
-    else if (dev->frontend)
-        chr_be_tell_writable(dev->frontend);
-}
-
-CHARDEV_API void chr_be_writable(chr_dev *dev)
-{
-    chr_context *ctx = dev->ctx;
-
-    chr__enter(ctx);
-    dev->stalled_since = 0;
-    if (ctx->deferring > 0)
-        chr__post(dev, CHR__WRITABLE);
-    else
-        chr__tell_writable(dev);
-    chr__leave_unfreed(ctx);
-}
-
 /* -- events -- */
 
 /* A set of handlers gets OPENED and CLOSED alternately, OPENED first. */
@@ -14266,6 +14237,40 @@ CHR__COLD void chr__notify_now(chr_dev *dev)
     chr__notify(dev);
 }
 
+static void chr__tell_writable(chr_dev *dev)
+{
+    if (dev->shutdown_pending)
+        (void)chr__shutdown_output(dev);
+    else if (CHR__OUTBOX(dev))
+        chr__outbox_drain(dev);
+    if (chr__outbox_pending(dev) && dev->outbox->queue.count == dev->outbox->queue.size &&
+        dev->outbox->when_full == CHR__FULL_WAIT)
+        return;
+    if (CHR__IS_RECORDED(dev) && chr__frontend_wants_writable(dev))
+        chr__record(dev, CHR__RECORD_WRITABLE, 0, 0, NULL, 0);
+    if (dev->kind->sharing)
+        dev->kind->sharing->writable(dev);
+    else if (dev->frontend)
+        chr_be_tell_writable(dev->frontend);
+}
+
+CHARDEV_API void chr_be_writable(chr_dev *dev)
+{
+    chr_context *ctx = dev->ctx;
+
+    chr__enter(ctx);
+    dev->stalled_since = 0;
+    if (ctx->deferring > 0) {
+        chr__post(dev, CHR__WRITABLE);
+    } else {
+        if (dev->pending & ~CHR__RECORDED) /* posted earlier */
+            chr__notify_now(dev);
+        if (!dev->removed)
+            chr__tell_writable(dev);
+    }
+    chr__leave_unfreed(ctx);
+}
+
 /* Posts to the loop. */
 static void chr__post(chr_dev *dev, uint32_t what)
 {
@@ -14306,8 +14311,11 @@ static void chr__note_open(chr_dev *dev, int event)
         chr__update(dev);
 }
 
+/* What waits is told first, but that output can be taken: that comes last, as among those that wait. */
 static void chr__event(chr_dev *dev, int event)
 {
+    uint32_t writable;
+
     if (event == CHR_EVENT_OPENED && dev->closing)
         return;
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED)
@@ -14318,10 +14326,14 @@ static void chr__event(chr_dev *dev, int event)
         chr__post_event(dev, event);
         return;
     }
+    writable = dev->pending & CHR__WRITABLE;
+    dev->pending &= ~CHR__WRITABLE;
     if (dev->pending & ~CHR__RECORDED)
         chr__notify_now(dev);
     if (!dev->removed)
         chr__deliver_event(dev, event);
+    if (writable && !dev->removed)
+        chr__post(dev, CHR__WRITABLE);
 }
 
 /* For a chardev that wraps others: sets comes_back when `member` comes back. Its description is written over
@@ -14475,7 +14487,7 @@ typedef struct chr__log {
     char        *path, *from, *to;     /* path is absolute; from, to: memory for the names of a rotation */
 } chr__log;
 
-enum { CHR__LOG_SUFFIX = 8 }; /* room for ".1000" */
+enum { CHR__LOG_SUFFIX = 8, /* room for ".1000" */ CHR__LOG_FILES = 5 };
 
 static void chr__log_close(chr_dev *dev)
 {
@@ -14525,13 +14537,25 @@ static int chr__log_begin(chr_dev *dev, const chr_common_options *common, int fd
     return 0;
 }
 
+/* What has no effect without another option. logappend=on may be alone: management programs give it always. */
+static int chr__log_check(const chr_common_options *common, chr_error *err)
+{
+    if (common->logfiles && !common->logsize)
+        return chr__fail(err, CHR_ERR_INVALID, "logfiles=%d: needs logsize=", (int)common->logfiles);
+    if (common->logsize && !common->logfile)
+        return chr__fail(err, CHR_ERR_INVALID, "logsize= needs logfile=");
+    if (common->logtimestamp == CHR_ON && !common->logfile)
+        return chr__fail(err, CHR_ERR_INVALID, "logtimestamp=on: needs logfile=");
+    return 0;
+}
+
 static int chr__log_open(chr_dev *dev, chr_error *err)
 {
     const chr_common_options *common = (const chr_common_options *)dev->options;
-    int                       fd;
+    int                       fd, code = chr__log_check(common, err);
 
-    if (!common->logfile)
-        return common->logsize ? chr__fail(err, CHR_ERR_INVALID, "logsize= needs logfile=") : 0;
+    if (code < 0 || !common->logfile)
+        return code;
     fd = chr__os_open(common->logfile, common->logappend == CHR_ON ? CHR__OPEN_APPEND : CHR__OPEN_LOG, err);
     if (fd < 0)
         return fd;
@@ -14614,7 +14638,7 @@ static void chr__log_keep_old(chr_dev *dev, int code)
 
 static int chr__log_rotate(chr_dev *dev)
 {
-    int64_t   files = ((const chr_common_options *)dev->options)->logfiles;
+    int64_t   wanted = ((const chr_common_options *)dev->options)->logfiles, files = wanted ? wanted : (int64_t)CHR__LOG_FILES;
     chr__log *log = dev->log;
     int       fd, code = chr__log_shift(log, files);
 
@@ -17503,7 +17527,7 @@ static int chr__transfer_begin(chr__transfer *transfer, chr_frontend *fe, int di
     transfer->buf = (unsigned char *)buf;
     transfer->len = chr__min(len, INT_MAX);
     transfer->deadline = chr__deadline(dev->ctx, timeout_ms);
-    if (direction == CHR_IN && !dev->io->read && !CHR__BUFFERS(fe)) {
+    if (direction == CHR_IN && len > 0 && !dev->io->read && !CHR__BUFFERS(fe)) {
         code = CHR_ERR_NOT_SUPPORTED;
         chr__transfer_record(transfer, dev, code); /* the replay's backend has a `read`: it needs the record */
     }
@@ -18118,7 +18142,8 @@ typedef struct chr__record_head {
 } chr__record_head;
 
 typedef struct chr__recorded_dev {
-    int64_t  at; /* offset of its id */
+    int64_t  at;   /* offset of its id */
+    int64_t  time; /* of its creation */
     uint32_t length;
     int      taken;
     chr_dev *dev; /* the chardev that plays it, or NULL */
@@ -18132,15 +18157,16 @@ typedef struct chr__replay {
     unsigned     count, capacity;
     chr_timer    timer;   /* at the time of the next record; it starts */
     chr_idle     deliver; /* this, which runs behind all other timers of that moment, as recorded input did */
-    int          waits_for_call; /* the next record waits for a call that precedes it */
+    int          is_waiting; /* the next record waits for a call that precedes it, or for room */
 } chr__replay;
 
 typedef struct chr__played {
     chr_dev          dev;
     unsigned         number;
     chr__record_head ahead, call;
-    uint32_t         delivered; /* bytes of the input in `ahead` */
-    int              is_blocked; /* due, but the frontend has no room */
+    uint32_t         delivered;  /* bytes of the input in `ahead` */
+    int              lacks_room; /* for `ahead`, while its recorded moment lasts: it may still make room */
+    int              is_blocked; /* past that moment, and the frontend has no room */
     int              diverged;
     int              comes_back; /* of the last CLOSED or INPUT_END */
     uint64_t         written;   /* total of the frontend's output */
@@ -18215,6 +18241,7 @@ static int chr__replay_add_dev(chr__replay *replay, const chr__record_head *reco
     }
     memset(&replay->known[replay->count], 0, sizeof *replay->known);
     replay->known[replay->count].at = record->at;
+    replay->known[replay->count].time = record->time;
     replay->known[replay->count++].length = record->length;
     return 0;
 }
@@ -18316,10 +18343,12 @@ static int chr__is_call(const chr__record_head *record)
 
 static void chr__replay_deliver(void *opaque);
 
+/* Behind the events that calls have raised so far, and that wait for the loop: those came first. */
 static void chr__replay_due(void *opaque)
 {
     chr__replay *replay = (chr__replay *)opaque;
 
+    chr_idle_stop(&replay->deliver);
     chr_idle_start(replay->ctx, &replay->deliver, chr__replay_deliver, replay);
 }
 
@@ -18330,7 +18359,7 @@ static void chr__replay_advance(chr__played *played, chr__record_head *record, i
     chr__replay  *replay = played->dev.ctx->replay;
     unsigned char head[CHR__RECORD_HEAD];
 
-    if (call && replay->waits_for_call)
+    if (call && replay->is_waiting)
         chr__replay_due(replay);
     while (record->next + CHR__RECORD_HEAD <= replay->size) {
         if (chr__replay_head(replay, record->next, head, record) < 0 || record->next > replay->size || record->kind == CHR__RECORD_END)
@@ -18373,6 +18402,16 @@ static void chr__replay_diverges(chr__played *played, const char *what, int64_t 
 
 /* -- records from the far side -- */
 
+/* While the recorded moment lasts the frontend may still make room, as it did then. */
+static int chr__replay_lacks_room(chr__played *played, int room, size_t len)
+{
+    const chr__replay *replay = played->dev.ctx->replay;
+    int64_t            now = chr_loop_now(played->dev.ctx);
+
+    played->lacks_room = (room <= 0 || (size_t)room < len) && now <= replay->started + played->ahead.time;
+    return played->lacks_room;
+}
+
 /* Delivers recorded input, as much as the frontend takes. Returns 0 when it has no room. */
 static int chr__replay_input(chr__played *played)
 {
@@ -18381,7 +18420,7 @@ static int chr__replay_input(chr__played *played)
     size_t       left = played->ahead.length - played->delivered;
     int          room = chr_be_can_write(&played->dev);
 
-    if (!ctx->replay) /* can_read has closed the replay */
+    if (!ctx->replay || (played->dev.frontend && chr__replay_lacks_room(played, room, left))) /* closed by can_read */
         return 0;
     if (played->dev.frontend && (room <= 0 || (size_t)room < left)) /* without a frontend (below a hub or filter, which are played) there is no can_read to compare */
         chr__replay_diverges(played, "the frontend has less room for input", played->ahead.at);
@@ -18438,18 +18477,29 @@ static chr__played *chr__replay_first(chr__replay *replay)
     return first;
 }
 
-/* Whether a call of the same time precedes the record, and has not been made yet. */
-static int chr__replay_waits_for_call(const chr__replay *replay, const chr__record_head *record)
+/* Whether a call for this chardev, of the same time, precedes the record in the file, and has not been made yet. Its
+ * creation is such a call. Without a frontend (below a hub or filter, or not yet attached) there are no others. */
+static int chr__replay_lacks_call(const chr__recorded_dev *known, const chr__record_head *record)
 {
-    const chr__played *played;
-    unsigned           i;
+    const chr__played *played = (const chr__played *)known->dev;
 
-    for (i = 0; i < replay->count; i++) {
-        played = (const chr__played *)replay->known[i].dev;
-        if (played && played->call.time == record->time && played->call.at < record->at &&
-            (played->call.inside || (played->call.kind && played->call.kind != CHR__RECORD_SET_OPEN)))
+    if (!known->taken)
+        return known->time == record->time && known->at < record->at;
+    return played && played->dev.frontend && played->call.time == record->time && played->call.at < record->at &&
+           (played->call.inside || played->call.kind);
+}
+
+/* The same for all chardevs. Nothing is recorded of a watch: that the frontend could write is the sign that it had one.
+ * Below a hub or filter nobody is. */
+static int chr__replay_waits_for_call(const chr__replay *replay, const chr__played *first)
+{
+    unsigned i;
+
+    if (first->ahead.kind == CHR__RECORD_WRITABLE && first->dev.frontend && !chr_be_wants_writable(&first->dev))
+        return 1;
+    for (i = 0; i < replay->count; i++)
+        if (chr__replay_lacks_call(&replay->known[i], &first->ahead))
             return 1;
-    }
     return 0;
 }
 
@@ -18457,8 +18507,8 @@ static int chr__replay_waits_for_call(const chr__replay *replay, const chr__reco
  * nanosecond); then it will not be made at all. */
 static int64_t chr__replay_when(chr__replay *replay, const chr__played *first)
 {
-    replay->waits_for_call = chr__replay_waits_for_call(replay, &first->ahead);
-    return replay->started + first->ahead.time + replay->waits_for_call;
+    replay->is_waiting = first->lacks_room || chr__replay_waits_for_call(replay, first);
+    return replay->started + first->ahead.time + replay->is_waiting;
 }
 
 /* The timer for the next record, or for the end of the recording. */
@@ -18467,7 +18517,7 @@ static void chr__replay_arm(chr__replay *replay)
     chr__played *first = chr__replay_first(replay);
     int64_t      when = replay->started + replay->ends;
 
-    replay->waits_for_call = 0;
+    replay->is_waiting = 0;
     if (first)
         when = chr__replay_when(replay, first);
     if (first || !chr_replay_over(replay->ctx))
@@ -18503,9 +18553,9 @@ static const chr__record_head *chr__replay_call(chr__played *played, int kind)
     while (call->inside || (call->kind == CHR__RECORD_SET_OPEN && kind != CHR__RECORD_SET_OPEN)) {
         int      event = call->value, inside = call->inside;
         uint32_t extra = call->extra;
-        chr__replay_advance(played, call, 1);
         if (inside)
             chr__replay_event(played, event, extra);
+        chr__replay_advance(played, call, 1);
     }
     return call->kind == kind ? call : NULL;
 }
@@ -18561,12 +18611,18 @@ static int chr__replay_read(chr_dev *dev, void *buf, size_t len)
     return n;
 }
 
-/* The frontend has room again. */
+/* The frontend has room again, or has added a watch. */
 static void chr__replay_update(chr_dev *dev)
 {
     chr__played *played = (chr__played *)dev;
 
-    if (!played->is_blocked || !dev->ctx->replay)
+    if (!dev->ctx->replay)
+        return;
+    if (dev->ctx->replay->is_waiting && (played->lacks_room || played->ahead.kind == CHR__RECORD_WRITABLE)) {
+        played->lacks_room = 0;
+        chr__replay_due(dev->ctx->replay);
+    }
+    if (!played->is_blocked)
         return;
     if (chr_be_can_write(dev) <= 0) {
         chr__retry_input(dev);
@@ -19815,7 +19871,8 @@ static int chr__linger_discard(chr__linger *linger)
     return n > 0 ? (int)CHR_ERR_WOULD_BLOCK : n;
 }
 
-/* All is sent, and acknowledged by the peer's kernel: a reset can't destroy it any more. */
+/* All is sent, and acknowledged by the peer's kernel: a reset can't destroy it any more. Where the system can't tell that,
+ * only the peer's close does: it is waited for until the deadline. */
 static int chr__linger_is_done(const chr__linger *linger)
 {
     return linger->is_sent && !linger->waits_for_eof && (linger->is_unix || chr__os_bytes_unacked(linger->fd) == 0);
@@ -19847,8 +19904,9 @@ static void chr__linger_ready(void *opaque, int events)
 /* Bytes left to send, with those in the kernel's socket buffer. */
 static size_t chr__linger_left(const chr__linger *linger)
 {
-    return linger->rest_size - linger->rest_at + chr__layers_buffered(linger->top) +
-           (linger->is_unix ? 0 : (size_t)chr__os_bytes_unacked(linger->fd));
+    int unacked = linger->is_unix ? 0 : chr__os_bytes_unacked(linger->fd);
+
+    return linger->rest_size - linger->rest_at + chr__layers_buffered(linger->top) + (unacked > 0 ? (size_t)unacked : 0);
 }
 
 /* Progress is that fewer bytes are left than at the last tick. */
@@ -20048,9 +20106,9 @@ CHR__PRIVATE void chr__stream_input_ended(chr__stream *stream, int code)
 #endif
 
 /* ====================================================================================================================
- * >>be_null   takes and drops everything. The template for a new backend.
+ * >>be_null   drops all output and has no input. The template for a new backend
  *
- * far side   nobody, ever          options   none          events   none: it is never open
+ * far side   none          options   none          events   none: it is never open
  * ================================================================================================================== */
 
 static int chr__null_open(chr_dev *dev, chr_error *err)
@@ -20077,9 +20135,9 @@ CHR_TABLE(chr_backend, chr__null_kind,
     CHR_SET(io,           &chr__null_io));
 
 /* ====================================================================================================================
- * >>be_ringbuf   the last bytes that the guest wrote, to be read by calls
+ * >>be_ringbuf   a ring buffer of the last bytes that the guest wrote, to be read by calls
  *
- * far side   chr_ringbuf_read(), chr_ringbuf_write()          options   size          events   OPENED from creation
+ * far side   chr_ringbuf_read(), chr_ringbuf_write()          options   size          events   OPENED at creation
  * ================================================================================================================== */
 #if CHARDEV_HAS_RINGBUF
 
@@ -20089,8 +20147,9 @@ typedef struct chr__ringbuf {
 } chr__ringbuf;
 
 static const chr_option chr__ringbuf_rows[] = {
-    { "size", CHR_OPTION_SIZE, CHR__AT(chr_ringbuf_options, size), CHR__SIZE_LARGE, 1, CHR__SIZE_MOST, CHR__HELP("bytes; must be a power of two") },
-    { NULL,   CHR_OPTION_TEXT, 0,                                  NULL,  0, 0,       NULL }
+    { "size", CHR_OPTION_SIZE, CHR__AT(chr_ringbuf_options, size), CHR__SIZE_LARGE, 1, CHR__SIZE_MOST,
+      CHR__HELP("bytes; must be a power of two") },
+    { NULL,   CHR_OPTION_TEXT, 0,                                  NULL,            0, 0,              NULL }
 };
 
 static int chr__ringbuf_open(chr_dev *dev, chr_error *err)
@@ -20130,8 +20189,9 @@ CHR_TABLE(chr_backend, chr__ringbuf_kind,
     CHR_SET(close,        chr__ringbuf_close)
     CHR_SET(io,           &chr__ringbuf_io));
 
-/* -- what the calls of >>extras do -- */
+/* -- the calls of >>extras -- */
 
+/* Copies bytes from offset `at` on; they stay in the ring. */
 static void chr__ring_peek(const chr__ring *ring, size_t at, unsigned char *out, size_t len)
 {
     size_t i;
@@ -20140,6 +20200,7 @@ static void chr__ring_peek(const chr__ring *ring, size_t at, unsigned char *out,
         out[i] = ring->bytes[chr__ring_index(ring, at + i)];
 }
 
+/* Reads up to `size` bytes as base64, as many as `capacity` characters can hold. Returns how many characters. */
 static int chr__ringbuf_read_base64(chr__ring *ring, size_t size, char *out, size_t capacity)
 {
     unsigned char bytes[3];
@@ -20154,6 +20215,7 @@ static int chr__ringbuf_read_base64(chr__ring *ring, size_t size, char *out, siz
     return (int)((len + 2) / 3 * 4);
 }
 
+/* Reads up to `size` bytes as UTF-8; invalid sequences become U+FFFD. Returns how many bytes were written to `out`. */
 static int chr__ringbuf_read_utf8(chr__ring *ring, size_t size, char *out, size_t capacity)
 {
     unsigned char bytes[4];
@@ -20166,7 +20228,7 @@ static int chr__ringbuf_read_utf8(chr__ring *ring, size_t size, char *out, size_
         length = chr__utf8_length(bytes, left);
         if (length == 0 || taken + (size_t)(length < 0 ? -length : length) > size ||
             written + (size_t)(length < 0 ? 3 : length) > capacity)
-            break; /* the rest of a sequence may still come, or come with the next read */
+            break; /* an incomplete sequence, or no room for one: it stays for the next read */
         memcpy(out + written, length < 0 ? (const void *)"\xef\xbf\xbd" : bytes, (size_t)(length < 0 ? 3 : length));
         written += (size_t)(length < 0 ? 3 : length);
         taken += (size_t)(length < 0 ? -length : length);
@@ -20179,19 +20241,19 @@ static int chr__ringbuf_read_utf8(chr__ring *ring, size_t size, char *out, size_
 /* ====================================================================================================================
  * >>be_testdev   lets a test program inside the guest end the emulator
  *
- * far side   nobody          options   none          events   OPENED at creation
- * output     [spaces][decimal n]q: the context's exit handler is asked, from the loop, to exit with (n << 1) | 1
+ * far side   none          options   none          events   OPENED at creation
+ * output     [spaces][decimal n]q: calls the context's exit hook from the loop, with status (n << 1) | 1
  * ================================================================================================================== */
 #if CHARDEV_HAS_TESTDEV
 
-enum { CHR__TESTDEV_START, CHR__TESTDEV_NUMBER, CHR__TESTDEV_BEHIND_NUMBER, CHR__TESTDEV_MAX = INT_MAX / 2 };
+enum { CHR__TESTDEV_START, CHR__TESTDEV_NUMBER, CHR__TESTDEV_AFTER_NUMBER, CHR__TESTDEV_MAX = INT_MAX / 2 };
 
 typedef struct chr__testdev {
     chr_dev  dev;
-    int      state;  /* what the next byte is: CHR__TESTDEV_... */
-    int64_t  number; /* so far; stops at the largest whose exit code is an int */
+    int      state;  /* of the parser: CHR__TESTDEV_... */
+    int64_t  number; /* parsed so far; at most the largest whose exit status is an int */
     chr_idle exit;
-    int      is_asked, code;
+    int      is_posted, code; /* an exit with `code` is posted to the loop */
 } chr__testdev;
 
 static int chr__testdev_open(chr_dev *dev, chr_error *err)
@@ -20206,36 +20268,36 @@ static void chr__testdev_exit(void *opaque)
     chr__testdev     *testdev = (chr__testdev *)opaque;
     const chr_config *config = &testdev->dev.ctx->config;
 
-    testdev->is_asked = 0;
+    testdev->is_posted = 0;
     if (config->exit)
         config->exit(config->opaque, testdev->code);
     else
         chr_loop_stop(testdev->dev.ctx);
 }
 
-/* Of several wishes in one step of the loop the first counts. */
-static void chr__testdev_ask(chr__testdev *testdev)
+/* Posts the exit to the loop. Of several in one turn the first counts. */
+static void chr__testdev_post_exit(chr__testdev *testdev)
 {
-    if (testdev->is_asked)
+    if (testdev->is_posted)
         return;
-    testdev->is_asked = 1;
+    testdev->is_posted = 1;
     testdev->code = (int)testdev->number << 1 | 1;
     chr_idle_start(testdev->dev.ctx, &testdev->exit, chr__testdev_exit, testdev);
 }
 
 static void chr__testdev_byte(chr__testdev *testdev, unsigned char c)
 {
-    if (c >= '0' && c <= '9' && testdev->state != CHR__TESTDEV_BEHIND_NUMBER) {
+    if (c >= '0' && c <= '9' && testdev->state != CHR__TESTDEV_AFTER_NUMBER) {
         testdev->number = testdev->number * 10 + (c - '0');
         if (testdev->number > CHR__TESTDEV_MAX)
             testdev->number = CHR__TESTDEV_MAX;
         testdev->state = CHR__TESTDEV_NUMBER;
     } else if (c == ' ' || (c >= '\t' && c <= '\r')) {
         if (testdev->state == CHR__TESTDEV_NUMBER)
-            testdev->state = CHR__TESTDEV_BEHIND_NUMBER;
+            testdev->state = CHR__TESTDEV_AFTER_NUMBER;
     } else {
         if (c == 'q')
-            chr__testdev_ask(testdev);
+            chr__testdev_post_exit(testdev);
         testdev->state = CHR__TESTDEV_START;
         testdev->number = 0;
     }
@@ -20269,23 +20331,23 @@ CHR_TABLE(chr_backend, chr__testdev_kind,
 #endif
 
 /* ====================================================================================================================
- * >>be_script   a far side that plays a text: it expects output, sends input, waits, breaks, hangs up
+ * >>be_script   a far side that plays a script: expects output, sends input, waits, sends breaks, hangs up
  *
- * far side   the script; the manual is at chr_script_options          options   file or text, timeout, window, exit
- * events     OPENED from creation, CLOSED, OPENED, BREAK and INPUT_END as the script says, CLOSED at its end
- * clock      the context's. It begins when a frontend is there
+ * far side   the script; see chr_script_options          options   file or text, timeout, window, exit
+ * events     OPENED at creation; CLOSED, OPENED, BREAK and INPUT_END by statements; CLOSED at the script's end
+ * clock      the context's. The script begins when a frontend is attached
  * ================================================================================================================== */
 #if CHARDEV_HAS_SCRIPT
 
 enum {
-    CHR__SCRIPT_SIZE = CHR__MEGABYTE, /* bytes of text */
-    CHR__SCRIPT_PATTERN = 4096,   /* bytes of what is expected or rejected */
-    CHR__SCRIPT_REJECTS = 16,     /* how many of them */
-    CHR__SCRIPT_SHOWN = 160       /* bytes of what came instead */
+    CHR__SCRIPT_SIZE = CHR__MEGABYTE, /* bytes of a script, at most */
+    CHR__SCRIPT_PATTERN = 4096,   /* bytes of the text of an expect or reject, at most */
+    CHR__SCRIPT_REJECTS = 16,     /* number of reject statements, at most */
+    CHR__SCRIPT_SHOWN = 160       /* bytes of the output shown in an error, at most */
 };
-static const int32_t chr__script_ms = 1000000000; /* the longest time */
+static const int32_t chr__script_ms = 1000000000; /* the longest time, in milliseconds */
 
-/* -- the text: statements are read one at a time, first all of them to check, then each as it is played -- */
+/* -- the parser: reads one statement at a time; all of them to check the script, then each as it is played -- */
 
 typedef enum chr__script_verb {
     CHR__SCRIPT_EXPECT, CHR__SCRIPT_REJECT, CHR__SCRIPT_SEND, CHR__SCRIPT_WAIT, CHR__SCRIPT_TIMEOUT, CHR__SCRIPT_BREAK,
@@ -20295,8 +20357,8 @@ typedef enum chr__script_verb {
 
 typedef struct chr__script_word {
     const char *name;
-    int         needs_text, needs_time, is_silent; /* silent: does nothing that the frontend sees */
-    int         needs_open;                        /* 2: and that its input has not ended */
+    int         needs_text, needs_time, is_silent; /* is_silent: has no effect on the frontend */
+    int         needs_open;                        /* 1: the script is open; 2: and its input has not ended */
 } chr__script_word;
 
 static const chr__script_word chr__script_words[CHR__SCRIPT_VERBS] = {
@@ -20327,13 +20389,14 @@ typedef struct chr__script_step {
     int              line;
 } chr__script_step;
 
-static int chr__script_wrong(const chr__script_cursor *cursor, chr_error *err, const char *what, const char *text, size_t len)
+static int chr__script_syntax_error(const chr__script_cursor *cursor, chr_error *err, const char *what,
+                                    const char *text, size_t len)
 {
     return chr__fail(err, CHR_ERR_INVALID, "line %d: %s'%.*s'", cursor->line, what, (int)chr__min(len, 40), text);
 }
 
-/* To the next statement: over blanks, ends of lines, semicolons and comments. */
-static void chr__script_skip(chr__script_cursor *cursor)
+/* Skips to the next statement: blanks, line ends, semicolons and comments. */
+static void chr__script_skip_to_statement(chr__script_cursor *cursor)
 {
     for (; cursor->at < cursor->end; cursor->at++) {
         if (*cursor->at == '#')
@@ -20346,13 +20409,13 @@ static void chr__script_skip(chr__script_cursor *cursor)
     }
 }
 
-static void chr__script_blanks(chr__script_cursor *cursor)
+static void chr__script_skip_blanks(chr__script_cursor *cursor)
 {
     while (cursor->at < cursor->end && (*cursor->at == ' ' || *cursor->at == '\t' || *cursor->at == '\r'))
         cursor->at++;
 }
 
-/* What stands there up to a blank or the end of the statement: also what is shown of what is wrong. */
+/* The length of the word at the cursor, up to a blank or the end of the statement. */
 static size_t chr__script_word_length(const chr__script_cursor *cursor)
 {
     const char *end = cursor->at;
@@ -20362,8 +20425,8 @@ static size_t chr__script_word_length(const chr__script_cursor *cursor)
     return end > cursor->at ? (size_t)(end - cursor->at) : cursor->at < cursor->end;
 }
 
-/* \ and up to three octal digits. */
-static int chr__script_octal(const char **at, const char *end)
+/* The value of up to three octal digits behind a backslash; -1 = more than 255. */
+static int chr__script_read_octal(const char **at, const char *end)
 {
     int value = 0, digits;
 
@@ -20373,7 +20436,7 @@ static int chr__script_octal(const char **at, const char *end)
 }
 
 /* The next byte of a text, with its escapes resolved; -1 = no such escape. */
-static int chr__script_byte(const char **at, const char *end)
+static int chr__script_read_byte(const char **at, const char *end)
 {
     static const char letters[] = "nrtbafve\\\"'", bytes[] = "\n\r\t\b\a\f\v\033\\\"'";
     const char       *letter;
@@ -20384,7 +20447,7 @@ static int chr__script_byte(const char **at, const char *end)
     if (++*at == end)
         return -1;
     if (chr__digit(**at) < 8)
-        return chr__script_octal(at, end);
+        return chr__script_read_octal(at, end);
     if (**at == 'x' && end - *at >= 3 && chr__digit((*at)[1]) < 16 && chr__digit((*at)[2]) < 16) {
         value = (int)chr__digit((*at)[1]) * 16 + (int)chr__digit((*at)[2]);
         *at += 3;
@@ -20395,7 +20458,7 @@ static int chr__script_byte(const char **at, const char *end)
     return letter ? (unsigned char)bytes[letter - letters] : -1;
 }
 
-/* "TEXT" */
+/* Parses "TEXT". */
 static int chr__script_read_text(chr__script_cursor *cursor, chr__script_step *step, chr_error *err)
 {
     const char *at, *begun;
@@ -20405,8 +20468,8 @@ static int chr__script_read_text(chr__script_cursor *cursor, chr__script_step *s
                          chr__script_words[step->verb].name);
     for (at = step->text = cursor->at + 1; at < cursor->end && *at != '"' && *at != '\n'; step->length++) {
         begun = at;
-        if (chr__script_byte(&at, cursor->end) < 0)
-            return chr__script_wrong(cursor, err, "no such escape: ", begun, (size_t)(at - begun));
+        if (chr__script_read_byte(&at, cursor->end) < 0)
+            return chr__script_syntax_error(cursor, err, "no such escape: ", begun, (size_t)(at - begun));
     }
     if (at >= cursor->end || *at != '"')
         return chr__fail(err, CHR_ERR_INVALID, "line %d: a text without its closing quote", step->line);
@@ -20418,7 +20481,7 @@ static int chr__script_read_text(chr__script_cursor *cursor, chr__script_step *s
                      step->length > 0 ? "a text of more than 4096 bytes" : "an empty text");
 }
 
-/* 100ms, 5s, 2min */
+/* Parses a time such as 100ms, 5s, 2min. */
 static int chr__script_read_time(chr__script_cursor *cursor, int64_t *ms, chr_error *err)
 {
     size_t  len = chr__script_word_length(cursor), digits = 0;
@@ -20430,9 +20493,9 @@ static int chr__script_read_time(chr__script_cursor *cursor, int64_t *ms, chr_er
         chr__text_is(cursor->at + digits, len - digits, "s") ? 1000 :
         chr__text_is(cursor->at + digits, len - digits, "min") ? 60000 : 0;
     if (len == 0 || digits == 0 || unit == 0)
-        return chr__script_wrong(cursor, err, "not a time such as 100ms, 5s or 2min: ", cursor->at, len);
+        return chr__script_syntax_error(cursor, err, "not a time such as 100ms, 5s or 2min: ", cursor->at, len);
     if (*ms > chr__script_ms / unit)
-        return chr__script_wrong(cursor, err, "longer than 1000000 s: ", cursor->at, len);
+        return chr__script_syntax_error(cursor, err, "longer than 1000000 s: ", cursor->at, len);
     *ms *= unit;
     cursor->at += len;
     return 0;
@@ -20446,7 +20509,8 @@ static int chr__script_read_verb(chr__script_cursor *cursor, chr__script_step *s
     for (verb = 0; verb < CHR__SCRIPT_VERBS && !chr__text_is(cursor->at, len, chr__script_words[verb].name); verb++)
         ;
     if (verb == CHR__SCRIPT_VERBS)
-        return chr__script_wrong(cursor, err, "none of expect, reject, send, wait, timeout, break, eof, close, open, pass, fail: ",
+        return chr__script_syntax_error(cursor, err,
+                                 "none of expect, reject, send, wait, timeout, break, eof, close, open, pass, fail: ",
                                  cursor->at, len);
     step->verb = (chr__script_verb)verb;
     step->line = cursor->line;
@@ -20454,27 +20518,27 @@ static int chr__script_read_verb(chr__script_cursor *cursor, chr__script_step *s
     step->text = step->text_end = NULL;
     step->length = 0;
     cursor->at += len;
-    chr__script_blanks(cursor);
+    chr__script_skip_blanks(cursor);
     return 0;
 }
 
-/* within TIME, behind an expect */
+/* Parses `within TIME` behind an expect. */
 static int chr__script_read_limit(chr__script_cursor *cursor, chr__script_step *step, chr_error *err)
 {
-    chr__script_blanks(cursor);
+    chr__script_skip_blanks(cursor);
     if (step->verb != CHR__SCRIPT_EXPECT || !chr__text_is(cursor->at, chr__script_word_length(cursor), "within"))
         return 0;
     cursor->at += 6;
-    chr__script_blanks(cursor);
+    chr__script_skip_blanks(cursor);
     return chr__script_read_time(cursor, &step->ms, err);
 }
 
-/* The statement that comes next. Returns 1; 0 at the end of the script; or err, with the line and what is wrong there. */
+/* Parses the next statement. Returns 1, 0 at the end of the script, or an error, whose text names the line. */
 static int chr__script_read(chr__script_cursor *cursor, chr__script_step *step, chr_error *err)
 {
     int code;
 
-    chr__script_skip(cursor);
+    chr__script_skip_to_statement(cursor);
     if (cursor->at == cursor->end)
         return 0;
     code = chr__script_read_verb(cursor, step, err);
@@ -20486,29 +20550,30 @@ static int chr__script_read(chr__script_cursor *cursor, chr__script_step *step, 
         code = chr__script_read_limit(cursor, step, err);
     if (code < 0)
         return code;
-    chr__script_blanks(cursor);
+    chr__script_skip_blanks(cursor);
     if (cursor->at < cursor->end && !memchr(";\n#", *cursor->at, 3))
-        return chr__script_wrong(cursor, err, "a ';' or the end of the line is missing before ", cursor->at,
+        return chr__script_syntax_error(cursor, err, "a ';' or the end of the line is missing before ", cursor->at,
                                  chr__script_word_length(cursor));
     return 1;
 }
 
-/* -- a text that is looked for in a stream (Knuth, Morris, Pratt), however it is cut into pieces -- */
+/* -- searches a text in a stream (Knuth, Morris, Pratt), however the stream is cut into pieces -- */
 
 typedef struct chr__matcher {
-    uint16_t      *back;  /* of the first n bytes: how many of the last ones are the first ones again */
-    unsigned char *bytes; /* behind them, in the same block */
+    uint16_t      *back;  /* failure function: length of the longest suffix of the first n bytes that is a prefix too */
+    unsigned char *bytes; /* of the text; behind `back`, in the same block */
     size_t         length, matched;
 } chr__matcher;
 
-static int chr__matcher_init(chr_context *ctx, chr__matcher *matcher, size_t most)
+/* Allocates memory for texts of up to `size` bytes. */
+static int chr__matcher_init(chr_context *ctx, chr__matcher *matcher, size_t size)
 {
-    matcher->back = (uint16_t *)chr__allocate(ctx, (most + 1) * sizeof *matcher->back + most);
-    matcher->bytes = (unsigned char *)(matcher->back ? matcher->back + most + 1 : NULL);
+    matcher->back = (uint16_t *)chr__allocate(ctx, (size + 1) * sizeof *matcher->back + size);
+    matcher->bytes = (unsigned char *)(matcher->back ? matcher->back + size + 1 : NULL);
     return matcher->back ? 0 : CHR_ERR_NO_MEMORY;
 }
 
-/* One byte more. Returns 1 when it is the last one of the text. */
+/* Feeds one byte. Returns 1 when the text ends with it. */
 static int chr__matcher_feed(chr__matcher *matcher, unsigned char byte)
 {
     while (matcher->matched > 0 && (matcher->matched == matcher->length || matcher->bytes[matcher->matched] != byte))
@@ -20522,7 +20587,7 @@ static void chr__matcher_set(chr__matcher *matcher, const char *text, const char
     size_t at;
 
     for (at = 0; text < end; at++)
-        matcher->bytes[at] = (unsigned char)chr__script_byte(&text, end);
+        matcher->bytes[at] = (unsigned char)chr__script_read_byte(&text, end);
     matcher->length = at;
     matcher->matched = 0;
     for (at = 1; at < matcher->length; at++) {
@@ -20536,36 +20601,43 @@ static void chr__matcher_set(chr__matcher *matcher, const char *text, const char
 
 typedef struct chr__script {
     chr_dev            dev;
-    char              *text;       /* of file=; text= is in the options */
-    chr__script_cursor next;
-    chr__script_step   step;       /* that is being played, */
-    int                is_playing; /* unless this is 0 */
-    int                is_there, has_begun; /* a frontend, now; one has been there when the loop came by */
-    int                opens;      /* statements `open` that are still to come */
-    int                is_over;    /* a wait is: its time has come */
-    int                output_over; /* the frontend says no more */
+    char              *text;       /* content of file=; NULL with text= */
+    chr__script_cursor next;       /* the next statement */
+    chr__script_step   step;       /* the current statement, while is_playing */
+    int                is_playing;
+    int                has_frontend, has_begun; /* has_begun: the loop has seen a frontend */
+    int                opens;      /* number of `open` statements that follow */
+    int                wait_over;  /* the time of the current `wait` is over */
+    int                output_over; /* the frontend has half-closed */
     chr__matcher       expected, rejected[CHR__SCRIPT_REJECTS];
     chr__script_step   rejects[CHR__SCRIPT_REJECTS];
     int                reject_count;
-    chr__ring          output;     /* since the last match */
-    size_t             seen;       /* how much of it `expected` has been fed with */
-    const char        *send_at;    /* what is still to be sent of a send */
-    int64_t            timeout;    /* ms; 0 = none */
+    chr__ring          output;     /* output since the last match */
+    size_t             searched;   /* bytes of it that `expected` was fed with */
+    const char        *send_at;    /* the rest of the current `send` */
+    int64_t            timeout;    /* milliseconds; 0 = none */
     chr_timer          timer;
     chr_idle           play, end;
-    chr_error          verdict;    /* code: CHR_ERR_WOULD_BLOCK while it goes on */
+    chr_error          verdict;    /* code: CHR_ERR_WOULD_BLOCK while the script runs */
 } chr__script;
 
 static const chr_option chr__script_rows[] = {
-    { "file",    CHR_OPTION_TEXT,   CHR__AT(chr_script_options, file),    NULL, 0, 0,       CHR__HELP("the script's file") },
-    { "text",    CHR_OPTION_TEXT,   CHR__AT(chr_script_options, text),    NULL, 0, 0,       CHR__HELP("the script itself: expect \"login:\"; send \"root\\n\"; wait 100ms; ...") },
-    { "timeout", CHR_OPTION_NUMBER, CHR__AT(chr_script_options, timeout), "10", 1, 1000000, CHR__HELP("seconds that an expect or a send may take") },
-    { "window",  CHR_OPTION_SIZE,   CHR__AT(chr_script_options, window),  NULL, 1, INT_MAX > 32767 ? INT64_C(1) << 24 : CHR__SIZE_MOST, CHR__HELP("bytes of output that wait for the next expect (default: 64K)") },
-    { "exit",    CHR_OPTION_BOOL,   CHR__AT(chr_script_options, exit),    "on", 0, 0,       CHR__HELP("the end of the script ends the emulator: status 0, or 1 when it failed") },
+    { "file",    CHR_OPTION_TEXT,   CHR__AT(chr_script_options, file),    NULL, 0, 0,
+      CHR__HELP("the script's file") },
+    { "text",    CHR_OPTION_TEXT,   CHR__AT(chr_script_options, text),    NULL, 0, 0,
+      CHR__HELP("the script itself: expect \"login:\"; send \"root\\n\"; wait 100ms; ...") },
+    { "timeout", CHR_OPTION_NUMBER, CHR__AT(chr_script_options, timeout), "10", 1, 1000000,
+      CHR__HELP("seconds that an expect or a send may take") },
+    { "window",  CHR_OPTION_SIZE,   CHR__AT(chr_script_options, window),  NULL, 1,
+      INT_MAX > 32767 ? INT64_C(1) << 24 : CHR__SIZE_MOST,
+      CHR__HELP("bytes of output that wait for the next expect (default: 64K)") },
+    { "exit",    CHR_OPTION_BOOL,   CHR__AT(chr_script_options, exit),    "on", 0, 0,
+      CHR__HELP("the end of the script ends the emulator: status 0, or 1 when it failed") },
     { NULL,      CHR_OPTION_TEXT,   0,                                    NULL, 0, 0,       NULL }
 };
 
-static int chr__script_goes_on(const chr__script *script)
+/* Whether the script runs still. */
+static int chr__script_is_running(const chr__script *script)
 {
     return script->verdict.code == CHR_ERR_WOULD_BLOCK && !script->dev.removed;
 }
@@ -20577,21 +20649,22 @@ static const char *chr__script_name(const chr__script *script)
     return file ? file : "script";
 }
 
-/* -- its end -- */
+/* -- the end of a script -- */
 
 static int chr__script_exits(const chr_dev *dev)
 {
     return ((const chr_script_options *)dev->options)->exit != CHR_OFF;
 }
 
-/* The first one to fail ends the emulator, else the last one to pass. */
+/* Whether no other script with exit=on runs. The first one that fails ends the emulator, else the last one that
+ * passes. */
 static int chr__script_is_last(const chr__script *script)
 {
     const chr_dev *dev;
 
     for (dev = chr_next(script->dev.ctx, NULL); dev; dev = chr_next(script->dev.ctx, dev))
         if (dev->kind == script->dev.kind && dev != &script->dev && chr__script_exits(dev) &&
-            chr__script_goes_on((const chr__script *)dev))
+            chr__script_is_running((const chr__script *)dev))
             return 0;
     return 1;
 }
@@ -20609,7 +20682,7 @@ static void chr__script_exit(chr__script *script)
         chr_loop_stop(script->dev.ctx);
 }
 
-static void chr__script_over(void *opaque)
+static void chr__script_report_end(void *opaque)
 {
     chr__script *script = (chr__script *)opaque;
 
@@ -20623,17 +20696,17 @@ static void chr__script_over(void *opaque)
         chr__script_exit(script);
 }
 
-/* What follows from it comes from the loop. */
+/* Ends the script with a verdict; log line, CLOSED and exit are posted to the loop. */
 static void chr__script_finish(chr__script *script, int code)
 {
     chr_timer_stop(&script->timer);
     script->is_playing = 0;
     script->verdict.code = code;
     CHR__TRACE_TEXT(&script->dev, script_result, code, 0, code < 0 ? script->verdict.text : NULL);
-    chr_idle_start(script->dev.ctx, &script->end, chr__script_over, script);
+    chr_idle_start(script->dev.ctx, &script->end, chr__script_report_end, script);
 }
 
-/* As text that could stand in a script; what does not fit is left out at the front. */
+/* Shows output as a text with escapes, as in a script; of too much the end only. */
 static void chr__script_show(const chr__ring *ring, char *out, size_t size)
 {
     static const char letters[] = "nrt\"\\", bytes[] = "\n\r\t\"\\";
@@ -20656,22 +20729,23 @@ static void chr__script_show(const chr__ring *ring, char *out, size_t size)
         chr__append(out, size, len, "\"");
 }
 
-/* FILE: line N: STATEMENT */
-static size_t chr__script_place(const chr__script *script, const chr__script_step *step, char *out, size_t size)
+/* Writes "FILE: line N: STATEMENT". */
+static size_t chr__script_location(const chr__script *script, const chr__script_step *step, char *out, size_t size)
 {
     size_t len = chr__append(out, size, 0, "%.200s: line %d: %s", chr__script_name(script), step->line,
                              chr__script_words[step->verb].name);
 
     if (step->text_end)
-        len = chr__append(out, size, len, " \"%.*s\"", (int)chr__min((size_t)(step->text_end - step->text), 80), step->text);
+        len = chr__append(out, size, len, " \"%.*s\"", (int)chr__min((size_t)(step->text_end - step->text), 80),
+                          step->text);
     return len;
 }
 
-/* In place: a message takes much stack. */
+/* Builds the message in script->verdict: a chr_error would take much stack. */
 CHR__PRIVATE void chr__script_explain(chr__script *script, const chr__script_step *step, const char *what)
 {
     char  *text = script->verdict.text;
-    size_t size = sizeof script->verdict.text, len = chr__script_place(script, step, text, size);
+    size_t size = sizeof script->verdict.text, len = chr__script_location(script, step, text, size);
 
     len = chr__append(text, size, len, ": %s ", what);
     chr__script_show(&script->output, text + len, size - len);
@@ -20686,16 +20760,16 @@ static void chr__script_fail(chr__script *script, const chr__script_step *step, 
     chr__script_finish(script, code);
 }
 
-/* -- statements: each is begun once, and gone on with until it is done (1) -- */
+/* -- statements: each is started once (chr__script_start_step), and run until it is done (chr__script_run_step) -- */
 
 static void chr__script_play(void *opaque);
 
-static void chr__script_go_on(chr__script *script)
+static void chr__script_post_play(chr__script *script)
 {
     chr_idle_start(script->dev.ctx, &script->play, chr__script_play, script);
 }
 
-static void chr__script_time_out(void *opaque)
+static void chr__script_timer_expired(void *opaque)
 {
     chr__script *script = (chr__script *)opaque;
 
@@ -20704,27 +20778,28 @@ static void chr__script_time_out(void *opaque)
     } else if (script->step.verb == CHR__SCRIPT_SEND) {
         chr__script_fail(script, &script->step, CHR_ERR_TIMEOUT, "timed out, it is not read; what came meanwhile:");
     } else {
-        script->is_over = 1;
-        chr__script_go_on(script);
+        script->wait_over = 1;
+        chr__script_post_play(script);
     }
 }
 
-static void chr__script_time(chr__script *script, int64_t ms)
+static void chr__script_start_timer(chr__script *script, int64_t ms)
 {
     if (ms > 0 || script->step.verb == CHR__SCRIPT_WAIT)
-        chr_timer_start(script->dev.ctx, &script->timer, ms, chr__script_time_out, script);
+        chr_timer_start(script->dev.ctx, &script->timer, ms, chr__script_timer_expired, script);
 }
 
-static void chr__script_look_for_rejects(chr__script *script, int first, unsigned char byte)
+/* Feeds a byte to the matchers of reject, from the `first` on; a match fails the script. */
+static void chr__script_check_rejects(chr__script *script, int first, unsigned char byte)
 {
     int i;
 
-    for (i = first; i < script->reject_count && chr__script_goes_on(script); i++)
+    for (i = first; i < script->reject_count && chr__script_is_running(script); i++)
         if (chr__matcher_feed(&script->rejected[i], byte))
             chr__script_fail(script, &script->rejects[i], CHR_ERR_IO, "it came:");
 }
 
-/* All that came since the last match counts. */
+/* Adds a reject. It applies to all output since the last match. */
 static void chr__script_reject(chr__script *script)
 {
     int    nth = script->reject_count;
@@ -20738,24 +20813,24 @@ static void chr__script_reject(chr__script *script)
     script->rejects[nth] = script->step;
     script->reject_count++;
     for (at = 0; at < script->output.count; at++)
-        chr__script_look_for_rejects(script, nth, *chr__ring_piece(&script->output, at, &len));
+        chr__script_check_rejects(script, nth, *chr__ring_piece(&script->output, at, &len));
 }
 
-static void chr__script_begin(chr__script *script)
+static void chr__script_start_step(chr__script *script)
 {
     const chr__script_step *step = &script->step;
 
     script->is_playing = 1;
-    script->is_over = 0;
+    script->wait_over = 0;
     if (step->verb == CHR__SCRIPT_EXPECT) {
         chr__matcher_set(&script->expected, step->text, step->text_end);
-        script->seen = 0;
-        chr__script_time(script, step->ms >= 0 ? step->ms : script->timeout);
+        script->searched = 0;
+        chr__script_start_timer(script, step->ms >= 0 ? step->ms : script->timeout);
     } else if (step->verb == CHR__SCRIPT_SEND) {
         script->send_at = step->text;
-        chr__script_time(script, script->timeout);
+        chr__script_start_timer(script, script->timeout);
     } else if (step->verb == CHR__SCRIPT_WAIT) {
-        chr__script_time(script, step->ms);
+        chr__script_start_timer(script, step->ms);
     }
 }
 
@@ -20764,14 +20839,14 @@ static int chr__script_expect(chr__script *script)
     const unsigned char *piece;
     size_t               len, i;
 
-    while (script->seen < script->output.count) {
-        piece = chr__ring_piece(&script->output, script->seen, &len);
+    while (script->searched < script->output.count) {
+        piece = chr__ring_piece(&script->output, script->searched, &len);
         for (i = 0; i < len && !chr__matcher_feed(&script->expected, piece[i]); i++)
             ;
-        script->seen += i;
+        script->searched += i;
         if (i == len)
             continue;
-        chr__ring_take(&script->output, script->seen + 1);
+        chr__ring_take(&script->output, script->searched + 1);
         return 1;
     }
     if (script->output_over)
@@ -20779,7 +20854,7 @@ static int chr__script_expect(chr__script *script)
     return 0;
 }
 
-/* In pieces, as the frontend has room. */
+/* Sends the rest of the text, in pieces that the frontend has room for. */
 static int chr__script_send(chr__script *script)
 {
     const char   *end = script->step.text_end;
@@ -20789,13 +20864,13 @@ static int chr__script_send(chr__script *script)
 
     while (room > 0 && script->send_at < end) {
         room = chr_be_can_write(&script->dev);
-        if (!chr__script_goes_on(script))
+        if (!chr__script_is_running(script))
             return 0;
         for (len = 0; len < sizeof bytes && (int)len < room && script->send_at < end; len++)
-            bytes[len] = (unsigned char)chr__script_byte(&script->send_at, end);
+            bytes[len] = (unsigned char)chr__script_read_byte(&script->send_at, end);
         if (len > 0)
             chr_be_write(&script->dev, bytes, len);
-        if (!chr__script_goes_on(script))
+        if (!chr__script_is_running(script))
             return 0;
     }
     if (script->send_at < end)
@@ -20803,7 +20878,7 @@ static int chr__script_send(chr__script *script)
     return script->send_at == end;
 }
 
-static void chr__script_open_again(chr__script *script)
+static void chr__script_reopen(chr__script *script)
 {
     script->opens--;
     script->output_over = 0;
@@ -20811,19 +20886,19 @@ static void chr__script_open_again(chr__script *script)
         chr_be_event(&script->dev, CHR_EVENT_OPENED);
 }
 
-/* Returns 1 when it is done. */
-static int chr__script_do(chr__script *script)
+/* Runs the current statement. Returns 1 when it is done. */
+static int chr__script_run_step(chr__script *script)
 {
     switch (script->step.verb) {
     case CHR__SCRIPT_EXPECT:  return chr__script_expect(script);
     case CHR__SCRIPT_SEND:    return chr__script_send(script);
-    case CHR__SCRIPT_WAIT:    return script->is_over;
+    case CHR__SCRIPT_WAIT:    return script->wait_over;
     case CHR__SCRIPT_REJECT:  chr__script_reject(script); return 1;
     case CHR__SCRIPT_TIMEOUT: script->timeout = script->step.ms; return 1;
     case CHR__SCRIPT_BREAK:   chr_be_event(&script->dev, CHR_EVENT_BREAK); return 1;
     case CHR__SCRIPT_EOF:     chr_be_event(&script->dev, CHR_EVENT_INPUT_END); return 1;
     case CHR__SCRIPT_CLOSE:   chr_be_event(&script->dev, CHR_EVENT_CLOSED); return 1;
-    case CHR__SCRIPT_OPEN:    chr__script_open_again(script); return 1;
+    case CHR__SCRIPT_OPEN:    chr__script_reopen(script); return 1;
     case CHR__SCRIPT_PASS:    chr__script_finish(script, 0); return 1;
     case CHR__SCRIPT_FAIL:    chr__script_fail(script, &script->step, CHR_ERR_IO, "so it says; what came:"); return 1;
     case CHR__SCRIPT_VERBS:
@@ -20831,16 +20906,17 @@ static int chr__script_do(chr__script *script)
     }
 }
 
-/* The next statement is begun, if there is one, and if it may be now. */
 CHR__COLD void chr__script_trace_step(const chr__script *script)
 {
     char place[320];
 
-    chr__script_place(script, &script->step, place, sizeof place);
+    chr__script_location(script, &script->step, place, sizeof place);
     CHR__TRACE_TEXT(&script->dev, script_step, script->step.line, 0, place);
 }
 
-static int chr__script_next(chr__script *script, int only_silent)
+/* Starts the next statement. Returns 0 at the end of the script, and with only_silent when the statement is not
+ * silent: that is posted to the loop. */
+static int chr__script_next_step(chr__script *script, int only_silent)
 {
     chr__script_cursor next = script->next;
     chr__script_step   step;
@@ -20850,27 +20926,28 @@ static int chr__script_next(chr__script *script, int only_silent)
         return 0;
     }
     if (only_silent && !chr__script_words[step.verb].is_silent) {
-        chr__script_go_on(script);
+        chr__script_post_play(script);
         return 0;
     }
     script->next = next;
     script->step = step;
     if (CHR__TRACES(script->dev.ctx))
         chr__script_trace_step(script);
-    chr__script_begin(script);
+    chr__script_start_step(script);
     return 1;
 }
 
-/* As far as it goes now. From inside a write only what the frontend does not see: the rest is for the loop. */
+/* Runs statements until one has to wait. Inside a write (only_silent) those only that have no effect on the
+ * frontend. */
 static void chr__script_advance(chr__script *script, int only_silent)
 {
-    while (chr__script_goes_on(script)) {
-        if (!script->is_playing && !chr__script_next(script, only_silent))
+    while (chr__script_is_running(script)) {
+        if (!script->is_playing && !chr__script_next_step(script, only_silent))
             return;
-        if (!chr__script_do(script))
+        if (!chr__script_run_step(script))
             return;
         script->is_playing = 0;
-        if (chr__script_goes_on(script))
+        if (chr__script_is_running(script))
             chr_timer_stop(&script->timer);
     }
 }
@@ -20881,22 +20958,22 @@ static void chr__script_play(void *opaque)
 
     if (chr_be_wants_writable(&script->dev))
         chr_be_writable(&script->dev);
-    script->has_begun |= script->is_there;
+    script->has_begun |= script->has_frontend;
     if (script->has_begun)
         chr__script_advance(script, 0);
 }
 
 /* -- slots -- */
 
-/* It makes room for the newest, by what is oldest: what was not looked at counts only while something is expected. */
-static void chr__script_take(chr__script *script, const unsigned char *bytes, size_t len)
+/* Adds output to the window; the oldest bytes are dropped. Feeds the rejects, and goes on with a current expect. */
+static void chr__script_add_output(chr__script *script, const unsigned char *bytes, size_t len)
 {
     size_t i, room = script->output.size - script->output.count, lost = len > room ? len - room : 0;
 
     chr__ring_put(&script->output, bytes, len);
-    script->seen -= chr__min(script->seen, lost);
+    script->searched -= chr__min(script->searched, lost);
     for (i = 0; i < len && script->reject_count > 0; i++)
-        chr__script_look_for_rejects(script, 0, bytes[i]);
+        chr__script_check_rejects(script, 0, bytes[i]);
     if (script->is_playing && script->step.verb == CHR__SCRIPT_EXPECT)
         chr__script_advance(script, 1);
 }
@@ -20908,9 +20985,9 @@ static int chr__script_write(chr_dev *dev, const void *buf, size_t len)
 
     if (!dev->be_open || script->output_over)
         return CHR_ERR_DISCONNECTED;
-    for (done = 0; done < len && chr__script_goes_on(script); done += piece) {
+    for (done = 0; done < len && chr__script_is_running(script); done += piece) {
         piece = chr__min(len - done, script->output.size);
-        chr__script_take(script, (const unsigned char *)buf + done, piece);
+        chr__script_add_output(script, (const unsigned char *)buf + done, piece);
     }
     return (int)len;
 }
@@ -20921,22 +20998,23 @@ static void chr__script_update(chr_dev *dev)
     int          sends = script->is_playing && script->step.verb == CHR__SCRIPT_SEND;
     int          room = sends ? chr_be_can_write(dev) : 0;
 
-    if (dev->removed) /* by whom we asked */
+    if (dev->removed) /* by the can_read handler (re-entrant) */
         return;
     if (chr_be_wants_writable(dev) || room > 0)
-        chr__script_go_on(script);
+        chr__script_post_play(script);
     else if (sends)
         chr__retry_input(dev);
 }
 
-/* A hub that has no frontend takes it back at once. */
+/* A frontend is attached or detached. The start is posted to the loop: a hub without a frontend detaches at once
+ * again. */
 static void chr__script_set_open(chr_dev *dev, int is_open)
 {
     chr__script *script = (chr__script *)dev;
 
-    script->is_there = is_open;
+    script->has_frontend = is_open;
     if (is_open && !script->has_begun)
-        chr__script_go_on(script);
+        chr__script_post_play(script);
 }
 
 static int chr__script_shutdown(chr_dev *dev)
@@ -20946,7 +21024,7 @@ static int chr__script_shutdown(chr_dev *dev)
     if (!dev->be_open)
         return CHR_ERR_DISCONNECTED;
     script->output_over = 1;
-    if (chr__script_goes_on(script) && script->is_playing && script->step.verb == CHR__SCRIPT_EXPECT)
+    if (chr__script_is_running(script) && script->is_playing && script->step.verb == CHR__SCRIPT_EXPECT)
         (void)chr__script_expect(script);
     return 0;
 }
@@ -20955,16 +21033,16 @@ static void chr__script_describe(const chr_dev *dev, chr_info *info)
 {
     const chr__script *script = (const chr__script *)dev;
     const char        *file = ((const chr_script_options *)dev->options)->file;
-    size_t             len = chr__append(info->filename, sizeof info->filename, 0, "%sscript%s%.300s",
-                                         chr__script_goes_on(script) ? "" : script->verdict.code == 0 ? "passed:" : "failed:",
+    const char        *result = chr__script_is_running(script) ? "" : script->verdict.code == 0 ? "passed:" : "failed:";
+    size_t             len = chr__append(info->filename, sizeof info->filename, 0, "%sscript%s%.300s", result,
                                          file ? ":" : "", file ? file : "");
 
     if (script->step.line > 0 && script->verdict.code < 0)
         chr__append(info->filename, sizeof info->filename, len, ",line=%d", script->step.line);
-    info->comes_back = chr__script_goes_on(script) && script->opens > 0;
+    info->comes_back = chr__script_is_running(script) && script->opens > 0;
 }
 
-/* -- life -- */
+/* -- open and close -- */
 
 static int chr__script_load(chr__script *script, const char *path, chr_error *err)
 {
@@ -20973,7 +21051,8 @@ static int chr__script_load(chr__script *script, const char *path, chr_error *er
 
     if (fd < 0)
         return fd;
-    script->text = size >= 0 && size <= CHR__SCRIPT_SIZE ? (char *)chr__allocate(script->dev.ctx, (size_t)size + 1) : NULL;
+    script->text = size >= 0 && size <= CHR__SCRIPT_SIZE ? (char *)chr__allocate(script->dev.ctx, (size_t)size + 1)
+                                                         : NULL;
     for (at = 0; script->text && at < size && n >= 0; at += n)
         if ((n = chr__os_read_at(fd, script->text + at, (size_t)(size - at), at)) == 0)
             n = CHR_ERR_IO;
@@ -20989,8 +21068,9 @@ static int chr__script_load(chr__script *script, const char *path, chr_error *er
     return n < 0 ? chr__fail(err, n, "file=%s: %s", path, chr_error_text(n)) : 0;
 }
 
-/* What makes sense alone, but not there. `state`: 0 closed, 1 open without further input, 2 open. */
-static int chr__script_check_step(chr__script *script, const chr__script_step *step, int *state, int *rejects, chr_error *err)
+/* Checks a statement in its context. *state: 0 = closed, 1 = open and the input has ended, 2 = open. */
+static int chr__script_check_step(chr__script *script, const chr__script_step *step, int *state, int *rejects,
+                                  chr_error *err)
 {
     const chr__script_word *word = &chr__script_words[step->verb];
 
@@ -21009,7 +21089,7 @@ static int chr__script_check_step(chr__script *script, const chr__script_step *s
     return 0;
 }
 
-/* All of it, before anything of it is played. *longest: of what is expected. */
+/* Checks the whole script before it is played. *longest: bytes of the longest text of an expect. */
 static int chr__script_check(chr__script *script, size_t *longest, chr_error *err)
 {
     chr__script_cursor cursor = script->next;
@@ -21026,7 +21106,8 @@ static int chr__script_check(chr__script *script, size_t *longest, chr_error *er
     return code;
 }
 
-static int chr__script_get(chr__script *script, chr_error *err)
+/* Loads and checks the script. */
+static int chr__script_prepare(chr__script *script, chr_error *err)
 {
     const chr_script_options *options = (const chr_script_options *)script->dev.options;
     size_t                    longest;
@@ -21056,13 +21137,14 @@ static int chr__script_open(chr_dev *dev, chr_error *err)
 {
     const chr_script_options *options = (const chr_script_options *)dev->options;
     chr__script              *script = (chr__script *)dev;
-    int                       code = chr__script_get(script, err);
+    int                       code = chr__script_prepare(script, err);
 
     if (code < 0)
         return code;
     script->timeout = options->timeout * 1000;
     script->verdict.code = CHR_ERR_WOULD_BLOCK;
-    if (chr__ring_init(dev->ctx, &script->output, (size_t)(options->window ? options->window : (int64_t)CHR__BUFFER_SIZE)) < 0)
+    if (chr__ring_init(dev->ctx, &script->output,
+                       (size_t)(options->window ? options->window : (int64_t)CHR__BUFFER_SIZE)) < 0)
         return chr__no_memory(err);
     chr_be_event(dev, CHR_EVENT_OPENED);
     return 0;
@@ -21115,7 +21197,7 @@ CHR_TABLE(chr_backend, chr__script_kind,
     CHR_SET(set_open,     chr__script_set_open)
     CHR_SET(peer,         &chr__script_peer));
 
-/* -- what the call of >>extras does -- */
+/* -- the call of >>extras -- */
 
 static int chr__script_result(const chr__script *script, chr_error *err)
 {
@@ -21131,7 +21213,8 @@ static int chr__script_result(const chr__script *script, chr_error *err)
                          script->step.line);
     chr__fail(err, CHR_ERR_WOULD_BLOCK, "not done yet");
     if (CHARDEV_HAS_HELP && err) {
-        chr__append(err->text, sizeof err->text, chr__script_place(script, &script->step, err->text, sizeof err->text),
+        chr__append(err->text, sizeof err->text,
+                    chr__script_location(script, &script->step, err->text, sizeof err->text),
                     ": this is not done yet");
         chr__make_line(err->text);
     }
@@ -21140,7 +21223,7 @@ static int chr__script_result(const chr__script *script, chr_error *err)
 #endif
 
 /* ====================================================================================================================
- * >>answers   what an emulated device says waits in fixed memory and goes, from the loop, as the frontend has room
+ * >>answers   the input queue of an emulated device: fixed memory, delivered from the loop as the frontend has room
  * ================================================================================================================== */
 #if CHARDEV_HAS_MSMOUSE || CHARDEV_HAS_WCTABLET || CHARDEV_HAS_BRAILLE
 
@@ -21157,7 +21240,7 @@ static void chr__answers_open(chr__answers *answers)
     answers->queue.size = sizeof answers->bytes;
 }
 
-CHR__PRIVATE void chr__answers_forget(chr__answers *answers)
+CHR__PRIVATE void chr__answers_clear(chr__answers *answers)
 {
     answers->queue.start = answers->queue.count = 0;
 }
@@ -21180,7 +21263,7 @@ static void chr__answers_deliver(void *opaque)
     while ((room = chr_be_can_write(&answers->dev)) > 0 && answers->queue.count > 0) {
         piece = chr__ring_piece(&answers->queue, 0, &len);
         len = chr__min(chr__min(len, sizeof copy), (size_t)room);
-        memcpy(copy, piece, len); /* out of the way first: the handler may come back here */
+        memcpy(copy, piece, len); /* removed from the queue before the call: the handler is re-entrant */
         chr__ring_take(&answers->queue, len);
         chr_be_write(&answers->dev, copy, len);
     }
@@ -21193,7 +21276,7 @@ static void chr__answers_update(chr_dev *dev)
     chr__answers *answers = (chr__answers *)dev;
     int           room = answers->queue.count > 0 ? chr_be_can_write(dev) : 0;
 
-    if (dev->removed) /* by whom we asked */
+    if (dev->removed) /* by the can_read handler (re-entrant) */
         return;
     if (chr_be_wants_writable(dev) || room > 0)
         chr_idle_start(dev->ctx, &answers->deliver, chr__answers_deliver, answers);
@@ -21201,7 +21284,8 @@ static void chr__answers_update(chr_dev *dev)
         chr__retry_input(dev);
 }
 
-/* All of it or nothing: half a packet would put the guest out of step. */
+/* Queues a packet, or drops all of it when the queue is full: after a part of one the guest would lose
+ * synchronisation. */
 static int chr__answer(chr__answers *answers, const void *bytes, size_t len)
 {
     if (len > answers->queue.size - answers->queue.count) {
@@ -21215,23 +21299,23 @@ static int chr__answer(chr__answers *answers, const void *bytes, size_t len)
 #endif
 
 /* ====================================================================================================================
- * >>be_msmouse   a serial mouse with three buttons: Microsoft's packets, and Logitech's fourth byte for the middle button
+ * >>be_msmouse   a serial mouse with three buttons: Microsoft's packets, with Logitech's fourth byte (middle button)
  *
  * far side   chr_input_rel(), chr_input_button(), chr_input_sync()          options   none
- * events     OPENED when DTR or RTS gives it power (CHR_IOCTL_SERIAL_SET_TIOCM), CLOSED when both are gone
+ * events     OPENED when DTR or RTS gives it power (CHR_IOCTL_SERIAL_SET_TIOCM), CLOSED when both are off
  * input      at power-on "M3" and the plug-and-play id; then 3 bytes a packet: 01LRyyxx 00xxxxxx 00yyyyyy, and 00M00000
  *            as a fourth when the middle button is or was just down
  * ================================================================================================================== */
 #if CHARDEV_HAS_MSMOUSE
 
-enum { CHR__MSMOUSE_STEP = 127 }; /* what fits into one packet */
+enum { CHR__MSMOUSE_STEP = 127 }; /* largest movement in one packet */
 
 typedef struct chr__msmouse {
     chr__answers answers;
     int          lines;  /* CHR_TIOCM_DTR, CHR_TIOCM_RTS */
-    int64_t      dx, dy; /* since the last sync, like the two below */
-    int          changed, middle_changed;
-    int          buttons; /* a bit for each CHR_BUTTON_... */
+    int64_t      dx, dy; /* movement since the last sync */
+    int          changed, middle_changed; /* since the last sync */
+    int          buttons; /* one bit for each CHR_BUTTON_... */
 } chr__msmouse;
 
 static int chr__msmouse_open(chr_dev *dev, chr_error *err)
@@ -21241,7 +21325,7 @@ static int chr__msmouse_open(chr_dev *dev, chr_error *err)
     return 0;
 }
 
-/* A mouse doesn't listen. */
+/* A mouse ignores output. */
 static int chr__msmouse_write(chr_dev *dev, const void *buf, size_t len)
 {
     (void)dev, (void)buf;
@@ -21250,9 +21334,10 @@ static int chr__msmouse_write(chr_dev *dev, const void *buf, size_t len)
 
 /* -- power -- */
 
-/* "M3", then begin, version 1.0, vendor and product, no serial number, class, compatible with, name, checksum, end; all of
- * it less 0x20, since such a line has seven bits. The checksum is the sum of what is sent, without itself. */
-static void chr__msmouse_introduce(chr__msmouse *mouse)
+/* Sends "M3" and the plug-and-play id: begin, version 1.0, vendor and product, no serial number, class, compatible
+ * id, name, checksum, end; each byte less 0x20, for a line of seven bits. The checksum is the sum of the other bytes
+ * sent. */
+static void chr__msmouse_send_id(chr__msmouse *mouse)
 {
     static const char id[] = "(!DCHR0001\\\\MOUSE\\PNP0F08\\CHARDEV SERIAL MOUSE", digits[] = "0123456789ABCDEF";
     unsigned char     bytes[sizeof id + 2];
@@ -21277,11 +21362,11 @@ static void chr__msmouse_set_lines(chr__msmouse *mouse, int lines)
     if (was_on == (mouse->lines != 0))
         return;
     CHR__TRACE(&mouse->answers.dev, msmouse_power, !was_on, 0);
-    chr__answers_forget(&mouse->answers);
+    chr__answers_clear(&mouse->answers);
     mouse->dx = mouse->dy = 0;
     mouse->changed = mouse->middle_changed = mouse->buttons = 0;
     if (!was_on)
-        chr__msmouse_introduce(mouse);
+        chr__msmouse_send_id(mouse);
     chr_be_event(&mouse->answers.dev, was_on ? CHR_EVENT_CLOSED : CHR_EVENT_OPENED);
 }
 
@@ -21301,14 +21386,14 @@ static int chr__msmouse_ioctl(chr_dev *dev, int command, void *arg)
     }
 }
 
-/* It may get power again. */
+/* `comes_back`: it may get power again. */
 static void chr__msmouse_describe(const chr_dev *dev, chr_info *info)
 {
     chr__put_text(info->filename, sizeof info->filename, dev->kind->name);
     info->comes_back = 1;
 }
 
-/* -- the user's hand -- */
+/* -- calls of chr_input_...() -- */
 
 static int chr__msmouse_rel(chr_dev *dev, int dx, int dy)
 {
@@ -21361,7 +21446,7 @@ static int chr__msmouse_step(int64_t distance)
     return distance < -CHR__MSMOUSE_STEP ? -(int)CHR__MSMOUSE_STEP : (int)distance;
 }
 
-/* When the queue is full the way is lost; the buttons are told with the next packet. */
+/* Sends the changes as packets. When the queue is full the movement is lost; buttons are sent with the next packet. */
 static int chr__msmouse_sync(chr_dev *dev)
 {
     chr__msmouse *mouse = (chr__msmouse *)dev;
@@ -21409,9 +21494,10 @@ CHR_TABLE(chr_backend, chr__msmouse_kind,
  *
  * far side   chr_input_abs(), chr_input_button(), chr_input_sync()          options   none
  * events     OPENED at creation
- * input      a configuration block at creation; answers to what the guest asks; while started, a packet of 7 bytes a sync
- * output     ~# (model), and lines: RE (settings), ~C (size), ST (start), SP (stop), TSn; the rest is dropped. The line speaks
- *            9600 baud: at another speed (CHR_IOCTL_SERIAL_SET_PARAMS) it understands nothing, and a change resets it.
+ * input      a configuration block at creation; answers to requests; while started, a packet of 7 bytes for each sync
+ * output     ~# (model), and lines: RE (settings), ~C (size), ST (start), SP (stop), TSn (self test); the rest is
+ *            dropped. The line runs at 9600 baud: output at another speed (CHR_IOCTL_SERIAL_SET_PARAMS) is dropped, and
+ *            a change of the speed resets the tablet
  * ================================================================================================================== */
 #if CHARDEV_HAS_WCTABLET
 
@@ -21419,9 +21505,9 @@ enum { CHR__WCTABLET_SPEED = 9600, CHR__WCTABLET_MAX = 32767, CHR__WCTABLET_WIDT
 
 typedef struct chr__wctablet {
     chr__answers answers;
-    int32_t      speed;   /* of the line; until the guest sets one, the right one */
-    char         line[4]; /* how it begins */
-    size_t       length;  /* of the whole line, as far as it matters */
+    int32_t      speed;   /* of the line, in baud; 9600 until the guest sets one */
+    char         line[4]; /* the first bytes of the line being received */
+    size_t       length;  /* bytes in it */
     int          started;
     int          x, y, down, changed;
 } chr__wctablet;
@@ -21440,7 +21526,7 @@ static int chr__wctablet_open(chr_dev *dev, chr_error *err)
     return 0;
 }
 
-/* -- the guest asks -- */
+/* -- requests of the guest -- */
 
 static int chr__wctablet_position(chr__wctablet *tablet)
 {
@@ -21510,7 +21596,7 @@ static void chr__wctablet_byte(chr__wctablet *tablet, char c)
     } else if (c != '@' || tablet->length > 0) {
         if (tablet->length < sizeof tablet->line)
             tablet->line[tablet->length++] = c;
-        if (chr__text_is(tablet->line, tablet->length, "~#")) { /* no line: drivers send it as it is */
+        if (chr__text_is(tablet->line, tablet->length, "~#")) { /* answered at once: drivers send no line end */
             CHR__TRACE(&tablet->answers.dev, wct_cmd_model, 0, 0);
             chr__answer(&tablet->answers, "~#CT-0045R,V1.3-5,", 18);
             tablet->length = 0;
@@ -21542,11 +21628,11 @@ static int chr__wctablet_ioctl(chr_dev *dev, int command, void *arg)
     tablet->speed = speed;
     tablet->length = 0;
     tablet->started = 0;
-    chr__answers_forget(&tablet->answers);
+    chr__answers_clear(&tablet->answers);
     return 0;
 }
 
-/* -- the user's hand -- */
+/* -- calls of chr_input_...() -- */
 
 static int chr__wctablet_bounded(int value)
 {
@@ -21563,7 +21649,7 @@ static int chr__wctablet_abs(chr_dev *dev, int x, int y)
     return 0;
 }
 
-/* A pen has a tip and nothing else. */
+/* The pen has one button, its tip. */
 static int chr__wctablet_button(chr_dev *dev, int button, int down)
 {
     chr__wctablet *tablet = (chr__wctablet *)dev;
@@ -21613,17 +21699,18 @@ CHR_TABLE(chr_backend, chr__wctablet_kind,
 /* ====================================================================================================================
  * >>be_braille   a braille display at the end of a serial line: Baum Vario
  *
- * far side   a row of cells and its keys: the BrlAPI server's, or a display of your own (chr_braille_options)
- * options    host, key          events   OPENED from creation: the device stays, also while it has no display
+ * far side   a display with cells and keys: that of a BrlAPI server, or one of your own (chr_braille_options)
+ * options    host, key          events   OPENED at creation: the device exists also without a display
  *
- * Two halves that know of each other only what chr_braille_display and chr_braille_key() say: the protocol engine, which needs no
- * system, and >>brlapi, which brings a display. While there has never been one, the device is silent, as if switched off.
+ * Two parts, with chr_braille_display and chr_braille_key() as their only interface: the protocol of the Baum Vario,
+ * which needs no operating system, and >>brlapi, a client that provides a display. Until the first display is known,
+ * the device sends nothing, as if it were switched off.
  * ================================================================================================================== */
 #if CHARDEV_HAS_BRAILLE
 
-enum { CHR__BRAILLE_MOST = 84, CHR__BAUM_ESC = 0x1b, CHR__BAUM_PATIENCE_MS = 100 };
+enum { CHR__BRAILLE_MAX = 84 /* cells */, CHR__BAUM_ESC = 0x1b, CHR__BAUM_ROW_TIMEOUT_MS = 100 };
 
-enum chr__baum_code { /* of the guest's requests, and of what it is told */
+enum chr__baum_code { /* of packets: the guest's requests, and our answers */
     CHR__BAUM_DISPLAY = 0x01,
     CHR__BAUM_CELL_COUNT = 0x01,
     CHR__BAUM_VERSION = 0x05,
@@ -21641,30 +21728,32 @@ typedef struct chr__braille {
     chr__answers               answers;
     const chr_braille_display *display;
     void                      *opaque;                  /* of the display */
-    int                        escaped;                 /* the last byte was an ESC: what it means, the next one tells */
-    int                        request;                 /* the packet under way, */
-    int                        at, need;                /* the data bytes it has, and those that it still needs */
-    unsigned char              data[CHR__BRAILLE_MOST];
-    chr_timer                  patience;                /* runs while a row is not complete */
-    unsigned char              cells[CHR__BRAILLE_MOST]; /* the last whole row, */
-    int                        count, cursor;           /* its length, and which cell the cursor is on: from 1, 0 = none */
-    chr_idle                   show;                    /* brings it to the display */
-    int                        told;                    /* the number of cells that the guest knows of; 0 = none */
-    int                        top_keys;                /* that are down */
+    int                        escaped;                 /* the last byte was an ESC */
+    int                        request;                 /* code of the packet being received */
+    int                        at, need;                /* its data bytes: received, and still to come */
+    unsigned char              data[CHR__BRAILLE_MAX];
+    chr_timer                  row_timer;               /* time-out of an incomplete row */
+    unsigned char              cells[CHR__BRAILLE_MAX]; /* the last complete row */
+    int                        count, cursor;           /* its length, and the cell of the cursor: from 1, 0 = none */
+    chr_idle                   show;                    /* passes it to the display, from the loop */
+    int                        sent_size;               /* number of cells last sent to the guest; 0 = none */
+    int                        top_keys;                /* keys that are down */
     void                      *brlapi;                  /* chr__brlapi, or NULL */
 } chr__braille;
 
 static const chr_option chr__braille_rows[] = {
 #if CHARDEV_HAS_BRLAPI
-    { "host", CHR_OPTION_TEXT, CHR__AT(chr_braille_options, host), NULL,              0, 0, CHR__HELP("BrlAPI server: [HOST][:NUMBER] (default: BRLAPI_HOST or :0)") },
-    { "key",  CHR_OPTION_TEXT, CHR__AT(chr_braille_options, key),  "/etc/brlapi.key", 0, 0, CHR__HELP("file that holds its key, where it wants one") },
+    { "host", CHR_OPTION_TEXT, CHR__AT(chr_braille_options, host), NULL,              0, 0,
+      CHR__HELP("BrlAPI server: [HOST][:NUMBER] (default: BRLAPI_HOST or :0)") },
+    { "key",  CHR_OPTION_TEXT, CHR__AT(chr_braille_options, key),  "/etc/brlapi.key", 0, 0,
+      CHR__HELP("file that holds its key, where it wants one") },
 #endif
     { NULL,   CHR_OPTION_TEXT, 0,                                  NULL,              0, 0, NULL }
 };
 
 /* -- NABCC, the North American Braille Computer Code -- */
 
-/* The dots of the characters from 0x20 to 0x7e; bit n-1 is dot n. No two are the same. */
+/* The dots of the characters from 0x20 to 0x7e; bit n-1 is dot n. Each pattern occurs once. */
 static const unsigned char chr__nabcc[95] = {
     0x00, 0x2e, 0x10, 0x3c, 0x2b, 0x29, 0x2f, 0x04, 0x37, 0x3e, 0x21, 0x2c, 0x20, 0x24, 0x28, 0x0c, /* from 0x20 */
     0x34, 0x02, 0x06, 0x12, 0x32, 0x22, 0x16, 0x36, 0x26, 0x14, 0x31, 0x30, 0x23, 0x3f, 0x1c, 0x39, /* from 0x30 */
@@ -21674,7 +21763,7 @@ static const unsigned char chr__nabcc[95] = {
     0x0f, 0x1f, 0x17, 0x0e, 0x1e, 0x25, 0x27, 0x3a, 0x2d, 0x3d, 0x35, 0x2a, 0x33, 0x3b, 0x18        /* from 0x70 */
 };
 
-/* Dots that are no character's show as '?'. */
+/* The character of a dot pattern; '?' for those that have none. */
 static char chr__nabcc_character(unsigned char dots)
 {
     const void *found = memchr(chr__nabcc, dots, sizeof chr__nabcc);
@@ -21682,23 +21771,23 @@ static char chr__nabcc_character(unsigned char dots)
     return found ? (char)(' ' + ((const unsigned char *)found - chr__nabcc)) : '?';
 }
 
-/* -1: no character of this code. */
+/* The dot pattern of a character; -1 = not in this code. */
 CHR__PRIVATE int chr__nabcc_dots(unsigned long character)
 {
     return character >= ' ' && character <= '~' ? chr__nabcc[character - ' '] : -1;
 }
 
-/* -- what the guest is told -- */
+/* -- answers to the guest -- */
 
 static int chr__braille_size(const chr__braille *braille)
 {
     int size = braille->display->size(braille->opaque);
 
-    return size < 0 ? 0 : size < CHR__BRAILLE_MOST ? size : (int)CHR__BRAILLE_MOST;
+    return size < 0 ? 0 : size < CHR__BRAILLE_MAX ? size : (int)CHR__BRAILLE_MAX;
 }
 
-/* ESC, the code, and the data with each ESC doubled. */
-static int chr__baum_tell(chr__braille *braille, enum chr__baum_code code, const void *data, size_t len)
+/* Queues a packet: ESC, the code, and the data with each ESC doubled. */
+static int chr__baum_send(chr__braille *braille, enum chr__baum_code code, const void *data, size_t len)
 {
     unsigned char packet[2 + 2 * 16];
     size_t        i, at = 0;
@@ -21714,38 +21803,38 @@ static int chr__baum_tell(chr__braille *braille, enum chr__baum_code code, const
     return chr__answer(&braille->answers, packet, at);
 }
 
-static int chr__baum_tell_byte(chr__braille *braille, enum chr__baum_code code, int value)
+static int chr__baum_send_byte(chr__braille *braille, enum chr__baum_code code, int value)
 {
     unsigned char byte = (unsigned char)value;
 
-    return chr__baum_tell(braille, code, &byte, 1);
+    return chr__baum_send(braille, code, &byte, 1);
 }
 
-static void chr__baum_tell_cell_count(chr__braille *braille)
+static void chr__baum_send_cell_count(chr__braille *braille)
 {
     int size = chr__braille_size(braille);
 
-    if (size > 0 && chr__baum_tell_byte(braille, CHR__BAUM_CELL_COUNT, size) == 0)
-        braille->told = size;
+    if (size > 0 && chr__baum_send_byte(braille, CHR__BAUM_CELL_COUNT, size) == 0)
+        braille->sent_size = size;
 }
 
-static void chr__baum_tell_identity(chr__braille *braille)
+static void chr__baum_send_identity(chr__braille *braille)
 {
     char text[17];
     int  size = chr__braille_size(braille), len = chr__format(text, sizeof text, "Baum Vario %d", size);
 
     memset(text + len, ' ', (size_t)(16 - len));
-    if (chr__baum_tell(braille, CHR__BAUM_IDENTITY, text, 16) == 0)
-        braille->told = size;
+    if (chr__baum_send(braille, CHR__BAUM_IDENTITY, text, 16) == 0)
+        braille->sent_size = size;
 }
 
-/* -- what the guest asks for -- */
+/* -- requests of the guest -- */
 
-/* To the display: from the loop, and the newest row alone when several have come. */
+/* From the loop: writes the last row to the display. Rows that came before it in the same turn are skipped. */
 static void chr__braille_show(void *opaque)
 {
     chr__braille *braille = (chr__braille *)opaque;
-    char          text[CHR__BRAILLE_MOST];
+    char          text[CHR__BRAILLE_MAX];
     int           i;
 
     for (i = 0; i < braille->count; i++)
@@ -21753,13 +21842,13 @@ static void chr__braille_show(void *opaque)
     braille->display->write(braille->opaque, braille->cells, text, braille->count, braille->cursor);
 }
 
-/* The first cell with both of the lower dots is the cursor's; what it is on shows without them. */
+/* A complete row. The first cell with both lower dots (7 and 8) has the cursor; it is shown without them. */
 static void chr__baum_row(chr__braille *braille)
 {
     enum { CURSOR = 0xc0 };
     int i;
 
-    chr_timer_stop(&braille->patience);
+    chr_timer_stop(&braille->row_timer);
     memcpy(braille->cells, braille->data, (size_t)braille->at);
     braille->count = braille->at;
     for (i = 0; i < braille->count && (braille->cells[i] & CURSOR) != CURSOR; i++)
@@ -21772,40 +21861,44 @@ static void chr__baum_row(chr__braille *braille)
     chr_idle_start(braille->answers.dev.ctx, &braille->show, chr__braille_show, braille);
 }
 
+/* Handles a complete request. */
 static void chr__baum_complete(chr__braille *braille)
 {
     CHR__TRACE_BYTES(&braille->answers.dev, braille_request, braille->request, 0, braille->data, (size_t)braille->at);
     switch (braille->request) {
     case CHR__BAUM_DISPLAY:       chr__baum_row(braille); break;
-    case CHR__BAUM_VERSION:       (void)chr__baum_tell_byte(braille, CHR__BAUM_VERSION, 1); break;
-    case CHR__BAUM_GET_KEYS:      (void)chr__baum_tell_byte(braille, CHR__BAUM_TOP_KEYS, braille->top_keys); break;
-    case CHR__BAUM_IDENTITY:      chr__baum_tell_identity(braille); break;
-    case CHR__BAUM_SERIAL_NUMBER: (void)chr__baum_tell(braille, CHR__BAUM_SERIAL_NUMBER, "00000000", 8); break;
-    default:                      break; /* a mode, a protocol: there is but one; or a request of another device */
+    case CHR__BAUM_VERSION:       (void)chr__baum_send_byte(braille, CHR__BAUM_VERSION, 1); break;
+    case CHR__BAUM_GET_KEYS:      (void)chr__baum_send_byte(braille, CHR__BAUM_TOP_KEYS, braille->top_keys); break;
+    case CHR__BAUM_IDENTITY:      chr__baum_send_identity(braille); break;
+    case CHR__BAUM_SERIAL_NUMBER: (void)chr__baum_send(braille, CHR__BAUM_SERIAL_NUMBER, "00000000", 8); break;
+    default:                      break; /* mode and protocol: there is only one; requests of other devices: ignored */
     }
 }
 
-/* A row that does not go on: the guest has another number of cells in mind. */
-static void chr__baum_impatient(void *opaque)
+/* Time-out of an incomplete row: the guest assumes another number of cells. Sends it again. */
+static void chr__baum_row_timeout(void *opaque)
 {
-    chr__baum_tell_cell_count((chr__braille *)opaque);
+    chr__baum_send_cell_count((chr__braille *)opaque);
 }
 
+/* A packet begins: sets how many data bytes it has. */
 static void chr__baum_begin(chr__braille *braille, int request)
 {
     int size = chr__braille_size(braille);
 
-    if (braille->patience.ctx) { /* the last row was too short */
-        chr_timer_stop(&braille->patience);
-        chr__baum_tell_cell_count(braille);
+    if (braille->row_timer.ctx) { /* the last row was too short */
+        chr_timer_stop(&braille->row_timer);
+        chr__baum_send_cell_count(braille);
     }
     braille->request = request;
     braille->at = 0;
-    braille->need = request == CHR__BAUM_DISPLAY ? size : request == CHR__BAUM_SET_MODE ? 2 : request == CHR__BAUM_SET_PROTOCOL;
+    braille->need = request == CHR__BAUM_DISPLAY ? size
+                  : request == CHR__BAUM_SET_MODE ? 2 : request == CHR__BAUM_SET_PROTOCOL;
     if (size == 0)
         braille->need = 0;
     else if (request == CHR__BAUM_DISPLAY)
-        chr_timer_start(braille->answers.dev.ctx, &braille->patience, CHR__BAUM_PATIENCE_MS, chr__baum_impatient, braille);
+        chr_timer_start(braille->answers.dev.ctx, &braille->row_timer, CHR__BAUM_ROW_TIMEOUT_MS, chr__baum_row_timeout,
+                        braille);
     else if (braille->need == 0)
         chr__baum_complete(braille);
 }
@@ -21842,51 +21935,52 @@ static int chr__braille_write(chr_dev *dev, const void *buf, size_t len)
     return (int)len;
 }
 
-/* -- what the display tells -- */
+/* -- keys and size of the display -- */
 
 static int chr__braille_key(chr__braille *braille, chr_braille_keys group, int down)
 {
-    static const int most[] = { CHR_BRAILLE_TL1 | CHR_BRAILLE_TL2 | CHR_BRAILLE_TL3 | CHR_BRAILLE_TR1 | CHR_BRAILLE_TR2 | CHR_BRAILLE_TR3,
-                                CHR__BRAILLE_MOST, 0xff };
+    static const int limits[] = { CHR_BRAILLE_TL1 | CHR_BRAILLE_TL2 | CHR_BRAILLE_TL3 |
+                                  CHR_BRAILLE_TR1 | CHR_BRAILLE_TR2 | CHR_BRAILLE_TR3, CHR__BRAILLE_MAX, 0xff };
     unsigned char    dots[2];
 
-    if ((unsigned)group > CHR_BRAILLE_ENTRY_KEYS || down < 0 || down > most[group])
+    if ((unsigned)group > CHR_BRAILLE_ENTRY_KEYS || down < 0 || down > limits[group])
         return CHR_ERR_INVALID;
     switch (group) {
     case CHR_BRAILLE_TOP_KEYS:
         braille->top_keys = down;
-        return chr__baum_tell_byte(braille, CHR__BAUM_TOP_KEYS, down);
+        return chr__baum_send_byte(braille, CHR__BAUM_TOP_KEYS, down);
     case CHR_BRAILLE_ROUTING_KEY:
-        return chr__baum_tell_byte(braille, CHR__BAUM_ROUTING_KEY, down);
+        return chr__baum_send_byte(braille, CHR__BAUM_ROUTING_KEY, down);
     case CHR_BRAILLE_ENTRY_KEYS:
     default:
         dots[0] = 0;
         dots[1] = (unsigned char)down;
-        return chr__baum_tell(braille, CHR__BAUM_ENTRY_KEYS, dots, 2);
+        return chr__baum_send(braille, CHR__BAUM_ENTRY_KEYS, dots, 2);
     }
 }
 
 static void chr__braille_resized(chr__braille *braille)
 {
-    if (braille->told > 0 && chr__braille_size(braille) != braille->told)
-        chr__baum_tell_cell_count(braille);
+    if (braille->sent_size > 0 && chr__braille_size(braille) != braille->sent_size)
+        chr__baum_send_cell_count(braille);
 }
 
-/* -- >>brlapi   a client of BrlAPI, protocol 8: the display that brltty drives. It connects and comes back in the background. --
+/* -- >>brlapi   a client of BrlAPI, protocol version 8: the display of brltty. Reconnects in the background --
  *
- * A packet is its length and its type, 32 bits each, and data; all numbers are big-endian. What the server sends is not the guest's
- * input, so this is not a stream: it has its own watch and two fixed buffers. Rows don't queue: the newest goes when there is room. */
+ * A packet is its length and its type, 32 bits each, and data; all numbers are big-endian. What the server sends is not
+ * input of the guest, so this is no stream: it has its own watch and two fixed buffers. Rows are not queued: the last
+ * one is sent when there is room. */
 #if CHARDEV_HAS_BRLAPI
 
 typedef enum chr__brlapi_state {
     CHR__BRLAPI_DISCONNECTED, /* until the timer's next attempt */
     CHR__BRLAPI_LOOKING_UP,
     CHR__BRLAPI_CONNECTING,
-    CHR__BRLAPI_GREETED,      /* versions are exchanged, */
-    CHR__BRLAPI_KNOCKING,     /* a key was shown, */
-    CHR__BRLAPI_MEASURING,    /* the size asked for, */
-    CHR__BRLAPI_ENTERING,     /* the display, */
-    CHR__BRLAPI_ASKING,       /* and its keys */
+    CHR__BRLAPI_VERSIONS,     /* handshake: versions are exchanged */
+    CHR__BRLAPI_AUTHORIZING,  /* handshake: the authorization is sent */
+    CHR__BRLAPI_GETTING_SIZE, /* handshake: the display's size is requested */
+    CHR__BRLAPI_ENTERING,     /* handshake: tty mode is requested */
+    CHR__BRLAPI_GETTING_KEYS, /* handshake: the keys are requested */
     CHR__BRLAPI_READY
 } chr__brlapi_state;
 
@@ -21894,9 +21988,9 @@ enum {
     CHR__BRLAPI_PORT = 4101,
     CHR__BRLAPI_VERSION = 8,
     CHR__BRLAPI_HEADER = 8,
-    CHR__BRLAPI_LARGEST = 4096,     /* data in one packet */
-    CHR__BRLAPI_RETRY_MS = 1000,    /* between two attempts, and between two questions for the size of a display that is not there */
-    CHR__BRLAPI_PATIENCE_MS = 10000 /* for all from the lookup to the last acknowledgement */
+    CHR__BRLAPI_LARGEST = 4096,     /* bytes of data in one packet */
+    CHR__BRLAPI_RETRY_MS = 1000,    /* interval of attempts, and of requests for the size while there is no display */
+    CHR__BRLAPI_TIMEOUT_MS = 10000 /* time-out of the handshake, from the lookup to the last acknowledgement */
 };
 
 typedef struct chr__brlapi {
@@ -21905,17 +21999,17 @@ typedef struct chr__brlapi {
     chr__brlapi_state state;
     int               fd;           /* -1 = none */
     chr_watch         watch;
-    chr_timer         timer;        /* the next attempt, or the end of this one's patience, or the next question */
+    chr_timer         timer;        /* the next attempt, the handshake's time-out, or the next request for the size */
     chr__lookup      *lookup;
-    chr__sockaddr     addresses[1 + CHR__MAX_ADDRESSES]; /* of the attempt under way */
+    chr__sockaddr     addresses[1 + CHR__MAX_ADDRESSES]; /* of the attempt in progress */
     int               address_count, address_next;
     char              host[256];    /* "" = the local socket, or the loopback interface */
     int               number;       /* of the server */
     char              name[300];    /* for messages */
-    char              methods[8];   /* to show oneself, offered and not yet tried; ends with 0 */
-    int               cells;        /* of the last display that was there */
-    int               has_row;      /* to be sent */
-    int               has_failed;   /* reported, until the next success: 1, or 2 when it was that we are not let in */
+    char              methods[8];   /* authorization methods offered and not tried yet; ends with 0 */
+    int               cells;        /* number of cells of the last display */
+    int               has_row;      /* a row is to be sent */
+    int               failure_logged; /* a failure is logged once, until the next success: 1; 2 = permission denied */
     size_t            in_count, out_at, out_count;
     unsigned char     in[CHR__BRLAPI_HEADER + CHR__BRLAPI_LARGEST];
     unsigned char     out[1024];
@@ -21951,7 +22045,7 @@ static unsigned char *chr__brlapi_put_bytes(unsigned char *out, const void *byte
     return out + len;
 }
 
-/* -- a connection ends, or an attempt -- */
+/* -- the end of connections and attempts -- */
 
 static void chr__brlapi_attempt(void *opaque);
 
@@ -21967,24 +22061,24 @@ static void chr__brlapi_drop(chr__brlapi *host)
     chr__brlapi_set_state(host, CHR__BRLAPI_DISCONNECTED);
 }
 
-/* Reported once, until the next success; not to be let in is news, though, after nobody was there. What the display showed last is
- * shown again when it is back. */
+/* Logs a failure once, until the next success; permission denied is logged also after a failed connect. Starts the
+ * timer of the next attempt, after which the last row is shown again. */
 static void chr__brlapi_failed(chr__brlapi *host)
 {
     int weight = host->failure.code == CHR_ERR_PERMISSION ? 2 : 1;
 
     CHR__TRACE_TEXT(&host->braille->answers.dev, brlapi_failed, host->failure.code, 0, host->failure.text);
     chr__brlapi_drop(host);
-    if (host->has_failed < weight) {
+    if (host->failure_logged < weight) {
         chr__log_line(host->ctx, host->braille->answers.dev.id, host->failure.text);
-        host->has_failed = weight;
+        host->failure_logged = weight;
     }
     host->has_row = host->braille->count > 0;
     CHR__TRACE(&host->braille->answers.dev, reconnect, CHR__BRLAPI_RETRY_MS, 0);
     chr_timer_start(host->ctx, &host->timer, CHR__BRLAPI_RETRY_MS, chr__brlapi_attempt, host);
 }
 
-static void chr__brlapi_impatient(void *opaque)
+static void chr__brlapi_timeout(void *opaque)
 {
     chr__brlapi *host = (chr__brlapi *)opaque;
 
@@ -21994,21 +22088,22 @@ static void chr__brlapi_impatient(void *opaque)
 
 /* -- sending: one packet at a time, each smaller than the buffer -- */
 
-/* While one is on its way, nothing is read, so that nothing can ask for another. */
-static void chr__brlapi_watch(chr__brlapi *host)
+/* While a packet is being sent, nothing is read: an answer could not be sent. */
+static void chr__brlapi_update_watch(chr__brlapi *host)
 {
     chr_watch_set(&host->watch, (host->out_count > 0 ? CHR_OUT : CHR_IN) | CHR_HUP);
 }
 
-/* Where the data of a packet goes. */
-static unsigned char *chr__brlapi_room(chr__brlapi *host)
+/* Where the data of an outgoing packet begins. */
+static unsigned char *chr__brlapi_packet_data(chr__brlapi *host)
 {
     return host->out + CHR__BRLAPI_HEADER;
 }
 
-static void chr__brlapi_packet(chr__brlapi *host, int type, const unsigned char *end)
+/* Fills in the header of the packet whose data ends at `end`, and queues it. */
+static void chr__brlapi_queue_packet(chr__brlapi *host, int type, const unsigned char *end)
 {
-    unsigned char *data = chr__brlapi_room(host);
+    unsigned char *data = chr__brlapi_packet_data(host);
     size_t         len = (size_t)(end - data);
 
     CHR__TRACE(&host->braille->answers.dev, brlapi_sent, type, (int64_t)len);
@@ -22017,13 +22112,14 @@ static void chr__brlapi_packet(chr__brlapi *host, int type, const unsigned char 
     host->out_count = CHR__BRLAPI_HEADER + len;
 }
 
-/* A row: the text for displays that translate by themselves, and the dots in place of whatever it would give. */
-static void chr__brlapi_row(chr__brlapi *host)
+/* Queues a row: its text, for displays that translate by themselves, and its dots, which replace the translation. */
+static void chr__brlapi_queue_row(chr__brlapi *host)
 {
     enum { REGION = 0x02, TEXT = 0x04, AND = 0x08, OR = 0x10, CURSOR = 0x20, CHARSET = 0x40 };
     const chr__braille *braille = host->braille;
     size_t              i, count = chr__min((size_t)braille->count, (size_t)host->cells);
-    unsigned char      *out = chr__brlapi_put(chr__brlapi_room(host), REGION | TEXT | AND | OR | CURSOR | CHARSET);
+    unsigned char      *out = chr__brlapi_put(chr__brlapi_packet_data(host),
+                                              REGION | TEXT | AND | OR | CURSOR | CHARSET);
 
     out = chr__brlapi_put(chr__brlapi_put(out, 1), (unsigned long)count);
     out = chr__brlapi_put(out, (unsigned long)count);
@@ -22035,7 +22131,7 @@ static void chr__brlapi_row(chr__brlapi *host)
     *out++ = 10;
     out = chr__brlapi_put_bytes(out, "ISO-8859-1", 10);
     host->has_row = 0;
-    chr__brlapi_packet(host, 'w', out);
+    chr__brlapi_queue_packet(host, 'w', out);
 }
 
 static int chr__brlapi_send(chr__brlapi *host)
@@ -22050,33 +22146,34 @@ static int chr__brlapi_send(chr__brlapi *host)
     return n == CHR_ERR_WOULD_BLOCK ? 0 : n;
 }
 
-/* Everything that can go now. */
+/* Sends what is queued, then a row, until the socket would block. */
 static void chr__brlapi_flush(chr__brlapi *host)
 {
     int code = chr__brlapi_send(host);
 
     if (code >= 0 && host->state == CHR__BRLAPI_READY && host->has_row && host->out_count == 0) {
-        chr__brlapi_row(host);
+        chr__brlapi_queue_row(host);
         code = chr__brlapi_send(host);
     }
     if (code >= 0) {
-        chr__brlapi_watch(host);
+        chr__brlapi_update_watch(host);
         return;
     }
     chr__fail(&host->failure, code, "the connection to %s is lost: %s", host->name, chr_error_text(code));
     chr__brlapi_failed(host);
 }
 
-static void chr__brlapi_ask(chr__brlapi *host, chr__brlapi_state state, int type, const unsigned char *end)
+/* Sends a request, and enters the state that waits for its answer. */
+static void chr__brlapi_request(chr__brlapi *host, chr__brlapi_state state, int type, const unsigned char *end)
 {
     chr__brlapi_set_state(host, state);
-    chr__brlapi_packet(host, type, end);
+    chr__brlapi_queue_packet(host, type, end);
     chr__brlapi_flush(host);
 }
 
 /* -- the handshake -- */
 
-/* The whole key file, behind the method. NULL: it can't be read, or is none. */
+/* Appends the content of the key file. Returns the end, NULL when the file can't be read or is empty. */
 static unsigned char *chr__brlapi_put_key(chr__brlapi *host, unsigned char *out)
 {
     enum { LARGEST_KEY = 512 };
@@ -22090,15 +22187,16 @@ static unsigned char *chr__brlapi_put_key(chr__brlapi *host, unsigned char *out)
     return n > 0 ? out + n : NULL;
 }
 
-static void chr__brlapi_measure(void *opaque)
+static void chr__brlapi_request_size(void *opaque)
 {
     chr__brlapi *host = (chr__brlapi *)opaque;
 
-    chr_timer_start(host->ctx, &host->timer, CHR__BRLAPI_PATIENCE_MS, chr__brlapi_impatient, host);
-    chr__brlapi_ask(host, CHR__BRLAPI_MEASURING, 's', chr__brlapi_room(host));
+    chr_timer_start(host->ctx, &host->timer, CHR__BRLAPI_TIMEOUT_MS, chr__brlapi_timeout, host);
+    chr__brlapi_request(host, CHR__BRLAPI_GETTING_SIZE, 's', chr__brlapi_packet_data(host));
 }
 
-/* The next method of those that are left: none needed, our key, or who we are as the system tells it. */
+/* Tries the next authorization method that the server offers: none (N), the key file (K), or credentials of the
+ * socket (C). */
 static void chr__brlapi_authorize(chr__brlapi *host)
 {
     int            method;
@@ -22106,13 +22204,13 @@ static void chr__brlapi_authorize(chr__brlapi *host)
 
     while ((method = host->methods[0]) != 0) {
         memmove(host->methods, host->methods + 1, sizeof host->methods - 1);
-        out = chr__brlapi_put(chr__brlapi_room(host), (unsigned long)method);
+        out = chr__brlapi_put(chr__brlapi_packet_data(host), (unsigned long)method);
         if (method == 'K')
             out = chr__brlapi_put_key(host, out);
         if (method == 'N')
-            chr__brlapi_measure(host);
+            chr__brlapi_request_size(host);
         else if ((method == 'K' || method == 'C') && out)
-            chr__brlapi_ask(host, CHR__BRLAPI_KNOCKING, 'a', out);
+            chr__brlapi_request(host, CHR__BRLAPI_AUTHORIZING, 'a', out);
         else
             continue;
         return;
@@ -22121,12 +22219,13 @@ static void chr__brlapi_authorize(chr__brlapi *host)
     chr__brlapi_failed(host);
 }
 
-static void chr__brlapi_greet(chr__brlapi *host, const unsigned char *data, size_t len)
+static void chr__brlapi_got_version(chr__brlapi *host, const unsigned char *data, size_t len)
 {
     unsigned long version = len >= 4 ? chr__brlapi_number(data) : 0;
 
     if (version == CHR__BRLAPI_VERSION) {
-        chr__brlapi_ask(host, CHR__BRLAPI_GREETED, 'v', chr__brlapi_put(chr__brlapi_room(host), CHR__BRLAPI_VERSION));
+        chr__brlapi_request(host, CHR__BRLAPI_VERSIONS, 'v',
+                            chr__brlapi_put(chr__brlapi_packet_data(host), CHR__BRLAPI_VERSION));
         return;
     }
     chr__fail(&host->failure, CHR_ERR_NOT_SUPPORTED, "%s speaks version %lld, not %d", host->name, (long long)version,
@@ -22134,7 +22233,7 @@ static void chr__brlapi_greet(chr__brlapi *host, const unsigned char *data, size
     chr__brlapi_failed(host);
 }
 
-static void chr__brlapi_methods(chr__brlapi *host, const unsigned char *data, size_t len)
+static void chr__brlapi_got_methods(chr__brlapi *host, const unsigned char *data, size_t len)
 {
     size_t        i, count = 0;
     unsigned long method;
@@ -22148,77 +22247,79 @@ static void chr__brlapi_methods(chr__brlapi *host, const unsigned char *data, si
     chr__brlapi_authorize(host);
 }
 
-/* At the root of the terminals, where it shows as long as nobody has a better claim. Not by a driver's name: commands, no codes. */
+/* Requests tty mode at the root of the tree of ttys: our rows are shown unless a client deeper in it has the display.
+ * Without a driver's name, so that keys come as commands and not as driver codes. */
 static void chr__brlapi_enter(chr__brlapi *host)
 {
-    unsigned char *out = chr__brlapi_put(chr__brlapi_room(host), 0);
+    unsigned char *out = chr__brlapi_put(chr__brlapi_packet_data(host), 0);
 
     *out++ = 0;
-    chr__brlapi_ask(host, CHR__BRLAPI_ENTERING, 't', out);
+    chr__brlapi_request(host, CHR__BRLAPI_ENTERING, 't', out);
 }
 
-/* Of its first row; 0 = there is no display. */
+/* The number of cells of a display's first row; 0 = there is no display. */
 static int chr__brlapi_width(const unsigned char *data, size_t len)
 {
     unsigned long width = len >= 8 && chr__brlapi_number(data + 4) > 0 ? chr__brlapi_number(data) : 0;
 
-    return width < CHR__BRAILLE_MOST ? (int)width : (int)CHR__BRAILLE_MOST;
+    return width < CHR__BRAILLE_MAX ? (int)width : (int)CHR__BRAILLE_MAX;
 }
 
-static void chr__brlapi_measured(chr__brlapi *host, const unsigned char *data, size_t len)
+static void chr__brlapi_got_size(chr__brlapi *host, const unsigned char *data, size_t len)
 {
     int cells = chr__brlapi_width(data, len);
 
-    if (cells == 0) { /* the server is there before its display */
-        chr_timer_start(host->ctx, &host->timer, CHR__BRLAPI_RETRY_MS, chr__brlapi_measure, host);
+    if (cells == 0) { /* no display is connected to the server yet */
+        chr_timer_start(host->ctx, &host->timer, CHR__BRLAPI_RETRY_MS, chr__brlapi_request_size, host);
         return;
     }
     host->cells = cells;
     chr__brlapi_enter(host);
 }
 
-static void chr__brlapi_want_keys(chr__brlapi *host)
+static void chr__brlapi_request_keys(chr__brlapi *host)
 {
-    unsigned char *out = chr__brlapi_room(host);
+    unsigned char *out = chr__brlapi_packet_data(host);
 
     out = chr__brlapi_put(chr__brlapi_put(out, 0), 0);
     out = chr__brlapi_put(chr__brlapi_put(out, 0xffffffff), 0xffffffff);
-    chr__brlapi_ask(host, CHR__BRLAPI_ASKING, 'u', out);
+    chr__brlapi_request(host, CHR__BRLAPI_GETTING_KEYS, 'u', out);
 }
 
-/* From now on the server tells when its display changes in size. */
+/* The handshake is done. Requests updates when the display's size changes. */
 static void chr__brlapi_ready(chr__brlapi *host)
 {
     enum { GLOBAL_FROM_NOW_ON = 0x201, DISPLAY_SIZE = 6 };
-    unsigned char *out = chr__brlapi_room(host);
+    unsigned char *out = chr__brlapi_packet_data(host);
 
     chr_timer_stop(&host->timer);
-    host->has_failed = 0;
+    host->failure_logged = 0;
     chr__braille_resized(host->braille);
     out = chr__brlapi_put(chr__brlapi_put(out, GLOBAL_FROM_NOW_ON), DISPLAY_SIZE);
     out = chr__brlapi_put(chr__brlapi_put(out, 0), 0);
-    chr__brlapi_ask(host, CHR__BRLAPI_READY, ('P' << 8) + 'R', out);
+    chr__brlapi_request(host, CHR__BRLAPI_READY, ('P' << 8) + 'R', out);
 }
 
 static void chr__brlapi_acknowledged(chr__brlapi *host)
 {
     switch (host->state) {
-    case CHR__BRLAPI_KNOCKING: chr__brlapi_measure(host); break;
-    case CHR__BRLAPI_ENTERING: chr__brlapi_want_keys(host); break;
-    case CHR__BRLAPI_ASKING:   chr__brlapi_ready(host); break;
+    case CHR__BRLAPI_AUTHORIZING: chr__brlapi_request_size(host); break;
+    case CHR__BRLAPI_ENTERING: chr__brlapi_request_keys(host); break;
+    case CHR__BRLAPI_GETTING_KEYS:   chr__brlapi_ready(host); break;
     default:                   break;
     }
 }
 
 /* -- receiving -- */
 
-/* What a command is on the keys of a Vario, from 0 on; 0 = nothing. */
+/* The top keys of a Vario for a command of BrlAPI; 0 = none. */
 static int chr__brlapi_command_keys(unsigned long command)
 {
-    enum { L1 = CHR_BRAILLE_TL1, L2 = CHR_BRAILLE_TL2, L3 = CHR_BRAILLE_TL3, R1 = CHR_BRAILLE_TR1, R2 = CHR_BRAILLE_TR2, R3 = CHR_BRAILLE_TR3 };
+    enum { L1 = CHR_BRAILLE_TL1, L2 = CHR_BRAILLE_TL2, L3 = CHR_BRAILLE_TL3,
+           R1 = CHR_BRAILLE_TR1, R2 = CHR_BRAILLE_TR2, R3 = CHR_BRAILLE_TR3 };
     static const unsigned char keys[] = {
         0,                 R1,                R3,                /* nothing; line up, line down */
-        0,                 0,                 R2 | R1,           /* window up, window down; previous line that differs, */
+        0,                 0,                 R2 | R1,           /* window up, down; previous line that differs, */
         R2 | R3,           L2 | L1,           L2 | L3,           /* next one; attributes up, attributes down */
         L1 | R1,           L3 | R3,           L2 | R1,           /* top; bottom; top left */
         L2 | R3,           L2 | R2 | R1,      L2 | R2 | R3,      /* bottom left; previous paragraph, next paragraph */
@@ -22235,7 +22336,7 @@ static int chr__brlapi_command_keys(unsigned long command)
     return command < sizeof keys ? keys[command] : command == PREFERENCES ? L1 | L3 | R1 : 0;
 }
 
-/* Down and up again; both or neither, or a key would stay down for the guest. */
+/* Sends key down and key up, both or none: else a key would stay down for the guest. */
 static void chr__brlapi_stroke(chr__braille *braille, chr_braille_keys group, int down)
 {
     const chr__ring *queue = &braille->answers.queue;
@@ -22248,14 +22349,15 @@ static void chr__brlapi_stroke(chr__braille *braille, chr_braille_keys group, in
     (void)chr__braille_key(braille, group, 0);
 }
 
-/* A routing key, a command, or what is typed: as dots or as a character. Its flags, in the upper half, are not ours to tell. */
+/* A key code of the server: a routing key, a command, or typed dots or a typed character. Its flags (upper 32 bits) are
+ * ignored. */
 static void chr__brlapi_key(chr__brlapi *host, unsigned long code)
 {
     enum { COMMAND = 1, ROUTE = 1, DOTS = 0x22 };
     unsigned long type = code >> 29, block = code >> 16 & 0x1fff, argument = code & 0xffff;
     int           down = 0;
 
-    if (type == COMMAND && block == ROUTE && argument < CHR__BRAILLE_MOST)
+    if (type == COMMAND && block == ROUTE && argument < CHR__BRAILLE_MAX)
         chr__brlapi_stroke(host->braille, CHR_BRAILLE_ROUTING_KEY, (int)argument + 1);
     else if (type == COMMAND && block == 0 && (down = chr__brlapi_command_keys(argument)) > 0)
         chr__brlapi_stroke(host->braille, CHR_BRAILLE_TOP_KEYS, down);
@@ -22265,7 +22367,7 @@ static void chr__brlapi_key(chr__brlapi *host, unsigned long code)
         chr__brlapi_stroke(host->braille, CHR_BRAILLE_ENTRY_KEYS, down);
 }
 
-/* A display that is gone keeps its size, as the guest knows it. */
+/* The display's size has changed. A display that was removed (0 cells) keeps its size for the guest. */
 static void chr__brlapi_resized(chr__brlapi *host, const unsigned char *data, size_t len)
 {
     int cells = chr__brlapi_width(data, len);
@@ -22275,12 +22377,12 @@ static void chr__brlapi_resized(chr__brlapi *host, const unsigned char *data, si
     chr__braille_resized(host->braille);
 }
 
-/* An answer that is an error, or an exception. Past the handshake it harms nothing: a row that came while the size changed. */
+/* An error or an exception. After the handshake it is ignored: a row may have crossed a change of the size. */
 static void chr__brlapi_refused(chr__brlapi *host, const unsigned char *data, size_t len)
 {
     if (host->state == CHR__BRLAPI_READY)
         return;
-    if (host->state == CHR__BRLAPI_KNOCKING) {
+    if (host->state == CHR__BRLAPI_AUTHORIZING) {
         chr__brlapi_authorize(host);
         return;
     }
@@ -22289,8 +22391,8 @@ static void chr__brlapi_refused(chr__brlapi *host, const unsigned char *data, si
     chr__brlapi_failed(host);
 }
 
-/* One whole packet. What we did not ask for is nothing to us. */
-static void chr__brlapi_got(chr__brlapi *host, unsigned long type, const unsigned char *data, size_t len)
+/* Handles a complete packet. Those that were not requested are ignored. */
+static void chr__brlapi_handle_packet(chr__brlapi *host, unsigned long type, const unsigned char *data, size_t len)
 {
     enum { UPDATE = ('P' << 8) + 'U' };
 
@@ -22299,34 +22401,34 @@ static void chr__brlapi_got(chr__brlapi *host, unsigned long type, const unsigne
         chr__brlapi_refused(host, data, len);
     else if (type == 'A')
         chr__brlapi_acknowledged(host);
-    else if (type == 'v' && host->state == CHR__BRLAPI_GREETED)
-        chr__brlapi_greet(host, data, len);
-    else if (type == 'a' && host->state == CHR__BRLAPI_GREETED)
-        chr__brlapi_methods(host, data, len);
-    else if (type == 's' && host->state == CHR__BRLAPI_MEASURING)
-        chr__brlapi_measured(host, data, len);
+    else if (type == 'v' && host->state == CHR__BRLAPI_VERSIONS)
+        chr__brlapi_got_version(host, data, len);
+    else if (type == 'a' && host->state == CHR__BRLAPI_VERSIONS)
+        chr__brlapi_got_methods(host, data, len);
+    else if (type == 's' && host->state == CHR__BRLAPI_GETTING_SIZE)
+        chr__brlapi_got_size(host, data, len);
     else if (type == 'k' && host->state == CHR__BRLAPI_READY && len >= 8)
         chr__brlapi_key(host, chr__brlapi_number(data + 4));
-    else if (type == UPDATE && host->state == CHR__BRLAPI_READY) /* its value is in the server's own byte order: ask */
-        chr__brlapi_ask(host, CHR__BRLAPI_READY, 's', chr__brlapi_room(host));
+    else if (type == UPDATE && host->state == CHR__BRLAPI_READY) /* its value has the server's byte order: request it */
+        chr__brlapi_request(host, CHR__BRLAPI_READY, 's', chr__brlapi_packet_data(host));
     else if (type == 's' && host->state == CHR__BRLAPI_READY)
         chr__brlapi_resized(host, data, len);
 }
 
-/* Up to the end of the packet that is under way. 1 = it is complete, 0 = not yet, or an error. */
+/* Reads up to the end of the current packet. Returns 1 when it is complete, 0 when it is not yet, or an error. */
 static int chr__brlapi_read(chr__brlapi *host)
 {
-    size_t want = CHR__BRLAPI_HEADER;
+    size_t needed = CHR__BRLAPI_HEADER;
     int    n;
 
     for (;;) {
         if (host->in_count >= CHR__BRLAPI_HEADER)
-            want = CHR__BRLAPI_HEADER + chr__brlapi_number(host->in);
-        if (want > sizeof host->in)
+            needed = CHR__BRLAPI_HEADER + chr__brlapi_number(host->in);
+        if (needed > sizeof host->in)
             return chr__fail(&host->failure, CHR_ERR_INVALID, "%s speaks something else", host->name);
-        if (host->in_count >= CHR__BRLAPI_HEADER && host->in_count == want)
+        if (host->in_count >= CHR__BRLAPI_HEADER && host->in_count == needed)
             return 1;
-        n = chr__os_receive_bytes(host->fd, host->in + host->in_count, want - host->in_count);
+        n = chr__os_receive_bytes(host->fd, host->in + host->in_count, needed - host->in_count);
         if (n == CHR_ERR_WOULD_BLOCK)
             return 0;
         if (n <= 0)
@@ -22335,7 +22437,7 @@ static int chr__brlapi_read(chr__brlapi *host)
     }
 }
 
-/* One packet a turn: poll() tells again when there are more. */
+/* Handles one packet in a turn of the loop (fairness); poll() is level-triggered and reports the next ones. */
 static void chr__brlapi_input(chr__brlapi *host)
 {
     int    code = chr__brlapi_read(host);
@@ -22345,7 +22447,8 @@ static void chr__brlapi_input(chr__brlapi *host)
         chr__brlapi_failed(host);
     } else if (code > 0) {
         host->in_count = 0;
-        chr__brlapi_got(host, chr__brlapi_number(host->in + 4), host->in + CHR__BRLAPI_HEADER, len - CHR__BRLAPI_HEADER);
+        chr__brlapi_handle_packet(host, chr__brlapi_number(host->in + 4), host->in + CHR__BRLAPI_HEADER,
+                        len - CHR__BRLAPI_HEADER);
     }
 }
 
@@ -22359,13 +22462,13 @@ static void chr__brlapi_io_ready(void *opaque, int events)
         return;
     if (host->out_count == 0 && events & (CHR_IN | CHR_HUP)) {
         chr__brlapi_input(host);
-    } else if (events & CHR_HUP) { /* and it takes nothing more either */
+    } else if (events & CHR_HUP) { /* hang-up with output pending: that can't be sent any more */
         chr__fail(&host->failure, CHR_ERR_DISCONNECTED, "%s has hung up", host->name);
         chr__brlapi_failed(host);
     }
 }
 
-/* -- a connection begins -- */
+/* -- connecting -- */
 
 static int chr__brlapi_start_watch(chr__brlapi *host, int fd, int events, void (*ready)(void *, int))
 {
@@ -22379,11 +22482,11 @@ static int chr__brlapi_start_watch(chr__brlapi *host, int fd, int events, void (
 static void chr__brlapi_connected(chr__brlapi *host)
 {
     chr__os_nodelay(host->fd);
-    chr__brlapi_set_state(host, CHR__BRLAPI_GREETED); /* the server begins */
+    chr__brlapi_set_state(host, CHR__BRLAPI_VERSIONS); /* the server sends its version first */
     (void)chr__brlapi_start_watch(host, host->fd, CHR_IN | CHR_HUP, chr__brlapi_io_ready);
 }
 
-static void chr__brlapi_try(chr__brlapi *host);
+static void chr__brlapi_connect_next(chr__brlapi *host);
 
 static void chr__brlapi_connect_ready(void *opaque, int events)
 {
@@ -22396,11 +22499,11 @@ static void chr__brlapi_connect_ready(void *opaque, int events)
     }
     chr_watch_stop(&host->watch);
     chr__os_close(host->fd);
-    chr__brlapi_try(host);
+    chr__brlapi_connect_next(host);
 }
 
-/* The next address of the attempt. */
-static void chr__brlapi_try(chr__brlapi *host)
+/* Tries to connect to the next addresses of the attempt, until one is connected or in progress (EINPROGRESS). */
+static void chr__brlapi_connect_next(chr__brlapi *host)
 {
     int in_progress;
 
@@ -22419,11 +22522,11 @@ static void chr__brlapi_try(chr__brlapi *host)
     chr__brlapi_failed(host);
 }
 
-static void chr__brlapi_looked_up(chr__brlapi *host, int count)
+static void chr__brlapi_lookup_done(chr__brlapi *host, int count)
 {
     host->address_count = count;
     if (count > 0)
-        chr__brlapi_try(host);
+        chr__brlapi_connect_next(host);
     else
         chr__brlapi_failed(host);
 }
@@ -22437,11 +22540,11 @@ static void chr__brlapi_lookup_ready(void *opaque, int events)
     chr_watch_stop(&host->watch);
     chr__os_lookup_release(host->lookup);
     host->lookup = NULL;
-    chr__brlapi_looked_up(host, count);
+    chr__brlapi_lookup_done(host, count);
 }
 
-/* A name is looked up in the background where that is possible. */
-static void chr__brlapi_look_up(chr__brlapi *host, const char *port)
+/* Looks the host up; a name in the background where that is possible. */
+static void chr__brlapi_start_lookup(chr__brlapi *host, const char *port)
 {
     int count = chr__os_lookup(host->host, port, 0, 0, 1, host->addresses, &host->failure);
 
@@ -22452,10 +22555,10 @@ static void chr__brlapi_look_up(chr__brlapi *host, const char *port)
     }
     if (count == CHR_ERR_WOULD_BLOCK)
         count = chr__os_lookup(host->host, port, 0, 0, 0, host->addresses, &host->failure);
-    chr__brlapi_looked_up(host, count);
+    chr__brlapi_lookup_done(host, count);
 }
 
-/* Without a host: the server's local socket, then its port on the loopback interface. */
+/* Starts an attempt. Without a host it tries the server's local socket, then its port on the loopback interface. */
 static void chr__brlapi_attempt(void *opaque)
 {
     chr__brlapi *host = (chr__brlapi *)opaque;
@@ -22463,31 +22566,31 @@ static void chr__brlapi_attempt(void *opaque)
     int          count;
 
     host->address_next = 0;
-    chr_timer_start(host->ctx, &host->timer, CHR__BRLAPI_PATIENCE_MS, chr__brlapi_impatient, host);
+    chr_timer_start(host->ctx, &host->timer, CHR__BRLAPI_TIMEOUT_MS, chr__brlapi_timeout, host);
     chr__format(port, sizeof port, "%d", CHR__BRLAPI_PORT + host->number);
     if (host->host[0]) {
-        chr__brlapi_look_up(host, port);
+        chr__brlapi_start_lookup(host, port);
         return;
     }
     chr__format(path, sizeof path, "/var/lib/BrlAPI/%d", host->number);
     (void)chr__os_sockaddr_unix(path, 0, 1, &host->addresses[0], NULL);
     count = chr__os_lookup(NULL, port, 0, 0, 1, host->addresses + 1, &host->failure);
-    chr__brlapi_looked_up(host, count > 0 ? 1 + count : 1);
+    chr__brlapi_lookup_done(host, count > 0 ? 1 + count : 1);
 }
 
-/* -- the display that it is -- */
+/* -- the display's slots -- */
 
 static int chr__brlapi_size(void *opaque)
 {
     return ((const chr__brlapi *)opaque)->cells;
 }
 
-/* While nobody is there, only the newest row is remembered. */
+/* While disconnected, only the last row is kept. */
 static void chr__brlapi_write(void *opaque, const unsigned char *cells, const char *text, int count, int cursor)
 {
     chr__brlapi *host = (chr__brlapi *)opaque;
 
-    (void)cells, (void)text, (void)count, (void)cursor; /* they are the engine's, which has them still when there is room */
+    (void)cells, (void)text, (void)count, (void)cursor; /* chr__brlapi_queue_row() reads them from `braille` */
     host->has_row = 1;
     if (host->state == CHR__BRLAPI_READY)
         chr__brlapi_flush(host);
@@ -22497,14 +22600,15 @@ CHR_TABLE(chr_braille_display, chr__brlapi_display,
     CHR_SET(size,  chr__brlapi_size)
     CHR_SET(write, chr__brlapi_write));
 
-/* "[HOST][:NUMBER]"; an IPv6 number stands in brackets. */
+/* Parses "[HOST][:NUMBER]"; a numeric IPv6 address is in brackets. */
 static int chr__brlapi_parse(chr__brlapi *host, const char *text)
 {
     const char *colon = strrchr(text, ':');
     size_t      len;
     int64_t     number = 0;
 
-    if (colon && colon[1] && (!chr__read_number(colon + 1, &number) || number < 0 || number > 65535 - CHR__BRLAPI_PORT)) {
+    if (colon && colon[1] &&
+        (!chr__read_number(colon + 1, &number) || number < 0 || number > 65535 - CHR__BRLAPI_PORT)) {
         if (!strchr(colon, ']'))
             return CHR_ERR_INVALID;
         colon = NULL; /* inside the brackets */
@@ -22559,7 +22663,8 @@ static void chr__brlapi_close(chr__braille *braille)
 static int chr__brlapi_open(chr__braille *braille, chr_error *err)
 {
     (void)braille;
-    return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "braille: needs a display of your own: this build has no BrlAPI client");
+    return chr__fail(err, CHR_ERR_NOT_SUPPORTED,
+                     "braille: needs a display of your own: this build has no BrlAPI client");
 }
 
 static void chr__brlapi_close(chr__braille *braille) { (void)braille; }
@@ -22588,7 +22693,7 @@ static void chr__braille_close(chr_dev *dev)
 {
     chr__braille *braille = (chr__braille *)dev;
 
-    chr_timer_stop(&braille->patience);
+    chr_timer_stop(&braille->row_timer);
     chr_idle_stop(&braille->show);
     chr__brlapi_close(braille);
     chr__answers_close(dev);
@@ -23849,6 +23954,7 @@ static const char *const chr__fault_names[CHR__FAULT_KINDS] = { "short", "block"
 #define CHR__FAULTS_IN (CHR__FAULT_BIT(CHR__FAULT_SHORT) | CHR__FAULT_BIT(CHR__FAULT_DELAY) | \
                         CHR__FAULT_BIT(CHR__FAULT_DISCONNECT) | CHR__FAULT_BIT(CHR__FAULT_BREAK))
 #define CHR__FAULTS_EVENT CHR__FAULT_BIT(CHR__FAULT_REORDER)
+enum { CHR__FAULT_RATE = 10 };
 
 typedef struct chr__fault {
     chr_stacked      on;
@@ -23873,8 +23979,8 @@ static const chr_option chr__fault_rows[] = {
       CHR__HELP("id of the chardev below") },
     { "seed",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, seed),    NULL,         0, INT64_MAX,
       CHR__HELP("chance: the same seed does the same (default: only what chr_fault_feed() gives)") },
-    { "rate",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, rate),    "10",         1, 100,
-      CHR__HELP("faults in a hundred writes, reads and events; with a seed") },
+    { "rate",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, rate),    NULL,         1, 100,
+      CHR__HELP("faults in a hundred writes, reads and events; with a seed (default: 10)") },
     { "faults",  CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, faults),  NULL,         0, 0,
       CHR__HELP("of short+block+delay+disconnect+break+error+reorder (default: all)") },
     { "delay",   CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, delay),   "10",         1, 3600000,
@@ -23934,7 +24040,7 @@ static int chr__fault_count_bits(unsigned kinds)
 static int chr__fault_decide(chr__fault *fault, unsigned kinds)
 {
     const chr_fault_options *options = (const chr_fault_options *)fault->on.dev.options;
-    int                      count, byte;
+    int                      count, byte, rate = options->rate ? (int)options->rate : (int)CHR__FAULT_RATE;
 
     kinds &= fault->enabled;
     count = chr__fault_count_bits(kinds);
@@ -23944,7 +24050,7 @@ static int chr__fault_decide(chr__fault *fault, unsigned kinds)
         byte = chr__fault_number(fault, 256);
         return chr__fault_trace(fault, byte < 128 ? (int)CHR__FAULT_NONE : chr__fault_nth(kinds, (byte - 128) % count));
     }
-    if (!fault->state || (int64_t)(chr__fault_random(fault) % 100) >= options->rate)
+    if (!fault->state || (int)(chr__fault_random(fault) % 100) >= rate)
         return CHR__FAULT_NONE;
     return chr__fault_trace(fault, chr__fault_nth(kinds, (int)(chr__fault_random(fault) % (unsigned)count)));
 }
@@ -24273,6 +24379,8 @@ static int chr__fault_open(chr_dev *dev, chr_error *err)
     const chr_fault_options  *options = (const chr_fault_options *)dev->options;
     chr__fault               *fault = (chr__fault *)dev;
 
+    if (options->rate && !options->seed)
+        return chr__fail(err, CHR_ERR_INVALID, "fault: rate=%d: needs seed=", (int)options->rate);
     fault->enabled = CHR__FAULT_BIT(CHR__FAULT_KINDS) - 1;
     fault->state = options->seed ? (uint64_t)options->seed * UINT64_C(0x9e3779b97f4a7c15) : 0;
     if (options->faults && chr__fault_read_names(fault, options->faults, err) < 0)
@@ -24324,7 +24432,7 @@ CHR_TABLE(chr_backend, chr__fault_kind,
     CHR_SET(set_open,     chr_stacked_set_open)
     CHR_SET(peer,         &chr__fault_peer));
 
-/* -- what the calls of >>extras do -- */
+/* -- the calls of >>extras -- */
 
 /* Queues bytes behind those that are not used yet. Returns how many there was room for. */
 static int chr__fault_feed(chr__fault *fault, const void *data, size_t len)
@@ -26429,7 +26537,7 @@ typedef struct chr__telnet_dev { /* the common beginning of the state of chardev
  * urgent      a Synch (TCP urgent data and DM) discards no data: there is none here to discard
  * events      BREAK; RESIZED when the peer sends its window size (NAWS), which is requested when its first answer shows
  *             that it negotiates; SERIAL, LINE_ERROR, PURGE_RECEIVE and PURGE_TRANSMIT with com-port
- * -------------------------------------------------------------------------------------------------------------------- */
+ * ------------------------------------------------------------------------------------------------------------------ */
 #if CHARDEV_HAS_TELNET
 
 enum { /* commands (RFC 854) */
@@ -26618,7 +26726,10 @@ static int chr__com_port_option_state(const chr__telnet *telnet)
     return (telnet->is_server ? telnet->remote : telnet->local)[CHR__TELNET_COM_PORT];
 }
 
-static int chr__com_port_is_on(const chr__telnet *telnet) { return chr__com_port_option_state(telnet) == CHR__TELNET_YES; }
+static int chr__com_port_is_on(const chr__telnet *telnet)
+{
+    return chr__com_port_option_state(telnet) == CHR__TELNET_YES;
+}
 
 static void chr__com_port_init(chr__com_port *port, int is_server)
 {
@@ -27745,7 +27856,7 @@ static int chr__telnet_ioctl_disconnected(chr_dev *dev, int command, void *arg)
  *             arrives. Output: each write is one binary frame, or several of up to 15 KiB
  * close       the peer's Close frame is answered; ours is sent before the connection is closed. A protocol error is
  *             answered with a Close frame and its code. The fd lingers after the Close frame until the peer closes too
- * -------------------------------------------------------------------------------------------------------------------- */
+ * ------------------------------------------------------------------------------------------------------------------ */
 #if CHARDEV_HAS_WEBSOCKET
 
 /* -- SHA-1 (FIPS 180), for Sec-WebSocket-Accept and for masking keys -- */
@@ -28860,7 +28971,7 @@ static int chr__ws_check_options(const chr_socket_options *options, chr_error *e
  * bytes       unchanged. End of file (EOF) without close_notify (truncation) is logged, after the input before it
  * close       close_notify is sent, then a FIN; the peer may send data until its own close_notify
  * memory      the context's; mbed TLS allocates its own objects with its own allocator
- * -------------------------------------------------------------------------------------------------------------------- */
+ * ------------------------------------------------------------------------------------------------------------------ */
 #if CHARDEV_HAS_TLS
 
 /* -- credentials: their files are read once, when the object is made -- */
@@ -28995,8 +29106,8 @@ static int chr__tls_parse(chr__tls_creds *creds, chr__tls_file what, const char 
 }
 
 /* The path of a file: that of its own option, or its default name in dir=. */
-static int chr__tls_path(const chr__tls_creds *creds, const char *option, const char *default_name, char *path, size_t size,
-                         chr_error *err)
+static int chr__tls_path(const chr__tls_creds *creds, const char *option, const char *default_name, char *path,
+                         size_t size, chr_error *err)
 {
     const char *dir = ((const chr__tls_options *)creds->object.options)->dir;
 
@@ -29633,7 +29744,7 @@ typedef struct chr__tls {
     unsigned char       ip[16];           /* the IP address that a client expects in the server's certificate */
     size_t              ip_size, sent, unsent_size;
     chr__name           peer;             /* the certificate's name, or the PSK identity */
-    unsigned char       unsent[MBEDTLS_SSL_OUT_CONTENT_LEN]; /* plain text of a record that would block, for the retry */
+    unsigned char       unsent[MBEDTLS_SSL_OUT_CONTENT_LEN]; /* plain text of a record that would block: retried */
     chr__box            ahead;            /* read-ahead buffer: mbed TLS reads a record's header and then its body */
     chr__box            flight;           /* the records of one handshake flight, sent together: one by one, Nagle's
                                              algorithm would delay each until the last one is acknowledged */
@@ -29884,7 +29995,8 @@ static int chr__tls_setup(chr__tls *tls)
 }
 
 /* Finds the credentials of tls-creds=, whose endpoint must be the socket's role. */
-static int chr__tls_find_creds(chr_context *ctx, const chr_socket_options *options, chr__tls_creds **found, chr_error *err)
+static int chr__tls_find_creds(chr_context *ctx, const chr_socket_options *options, chr__tls_creds **found,
+                               chr_error *err)
 {
     const char  *id = options->tls_creds;
     chr__object *object = chr__object_find(ctx, id);
@@ -30980,7 +31092,8 @@ static int chr__link_handshake(chr__link *link)
     if (code == 0)
         return chr__link_established(link);
     if (code == CHR_ERR_WOULD_BLOCK) {
-        if (chr_watch_start(sock->dev.ctx, &link->linger.watch, link->fd, link->wants, chr__link_handshake_ready, link) == 0)
+        if (chr_watch_start(sock->dev.ctx, &link->linger.watch, link->fd, link->wants, chr__link_handshake_ready,
+                            link) == 0)
             return CHR_ERR_WOULD_BLOCK;
         code = chr__no_memory(chr__socket_error(sock));
     }

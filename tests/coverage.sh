@@ -14,8 +14,7 @@ failed=0
 if [ "${RUN:-1}" != 0 ]; then
     find "$dir" -name '*.gcda' -exec rm {} +
     BUILD=$dir sh tests/run.sh "$@" >"$dir/run.log" 2>&1 || failed=1
-    sed -n '/^What failed:/,$p' "$dir/run.log"
-    if [ "$failed" = 0 ]; then tail -n 2 "$dir/run.log"; fi
+    tail -n 2 "$dir/run.log"
 fi
 # Those named twice are linked with the implementation and hold nothing of it.
 # shellcheck disable=SC2046
@@ -24,4 +23,5 @@ if [ "${HTML:-0}" != 0 ]; then
     mkdir -p "$dir/html"
     gcovr --root . -a "$dir/merged.json" --html-details "$dir/html/index.html" && echo "$dir/html/index.html"
 fi
+if [ "${RUN:-1}" != 0 ]; then sed -n '/^What failed:/,/^built in/p' "$dir/run.log"; fi
 [ -z "${MIN_LINES:-}${MIN_BRANCHES:-}" ] || exit "$failed"

@@ -1,24 +1,47 @@
 #!/bin/sh
 # Compiles chardev.h with every compiler and for every target that is installed, with warnings as errors, and runs the result
 # wherever it can be run. Then: what it leaves in the program that includes it (symbols, globals, macros).
-# One line per check. A compiler that is missing is a skip; with CHARDEV_NO_SKIP=1 a skip is a failure.
+#   sh tests/cross.sh            all parts, as many side by side as there are processors
+#   sh tests/cross.sh PART...    these (see `parts`)
+# One line per check, with its seconds. A compiler that is missing is a skip; with CHARDEV_NO_SKIP=1 a skip is a failure. What failed is
+# said once more at the end.
+#
+# The optimizer takes most of the time, so each compilation has the level that it is for:
+#   -fsyntax-only, -O0   warnings of the front end, which are all of clang's, and all that C++ adds to gcc's
+#   every level          warnings of gcc's optimizer, for the whole header and for CHARDEV_FREESTANDING
+#   -O2, -O1             programs that run, once for each compiler and machine; their other variants are compiled with -O0
+#   -Os                  what is measured
 set -u
 cd "$(dirname "$0")/.." || exit 1
-out=build/cross
+part=${1:-}
+out=build/cross${part:+/$part}
 warnings="-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror"
 kinds=$(sed -n 's/.*defined(CHARDEV_NO_\([A-Z0-9]*\)).*/\1/p' chardev.h | sort -u) # all that can be left out
 all=$(for kind in $kinds; do printf ' -DCHARDEV_NO_%s' "$kind"; done)
 passed=0 failed=0 skipped=0
 mkdir -p "$out"
 
+# The longest first.
+parts="levels_gcc levels_gxx without levels_clang modes mingw sizes levels_freestanding c99 cxx spice combinations macos bsd s390x mips
+       powerpc64 sparc64 i686_mingw clang_windows aarch64_windows features m32 tls arm rv32 avr static_libc wasi leaves"
+
 # ---- the frame ---------------------------------------------------------------------------------------------------------
 
-pass() { passed=$((passed + 1)) && echo "ok       $1"; }
+now() { date +%s%N | cut -b 1-11; } # in tenths of a second
+
+checked=$(now)
+
+pass() { # NAME
+    tenths=$(($(now) - checked)) passed=$((passed + 1))
+    echo "ok       $1 ($((tenths / 10)).$((tenths % 10)) s)"
+    checked=$(now)
+}
 
 fail() { # NAME [FILE that says why]
     failed=$((failed + 1))
     echo "FAIL     $1"
     if [ $# -gt 1 ]; then head -n 40 "$2" | sed 's/^/         /'; fi
+    checked=$(now)
 }
 
 skip() { # NAME REASON
@@ -60,97 +83,90 @@ says_ok() { # COMMAND...: runs portable.c's program
     return 1
 }
 
-build_and_run() { # PROGRAM COMPILE...
-    program=$1
-    shift
-    silent "$@" tests/cross/portable.c -o "$program" -lpthread && says_ok "$program"
+build_and_run() { # COMPILE...
+    silent "$@" tests/cross/portable.c -o "$out/portable" -lpthread && says_ok "$out/portable"
 }
 
 # ---- compilers and language levels -------------------------------------------------------------------------------------
 
-# The example is compiled with -O0, which is quick: what only an optimizer warns of shows in the other one.
-compile_all() { # NAME COMPILE...: the example, and the program that runs
+compile_and_run() { # NAME COMPILE...: the program that runs
     name=$1
     shift
     have "$name" "$1" || return 0
-    check "$name: hello.c" silent "$@" -O0 -I. -c examples/hello.c -o "$out/hello.o"
-    check "$name: portable.c, run" build_and_run "$out/portable" "$@"
+    check "$name: portable.c, run" build_and_run "$@"
 }
 
-compile_all "gcc -std=c99" gcc -std=c99 -O2 $warnings
-compile_all "gcc -std=gnu99" gcc -std=gnu99 -O2 $warnings
-compile_all "gcc -O0" gcc -std=c99 -O0 $warnings
-compile_all "clang -std=c99" clang -std=c99 -O2 $warnings
-compile_all "clang -std=gnu99" clang -std=gnu99 -O2 $warnings
-compile_all "tcc -std=c99" tcc -std=c99 -Wall -Werror
-compile_all "musl-gcc -std=c99" musl-gcc -std=c99 -O2 $warnings
-compile_all "g++ -std=c++17" g++ -x c++ -std=c++17 -O2 $warnings
-compile_all "clang++ -std=c++17" clang++ -x c++ -std=c++17 -O2 $warnings
-compile_all "g++ -std=c++20" g++ -x c++ -std=c++20 -O2 $warnings
-compile_all "clang++ -std=c++20" clang++ -x c++ -std=c++20 -O2 $warnings
-compile_all "gcc with CHARDEV_THREADS" gcc -std=c99 -O2 -DCHARDEV_THREADS $warnings
-compile_all "g++ with CHARDEV_THREADS" g++ -x c++ -std=c++17 -O2 -DCHARDEV_THREADS $warnings
-compile_all "gcc with CHARDEV_FREESTANDING" gcc -std=c99 -O2 -DCHARDEV_FREESTANDING $warnings
-compile_all "g++ with CHARDEV_FREESTANDING" g++ -x c++ -std=c++17 -O2 -DCHARDEV_FREESTANDING $warnings
-
-# What is warned of depends on how much the compiler knows, which every level of optimization changes.
-levels() { # NAME COMPILE...
-    levels_name=$1
+# The example too, which holds the implementation itself.
+compile_all() { # NAME COMPILE...
+    have "$1" "$2" || return 0
+    compile_and_run "$@"
+    name=$1
     shift
-    have "$levels_name, -O0 to -Os" "$1" || return 0
-    check "$levels_name, -O0 to -Os" every_level "$@"
+    check "$name: hello.c" silent "$@" -O0 -I. -c examples/hello.c -o "$out/hello.o"
+}
+
+c99() {
+    compile_all "gcc -std=c99" gcc -std=c99 -O2 $warnings
+    compile_and_run "gcc -std=gnu99" gcc -std=gnu99 -O0 $warnings
+    compile_and_run "gcc -O0" gcc -std=c99 -O0 $warnings
+    compile_all "clang -std=c99" clang -std=c99 -O2 $warnings
+    compile_and_run "clang -std=gnu99" clang -std=gnu99 -O0 $warnings
+    compile_all "tcc -std=c99" tcc -std=c99 -Wall -Werror
+    compile_all "musl-gcc -std=c99" musl-gcc -std=c99 -O2 $warnings
+}
+
+cxx() {
+    compile_all "g++ -std=c++17" g++ -x c++ -std=c++17 -O2 $warnings
+    compile_all "clang++ -std=c++17" clang++ -x c++ -std=c++17 -O2 $warnings
+    compile_all "g++ -std=c++20" g++ -x c++ -std=c++20 -O0 $warnings
+    compile_all "clang++ -std=c++20" clang++ -x c++ -std=c++20 -O0 $warnings
+}
+
+features() {
+    compile_and_run "gcc with CHARDEV_THREADS" gcc -std=c99 -O2 -DCHARDEV_THREADS $warnings
+    compile_and_run "g++ with CHARDEV_THREADS" g++ -x c++ -std=c++17 -O0 -DCHARDEV_THREADS $warnings
+    compile_all "gcc with CHARDEV_FREESTANDING" gcc -std=c99 -O2 -DCHARDEV_FREESTANDING $warnings
+    compile_all "g++ with CHARDEV_FREESTANDING" g++ -x c++ -std=c++17 -O0 -DCHARDEV_FREESTANDING $warnings
+}
+
+# What is warned of depends on how much the compiler knows, which every level of gcc's optimization changes. clang's warnings are its
+# front end's: it has the two ends.
+levels() { # NAME LEVELS COMPILE...
+    levels_name=$1 levels=$2
+    shift 2
+    have "$levels_name, $levels" "$1" || return 0
+    check "$levels_name, $levels" every_level "$@"
 }
 
 every_level() { # COMPILE...
-    printf '%s\n' O0 O1 Og O2 O3 Os | xargs -P "$(nproc)" -I '{}' sh -c '
+    # shellcheck disable=SC2086
+    printf '%s\n' $levels | xargs -P "$(nproc)" -I '{}' sh -c '
         level=$1 out=$2
         shift 2
-        "$@" "-$level" -I. -c examples/hello.c -o "$out/$level.o" >"$out/$level.log" 2>&1 && [ ! -s "$out/$level.log" ] && exit
-        echo "with -$level:"
+        "$@" "$level" -I. -c examples/hello.c -o "$out/$level.o" >"$out/$level.log" 2>&1 && [ ! -s "$out/$level.log" ] && exit
+        echo "with $level:"
         cat "$out/$level.log"
         exit 1' sh '{}' "$out" "$@"
 }
 
-levels "gcc" gcc -std=c99 $warnings -DCHARDEV_THREADS
-levels "clang" clang -std=c99 $warnings -DCHARDEV_THREADS
-levels "g++ -std=c++20" g++ -x c++ -std=c++20 $warnings -DCHARDEV_THREADS
-levels "clang++ -std=c++20" clang++ -x c++ -std=c++20 $warnings -DCHARDEV_THREADS
-levels "gcc with CHARDEV_FREESTANDING" gcc -std=c99 $warnings -DCHARDEV_FREESTANDING
-levels "gcc -ffreestanding" gcc -std=c99 -ffreestanding $warnings -DCHARDEV_FREESTANDING
-levels "clang with CHARDEV_FREESTANDING" clang -std=c99 $warnings -DCHARDEV_FREESTANDING
-levels "g++ -std=c++20 with CHARDEV_FREESTANDING" g++ -x c++ -std=c++20 $warnings -DCHARDEV_FREESTANDING
+every="-O0 -O1 -Og -O2 -O3 -Os"
 
-# ---- other machines ------------------------------------------------------------------------------------------------------
+levels_gcc() { levels "gcc" "$every" gcc -std=c99 $warnings -DCHARDEV_THREADS; }
+levels_gxx() { levels "g++ -std=c++20" "$every" g++ -x c++ -std=c++20 $warnings -DCHARDEV_THREADS; }
 
-# The system's headers for 64 bits serve for 32 as well.
-m32="-m32 -idirafter /usr/include/x86_64-linux-gnu"
-for compiler in "gcc -std=c99" "g++ -x c++ -std=c++17"; do
-    if echo 'int main(void) { return 0; }' | ${compiler%% *} $m32 -x c - -o "$out/m32" 2>/dev/null; then
-        compile_all "$compiler -m32" $compiler $m32 -O2 $warnings
-    else
-        skip "$compiler -m32" "no 32-bit libraries (gcc-12-multilib)"
-    fi
-done
-
-# The implementation and the examples, C and C++. Objects alone: what links is seen by `make windows`.
-for_windows() { # NAME C-COMPILE CXX-COMPILE
-    check "$1: C99" silent $2 -O2 -DCHARDEV_THREADS -I. -c examples/hello.c -o "$out/hello.o"
-    check "$1: C99, without CHARDEV_THREADS" silent $2 -O0 -I. -c examples/hello.c -o "$out/hello.o"
-    check "$1: C++17" silent $3 -x c++ -std=c++17 -O2 -DCHARDEV_THREADS -I. -c examples/hello.c -o "$out/hello.o"
-    check "$1: C++20" silent $3 -x c++ -std=c++20 -O0 -DCHARDEV_THREADS -I. -c examples/hello.c -o "$out/hello.o"
-    check "$1: examples" other_examples $2 -DCHARDEV_THREADS
+levels_clang() {
+    levels "clang" "-O0 -O3" clang -std=c99 $warnings -DCHARDEV_THREADS
+    levels "clang++ -std=c++20" "-O0 -O3" clang++ -x c++ -std=c++20 $warnings -DCHARDEV_THREADS
 }
 
-windows_without() { # COMPILE...: each CHARDEV_NO_x, and all of them
-    printf '%s\n' $kinds "$all" | xargs -P "$(nproc)" -I '{}' sh -c '
-        kinds=$1 out=$2/without-$(echo "$1" | cksum | cut -d " " -f 1)
-        shift 2
-        for kind in $kinds; do set -- "$@" "-DCHARDEV_NO_${kind#-DCHARDEV_NO_}"; done
-        "$@" -O0 -c tests/cross/portable.c -o "$out.o" >"$out.log" 2>&1 && [ ! -s "$out.log" ] && exit
-        echo "without $kinds:"
-        cat "$out.log"
-        exit 1' sh '{}' "$out" "$@"
+levels_freestanding() {
+    levels "gcc with CHARDEV_FREESTANDING" "$every" gcc -std=c99 $warnings -DCHARDEV_FREESTANDING
+    levels "gcc -ffreestanding" "$every" gcc -std=c99 -ffreestanding $warnings -DCHARDEV_FREESTANDING
+    levels "clang with CHARDEV_FREESTANDING" "-O0 -O3" clang -std=c99 $warnings -DCHARDEV_FREESTANDING
+    levels "g++ -std=c++20 with CHARDEV_FREESTANDING" "$every" g++ -x c++ -std=c++20 $warnings -DCHARDEV_FREESTANDING
 }
+
+# ---- Windows -----------------------------------------------------------------------------------------------------------
 
 # Compilers other than gcc and clang take the windows section too: no extension of GNU's, no name of POSIX's.
 windows_section() {
@@ -164,60 +180,18 @@ windows_section() {
     return 0
 }
 
-windows() {
-    check "the windows section: neither GNU's extensions nor POSIX's names" windows_section
-    have "x86_64-w64-mingw32-gcc" x86_64-w64-mingw32-gcc x86_64-w64-mingw32-g++ || return 0
-    mingw="x86_64-w64-mingw32-gcc -std=c99 $warnings"
-    for_windows "mingw" "$mingw" "x86_64-w64-mingw32-g++ $warnings"
-    check "mingw: CHARDEV_NO_x" windows_without $mingw
-    check "mingw: portable.c" silent $mingw -O2 tests/cross/portable.c -o "$out/portable.exe" -lws2_32
-    check "mingw with CHARDEV_THREADS: portable.c" silent $mingw -O2 -DCHARDEV_THREADS tests/cross/portable.c -o "$out/threads.exe" -lws2_32
-    check "mingw with CHARDEV_STATIC" silent $mingw -O2 -DCHARDEV_STATIC -I. -c examples/hello.c -o "$out/hello.o"
-    if have "i686-w64-mingw32-gcc" i686-w64-mingw32-gcc i686-w64-mingw32-g++; then
-        for_windows "i686 mingw" "i686-w64-mingw32-gcc -std=c99 $warnings" "i686-w64-mingw32-g++ $warnings"
-        check "i686 mingw: portable.c" silent i686-w64-mingw32-gcc -std=c99 -O2 $warnings tests/cross/portable.c -o "$out/portable-i686.exe" -lws2_32
-    fi
-    if have "clang for Windows" clang; then
-        clang="--target=x86_64-pc-windows-gnu -isystem /usr/x86_64-w64-mingw32/include $warnings -Wmicrosoft -Wgnu -pedantic-errors"
-        for_windows "clang for Windows" "clang -std=c99 $clang" "clang++ $clang"
-    fi
-    if zig=$(sh tests/cross/zig.sh 2>"$out/log"); then
-        for_windows "aarch64 Windows" "$zig cc -target aarch64-windows-gnu -std=c99 $warnings" "$zig c++ -target aarch64-windows-gnu $warnings"
-        check "aarch64 Windows: portable.c" silent $zig cc -target aarch64-windows-gnu -std=c99 -O1 $warnings tests/cross/portable.c \
-            -o "$out/portable-aarch64.exe" -lws2_32
-    else
-        skip "aarch64 Windows" "$(tail -n 1 "$out/log")"
-    fi
-    wine=$(command -v wine64 || ls /usr/lib/wine/wine64 2>/dev/null)
-    if [ -z "$wine" ]; then
-        skip "wine: portable.exe" "wine64 is not installed"
-        return
-    fi
-    export WINEPREFIX="$PWD/build/wine" WINEDEBUG=-all
-    check "wine: portable.exe" says_ok "$wine" "$out/portable.exe"
-    check "wine: threads.exe" says_ok "$wine" "$out/threads.exe"
-}
-
-big_endian() { # MACHINE QEMU
-    compiler=$1-linux-gnu-gcc
-    have "$1" "$compiler" || return 0
-    check "$1: hello.c" silent "$compiler" -std=c99 -O2 $warnings -I. -c examples/hello.c -o "$out/hello.o"
-    check "$1: portable.c" silent "$compiler" -std=c99 -O1 $warnings tests/cross/portable.c -o "$out/portable-$1" -lpthread
-    have "$1: run" "$2" || return 0
-    check "$1: portable, run (big-endian)" says_ok "$2" -L "/usr/$1-linux-gnu" "$out/portable-$1"
-}
-
-# Systems that this machine can't run: what the compiler says is all that is known. The examples too.
-other_system() { # NAME COMPILE...
-    system=$1
-    shift
-    check "$system: hello.c" silent "$@" -O0 -I. -c examples/hello.c -o "$out/hello.o"
-    check "$system: C++17" silent "$@" -x c++ -std=c++17 -O0 -I. -c examples/hello.c -o "$out/hello.o"
-    check "$system: examples" other_examples "$@" -DCHARDEV_THREADS
+# The implementation and the examples, C and C++. Objects alone: what links is seen by `make windows`.
+for_windows() { # NAME LEVEL C-COMPILE CXX-COMPILE
+    check "$1: C99" silent $3 "$2" -DCHARDEV_THREADS -I. -c examples/hello.c -o "$out/hello.o"
+    check "$1: C99, without CHARDEV_THREADS" silent $3 -O0 -I. -c examples/hello.c -o "$out/hello.o"
+    check "$1: C++17" silent $4 -x c++ -std=c++17 -O0 -DCHARDEV_THREADS -I. -c examples/hello.c -o "$out/hello.o"
+    check "$1: C++20" silent $4 -x c++ -std=c++20 -O0 -DCHARDEV_THREADS -I. -c examples/hello.c -o "$out/hello.o"
+    check "$1: examples" other_examples $3 -DCHARDEV_THREADS
 }
 
 other_examples() { # COMPILE...
     case "$*" in *mingw* | *-windows-*) handoff=examples/fd_handoff_windows.c ;; *) handoff='examples/fd_handoff.c examples/manager.c' ;; esac
+    # shellcheck disable=SC2046
     printf '%s\n' examples/console_share.c $handoff examples/filter_rot13.c examples/relay.c \
         $(ls examples/tinyvm/*.c | grep -v /firmware.c) | xargs -P "$(nproc)" -I '{}' sh -c '
         source=$1 out=$2
@@ -229,11 +203,97 @@ other_examples() { # COMPILE...
         exit 1' sh '{}' "$out" "$@"
 }
 
-other_systems() {
-    zig=$(sh tests/cross/zig.sh 2>"$out/log") || { skip "macOS, FreeBSD, NetBSD, OpenBSD, WASI" "$(tail -n 1 "$out/log")" && return; }
-    for target in x86_64-macos aarch64-macos x86_64-freebsd x86_64-netbsd x86_64-openbsd; do
-        other_system "$target" $zig cc -target $target -std=c99 $warnings
+mingw() {
+    check "the windows section: neither GNU's extensions nor POSIX's names" windows_section
+    have "x86_64-w64-mingw32-gcc" x86_64-w64-mingw32-gcc x86_64-w64-mingw32-g++ || return 0
+    mingw="x86_64-w64-mingw32-gcc -std=c99 $warnings"
+    for_windows "mingw" -O2 "$mingw" "x86_64-w64-mingw32-g++ $warnings"
+    check "mingw: all CHARDEV_NO_x" silent $mingw -O0 $all -c tests/cross/portable.c -o "$out/without.o"
+    check "mingw: portable.c" silent $mingw -O2 tests/cross/portable.c -o "$out/portable.exe" -lws2_32
+    check "mingw with CHARDEV_THREADS: portable.c" silent $mingw -O0 -DCHARDEV_THREADS tests/cross/portable.c -o "$out/threads.exe" -lws2_32
+    check "mingw with CHARDEV_STATIC" silent $mingw -O0 -DCHARDEV_STATIC -I. -c examples/hello.c -o "$out/hello.o"
+    wine=$(command -v wine64 || ls /usr/lib/wine/wine64 2>/dev/null)
+    if [ -z "$wine" ]; then
+        skip "wine: portable.exe" "wine64 is not installed"
+        return
+    fi
+    export WINEPREFIX="$PWD/build/wine" WINEDEBUG=-all
+    check "wine: portable.exe" says_ok "$wine" "$out/portable.exe"
+    check "wine: threads.exe" says_ok "$wine" "$out/threads.exe"
+}
+
+i686_mingw() {
+    have "i686-w64-mingw32-gcc" i686-w64-mingw32-gcc i686-w64-mingw32-g++ || return 0
+    for_windows "i686 mingw" -O0 "i686-w64-mingw32-gcc -std=c99 $warnings" "i686-w64-mingw32-g++ $warnings"
+    check "i686 mingw: portable.c" silent i686-w64-mingw32-gcc -std=c99 -O2 $warnings tests/cross/portable.c -o "$out/portable.exe" -lws2_32
+}
+
+clang_windows() {
+    have "clang for Windows" clang x86_64-w64-mingw32-gcc || return 0
+    windows="--target=x86_64-pc-windows-gnu -isystem /usr/x86_64-w64-mingw32/include $warnings -Wmicrosoft -Wgnu -pedantic-errors"
+    for_windows "clang for Windows" -O0 "clang -std=c99 $windows" "clang++ $windows"
+    check "clang for Windows: each CHARDEV_NO_x" each_without clang -std=c99 $windows
+}
+
+each_without() { # COMPILE...
+    for kind in $kinds; do
+        silent "$@" -fsyntax-only "-DCHARDEV_NO_$kind" tests/cross/portable.c || { echo "without $kind" && return 1; }
     done
+}
+
+aarch64_windows() {
+    zig=$(sh tests/cross/zig.sh 2>"$out/log") || { skip "aarch64 Windows" "$(tail -n 1 "$out/log")" && return; }
+    for_windows "aarch64 Windows" -O0 "$zig cc -target aarch64-windows-gnu -std=c99 $warnings" "$zig c++ -target aarch64-windows-gnu $warnings"
+    check "aarch64 Windows: portable.c" silent $zig cc -target aarch64-windows-gnu -std=c99 -O1 $warnings tests/cross/portable.c \
+        -o "$out/portable.exe" -lws2_32
+}
+
+# ---- other machines ------------------------------------------------------------------------------------------------------
+
+# The system's headers for 64 bits serve for 32 as well.
+m32() {
+    m32="-m32 -idirafter /usr/include/x86_64-linux-gnu"
+    for compiler in "gcc -std=c99 -O2" "g++ -x c++ -std=c++17 -O0"; do
+        if echo 'int main(void) { return 0; }' | ${compiler%% *} $m32 -x c - -o "$out/m32" 2>/dev/null; then
+            compile_all "$compiler -m32" $compiler $m32 $warnings
+        else
+            skip "$compiler -m32" "no 32-bit libraries (gcc-12-multilib)"
+        fi
+    done
+}
+
+big_endian() { # MACHINE QEMU
+    compiler=$1-linux-gnu-gcc
+    have "$1" "$compiler" || return 0
+    check "$1: hello.c" silent "$compiler" -std=c99 -O0 $warnings -I. -c examples/hello.c -o "$out/hello.o"
+    check "$1: portable.c" silent "$compiler" -std=c99 -O2 $warnings tests/cross/portable.c -o "$out/portable" -lpthread
+    have "$1: run" "$2" || return 0
+    check "$1: portable, run (big-endian)" says_ok "$2" -L "/usr/$1-linux-gnu" "$out/portable"
+}
+
+s390x() { big_endian s390x qemu-s390x-static; }
+mips() { big_endian mips qemu-mips-static; }
+powerpc64() { big_endian powerpc64 qemu-ppc64-static; }
+sparc64() { big_endian sparc64 qemu-sparc64-static; }
+
+# Systems that this machine can't run: what the compiler says is all that is known. The examples too.
+other_systems() { # NAME TARGET...
+    systems=$1
+    shift
+    zig=$(sh tests/cross/zig.sh 2>"$out/log") || { skip "$systems" "$(tail -n 1 "$out/log")" && return; }
+    for system in "$@"; do
+        set -- $zig cc -target "$system" -std=c99 $warnings
+        check "$system: hello.c" silent "$@" -O0 -I. -c examples/hello.c -o "$out/hello.o"
+        check "$system: C++17" silent "$@" -x c++ -std=c++17 -O0 -I. -c examples/hello.c -o "$out/hello.o"
+        check "$system: examples" other_examples "$@" -DCHARDEV_THREADS
+    done
+}
+
+macos() { other_systems "macOS" x86_64-macos aarch64-macos; }
+bsd() { other_systems "FreeBSD, NetBSD, OpenBSD" x86_64-freebsd x86_64-netbsd x86_64-openbsd; }
+
+wasi() {
+    zig=$(sh tests/cross/zig.sh 2>"$out/log") || { skip "WASI" "$(tail -n 1 "$out/log")" && return; }
     check "WASI with CHARDEV_FREESTANDING: portable.c" silent $zig cc -target wasm32-wasi -std=c99 -O1 $warnings \
         -DCHARDEV_FREESTANDING tests/cross/portable.c -o "$out/portable.wasm"
     have "WASI: run" node || return 0
@@ -241,12 +301,8 @@ other_systems() {
         tests/cross/wasi.mjs "$out/portable.wasm"
 }
 
-musl_static() {
-    have "musl-gcc -static" musl-gcc || return 0
-    check "musl-gcc -static: portable.c, run" build_and_run "$out/portable" musl-gcc -static -std=c99 -O1 $warnings -DCHARDEV_THREADS
-}
-
-dietlibc() {
+static_libc() {
+    compile_and_run "musl-gcc -static" musl-gcc -static -std=c99 -O1 $warnings -DCHARDEV_THREADS
     have "dietlibc with CHARDEV_FREESTANDING" diet || return 0
     check "dietlibc with CHARDEV_FREESTANDING: portable.c" diet gcc -std=c99 -Os $warnings -DCHARDEV_FREESTANDING \
         tests/cross/portable.c -o "$out/portable-diet"
@@ -373,39 +429,38 @@ avr_runs() {
     grep -q 'avr: ok' "$out/output" || { cat "$out/output" && return 1; }
 }
 
-windows
-big_endian s390x qemu-s390x-static
-big_endian mips qemu-mips-static
-big_endian powerpc64 qemu-ppc64-static
-big_endian sparc64 qemu-sparc64-static
-musl_static
-dietlibc
-other_systems
-arm
-rv32
-avr
-
 # ---- build macros ------------------------------------------------------------------------------------------------------------
 
-strict="gcc -std=c99 -O2 $warnings"
-
-without() { # NAME FLAG...
-    name=$1
-    shift
-    check "$name: portable.c, run" build_and_run "$out/portable" $strict -O1 "$@"
+# What leaves with a macro leaves alone: nothing is unused, and the rest runs.
+without() {
+    [ -n "$kinds" ] || fail "chardev.h names no CHARDEV_NO_x"
+    # shellcheck disable=SC2086
+    printf '%s\n' $kinds | xargs -P "$(nproc)" -I '{}' sh -c '
+        { gcc -std=c99 -O0 $3 "-DCHARDEV_NO_$1" tests/cross/portable.c -o "$2/$1" -lpthread && timeout 600 "$2/$1"; } >"$2/$1.log" 2>&1
+        echo "exit status $?" >>"$2/$1.log"' sh '{}' "$out" "$warnings"
+    for kind in $kinds; do check "CHARDEV_NO_$kind: portable.c, run" ran_ok "$out/$kind.log"; done
+    check "all CHARDEV_NO_x: portable.c, run" build_and_run gcc -std=c99 -O2 $warnings $all
 }
 
-[ -n "$kinds" ] || fail "chardev.h names no CHARDEV_NO_x"
-for kind in $kinds; do
-    without "CHARDEV_NO_$kind" "-DCHARDEV_NO_$kind"
-done
-without "all CHARDEV_NO_x" $all
+ran_ok() { # LOG
+    [ "$(cat "$1")" = "$(printf 'portable: ok\nexit status 0')" ] || { cat "$1" && return 1; }
+}
 
 # What leaves with its last user must leave in any company: nothing is unused, in C, in C++ and for Windows.
-combinations() { # COMPILE...
+combinations() {
+    check "combinations of CHARDEV_NO_x: gcc" each_combination gcc -std=c99 -O0 $warnings -c -o "$out/combination.o"
+    have "combinations of CHARDEV_NO_x: clang" clang || return 0
+    check "combinations of CHARDEV_NO_x: clang" each_combination clang -std=c99 $warnings -fsyntax-only
+    check "combinations of CHARDEV_NO_x: clang++" each_combination clang++ -x c++ -std=c++17 $warnings -fsyntax-only
+    have "combinations of CHARDEV_NO_x: clang for Windows" x86_64-w64-mingw32-gcc || return 0
+    check "combinations of CHARDEV_NO_x: clang for Windows" each_combination clang --target=x86_64-pc-windows-gnu \
+        -isystem /usr/x86_64-w64-mingw32/include -std=c99 $warnings -fsyntax-only
+}
+
+each_combination() { # COMPILE...
     while read -r combination; do
         flags=$(for kind in $combination; do printf ' -DCHARDEV_NO_%s' "$kind"; done)
-        silent "$@" -O0 $flags -c tests/cross/portable.c -o "$out/combination.o" || { echo "without $combination" && return 1; }
+        silent "$@" $flags tests/cross/portable.c || { echo "without $combination" && return 1; }
     done <<END
 TELNET WEBSOCKET RECORD LOG
 SOCKET LOG URI SET
@@ -422,12 +477,6 @@ WEBSOCKET SPICE WIN CONSOLE CHANGE BUFFERS MSMOUSE WCTABLET
 END
 }
 
-check "combinations of CHARDEV_NO_x: C" combinations gcc -std=c99 $warnings
-check "combinations of CHARDEV_NO_x: C++" combinations g++ -x c++ -std=c++17 $warnings
-if have "combinations of CHARDEV_NO_x: mingw" x86_64-w64-mingw32-gcc; then
-    check "combinations of CHARDEV_NO_x: mingw" combinations x86_64-w64-mingw32-gcc -std=c99 $warnings
-fi
-
 # Object text on x86-64, the tables for unwinding included: what is kept, the rest left out.
 hosted() { # NAME TARGET LIMIT KEPT...
     hosted_name=$1 hosted_target=$2 hosted_limit=$3
@@ -437,28 +486,47 @@ hosted() { # NAME TARGET LIMIT KEPT...
     object_text "$hosted_name" "$hosted_target" "$hosted_limit" "$out/hosted.o"
 }
 
-if [ "$(uname -m)" = x86_64 ]; then
+sizes() {
+    [ "$(uname -m)" = x86_64 ] || return 0
     : >"$out/table"
     check "size: hosted, null" hosted "x86-64: null alone" 24576 26500
     check "size: hosted, a console" hosted "x86-64, a console: stdio, pty, socket" 61440 73000 OPTIONS STDIO PTY SOCKET
     check "size: hosted, a monitor" hosted "x86-64, a monitor: socket, mux, ringbuf" 61440 70000 OPTIONS SOCKET MUX RINGBUF
     cat "$out/table"
-fi
-without "CHARDEV_STATIC" -DCHARDEV_STATIC
-check "CHARDEV_STATIC: hello.c" silent $strict -DCHARDEV_STATIC -I. -c examples/hello.c -o "$out/hello.o"
-if have "CHARDEV_STATIC with clang" clang; then
-    check "CHARDEV_STATIC with clang" silent clang -std=c99 -O2 $warnings -DCHARDEV_STATIC -I. -c examples/hello.c -o "$out/hello.o"
-fi
-check "CHARDEV_STATIC with g++" silent g++ -x c++ -std=c++17 -O2 $warnings -DCHARDEV_STATIC -I. -c examples/hello.c -o "$out/hello.o"
-check "CHARDEV_API" silent $strict '-DCHARDEV_API=extern __attribute__((visibility("hidden")))' -I. -c examples/hello.c -o "$out/hello.o"
+}
+
+modes() {
+    compile_all "CHARDEV_STATIC" gcc -std=c99 -O2 $warnings -DCHARDEV_STATIC
+    if have "CHARDEV_STATIC with clang" clang; then
+        check "CHARDEV_STATIC with clang" silent clang -std=c99 $warnings -fsyntax-only -DCHARDEV_STATIC -I. examples/hello.c
+    fi
+    check "CHARDEV_STATIC with g++" silent g++ -x c++ -std=c++17 -O0 $warnings -DCHARDEV_STATIC -I. -c examples/hello.c -o "$out/hello.o"
+    check "CHARDEV_API" silent gcc -std=c99 -O0 $warnings '-DCHARDEV_API=extern __attribute__((visibility("hidden")))' -I. \
+        -c examples/hello.c -o "$out/hello.o"
+    check "two files" two_files gcc -std=c99 -O2 $warnings
+    check "two files, each with a copy (CHARDEV_STATIC)" two_files gcc -std=c99 -O0 $warnings -DCHARDEV_STATIC
+    check "two files, C++ beside C" two_languages
+}
+
+two_files() { # COMPILE...
+    silent "$@" -DCROSS_TWO_FILES -c tests/cross/portable.c -o "$out/first.o" &&
+        silent "$@" -c tests/cross/second.c -o "$out/second.o" &&
+        silent gcc "$out/first.o" "$out/second.o" -o "$out/two" -lpthread && says_ok "$out/two"
+}
+
+two_languages() {
+    silent g++ -x c++ -std=c++17 -O0 $warnings -DCROSS_TWO_FILES -c tests/cross/portable.c -o "$out/first.o" &&
+        silent gcc -std=c99 -O0 $warnings -c tests/cross/second.c -o "$out/second.o" &&
+        silent g++ "$out/first.o" "$out/second.o" -o "$out/two" -lpthread && says_ok "$out/two"
+}
 
 tls() { # mbed TLS's own headers may not be clean: they come as system headers
     if ! echo '#include <mbedtls/ssl.h>' | gcc -E - >/dev/null 2>&1; then
         skip "CHARDEV_MBEDTLS" "libmbedtls-dev is not installed"
         return
     fi
-    check "CHARDEV_MBEDTLS: gcc" silent $strict -DCHARDEV_MBEDTLS -I. -c examples/hello.c -o "$out/hello.o"
-    check "CHARDEV_MBEDTLS: g++" silent g++ -x c++ -std=c++17 -O2 $warnings -DCHARDEV_MBEDTLS -I. -c examples/hello.c -o "$out/hello.o"
+    check "CHARDEV_MBEDTLS: gcc" silent gcc -std=c99 -O2 $warnings -DCHARDEV_MBEDTLS -I. -c examples/hello.c -o "$out/hello.o"
+    check "CHARDEV_MBEDTLS: g++" silent g++ -x c++ -std=c++17 -O0 $warnings -DCHARDEV_MBEDTLS -I. -c examples/hello.c -o "$out/hello.o"
     check "CHARDEV_MBEDTLS: symbols" public_symbols -DCHARDEV_MBEDTLS
     check "CHARDEV_MBEDTLS: globals" writable_globals -DCHARDEV_MBEDTLS
     check "CHARDEV_MBEDTLS: macros" macros gcc -DCHARDEV_IMPLEMENTATION -DCHARDEV_MBEDTLS
@@ -470,39 +538,28 @@ spice() { # likewise
         return
     fi
     spice="-DCHARDEV_SPICE $(pkg-config --cflags spice-server | sed 's/-I/-isystem /g')"
-    for compiler in "gcc -std=c99" "clang -std=c99" "g++ -x c++ -std=c++17" "clang++ -x c++ -std=c++17"; do
+    for compiler in "gcc -std=c99 -O2" "clang -std=c99 -fsyntax-only" "g++ -x c++ -std=c++17 -O0" "clang++ -x c++ -std=c++17 -fsyntax-only"; do
         have "CHARDEV_SPICE: ${compiler%% *}" "${compiler%% *}" || continue
-        check "CHARDEV_SPICE: ${compiler%% *}" silent $compiler -O2 $warnings $spice -I. -c examples/hello.c -o "$out/hello.o"
+        check "CHARDEV_SPICE: ${compiler%% *}" silent $compiler $warnings $spice -I. -c examples/hello.c -o "$out/hello.o"
     done
-    check "CHARDEV_SPICE: with CHARDEV_THREADS" silent $strict $spice -DCHARDEV_THREADS -I. -c examples/hello.c -o "$out/hello.o"
-    check "CHARDEV_SPICE: with CHARDEV_NO_SPICE" silent $strict $spice -DCHARDEV_NO_SPICE -I. -c examples/hello.c -o "$out/hello.o"
-    check "CHARDEV_SPICE: with CHARDEV_FREESTANDING" silent $strict -DCHARDEV_SPICE -DCHARDEV_FREESTANDING -I. -c examples/hello.c -o "$out/hello.o"
+    for more in CHARDEV_THREADS CHARDEV_NO_SPICE CHARDEV_FREESTANDING; do
+        check "CHARDEV_SPICE: with $more" silent gcc -std=c99 -O0 $warnings $spice "-D$more" -I. -c examples/hello.c -o "$out/hello.o"
+    done
     check "CHARDEV_SPICE: symbols" public_symbols $spice
     check "CHARDEV_SPICE: globals" writable_globals $spice
     check "CHARDEV_SPICE: macros" macros gcc -DCHARDEV_IMPLEMENTATION $spice
 }
 
-two_files() { # COMPILE...
-    silent "$@" -DCROSS_TWO_FILES -c tests/cross/portable.c -o "$out/first.o" &&
-        silent "$@" -c tests/cross/second.c -o "$out/second.o" &&
-        silent gcc "$out/first.o" "$out/second.o" -o "$out/two" -lpthread && says_ok "$out/two"
-}
-
-check "two files" two_files $strict
-check "two files, each with a copy (CHARDEV_STATIC)" two_files $strict -DCHARDEV_STATIC
-check "two files, C++ beside C" sh -c "g++ -x c++ -std=c++17 $warnings -DCROSS_TWO_FILES -c tests/cross/portable.c -o $out/first.o &&
-    $strict -c tests/cross/second.c -o $out/second.o && g++ $out/first.o $out/second.o -o $out/two -lpthread && $out/two"
-
 # ---- what it leaves behind -----------------------------------------------------------------------------------------------------
 
 public_symbols() { # FLAG...: every symbol that other files see begins with chr_
-    echo '#include "chardev.h"' | gcc -O2 -I. -DCHARDEV_IMPLEMENTATION "$@" -x c -c - -o "$out/symbols.o" || return 1
+    echo '#include "chardev.h"' | gcc -O0 -I. -DCHARDEV_IMPLEMENTATION "$@" -x c -c - -o "$out/symbols.o" || return 1
     nm -g --defined-only "$out/symbols.o" | awk '$2 ~ /[A-Z]/ && $3 !~ /^chr_/ { print "a foreign name: " $3; bad = 1 } { n++ }
         END { if (!n) print "no symbols at all"; exit bad || !n }'
 }
 
 static_symbols() {
-    echo '#include "chardev.h"' | gcc -O2 -I. -DCHARDEV_IMPLEMENTATION -DCHARDEV_STATIC -x c -c - -o "$out/symbols.o" || return 1
+    echo '#include "chardev.h"' | gcc -O0 -I. -DCHARDEV_IMPLEMENTATION -DCHARDEV_STATIC -x c -c - -o "$out/symbols.o" || return 1
     nm -g --defined-only "$out/symbols.o" | awk '{ print "visible with CHARDEV_STATIC: " $3; bad = 1 } END { exit bad }'
 }
 
@@ -530,21 +587,57 @@ macros() { # COMPILER FLAG...
               exit bad || !n }' "$out/macros.i"
 }
 
-check "symbols: only chr_*" public_symbols
-check "symbols: only chr_*, CHARDEV_THREADS" public_symbols -DCHARDEV_THREADS
-check "symbols: none with CHARDEV_STATIC" static_symbols
-check "globals: none but the terminal" writable_globals
-check "globals: none but the terminal, CHARDEV_THREADS" writable_globals -DCHARDEV_THREADS
-check "globals: none, CHARDEV_FREESTANDING" writable_globals -DCHARDEV_FREESTANDING
-check "macros: declarations" macros gcc
-check "macros: implementation" macros gcc -DCHARDEV_IMPLEMENTATION
-check "macros: implementation, CHARDEV_THREADS" macros gcc -DCHARDEV_IMPLEMENTATION -DCHARDEV_THREADS
-check "macros: CHARDEV_FREESTANDING" macros gcc -DCHARDEV_IMPLEMENTATION -DCHARDEV_FREESTANDING
-if have "macros: windows" x86_64-w64-mingw32-gcc; then
+leaves() {
+    check "symbols: only chr_*" public_symbols
+    check "symbols: only chr_*, CHARDEV_THREADS" public_symbols -DCHARDEV_THREADS
+    check "symbols: none with CHARDEV_STATIC" static_symbols
+    check "globals: none but the terminal" writable_globals
+    check "globals: none but the terminal, CHARDEV_THREADS" writable_globals -DCHARDEV_THREADS
+    check "globals: none, CHARDEV_FREESTANDING" writable_globals -DCHARDEV_FREESTANDING
+    check "macros: declarations" macros gcc
+    check "macros: implementation" macros gcc -DCHARDEV_IMPLEMENTATION
+    check "macros: implementation, CHARDEV_THREADS" macros gcc -DCHARDEV_IMPLEMENTATION -DCHARDEV_THREADS
+    check "macros: CHARDEV_FREESTANDING" macros gcc -DCHARDEV_IMPLEMENTATION -DCHARDEV_FREESTANDING
+    have "macros: windows" x86_64-w64-mingw32-gcc || return 0
     check "macros: windows" macros x86_64-w64-mingw32-gcc -DCHARDEV_IMPLEMENTATION
-fi
-tls
-spice
+}
 
+# ---- all parts ---------------------------------------------------------------------------------------------------------
+
+# A part that didn't come to its count has failed.
+failures() { # PART...
+    for name in "$@"; do
+        awk -v part="$name" '
+            /^FAIL / { on = 1 }
+            /^ok / || /^skipped: / || /^cross: / { on = 0 }
+            on { print part ": " $0 }
+            /^cross: [0-9]+ passed/ { ended = 1 }
+            END { if (!ended) print part ": FAIL     did not end" }' "$out/$name.log"
+    done
+}
+
+all_parts() { # PART...
+    sh tests/cross/zig.sh >/dev/null 2>&1 # once, before several ask for it
+    for name in "$@"; do rm -rf "${out:?}/$name" "$out/$name.log" "$out/$name.end" && mkdir -p "$out/$name"; done
+    printf '%s\n' "$@" | xargs -P "$(nproc)" -I '{}' sh -c 'sh tests/cross.sh "$1" >"$2/$1.log" 2>&1; echo $? >"$2/$1.end"' sh '{}' "$out" &
+    for name in "$@"; do
+        until [ -f "$out/$name.end" ] || ! kill -0 $! 2>/dev/null; do sleep 0.2; done
+        grep -v '^cross: ' "$out/$name.log"
+    done
+    wait
+    failures "$@" >"$out/failures"
+    if [ -s "$out/failures" ]; then echo "What failed:" && cat "$out/failures"; fi
+    lost=$(grep -c ': FAIL     did not end' "$out/failures")
+    for name in "$@"; do tail -n 1 "$out/$name.log"; done | awk -v lost="$lost" '
+        /^cross: [0-9]+ passed/ { passed += $2; failed += $4; skipped += $6 }
+        END {
+            printf "cross: %d passed, %d failed, %d skipped\n", passed, failed + lost, skipped
+            exit failed + lost > 0
+        }'
+}
+
+# shellcheck disable=SC2086
+if [ $# = 0 ]; then all_parts $parts; exit; fi
+for name in "$@"; do "$name"; done
 echo "cross: $passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]

@@ -925,6 +925,7 @@ class Report:
     def __init__(self, sections):
         self.sections = sections
         self.counts = collections.defaultdict(collections.Counter)
+        self.survivors = []  # a line each
         shutil.rmtree(DIR + '/survivors', ignore_errors=True)
 
     def add(self, trial):
@@ -935,6 +936,7 @@ class Report:
         ran = '%d of %d tests' % (trial.ran, trial.tests) if trial.ran < trial.tests else '%d tests' % trial.ran if trial.ran else 'no test reaches it'
         text = '%s  %s  %s:%d  %s  %s (%s)\n%s\n' % (fault.id, fault.section, HEADER, fault.line, fault.function, fault.kind, ran, fault.difference())
         print('survived: ' + text, flush=True)
+        self.survivors.append('%s  %s  %s' % (fault.id, fault.section, fault.key))
         os.makedirs(DIR + '/survivors', exist_ok=True)
         with open('%s/survivors/%s' % (DIR, fault.section), 'a', encoding='utf-8') as file:
             file.write(text + '\n')
@@ -1050,7 +1052,8 @@ def main():
         total['broken'], total['same'], seconds, 60 * count / seconds if seconds else 0))
     least = float(option('MIN', '0'))
     if Report.score(total) < least:
-        print('mutate: %.1f %% caught: fewer than %g %%' % (Report.score(total), least))
+        print('\n'.join(['What survived:'] + report.survivors))
+        print('mutate: FAILED: %.1f %% caught, fewer than %g %% (make mutate MUTANT=... tries one again)' % (Report.score(total), least))
         return 1
     return 0
 

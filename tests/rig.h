@@ -167,6 +167,17 @@ static inline int64_t real_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+/* The least milliseconds that something has taken in five attempts, or those of the first that is below a limit: what a machine that
+ * is busy or throttled adds to one it does not add to all, and what waits does so each time. */
+static inline int64_t least_ms(int64_t limit, int64_t (*measure)(const void *arg), const void *arg)
+{
+    int64_t least = INT64_MAX, took;
+    int     attempt;
+    for (attempt = 0; attempt < 5 && least >= limit; attempt++)
+        if ((took = measure(arg)) < least) least = took;
+    return least;
+}
+
 /* How many descriptors this process has open; the one that looks is not counted. */
 #ifdef _WIN32
 /* Files, sockets and pipes alone: the system opens events and threads of its own as it needs them. Wine's GetProcessHandleCount() is not

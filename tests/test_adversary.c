@@ -1370,7 +1370,7 @@ TEST(a_refused_backend_that_was_open_is_closed_again)
     snprintf(options, sizeof options, "socket,fd=%d", fds[0]);
     CHECK_INT(chr_change(r.ctx, "x", options, NULL), CHR_ERR_BUSY);
     settle(&r);
-    CHECK(!rec.open && !rec.fe.told_open);
+    CHECK(!rec.open && !rec.fe.opened_delivered);
     CHECK_STR(rec.events + strlen(rec.events) - 2, "OC");
     CHECK_INT(strlen(rec.events), 4);
     close(fds[0]);

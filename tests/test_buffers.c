@@ -497,6 +497,27 @@ TEST(the_frontend_goes_while_its_buffer_is_sent)
     bench_close(&b);
 }
 
+/* obuf-full=drop-oldest: the oldest bytes make place, no more than are needed, also where they lie in two pieces. */
+TEST(a_full_queue_drops_what_it_must)
+{
+    bench b;
+    bench_open_on(&b, "wire,id=w,obuf=8,obuf-full=drop-oldest", &recorder_handlers, 0, 0);
+    b.w->room = 0;
+    CHECK_INT(chr_fe_write(&b.rec.fe, "12345678", 8), 8);
+    settle(&b.r);
+    b.w->room = 5;
+    chr_be_writable(&b.w->dev);
+    settle(&b.r);
+    CHECK_STR(b.w->sent, "12345");
+    CHECK_INT(chr_fe_write(&b.rec.fe, "ABCDE", 5), 5);
+    CHECK_INT(chr_fe_write(&b.rec.fe, "uvwxyz", 6), 6);
+    b.w->room = -1;
+    chr_be_writable(&b.w->dev);
+    settle(&b.r);
+    CHECK_STR(b.w->sent, "12345DEuvwxyz");
+    bench_close(&b);
+}
+
 static chr_frontend *sized;
 static int           sized_answers[3];
 

@@ -305,6 +305,62 @@ TEST(what_the_peer_typed_does_not_destroy_what_it_was_sent)
     }
 }
 
+/* Where the system does not say what is unsent (SIOCOUTQ), the peer's own end is what is waited for: what it types before is no reset. */
+TEST(what_is_typed_where_nobody_knows_what_is_unsent)
+{
+    static char bytes[1 << 16];
+    int         fd, fds, how;
+    for (how = 0; how < 3; how++) {
+        pair    p;
+        size_t  got = 0;
+        ssize_t n;
+        open_server(&p, &layers[0], "host=127.0.0.1,port=0", "");
+        fd = tcp_connect(tcp_port(&p));
+        PUMP(&p.near_rig, p.near.open);
+        write_much(&p);
+        fds = count_fds();
+        fault_arm(FAULT_ioctl, how == 0 ? ENOTTY : how == 1 ? EINVAL : EIO, 1, 1);
+        end_connection(&p, 'd', NULL);
+        pass_real_time(&p.near_rig, 50);
+        CHECK_INT(count_fds(), fds); /* it is open still */
+        CHECK_INT(send(fd, "typed", 5, MSG_NOSIGNAL), 5);
+        fcntl(fd, F_SETFL, O_NONBLOCK);
+        PUMP(&p.near_rig, (n = recv(fd, bytes, sizeof bytes, 0), got += n > 0 ? (size_t)n : 0, n == 0 || (n < 0 && errno != EAGAIN)));
+        CHECK_INT(n, 0);
+        CHECK_INT(got, p.taken);
+        CHECK_INT(send(fd, "typed", 5, MSG_NOSIGNAL), 5);
+        close(fd);
+        PUMP(&p.near_rig, count_fds() == fds - 2);
+        CHECK(fault_plan.fired > 0);
+        fault_disarm();
+        detach(&p.near);
+        rig_close(&p.near_rig);
+        scratch_clean();
+    }
+}
+
+/* One that never ends has two seconds, as any that doesn't move. */
+TEST(a_peer_that_stays_where_nobody_knows_what_is_unsent)
+{
+    pair p;
+    int  fd, fds;
+    open_server(&p, &layers[0], "host=127.0.0.1,port=0", "");
+    fd = tcp_connect(tcp_port(&p));
+    PUMP(&p.near_rig, p.near.open);
+    CHECK_INT(chr_fe_write(&p.near.fe, "x", 1), 1);
+    fds = count_fds();
+    fault_arm(FAULT_ioctl, ENOTTY, 1, 1);
+    fault_plan.haste = 10;
+    end_connection(&p, 'd', NULL);
+    pass_real_time(&p.near_rig, 1000);
+    CHECK_INT(count_fds(), fds);
+    PUMP(&p.near_rig, count_fds() == fds - 1);
+    fault_disarm();
+    close(fd);
+    detach(&p.near);
+    rig_close(&p.near_rig);
+}
+
 /* One that reads a little now and then is waited for, ten seconds in all. */
 TEST(a_trickle_ends)
 {
@@ -361,24 +417,28 @@ TEST(there_is_a_limit_to_those_that_linger)
     scratch_clean();
 }
 
+static int64_t end_of_a_context(const void *much)
+{
+    pair    p;
+    int64_t began;
+    open_pair(&p, &layers[2], 1, "");
+    if (much) write_much(&p);
+    detach(&p.near);
+    began = real_ms();
+    chr_context_free(p.near_rig.ctx);
+    began = real_ms() - began;
+    p.near_rig.ctx = NULL;
+    CHECK_INT(p.near_rig.live, 0);
+    close_pair(&p);
+    return began;
+}
+
 /* The context's end waits two seconds for a peer that reads nothing, and not at all for one that has had everything. */
 TEST(the_end_of_a_context_is_bounded)
 {
-    int i;
-    for (i = 0; i < 2; i++) {
-        pair    p;
-        int64_t began;
-        open_pair(&p, &layers[2], 1, "");
-        if (i == 1) write_much(&p);
-        detach(&p.near);
-        began = real_ms();
-        chr_context_free(p.near_rig.ctx);
-        p.near_rig.ctx = NULL;
-        if (i == 0) CHECK(real_ms() - began < 1000);
-        if (i == 1) CHECK(real_ms() - began >= 1900 && real_ms() - began < 6000 * test_time_scale());
-        CHECK_INT(p.near_rig.live, 0);
-        close_pair(&p);
-    }
+    int64_t took = end_of_a_context("much");
+    CHECK(took >= 1900 && took < 9000 * test_time_scale());
+    CHECK(least_ms(1000, end_of_a_context, NULL) < 1000);
 }
 
 /* ---- handshakes ------------------------------------------------------------------------------------------------------- */
@@ -608,6 +668,25 @@ TEST(a_flood_gets_a_bounded_share_of_each_turn)
     }
 }
 
+/* Without a layer too: four buffers a turn, and then the others. */
+TEST(a_flood_without_layers_gets_a_bounded_share_of_each_turn)
+{
+    pair p;
+    int  k, fd;
+    NEED_POSIX("there are no faults of system calls on this system");
+    fd = open_flooded(&p, &layers[0]);
+    fault_plan.flood = "x";
+    fault_plan.flood_size = 1;
+    for (k = 0; k < 10; k++) {
+        fault_plan.flooded = 0;
+        CHECK(chr_loop_step(p.near_rig.ctx, 0) > 0);
+        CHECK(fault_plan.flooded > 0);
+        CHECK(fault_plan.flooded <= 4 * TURN);
+    }
+    CHECK_STR(p.near.events, "O");
+    close_flooded(&p, fd);
+}
+
 TEST(who_blocks_keeps_its_time_in_a_flood)
 {
     int i;
@@ -619,7 +698,7 @@ TEST(who_blocks_keeps_its_time_in_a_flood)
         int64_t began = real_ms();
         CHECK_INT(chr_fe_read_all(&p.near.fe, four, 4, 200), CHR_ERR_TIMEOUT);
         CHECK(real_ms() - began >= 190);
-        CHECK(real_ms() - began < 2000 * test_time_scale());
+        CHECK(real_ms() - began < 20000 * test_time_scale());
         CHECK_INT(chr_fe_read_all(&p.near.fe, four, 4, 0), CHR_ERR_TIMEOUT);
         close_flooded(&p, fd);
     }

@@ -778,6 +778,18 @@ TEST(log_rotation_options)
     rig_open_virtual(&r);
     CHECK_INT(refuse(&r, "null,id=l,logsize=1K", &err), CHR_ERR_INVALID);
     CHECK_HAS(err.text, "logsize= needs logfile=");
+    CHECK_INT(refuse(&r, "null,id=l,logfiles=3", &err), CHR_ERR_INVALID);
+    CHECK_HAS(err.text, "logfiles=3: needs logsize=");
+    snprintf(options, sizeof options, "null,id=l,logfile=%s,logfiles=5", scratch("log"));
+    CHECK_INT(refuse(&r, options, &err), CHR_ERR_INVALID);
+    CHECK_HAS(err.text, "logfiles=5: needs logsize=");
+    CHECK(!exists(scratch("log")));
+    CHECK_INT(refuse(&r, "null,id=l,logtimestamp=on", &err), CHR_ERR_INVALID);
+    CHECK_HAS(err.text, "logtimestamp=on: needs logfile=");
+    make(&r, "null,id=alone,logappend=on,logtimestamp=off"); /* as management programs give it */
+    snprintf(options, sizeof options, "socket,id=c,host=127.0.0.1,port=0,server=on,wait=off,clients=2,logfile=%s,logsize=1K,logfiles=2,"
+             "logtimestamp=on,mux=on", scratch("log")); /* once for all of it */
+    make(&r, options);
     CHECK_INT(refuse(&r, "null,id=l,logfile=/dev/null,logsize=1K", &err), CHR_ERR_INVALID);
     CHECK_HAS(err.text, "/dev/null");
     snprintf(options, sizeof options, "null,id=l,logfile=%s,logsize=1K,logfiles=1001", scratch("log"));

@@ -43,6 +43,9 @@
 #define FUZZ_TARGET fuzz_socket
 #include "fuzz/fuzz_socket.c"
 #undef FUZZ_TARGET
+#define FUZZ_TARGET fuzz_session
+#include "fuzz/fuzz_session.c"
+#undef FUZZ_TARGET
 #define FUZZ_TARGET fuzz_fault
 #include "fuzz/fuzz_fault.c"
 
@@ -127,3 +130,4 @@ TEST(corpus_of_fault) { run_corpus("fault", fuzz_fault); }
 TEST(corpus_of_emulated) { run_corpus("emulated", fuzz_emulated); }
 TEST(corpus_of_comport) { run_corpus("comport", fuzz_comport); }
 TEST(corpus_of_socket) { run_corpus("socket", fuzz_socket); }
+TEST(corpus_of_session) { run_corpus("session", fuzz_session); }

@@ -631,6 +631,7 @@ TEST(options_that_are_wrong)
         { "fault,id=f,chardev=nobody", "fault: chardev=nobody: there is no chardev with that id" },
         { "fault,id=f,chardev=f", "fault: chardev=f: there is no chardev with that id" },
         { "fault,id=f,chardev=b,rate=101", "fault: rate=101: out of range, 1 to 100" },
+        { "fault,id=f,chardev=b,rate=10", "fault: rate=10: needs seed=" },
         { "fault,id=f,chardev=b,faults=short,,block", "fault: faults=: 'short,block' is none of short, block, delay, disconnect, break, error, reorder, with a '+' between them" },
         { "fault,id=f,chardev=b,faults=short+", "fault: faults=: '' is none of short, block, delay, disconnect, break, error, reorder, with a '+' between them" },
         { "fault,id=g,chardev=taken", "fault: chardev 'taken' has a frontend already" } };

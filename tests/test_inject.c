@@ -52,7 +52,7 @@ TEST(time_jumps_from_deadline_to_deadline)
     CHECK_INT(chr_loop_now(r.ctx), INT64_C(3600025000000));
     CHECK_INT(chr_loop_run_until(r.ctx, 0), 0); /* time does not go back */
     CHECK_INT(chr_loop_now(r.ctx), INT64_C(3600025000000));
-    CHECK(real_ms() - begun < 5000 * test_time_scale());
+    CHECK(real_ms() - begun < 50000 * test_time_scale());
     rig_close(&r);
 }
 

@@ -120,7 +120,7 @@ static setup setup_of(chance *c)
     if (one_in(c, 3)) s.out = 1 + below(c, one_in(c, 2) ? 20 : 4096);
     if (s.stack == ON_FAULT) s.history = 0; /* what is lost in front of it is none */
     if (s.stack == ON_MUX) s.out = 0; /* the order in which two of them leave is theirs */
-    if (s.stack == ON_FAULT || (s.stack != ALONE && s.history)) s.out = 0; /* what is gathered and lost is in no history below */
+    if (s.stack == ON_FAULT) s.out = 0; /* what is gathered and lost in front of it is in no history below */
     s.pulls = s.in > 0 && s.stack != ON_MUX && one_in(c, 2);
     s.echo = one_in(c, 5);
     s.banner = one_in(c, 5);
@@ -266,7 +266,7 @@ static struct {
     tape     journal;
     size_t   base, base_most;   /* where the journal of this backend begins, between these, */
     size_t   last_open;         /* and where OPENED came last */
-    int      listener, focus, input_is_off, refuses, is_told_again, is_early, is_excused, is_shut, turn, is_hard, budget;
+    int      listener, focus, input_is_off, refuses, is_told_again, is_early, is_shut, turn, is_hard, budget;
     int      is_mixed;          /* nobody can tell where the input of a peer ends that is cut into commands */
     int      left_over;         /* blocks that a reset context has */
     uint64_t dropped;
@@ -325,7 +325,6 @@ static far_side *far_new(int to, int from, int is_client)
     f->tag = m.far_count % TAGS;
     f->from_least = back_from(m.kind == CLIENT ? m.last_open : m.journal.length, (size_t)(plan.setup.history + plan.setup.out + MOST_WRITE * (m.concurrent != 0)));
     if (plan.setup.stack == ON_FAULT) f->from_least = 0;
-    f->is_excused = m.is_excused;
     if (m.kind == PTY) f->from_least = 0; /* what the last one has not read waits in the terminal */
     f->from_most = f->to_most = SIZE_MAX;
     f->may_end = plan.setup.full == DISCONNECT;
@@ -1075,7 +1074,6 @@ static void excuse(void)
 {
     int i;
     if (m.kind == CLIENT) far_meet();
-    m.is_excused = plan.setup.history && plan.setup.out; /* what was gathered and met by it is not remembered */
     for (i = 0; i < m.far_count; i++) m.fars[i].is_excused = 1;
     if (plan.setup.stack == ON_MUX) m.input_is_off = 1;
 }

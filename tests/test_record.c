@@ -560,6 +560,234 @@ TEST(what_came_after_a_call_comes_after_it_again)
     scratch_clean();
 }
 
+/* ---- in one moment ---------------------------------------------------------------------------------------------------- */
+
+/* Two chardevs whose frontends write into one diary. */
+typedef struct moment {
+    rig      r;
+    recorder a, b;
+    int      fds[2][2]; /* ours, theirs; of `a` and `b`, while it is recorded */
+    char     text[200];
+} moment;
+
+static moment *moment_now;
+
+static void moment_note(recorder *rec, int what)
+{
+    size_t used = strlen(moment_now->text);
+    snprintf(moment_now->text + used, sizeof moment_now->text - used, "%c%c ", rec == &moment_now->a ? 'a' : 'b',
+             what == 'e' ? recorder_letter(rec->last_event) : what);
+}
+
+static void moment_begin(moment *m, const char *file, int is_replay)
+{
+    memset(m, 0, sizeof *m);
+    moment_now = m;
+    rig_open_virtual(&m->r);
+    REQUIRE((is_replay ? chr_replay_open : chr_record_start)(m->r.ctx, file, NULL) == 0);
+    if (!is_replay) socket_pair(m->fds[0]), socket_pair(m->fds[1]);
+}
+
+static void moment_make(moment *m, recorder *rec, const char *id, int is_replay)
+{
+    char options[100];
+    snprintf(options, sizeof options, is_replay ? "null,id=%s" : "socket,id=%s,fd=%d", id, m->fds[rec == &m->b][0]);
+    memset(rec, 0, sizeof *rec);
+    rec->room = UNLIMITED;
+    rec->then = moment_note;
+    REQUIRE(chr_fe_init(&rec->fe, make(&m->r, options), NULL) == 0);
+    listen_to(rec);
+}
+
+static void moment_end(moment *m, int is_replay)
+{
+    CHECK_STR(m->r.log, "");
+    detach(&m->a);
+    detach(&m->b);
+    if (!is_replay) close(m->fds[0][1]), close(m->fds[1][1]);
+    rig_close(&m->r);
+}
+
+/* Runs it with real peers, then from the recording, and compares what came. */
+static void check_moment(const char *expected, void (*run)(moment *m, int is_replay))
+{
+    static moment m;
+    int           is_replay;
+    const char   *file = scratch("tape");
+    for (is_replay = 0; is_replay < 2; is_replay++) {
+        moment_begin(&m, file, is_replay);
+        run(&m, is_replay);
+        CHECK_STR(m.text, expected);
+        moment_end(&m, is_replay);
+    }
+    scratch_clean();
+}
+
+/* One that is made later in the moment has its events first, when they were first. */
+static void run_made_later(moment *m, int is_replay)
+{
+    moment_make(m, &m->a, "a", is_replay);
+    settle(&m->r);
+    moment_make(m, &m->b, "b", is_replay);
+    settle(&m->r);
+    if (!is_replay) say(m->fds[0][1], "x");
+    settle(&m->r);
+}
+
+TEST(of_two_chardevs_made_in_one_moment) { check_moment("aO bO ar ", run_made_later); }
+
+/* What a call has raised, and what came by itself behind it. */
+static void run_raised_and_come(moment *m, int is_replay)
+{
+    moment_make(m, &m->a, "a", is_replay);
+    settle(&m->r);
+    m->r.now += 1000;
+    chr_fe_write(&m->a.fe, "x", 1);
+    chr_fe_disconnect(&m->a.fe);
+    moment_make(m, &m->b, "b", is_replay);
+    settle(&m->r);
+    if (!is_replay) say(m->fds[1][1], "x");
+    settle(&m->r);
+    m->r.now += 1000;
+    settle(&m->r);
+}
+
+TEST(what_a_call_has_raised_comes_first) { check_moment("aO bO aC br ", run_raised_and_come); }
+
+/* The frontend's side of one comes before the event of the other. */
+static void run_side_and_event(moment *m, int is_replay)
+{
+    moment_make(m, &m->a, "a", is_replay);
+    moment_make(m, &m->b, "b", is_replay);
+    settle(&m->r);
+    m->r.now += 1000;
+    settle(&m->r);
+    chr_fe_set_open(&m->a.fe, 0);
+    chr_fe_write(&m->a.fe, "x", 1);
+    m->text[0] = 0;
+    moment_note(&m->a, '!');
+    if (!is_replay) say(m->fds[1][1], "x");
+    settle(&m->r);
+}
+
+TEST(a_side_that_closes_and_an_event_elsewhere) { check_moment("a! br ", run_side_and_event); }
+
+/* No write was refused before it. */
+static void run_watch(moment *m, int is_replay)
+{
+    moment_make(m, &m->a, "a", is_replay);
+    moment_make(m, &m->b, "b", is_replay);
+    settle(&m->r);
+    chr_fe_add_watch(&m->b.fe, recorder_writable, &m->b);
+    settle(&m->r);
+    chr_fe_add_watch(&m->a.fe, recorder_writable, &m->a);
+    settle(&m->r);
+    m->r.now += 1000;
+    settle(&m->r);
+    chr_fe_add_watch(&m->a.fe, recorder_writable, &m->a);
+    settle(&m->r);
+}
+
+TEST(a_watch_that_no_refused_write_preceded) { check_moment("aO bO bw aw aw ", run_watch); }
+
+/* A watch that is not there this time holds up what follows for no longer than its moment. */
+TEST(a_watch_that_does_not_come_again)
+{
+    moment      m;
+    const char *file = scratch("tape");
+    int         is_replay;
+    for (is_replay = 0; is_replay < 2; is_replay++) {
+        moment_begin(&m, file, is_replay);
+        moment_make(&m, &m.a, "a", is_replay);
+        moment_make(&m, &m.b, "b", is_replay);
+        settle(&m.r);
+        if (!is_replay) chr_fe_add_watch(&m.a.fe, recorder_writable, &m.a);
+        settle(&m.r);
+        if (!is_replay) say(m.fds[1][1], "x");
+        settle(&m.r);
+        CHECK_STR(m.text, is_replay ? "aO bO " : "aO bO aw br ");
+        m.r.now++;
+        settle(&m.r);
+        CHECK_STR(m.text, is_replay ? "aO bO br " : "aO bO aw br ");
+        moment_end(&m, is_replay);
+    }
+    scratch_clean();
+}
+
+/* The frontend makes room in the moment in which the input comes. */
+static void run_room(moment *m, int is_replay)
+{
+    moment_make(m, &m->a, "a", is_replay);
+    moment_make(m, &m->b, "b", is_replay);
+    settle(&m->r);
+    m->a.room = 2;
+    m->r.now += 1000;
+    settle(&m->r);
+    give_room(&m->a, 5);
+    if (!is_replay) say(m->fds[0][1], "three");
+    settle(&m->r);
+    CHECK_INPUT(&m->a, "three");
+}
+
+TEST(room_that_comes_in_the_moment_of_the_input) { check_moment("aO bO ar ", run_room); }
+
+/* Of one whose obuf= is full still nobody was told. */
+TEST(a_descriptor_that_is_ready_for_less_than_obuf_holds)
+{
+    static char big[1 << 20];
+    rig         r;
+    recorder    rec;
+    char        options[100];
+    int         turn, fds[2], n = 0;
+    const char *file = scratch("tape");
+    for (turn = 0; turn < 2; turn++) {
+        rig_open_virtual(&r);
+        REQUIRE((turn ? chr_replay_open : chr_record_start)(r.ctx, file, NULL) == 0);
+        snprintf(options, sizeof options, "null,id=s");
+        if (!turn) socket_pair(fds);
+        if (!turn) snprintf(options, sizeof options, "socket,id=s,fd=%d,obuf=10", fds[0]);
+        attach(&rec, make(&r, options));
+        settle(&r);
+        for (n = 1; n > 0;) n = chr_fe_write(&rec.fe, big, sizeof big);
+        CHECK_INT(n, CHR_ERR_WOULD_BLOCK);
+        chr_fe_add_watch(&rec.fe, recorder_writable, &rec);
+        r.now += 1000;
+        if (!turn) chr_be_writable(rec.fe.dev); /* as a backend says that is mistaken */
+        settle(&r);
+        CHECK_INT(rec.writable, 0);
+        r.now += 1000;
+        if (!turn) while (recv(fds[1], big, sizeof big, MSG_DONTWAIT) > 0) {}
+        memset(big, 0, sizeof big);
+        settle(&r);
+        CHECK_INT(rec.writable, 1);
+        CHECK_STR(r.log, "");
+        detach(&rec);
+        if (!turn) close(fds[1]);
+        rig_close(&r);
+    }
+    scratch_clean();
+}
+
+TEST(to_read_nothing_succeeds_everywhere)
+{
+    int         turn;
+    rig         r;
+    recorder    rec;
+    char        byte;
+    const char *file = scratch("tape");
+    for (turn = 0; turn < 2; turn++) {
+        rig_open_virtual(&r);
+        REQUIRE((turn ? chr_replay_open : chr_record_start)(r.ctx, file, NULL) == 0);
+        attach(&rec, make(&r, "testdev,id=t"));
+        CHECK_INT(chr_fe_read_all(&rec.fe, &byte, 0, 0), 0);
+        CHECK_INT(chr_fe_write(&rec.fe, "x", 1), 1);
+        CHECK_STR(r.log, "");
+        detach(&rec);
+        rig_close(&r);
+    }
+    scratch_clean();
+}
+
 /* ---- another frontend than then ------------------------------------------------------------------------------------- */
 
 static void replay_writes(const char *file, const char *const *writes, rig *r)
@@ -621,6 +849,10 @@ TEST(input_waits_for_room)
     rig_open_virtual(&r);
     REQUIRE(chr_replay_open(r.ctx, file, NULL) == 0);
     attach_with_room(&rec, make(&r, "ringbuf,id=r"), 2);
+    settle(&r);
+    CHECK_INPUT(&rec, ""); /* in its moment room for all of it may come still */
+    CHECK_INT(r.logs, 0);
+    r.now++;
     settle(&r);
     CHECK_INPUT(&rec, "ab");
     CHECK_STR(rec.events, "O");
@@ -684,7 +916,7 @@ TEST(a_recording_that_begins_as_the_context_is_freed_is_ended)
     REQUIRE(chr_fe_init(&fe, make(&r, "ringbuf,id=x"), NULL) == 0);
     chr_fe_set_handlers(&fe, &handlers, r.ctx);
     settle(&r);
-    CHECK(fe.told_open);
+    CHECK(fe.opened_delivered);
     rig_close(&r);
     CHECK(exists(scratch("late")));
     scratch_clean();

@@ -687,7 +687,7 @@ static pid_t slow_reader(int fd, size_t want)
         if (other != fd) close(other); /* our end of it */
     while ((got = read(fd, block, sizeof block)) > 0) {
         total += (size_t)got;
-        usleep(10000);
+        usleep(30000);
     }
     _exit(total == want ? 0 : 1);
 }
@@ -712,8 +712,8 @@ TEST(drain_waits_for_a_slow_reader)
     close(l.fd);
     l.fd = -1;
     started = real_ms();
-    CHECK_INT(chr_drain(l.r.ctx, 500), 0);
-    CHECK(real_ms() - started > 700);
+    CHECK_INT(chr_drain(l.r.ctx, 2500), 0);
+    CHECK(real_ms() - started > 2700);
     line_close(&l);
     CHECK_INT(status_of(child), 0);
 }
@@ -732,7 +732,7 @@ static void drain_gives_up(const void *arg)
     started = real_ms();
     CHECK_INT(chr_drain(l.r.ctx, 100), CHR_ERR_TIMEOUT);
     CHECK(real_ms() - started >= 100);
-    CHECK(real_ms() - started < 5000 * test_time_scale());
+    CHECK(real_ms() - started < 30000 * test_time_scale());
     while (hear(l.fd)[0]) settle(&l.r);
     CHECK_INT(chr_drain(l.r.ctx, 5000), 0);
     chr_query(l.dev, &info);
@@ -749,11 +749,10 @@ TEST_FAMILY(gives_up)
 
 /* An end that waits is waited for. */
 /* One budget: what chr_drain() has waited for in vain is not waited for again. */
-static void drain_and_free(const void *arg)
+static int64_t free_after_drain(const void *arg)
 {
     int64_t started;
     line    l;
-    NEED_LITTLE_ROOM();
     line_open(&l, (const char *)arg);
     if (strstr((const char *)arg, "websocket")) shake_hands(&l);
     (void)fill_up(&l.rec.fe);
@@ -761,14 +760,20 @@ static void drain_and_free(const void *arg)
     detach(&l.rec);
     started = real_ms();
     chr_context_free(l.r.ctx);
-    CHECK(real_ms() - started >= 400);
-    CHECK(real_ms() - started < 1900);
+    started = real_ms() - started;
+    CHECK(started >= 400);
     close(l.fd);
     scratch_clean();
+    return started;
 }
 
-/* The same when a write has waited, and for TCP, where the system's buffers count, too. */
-TEST(write_in_vain_and_free)
+static void drain_and_free(const void *arg)
+{
+    NEED_LITTLE_ROOM();
+    CHECK(least_ms(1900, free_after_drain, arg) < 1900);
+}
+
+static int64_t free_after_write(const void *arg)
 {
     static char much[65536];
     chr_info    info;
@@ -776,6 +781,7 @@ TEST(write_in_vain_and_free)
     int         fd;
     recorder    rec;
     rig         r;
+    (void)arg;
     rig_open(&r);
     attach(&rec, make(&r, "socket,id=s,host=127.0.0.1,port=0,server=on,wait=off"));
     chr_query(rec.fe.dev, &info);
@@ -785,9 +791,16 @@ TEST(write_in_vain_and_free)
     detach(&rec);
     started = real_ms();
     chr_context_free(r.ctx);
-    CHECK(real_ms() - started < 1900);
+    started = real_ms() - started;
     close(fd);
     scratch_clean();
+    return started;
+}
+
+/* The same when a write has waited, and for TCP, where the system's buffers count, too. */
+TEST(write_in_vain_and_free)
+{
+    CHECK(least_ms(1900, free_after_write, NULL) < 1900);
 }
 
 /* But after new progress, it is. */

@@ -236,6 +236,39 @@ TEST(a_frontend_in_memory_that_was_something_else)
     rig_close(&r);
 }
 
+/* ---- a swap that is refused --------------------------------------------------------------------------------------------------- */
+
+static void goes_when_asked(recorder *rec, int what)
+{
+    if (what == 'c') chr_fe_deinit(&rec->fe);
+}
+
+/* Who refuses and goes, or only refuses, leaves a chardev that others can have. */
+TEST(after_a_refused_swap_the_chardev_is_free)
+{
+    int goes;
+    for (goes = 0; goes < 2; goes++) {
+        recorder  rec, other;
+        chr_error err;
+        rig       r;
+        rig_open_virtual(&r);
+        attach(&rec, make(&r, "ringbuf,id=x"));
+        settle(&r);
+        rec.change_answer = -1;
+        rec.then = goes ? goes_when_asked : NULL;
+        CHECK_INT(chr_change(r.ctx, "x", "ringbuf", &err), CHR_ERR_BUSY);
+        CHECK_STR(err.text, "the frontend of 'x' refuses the new backend");
+        if (!goes) CHECK_INT(chr_remove(r.ctx, "x", &err), CHR_ERR_BUSY);
+        if (!goes) detach(&rec);
+        else free(rec.input);
+        attach(&other, chr_find(r.ctx, "x"));
+        CHECK_INT(chr_change(r.ctx, "x", "null", &err), 0);
+        detach(&other);
+        CHECK_INT(chr_remove(r.ctx, "x", &err), 0);
+        rig_close(&r);
+    }
+}
+
 /* ---- wake-ups ------------------------------------------------------------------------------------------------------------------ */
 
 /* Room that came silently is found before the loop sleeps: to look for input from then on needs no wake-up, which would be a byte

@@ -150,6 +150,7 @@ int FUZZ_TARGET(const uint8_t *data, size_t size)
         "socket,id=a,path=a,abstract=on,server=on,wait=off", "socket,id=a,path=a,abstract=on,server=on,wait=off,replace=on",
         "socket,id=a,path=a,abstract=on,server=on,wait=off,clients=3", "socket,id=a,path=a,abstract=on,reconnect-ms=50",
         "udp,id=a,host=127.0.0.1,port=1000", "socket,id=a,path=a,abstract=on,server=on,wait=off,obuf=64,history=32",
+        "socket,id=a,path=a,abstract=on,server=on,wait=off,mux=on",
         "socket,id=a,path=a,abstract=on,server=on,wait=off,logfile=/dev/null", "socket,id=a,path=a,abstract=on,server=on,wait=off,idle-timeout=2"
     };
     static const chr_handlers handlers = { soc_can_read, soc_read, soc_event, NULL };

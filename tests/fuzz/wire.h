@@ -56,6 +56,7 @@ typedef struct wire_net {
     int      on;             /* socket() and pipe() are wires */
     int      connect_error;  /* what connect() fails with; 0 = it works */
     int      far;            /* descriptor of the other end of the last connect() */
+    int      has_backlog_of_one; /* connect() is refused until the target has taken that, and set it to -1 */
     int64_t  now;            /* nanoseconds */
     int      ends_of[WIRE_MOST]; /* by descriptor: the end, +1; 0 = not open */
     int      is_kept[WIRE_MOST]; /* by descriptor: a reset leaves it open */
@@ -193,7 +194,7 @@ static inline void wire_reset(void)
     int i;
     for (i = 0; i < WIRE_MOST; i++)
         if (wires.ends_of[i] && !wires.is_kept[i]) wire_shut(WIRE_FIRST + i);
-    wires.connect_error = 0;
+    wires.connect_error = wires.has_backlog_of_one = 0;
     wires.far = -1;
     wires.now = 1000000000;
     wires.on = 1;
@@ -465,6 +466,7 @@ static inline int wire_connect(int fd, const struct sockaddr *address, socklen_t
     if (!wire_is(fd)) return fault_connect(fd, address, length);
     if (fault_fails(FAULT_connect)) return -1;
     if (wires.connect_error) return (int)wire_fail(wires.connect_error);
+    if (wires.has_backlog_of_one && wires.far >= 0) return (int)wire_fail(ECONNREFUSED);
     far = wire_end_new(wire_at(fd)->kind);
     wires.ends[far].family = wire_at(fd)->family;
     wire_join(wires.ends_of[fd - WIRE_FIRST] - 1, far);

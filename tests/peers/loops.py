@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """The programs of examples/loops: a chardev on somebody else's loop. Bytes both ways, more than fit anywhere, that loop's own timer, and
 both ends: the peer goes, or types Ctrl-A x."""
+import errno
 import os
 import socket
 import subprocess
@@ -28,7 +29,8 @@ class Program:
             time.sleep(0.01)
         self.peer = socket.socket(socket.AF_UNIX)
         self.peer.settimeout(LIMIT)
-        self.peer.connect(path)
+        while self.peer.connect_ex(path) == errno.ECONNREFUSED and time.monotonic() < end:  # it is there before it listens
+            time.sleep(0.01)
 
     def exchange(self, data):
         """Sends it all, and returns what comes back meanwhile."""

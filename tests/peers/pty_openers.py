@@ -13,8 +13,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib
 from relaying import RELAY, Tally, until  # noqa: E402
 
 HELLO = os.path.join(os.path.dirname(RELAY), "hello")
-SOON = 0.02   # seconds between the opening and the greeting, on a machine that has nothing else to do
-TRIES = 50    # half of them must be as quick, whatever else the machine does meanwhile
+SOON = 0.03   # seconds between the opening and the greeting, on a machine that has nothing else to do
+TRIES = 50    # a tenth of them must be as quick, whatever else the machine does: who looks once a second is so quick 3 times of 100
 
 
 class Greeter:
@@ -60,7 +60,7 @@ def greeted_at_once(directory):
             times.append(time.monotonic() - started)
             assert words.startswith(b"hello"), words
             os.close(fd)
-        assert sorted(times)[TRIES // 2] <= SOON, "%.0f ms until the greeting" % (sorted(times)[TRIES // 2] * 1000)
+        assert sorted(times)[TRIES // 10] <= SOON, "%.0f ms until the greeting" % (sorted(times)[TRIES // 10] * 1000)
 
 
 def cat_is_greeted(directory):

@@ -36,7 +36,7 @@ def has_tls():
 
 
 COMPILER = next((name for name in ("gcc", "clang") if shutil.which(name)), "cc")
-OPTIONAL = "openssl curl gcc".split()
+OPTIONAL = "openssl curl gcc arm-none-eabi-gcc qemu-system-arm".split()
 
 
 def missing(block):
@@ -46,7 +46,7 @@ def missing(block):
     if "import serial" in block and subprocess.run(["/usr/bin/python3", "-c", "import serial"], capture_output=True, check=False).returncode != 0:
         return "no python3-serial"
     for program in OPTIONAL:
-        if re.search(r"(^\$|[|;&]) *%s " % program, block, re.M) and not shutil.which(program):
+        if re.search(r"(^\$|[|;&]) *%s " % re.escape(program), block, re.M) and not shutil.which(program):
             return "no " + program
     return None
 

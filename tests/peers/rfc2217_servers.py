@@ -104,14 +104,25 @@ def ser2net(directory):
         server.end()
 
 
+def open_when_it_listens(url, **settings):
+    """To look with a connection of its own whether it listens would be a client that comes and goes, of a line that has room for one."""
+    deadline = time.monotonic() + LIMIT
+    while True:
+        try:
+            return serial.serial_for_url(url, **settings)
+        except serial.SerialException as error:
+            if "refused" not in str(error) or time.monotonic() >= deadline:
+                raise
+            time.sleep(0.02)
+
+
 def relay_between(directory):
     """pyserial speaks to our server, the relay takes that to our client, and that to ser2net: the settings arrive at the far end."""
     server, port = Ser2net(directory), free_port()
     relay = subprocess.Popen([os.path.join(BUILD, "relay"), "--keep", "telnet:127.0.0.1:%d,server=on,wait=off,com-port=on" % port,
                               "telnet:127.0.0.1:%d,com-port=on,reconnect-ms=100" % server.port])
     try:
-        wait_for_port(port)
-        with serial.serial_for_url("rfc2217://127.0.0.1:%d?timeout=10" % port, baudrate=57600, stopbits=2, timeout=LIMIT) as port_client:
+        with open_when_it_listens("rfc2217://127.0.0.1:%d?timeout=%d" % (port, LIMIT), baudrate=57600, stopbits=2, timeout=LIMIT) as port_client:
             until(lambda: server.look() == (termios.B57600, True, False), "the settings at the far end")
             port_client.baudrate, port_client.stopbits = 1200, 1
             until(lambda: server.look() == (termios.B1200, False, False), "other settings at the far end")

@@ -88,7 +88,7 @@ def nobody_reads(directory, options=",obuf=1M"):
             vm.process.terminate()
         started = time.monotonic()
         check(vm.status() == 0, vm.stderr())
-        check(1.5 < time.monotonic() - started < 3.5, "it took %.1f s" % (time.monotonic() - started))
+        check(1.5 < time.monotonic() - started < 9, "it took %.1f s" % (time.monotonic() - started))
         check("not taken" in vm.stderr(), vm.stderr())
         peer.close()
 

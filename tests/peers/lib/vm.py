@@ -235,9 +235,18 @@ def listener(path, backlog=1):
 
 
 def connect(path):
-    sock = socket.socket(socket.AF_UNIX)
-    sock.connect(path)
-    return sock
+    """A server's path is there before it listens: it is tried again until then."""
+    deadline = time.monotonic() + LIMIT
+    while True:
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.connect(path)
+            return sock
+        except ConnectionRefusedError:
+            sock.close()
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.01)
 
 
 class Monitored:
