@@ -3551,32 +3551,36 @@ static int chr__os_set_open(chr__set *set, chr__waker *waker, const chr_config *
     return chr__os_code(error);
 }
 
-/* The kernel's layout of struct epoll_event. It is packed on x86-64, and the system's header says so by an __attribute__,
- * which glibc defines away for compilers that it doesn't know (tcc): there the header's struct is another one. */
+/* struct epoll_event with the kernel's layout. It is packed on x86-64 by an __attribute__ in the system's header, which
+ * glibc defines away for compilers that it doesn't know (tcc): their struct has another layout. */
 #if defined(__x86_64__)
-typedef struct chr__told {
-    uint32_t events, fd, key; /* the last two are what comes back */
-} chr__told;
+typedef struct chr__epoll_event {
+    uint32_t events, fd, key; /* fd and key: the data that epoll_wait() returns */
+} chr__epoll_event;
 
-static void chr__told_set(chr__told *entry, unsigned fd, unsigned key) { entry->fd = fd, entry->key = key; }
-static int  chr__told_fd(const chr__told *entry) { return (int)entry->fd; }
-static unsigned chr__told_key(const chr__told *entry) { return entry->key; }
+static void chr__epoll_set(chr__epoll_event *entry, unsigned fd, unsigned key) { entry->fd = fd, entry->key = key; }
+static int  chr__epoll_fd(const chr__epoll_event *entry) { return (int)entry->fd; }
+static unsigned chr__epoll_key(const chr__epoll_event *entry) { return entry->key; }
 #else
-typedef struct epoll_event chr__told;
+typedef struct epoll_event chr__epoll_event;
 
-static void chr__told_set(chr__told *entry, unsigned fd, unsigned key) { entry->data.u64 = (uint64_t)key << 32 | fd; }
-static int  chr__told_fd(const chr__told *entry) { return (int)(entry->data.u64 & 0xffffffff); }
-static unsigned chr__told_key(const chr__told *entry) { return (unsigned)(entry->data.u64 >> 32); }
+static void chr__epoll_set(chr__epoll_event *entry, unsigned fd, unsigned key)
+{
+    entry->data.u64 = (uint64_t)key << 32 | fd;
+}
+
+static int  chr__epoll_fd(const chr__epoll_event *entry) { return (int)(entry->data.u64 & 0xffffffff); }
+static unsigned chr__epoll_key(const chr__epoll_event *entry) { return (unsigned)(entry->data.u64 >> 32); }
 #endif
 
 static int chr__os_set_control(chr__set *set, int operation, int fd, int events, unsigned key)
 {
-    chr__told entry;
+    chr__epoll_event entry;
 
     memset(&entry, 0, sizeof entry);
     entry.events = (events & CHR_IN ? (unsigned)EPOLLIN : 0u) | (events & CHR_OUT ? (unsigned)EPOLLOUT : 0u) |
                    (events & CHR_HUP ? (unsigned)EPOLLRDHUP : 0u);
-    chr__told_set(&entry, (unsigned)fd, key);
+    chr__epoll_set(&entry, (unsigned)fd, key);
     return CHR_SYS(epoll_ctl)(set->fd, operation, fd, (struct epoll_event *)(void *)&entry);
 }
 
@@ -3596,14 +3600,14 @@ static int chr__os_set_put(chr__set *set, int fd, int before, int events, unsign
 /* The number of ready entries, up to `most`; 0 also after EINTR or the alarm. */
 static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int timeout_ms)
 {
-    chr__told entries[CHR__READY_MOST];
+    chr__epoll_event entries[CHR__READY_MOST];
     int        i, count = 0, n = CHR_SYS(epoll_wait)(set->fd, (struct epoll_event *)(void *)entries, most, timeout_ms);
 
     for (i = 0; i < n; i++) {
-        unsigned events = entries[i].events, key = chr__told_key(&entries[i]);
+        unsigned events = entries[i].events, key = chr__epoll_key(&entries[i]);
         if (key == 0) /* the alarm's */
             continue;
-        ready[count].fd = chr__told_fd(&entries[i]);
+        ready[count].fd = chr__epoll_fd(&entries[i]);
         ready[count].key = key;
         ready[count++].events = (events & EPOLLIN ? CHR_IN : 0) | (events & EPOLLOUT ? CHR_OUT : 0) |
                                 (events & (EPOLLHUP | EPOLLERR) ? CHR_HUP : 0) |
@@ -5442,11 +5446,11 @@ static int chr__os_datagram_open(const chr__sockaddr *peers, int peer_count, con
 #endif /* CHR__POSIX */
 
 /* -- >>windows --------------------------------------------------------------------------------------------------------
- * A descriptor is the value of a SOCKET or a HANDLE: those of the kernel have 32 significant bits. -1 = none. */
+ * A descriptor is the value of a SOCKET or a HANDLE: kernel handles have 32 significant bits. -1 = none. */
 #ifdef CHR__WINDOWS
 
 #ifndef WIN32_LEAN_AND_MEAN
-#define WIN32_LEAN_AND_MEAN /* else windows.h brings the sockets of 1993 */
+#define WIN32_LEAN_AND_MEAN /* else windows.h includes winsock.h, which conflicts with winsock2.h */
 #define CHR__LEAN
 #endif
 #include <winsock2.h>
@@ -5464,13 +5468,14 @@ static SOCKET chr__os_socket(int fd) { return (SOCKET)(intptr_t)fd; }
 CHR__PRIVATE int chr__os_handle_fd(HANDLE handle) { return (int)(intptr_t)handle; }
 CHR__PRIVATE int chr__os_socket_fd(SOCKET handle) { return (int)(intptr_t)handle; }
 
-/* -- errors: what GetLastError() or WSAGetLastError() says, captured where it happens -- */
+/* -- errors: GetLastError() or WSAGetLastError(), saved right after the failed call -- */
 
-/* The one table from them to our codes. */
+/* Maps them to CHR_ERR_...; the only place that does. */
 static int chr__os_code(int error)
 {
     switch (error) {
-    case WSAEWOULDBLOCK: case WSAEINPROGRESS: case ERROR_IO_PENDING: case ERROR_IO_INCOMPLETE: return CHR_ERR_WOULD_BLOCK;
+    case WSAEWOULDBLOCK: case WSAEINPROGRESS: case ERROR_IO_PENDING: case ERROR_IO_INCOMPLETE:
+        return CHR_ERR_WOULD_BLOCK;
     case ERROR_BROKEN_PIPE: case ERROR_NO_DATA: case ERROR_PIPE_NOT_CONNECTED: case ERROR_NETNAME_DELETED:
     case WSAECONNRESET: case WSAECONNABORTED: case WSAENETRESET: case WSAENOTCONN: case WSAESHUTDOWN:
     case WSAEDISCON: case ERROR_CONNECTION_ABORTED:                                return CHR_ERR_DISCONNECTED;
@@ -5495,9 +5500,10 @@ static int chr__os_code(int error)
     }
 }
 
-/* -- text: UTF-8 outside, UTF-16 towards the system -- */
+/* -- text: UTF-8 in the interface, UTF-16 for the system -- */
 
-/* With its zero into wide[size]; returns the characters without it. CHR_ERR_INVALID when it is no UTF-8 or does not fit. */
+/* Converts a text and its zero into wide[size]; returns the length without the zero. CHR_ERR_INVALID when it is not
+ * UTF-8 or does not fit. */
 CHR__PRIVATE int chr__os_to_wide(const char *text, WCHAR *wide, size_t size)
 {
     int count = MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, text, -1, wide, (int)size);
@@ -5505,8 +5511,8 @@ CHR__PRIVATE int chr__os_to_wide(const char *text, WCHAR *wide, size_t size)
     return count > 0 ? count - 1 : CHR_ERR_INVALID;
 }
 
-/* The first `count` characters (-1 = up to its zero), and a zero, into text[size]; returns the bytes without that. What is no
- * character becomes U+FFFD. CHR_ERR_INVALID when it does not fit. */
+/* Converts `count` characters (-1 = up to the zero) into text[size], with a zero; returns the bytes without it. Invalid
+ * characters become U+FFFD. CHR_ERR_INVALID when it does not fit. */
 CHR__PRIVATE int chr__os_from_wide(const WCHAR *wide, int count, char *text, size_t size)
 {
     int bytes = count == 0 ? 0 : WideCharToMultiByte(CP_UTF8, 0, wide, count, text, (int)size - 1, NULL, NULL);
@@ -5517,7 +5523,7 @@ CHR__PRIVATE int chr__os_from_wide(const WCHAR *wide, int count, char *text, siz
     return bytes > 0 || count == 0 ? bytes : CHR_ERR_INVALID;
 }
 
-/* The system's words for an error, one line without its full stop, into text[size]. */
+/* The system's message for an error into text[size], as one line without the full stop. */
 static void chr__os_error_text(int error, char *text, size_t size)
 {
     enum { FLAGS = FORMAT_MESSAGE_FROM_SYSTEM | FORMAT_MESSAGE_IGNORE_INSERTS | FORMAT_MESSAGE_MAX_WIDTH_MASK };
@@ -5530,7 +5536,7 @@ static void chr__os_error_text(int error, char *text, size_t size)
         chr__format(text, size, "%s (error %d)", chr_error_text(chr__os_code(error)), error);
 }
 
-/* "WHAT NAME: the system's reason" for an error number that was captured where it happened. */
+/* "WHAT NAME: strerror(error)", for an errno that was saved right after the failed call. */
 CHR__PRIVATE int chr__os_fail(chr_error *err, int error, const char *what, const char *name)
 {
     char text[512];
@@ -5557,7 +5563,8 @@ static int64_t chr__os_clock(void *opaque)
     (void)opaque;
     QueryPerformanceFrequency(&frequency);
     QueryPerformanceCounter(&now);
-    return now.QuadPart / frequency.QuadPart * 1000000000 + now.QuadPart % frequency.QuadPart * 1000000000 / frequency.QuadPart;
+    return now.QuadPart / frequency.QuadPart * 1000000000 +
+           now.QuadPart % frequency.QuadPart * 1000000000 / frequency.QuadPart;
 }
 
 static int64_t chr__os_wall_clock(void *opaque)
@@ -5569,7 +5576,7 @@ static int64_t chr__os_wall_clock(void *opaque)
     return ((((int64_t)now.dwHighDateTime << 32) | (int64_t)now.dwLowDateTime) - 116444736000000000) * 100;
 }
 
-/* For keys: unpredictable bytes, from RtlGenRandom(), whose name in advapi32.dll this is. */
+/* Cryptographically random bytes, for keys: RtlGenRandom(), by its export name in advapi32.dll. */
 CHR__PRIVATE int chr__os_random(void *buf, size_t len)
 {
     typedef BOOLEAN(APIENTRY * fill_function)(void *, ULONG);
@@ -5606,23 +5613,24 @@ static int chr__os_is_thread(const chr_config *config, chr__thread thread)
 }
 #endif
 
-/* -- descriptors: what sockets and handles have in common -- */
+/* -- descriptors: sockets and handles -- */
 
-/* The same socket under another handle, not inherited; or INVALID_SOCKET. */
-static SOCKET chr__os_twin(int fd)
+/* Duplicates a socket, not inheritable; or INVALID_SOCKET. */
+static SOCKET chr__os_duplicate_socket(int fd)
 {
     WSAPROTOCOL_INFOW info;
     SOCKET            twin;
 
     if (CHR_SYS(WSADuplicateSocketW)(chr__os_socket(fd), GetCurrentProcessId(), &info) != 0)
         return INVALID_SOCKET;
-    twin = CHR_SYS(WSASocketW)(FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, &info, 0, WSA_FLAG_OVERLAPPED);
+    twin = CHR_SYS(WSASocketW)(FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, &info, 0,
+                               WSA_FLAG_OVERLAPPED);
     if (twin != INVALID_SOCKET)
         (void)CHR_SYS(SetHandleInformation)((HANDLE)twin, HANDLE_FLAG_INHERIT, 0);
     return twin;
 }
 
-/* -1 = it has no such option. */
+/* getsockopt(); -1 = the option is not supported. */
 static int chr__os_socket_option(SOCKET handle, int option)
 {
     int value = 0, size = sizeof value;
@@ -5630,7 +5638,7 @@ static int chr__os_socket_option(SOCKET handle, int option)
     return CHR_SYS(getsockopt)(handle, SOL_SOCKET, option, (char *)&value, &size) != 0 ? -1 : value;
 }
 
-/* Wine's Winsock tells no option of a socket that was inherited; of a twin, which it has made here, it does. */
+/* Wine: getsockopt() fails on an inherited socket, but works on a duplicate. */
 static int chr__os_get_option(int fd, int option)
 {
     int    value = fd == -1 ? -1 : chr__os_socket_option(chr__os_socket(fd), option);
@@ -5638,7 +5646,7 @@ static int chr__os_get_option(int fd, int option)
 
     if (value >= 0 || fd == -1 || WSAGetLastError() != WSAENOTSOCK)
         return value;
-    twin = chr__os_twin(fd);
+    twin = chr__os_duplicate_socket(fd);
     if (twin == INVALID_SOCKET)
         return -1;
     value = chr__os_socket_option(twin, option);
@@ -5648,7 +5656,7 @@ static int chr__os_get_option(int fd, int option)
 
 CHR__PRIVATE int chr__os_is_socket(int fd) { return chr__os_get_option(fd, SO_TYPE) >= 0; }
 
-/* A socket that Winsock does not know as one, because another process has made it, is closed as a handle too. */
+/* closesocket() fails on an inherited socket that Winsock has not opened in this process: CloseHandle() closes it. */
 CHR__PRIVATE int chr__os_close(int fd)
 {
     if (fd == -1 || CHR_SYS(closesocket)(chr__os_socket(fd)) == 0)
@@ -5663,14 +5671,14 @@ CHR__PRIVATE int chr__os_is_open(int fd)
     return fd != -1 && CHR_SYS(GetHandleInformation)(chr__os_handle(fd), &flags);
 }
 
-/* Programs that are started don't inherit it. */
+/* Makes it not inheritable by child processes. */
 CHR__PRIVATE void chr__os_close_on_exec(int fd)
 {
     if (fd != -1)
         (void)CHR_SYS(SetHandleInformation)(chr__os_handle(fd), HANDLE_FLAG_INHERIT, 0);
 }
 
-/* Of a socket; nothing else has it. */
+/* Of a socket; other handles have no such mode. */
 CHR__PRIVATE void chr__os_set_nonblocking(int fd, int on)
 {
     u_long value = on != 0;
@@ -5678,10 +5686,10 @@ CHR__PRIVATE void chr__os_set_nonblocking(int fd, int on)
     (void)CHR_SYS(ioctlsocket)(chr__os_socket(fd), (long)FIONBIO, &value);
 }
 
-/* What an unknown descriptor had can't be asked: a socket blocks unless told otherwise. */
+/* The mode of a socket can't be queried: blocking is the default. */
 CHR__PRIVATE int chr__os_is_nonblocking(int flags) { return (void)flags, 0; }
 
-/* Not inherited, and when it is a socket non-blocking; returns the flags that it had, or -1. */
+/* Makes it not inheritable, and a socket non-blocking; returns the old flags, or -1. */
 CHR__PRIVATE int chr__os_adopt(int fd)
 {
     DWORD flags;
@@ -5698,7 +5706,7 @@ typedef struct chr__fd_flags {
     int number; /* HANDLE_FLAG_INHERIT */
 } chr__fd_flags;
 
-/* Negative unless fd is open. */
+/* Negative if fd is not open. */
 CHR__PRIVATE int chr__os_get_flags(int fd, chr__fd_flags *flags)
 {
     DWORD value;
@@ -5715,7 +5723,7 @@ CHR__PRIVATE void chr__os_set_flags(int fd, const chr__fd_flags *flags)
     chr__os_set_nonblocking(fd, 0);
 }
 
-/* A copy that is not inherited; `least` is for systems that number descriptors. */
+/* Duplicates fd, not inheritable; `least` is not used here. */
 CHR__PRIVATE int chr__os_dup(int fd, int least)
 {
     HANDLE copy;
@@ -5723,32 +5731,34 @@ CHR__PRIVATE int chr__os_dup(int fd, int least)
 
     (void)least;
     if (chr__os_is_socket(fd)) {
-        twin = chr__os_twin(fd);
+        twin = chr__os_duplicate_socket(fd);
         return twin == INVALID_SOCKET ? chr__os_code(WSAGetLastError()) : chr__os_socket_fd(twin);
     }
-    if (!CHR_SYS(DuplicateHandle)(GetCurrentProcess(), chr__os_handle(fd), GetCurrentProcess(), &copy, 0, FALSE, DUPLICATE_SAME_ACCESS))
+    if (!CHR_SYS(DuplicateHandle)(GetCurrentProcess(), chr__os_handle(fd), GetCurrentProcess(), &copy, 0, FALSE,
+                                  DUPLICATE_SAME_ACCESS))
         return chr__os_code((int)GetLastError());
     return chr__os_handle_fd(copy);
 }
 
-/* -- the set. A socket is in it by a request of the driver below Winsock (AFD), which says once what is ready of it and is made
- * anew before the next wait. While there are few, the answers set one event, and it is looked which have come; from some
- * number on they come to an I/O completion port. What else Windows can wait for (events, processes, a console's input) is in it
- * by a wait of the system's thread pool, whose callback lists it. An entry stays in memory until its request has ended. -- */
+/* -- the set. A socket is watched by a request to the driver below Winsock (AFD), which completes once when the socket
+ * is ready, and is issued again before the next wait. With few sockets, completions set one event, and the entries are
+ * scanned; with many, they are queued to an I/O completion port. Other waitable handles (events, processes, a console's
+ * input) are watched by a wait of the thread pool, whose callback lists the entry. An entry stays in memory until its
+ * request has completed. -- */
 
 #define CHR__HAS_SET
 
 enum {
     CHR__SET_ALONE = 1, CHR__FD_BITS = 2, CHR__MANY_WATCHES = 0,
-    CHR__PORT_PAYS = 32,  /* sockets */
-    CHR__UNSEEN_MOST = 4  /* turns in which something was ready at once, and the system was not asked for more */
+    CHR__PORT_THRESHOLD = 32,  /* sockets */
+    CHR__SKIPPED_MAX = 4  /* turns with ready entries in which the system is not queried for more */
 };
 
 enum {
-    CHR__AFD_POLL = 0x12024, /* the driver's control code, and what it tells */
+    CHR__AFD_POLL = 0x12024, /* the driver's control code, and its events */
     CHR__AFD_RECEIVE = 0x1, CHR__AFD_SEND = 0x4, CHR__AFD_DISCONNECT = 0x8, CHR__AFD_ABORT = 0x10,
     CHR__AFD_LOCAL_CLOSE = 0x20, CHR__AFD_ACCEPT = 0x80, CHR__AFD_CONNECT_FAIL = 0x100,
-    CHR__BASE_HANDLE = 0x48000022 /* SIO_BASE_HANDLE: the socket below what others have put on it */
+    CHR__BASE_HANDLE = 0x48000022 /* SIO_BASE_HANDLE: the socket below layered service providers */
 };
 
 typedef struct chr__afd_request {
@@ -5760,22 +5770,22 @@ typedef struct chr__afd_request {
 } chr__afd_request;
 
 typedef struct chr__set_entry {
-    OVERLAPPED              operation; /* first: the port gives it back */
+    OVERLAPPED              operation; /* first member: the port returns its address */
     chr__afd_request        request;
     HANDLE                  handle;
-    PTP_WAIT                wait;      /* of the thread pool; NULL = it is a socket */
-    struct chr__bell       *bell;      /* for that, */
+    PTP_WAIT                wait;      /* of the thread pool; NULL = a socket */
+    struct chr__wakeup       *wakeup;      /* used by its callback */
     struct chr__set_entry  *next_signaled;
     int                     fd;
     unsigned                key;
     int                     wants;
-    int                     asked;     /* what the request that is under way waits for; 0 = there is none */
+    int                     requested;     /* events of the pending request; 0 = none pending */
     int                     ready;
-    int                     is_gone;   /* its socket was closed: nothing is asked any more */
-    int                     is_cancelled; /* the request that is under way, to be made anew */
-    int                     is_short;     /* its request is made anew after a while */
-    int                     is_ended;  /* it has left: what is under way comes back, and tells nobody */
-    struct chr__set_entry  *next;      /* in its bucket, or of the spare ones */
+    int                     is_closed;   /* its socket was closed: no more requests */
+    int                     is_cancelled; /* the pending request is cancelled, to be issued again */
+    int                     is_short;     /* its request times out, and is issued again (Wine) */
+    int                     is_ended;  /* removed from the set: the completion of its request is ignored */
+    struct chr__set_entry  *next;      /* in its hash bucket, or in the list of free entries */
     struct chr__set_entry  *next_queued, **link;
     struct chr__set_queue  *queue;     /* NULL = in none */
 } chr__set_entry;
@@ -5784,19 +5794,20 @@ typedef struct chr__set_queue {
     chr__set_entry *first, **last;
 } chr__set_queue;
 
-/* What ends a wait from outside: chr_loop_wake(), and the thread pool. */
-typedef struct chr__bell {
-    HANDLE                          event;    /* of few sockets */
-    HANDLE                          port;     /* of many; NULL = not yet */
-    volatile LONG                   has_port; /* what rings */
-    volatile LONG                   rung;     /* that is under way */
+/* Ends a wait from another thread: chr_loop_wake(), and the thread pool. */
+typedef struct chr__wakeup {
+    HANDLE                          event;    /* for few sockets */
+    HANDLE                          port;     /* for many; NULL = not yet */
+    volatile LONG                   has_port; /* the port is used, not the event */
+    volatile LONG                   is_raised;     /* a wake-up is pending */
     volatile LONG                   is_woken; /* by chr_loop_wake() */
-    chr__set_entry *volatile        signaled; /* by the thread pool, the last one first */
-    HANDLE                          timer;    /* finer than time-outs, which last up to 16 ms more; NULL = there is none */
+    chr__set_entry *volatile        signaled; /* list of entries signaled by the thread pool, newest first */
+    HANDLE                          timer;    /* high-resolution timer: time-outs of waits last up to 16 ms longer; NULL
+                                                 = none */
     PTP_WAIT                        timer_wait; /* with the port */
-    int64_t                         timer_at; /* when it goes off; 0 = it has not been set */
+    int64_t                         timer_at; /* when it expires; 0 = not set */
     int                             has_woken; /* the last wait */
-} chr__bell;
+} chr__wakeup;
 
 typedef struct chr__set_block {
     struct chr__set_block *next;
@@ -5804,17 +5815,17 @@ typedef struct chr__set_block {
 } chr__set_block;
 
 typedef struct chr__set {
-    int               fd;          /* -1: it has no descriptor */
-    HANDLE            afd;         /* the driver's end of all requests; NULL = there is none */
-    int               is_quick;    /* a request that is answered at once does not come through the port too */
-    chr__bell        *bell;
-    int               sockets;     /* how many are in it */
-    int               in_flight;   /* requests under way whose entries have left */
-    int               cancelled;   /* the others that were cancelled, and will be made anew */
-    int               unseen;      /* turns since the system was asked */
-    chr__set_queue    due, ready;  /* those to be asked before the wait; those that are to be told */
-    chr__set_queue    asked;       /* without the port: those whose request is under way */
-    const chr_config *config;      /* NULL: its entries are somebody else's, and in no bucket */
+    int               fd;          /* -1: Windows has no descriptor for it */
+    HANDLE            afd;         /* handle of the driver for all requests; NULL = none */
+    int               is_quick;    /* a request that completes at once is not queued to the port */
+    chr__wakeup        *wakeup;
+    int               sockets;     /* number of sockets in it */
+    int               in_flight;   /* pending requests of removed entries */
+    int               cancelled;   /* other cancelled requests, which will be issued again */
+    int               skipped;      /* turns since the system was queried */
+    chr__set_queue    due, ready;  /* entries to request before the wait; entries to report */
+    chr__set_queue    requested;       /* without the port: entries with a pending request */
+    const chr_config *config;      /* NULL: its entries are the caller's, and in no hash bucket */
     chr__set_block   *blocks;
     chr__set_entry   *spare, **buckets;
     int               capacity;
@@ -5848,11 +5859,11 @@ static void chr__queue_enter(chr__set_queue *queue, chr__set_entry *entry)
     queue->last = &entry->next_queued;
 }
 
-/* The driver without a socket: only the system's own call can open that. */
+/* Opens the driver without a socket, which only NtCreateFile() can. */
 static HANDLE chr__afd_open(void)
 {
-    typedef NTSTATUS(NTAPI * create_function)(PHANDLE, ACCESS_MASK, POBJECT_ATTRIBUTES, PIO_STATUS_BLOCK, PLARGE_INTEGER, ULONG,
-                                              ULONG, ULONG, ULONG, PVOID, ULONG);
+    typedef NTSTATUS(NTAPI * create_function)(PHANDLE, ACCESS_MASK, POBJECT_ATTRIBUTES, PIO_STATUS_BLOCK,
+                                              PLARGE_INTEGER, ULONG, ULONG, ULONG, ULONG, PVOID, ULONG);
     static const WCHAR name[] = L"\\Device\\Afd\\chardev";
     HMODULE            library = GetModuleHandleW(L"ntdll.dll");
     create_function    create = library ? (create_function)(uintptr_t)GetProcAddress(library, "NtCreateFile") : NULL;
@@ -5866,103 +5877,109 @@ static HANDLE chr__afd_open(void)
     memset(&attributes, 0, sizeof attributes);
     attributes.Length = sizeof attributes;
     attributes.ObjectName = &path;
-    if (!create || create(&afd, SYNCHRONIZE, &attributes, &status, NULL, 0, FILE_SHARE_READ | FILE_SHARE_WRITE, 1, 0, NULL, 0) < 0)
+    if (!create || create(&afd, SYNCHRONIZE, &attributes, &status, NULL, 0, FILE_SHARE_READ | FILE_SHARE_WRITE, 1, 0,
+                          NULL, 0) < 0)
         return NULL; /* 1: FILE_OPEN */
     return afd;
 }
 
-static void chr__set_attach(chr__set *set, chr__bell *bell)
+static void chr__set_attach(chr__set *set, chr__wakeup *wakeup)
 {
     memset(set, 0, sizeof *set);
     set->fd = -1;
-    set->bell = bell;
+    set->wakeup = wakeup;
     set->is_quick = 1;
     chr__queue_init(&set->due);
     chr__queue_init(&set->ready);
-    chr__queue_init(&set->asked);
+    chr__queue_init(&set->requested);
     set->afd = chr__afd_open();
 }
 
-static int chr__bell_open(chr__bell *bell)
+static int chr__wakeup_open(chr__wakeup *wakeup)
 {
-    memset(bell, 0, sizeof *bell);
-    bell->event = CHR_SYS(CreateEventW)(NULL, FALSE, FALSE, NULL);
-    return bell->event ? 0 : chr__os_code((int)GetLastError());
+    memset(wakeup, 0, sizeof *wakeup);
+    wakeup->event = CHR_SYS(CreateEventW)(NULL, FALSE, FALSE, NULL);
+    return wakeup->event ? 0 : chr__os_code((int)GetLastError());
 }
 
-static void chr__bell_close(chr__bell *bell)
+static void chr__wakeup_close(chr__wakeup *wakeup)
 {
-    if (bell->timer_wait) {
-        SetThreadpoolWait(bell->timer_wait, NULL, NULL);
-        WaitForThreadpoolWaitCallbacks(bell->timer_wait, TRUE);
-        CloseThreadpoolWait(bell->timer_wait);
+    if (wakeup->timer_wait) {
+        SetThreadpoolWait(wakeup->timer_wait, NULL, NULL);
+        WaitForThreadpoolWaitCallbacks(wakeup->timer_wait, TRUE);
+        CloseThreadpoolWait(wakeup->timer_wait);
     }
-    if (bell->timer)
-        (void)CHR_SYS(CloseHandle)(bell->timer);
-    if (bell->event)
-        (void)CHR_SYS(CloseHandle)(bell->event);
-    if (bell->port)
-        (void)CHR_SYS(CloseHandle)(bell->port);
-    memset(bell, 0, sizeof *bell);
+    if (wakeup->timer)
+        (void)CHR_SYS(CloseHandle)(wakeup->timer);
+    if (wakeup->event)
+        (void)CHR_SYS(CloseHandle)(wakeup->event);
+    if (wakeup->port)
+        (void)CHR_SYS(CloseHandle)(wakeup->port);
+    memset(wakeup, 0, sizeof *wakeup);
 }
 
-/* Any thread. What it is for is noted before. */
-static void chr__bell_ring(chr__bell *bell)
+/* Any thread. The reason is stored before. */
+static void chr__wakeup_raise(chr__wakeup *wakeup)
 {
     BOOL done;
 
-    if (InterlockedExchange(&bell->rung, 1) != 0)
+    if (InterlockedExchange(&wakeup->is_raised, 1) != 0)
         return;
-    done = bell->has_port ? CHR_SYS(PostQueuedCompletionStatus)(bell->port, 0, 0, NULL) : CHR_SYS(SetEvent)(bell->event);
+    done = wakeup->has_port ? CHR_SYS(PostQueuedCompletionStatus)(wakeup->port, 0, 0, NULL)
+           : CHR_SYS(SetEvent)(wakeup->event);
     if (!done)
-        InterlockedExchange(&bell->rung, 0);
+        InterlockedExchange(&wakeup->is_raised, 0);
 }
 
-static void CALLBACK chr__bell_timer_expired(PTP_CALLBACK_INSTANCE instance, void *opaque, PTP_WAIT wait, TP_WAIT_RESULT result)
+static void CALLBACK chr__wakeup_timer_expired(PTP_CALLBACK_INSTANCE instance, void *opaque, PTP_WAIT wait,
+                                               TP_WAIT_RESULT result)
 {
     (void)instance, (void)wait, (void)result;
-    chr__bell_ring((chr__bell *)opaque);
+    chr__wakeup_raise((chr__wakeup *)opaque);
 }
 
-/* The timer goes off in so many milliseconds: for the event's wait one that does so up to a millisecond earlier stays. Returns whether
- * it will. */
-static int chr__bell_set_timer(chr__bell *bell, int timeout_ms)
+/* Sets the timer to expire in timeout_ms; with the event, one that expires up to 1 ms earlier stays. Returns whether it
+ * is set. */
+static int chr__wakeup_set_timer(chr__wakeup *wakeup, int timeout_ms)
 {
     const int64_t millisecond = 1000000;
     int64_t       now = chr__os_clock(NULL), at = now + timeout_ms * millisecond;
-    LARGE_INTEGER due; /* in 100 ns; negative = from now on */
+    LARGE_INTEGER due; /* in units of 100 ns; negative = relative */
 
-    if (!bell->timer || (bell->has_port && !bell->timer_wait))
+    if (!wakeup->timer || (wakeup->has_port && !wakeup->timer_wait))
         return 0;
-    if (!bell->has_port && bell->timer_at > now && bell->timer_at <= at && at - bell->timer_at < millisecond)
+    if (!wakeup->has_port && wakeup->timer_at > now && wakeup->timer_at <= at && at - wakeup->timer_at < millisecond)
         return 1;
     due.QuadPart = timeout_ms * -(millisecond / 100);
-    bell->timer_at = CHR_SYS(SetWaitableTimer)(bell->timer, &due, 0, NULL, NULL, FALSE) ? at : 0;
-    if (bell->has_port && bell->timer_at)
-        SetThreadpoolWait(bell->timer_wait, bell->timer, NULL);
-    return bell->timer_at != 0;
+    wakeup->timer_at = CHR_SYS(SetWaitableTimer)(wakeup->timer, &due, 0, NULL, NULL, FALSE) ? at : 0;
+    if (wakeup->has_port && wakeup->timer_at)
+        SetThreadpoolWait(wakeup->timer_wait, wakeup->timer, NULL);
+    return wakeup->timer_at != 0;
 }
 
-static void CALLBACK chr__set_signaled(PTP_CALLBACK_INSTANCE instance, void *opaque, PTP_WAIT wait, TP_WAIT_RESULT result)
+static void CALLBACK chr__set_signaled(PTP_CALLBACK_INSTANCE instance, void *opaque, PTP_WAIT wait,
+                                       TP_WAIT_RESULT result)
 {
     chr__set_entry *entry = (chr__set_entry *)opaque;
-    chr__bell      *bell = entry->bell;
+    chr__wakeup      *wakeup = entry->wakeup;
 
     (void)instance, (void)wait, (void)result;
     do
-        entry->next_signaled = bell->signaled;
-    while (InterlockedCompareExchangePointer((void *volatile *)&bell->signaled, entry, entry->next_signaled) != entry->next_signaled);
-    chr__bell_ring(bell);
+        entry->next_signaled = wakeup->signaled;
+    while (InterlockedCompareExchangePointer((void *volatile *)&wakeup->signaled, entry, entry->next_signaled) !=
+           entry->next_signaled);
+    chr__wakeup_raise(wakeup);
 }
 
-/* Wine's driver answers no request any more that it had of a datagram socket when a refusal (ICMP) came: only a new one. */
-static int chr__afd_goes_deaf(int fd)
+/* Wine: after ECONNREFUSED (ICMP) on a datagram socket pending requests never complete; only a new one does. */
+static int chr__afd_needs_timeout(int fd)
 {
     int     type = 0, size = sizeof type;
     HMODULE library = GetModuleHandleW(L"ntdll.dll");
 
     return library && GetProcAddress(library, "wine_get_version") &&
-           CHR_SYS(getsockopt)(chr__os_socket(fd), SOL_SOCKET, SO_TYPE, (char *)&type, &size) == 0 && type == SOCK_DGRAM;
+           CHR_SYS(getsockopt)(chr__os_socket(fd), SOL_SOCKET, SO_TYPE, (char *)&type, &size) == 0 &&
+               type == SOCK_DGRAM;
 }
 
 static ULONG chr__afd_events(int wants)
@@ -5979,17 +5996,17 @@ static int chr__afd_ready(ULONG events)
            (events & (CHR__AFD_ABORT | CHR__AFD_CONNECT_FAIL) ? CHR_IN | CHR_OUT | CHR_HUP | CHR__HALF_HUP : 0);
 }
 
-/* A handle is signaled, or not: who waits for nothing but a hang-up is told that. */
+/* The events of a signaled handle: for a watch of hang-up alone that is CHR_HUP. */
 static int chr__set_signal(const chr__set_entry *entry)
 {
     return entry->wants & (CHR_IN | CHR_OUT) ? CHR_IN | CHR_OUT : CHR_HUP;
 }
 
-/* What it has said concerns those who want it; nobody may by now. */
-static void chr__set_tell(chr__set *set, chr__set_entry *entry, int ready)
+/* Queues an entry as ready, if the watch still waits for these events. */
+static void chr__set_report(chr__set *set, chr__set_entry *entry, int ready)
 {
     entry->ready = ready & (entry->wants | CHR_HUP | (entry->wants & (CHR_IN | CHR_HUP) ? CHR__HALF_HUP : 0));
-    if (entry->ready || !entry->is_gone)
+    if (entry->ready || !entry->is_closed)
         chr__queue_enter(entry->ready ? &set->ready : &set->due, entry);
 }
 
@@ -5999,13 +6016,13 @@ static void chr__set_release(chr__set *set, chr__set_entry *entry)
     set->spare = entry;
 }
 
-/* A request has ended. When its socket was closed it says nothing any more, as elsewhere. */
-static void chr__set_came_back(chr__set *set, chr__set_entry *entry)
+/* Completion of a request. A closed socket is not reported any more, as by epoll. */
+static void chr__set_complete(chr__set *set, chr__set_entry *entry)
 {
     const ULONG cancelled = 0xc0000120u, timed_out = 0x102;
     ULONG       status = entry->wait ? 0 : (ULONG)entry->operation.Internal;
 
-    entry->asked = 0;
+    entry->requested = 0;
     set->cancelled -= entry->is_cancelled;
     entry->is_cancelled = 0;
     chr__queue_leave(entry);
@@ -6014,32 +6031,33 @@ static void chr__set_came_back(chr__set *set, chr__set_entry *entry)
         chr__set_release(set, entry);
         return;
     }
-    entry->is_gone = status ? status != cancelled && status != timed_out : !entry->wait && entry->request.events & CHR__AFD_LOCAL_CLOSE;
+    entry->is_closed = status ? status != cancelled && status != timed_out
+                     : !entry->wait && entry->request.events & CHR__AFD_LOCAL_CLOSE;
     if (status)
-        chr__set_tell(set, entry, entry->is_gone ? CHR_HUP : 0);
+        chr__set_report(set, entry, entry->is_closed ? CHR_HUP : 0);
     else
-        chr__set_tell(set, entry, entry->wait ? chr__set_signal(entry) : chr__afd_ready(entry->request.events));
+        chr__set_report(set, entry, entry->wait ? chr__set_signal(entry) : chr__afd_ready(entry->request.events));
 }
 
-/* What is signaled at once needs no other thread. */
-static void chr__set_ask_handle(chr__set *set, chr__set_entry *entry)
+/* A handle that is signaled already needs no wait of the thread pool. */
+static void chr__set_request_handle(chr__set *set, chr__set_entry *entry)
 {
     DWORD found = CHR_SYS(WaitForSingleObject)(entry->handle, 0);
 
     if (found != WAIT_TIMEOUT) {
-        entry->is_gone = found == WAIT_FAILED;
-        chr__set_tell(set, entry, entry->is_gone ? CHR_HUP : chr__set_signal(entry));
+        entry->is_closed = found == WAIT_FAILED;
+        chr__set_report(set, entry, entry->is_closed ? CHR_HUP : chr__set_signal(entry));
         return;
     }
-    entry->asked = entry->wants;
+    entry->requested = entry->wants;
     SetThreadpoolWait(entry->wait, entry->handle, NULL);
 }
 
-/* Without the port its answer is looked for. */
-static void chr__set_under_way(chr__set *set, chr__set_entry *entry)
+/* Without the port its completion is found by a scan. */
+static void chr__set_queue_request(chr__set *set, chr__set_entry *entry)
 {
     if (entry->operation.hEvent)
-        chr__queue_enter(&set->asked, entry);
+        chr__queue_enter(&set->requested, entry);
 }
 
 static void chr__set_ask_socket(chr__set *set, chr__set_entry *entry)
@@ -6049,24 +6067,24 @@ static void chr__set_ask_socket(chr__set *set, chr__set_entry *entry)
     BOOL              is_done;
 
     memset(&entry->operation, 0, sizeof entry->operation);
-    entry->operation.hEvent = set->bell->has_port ? NULL : set->bell->event;
-    request->timeout.QuadPart = entry->is_short ? -2500000 : INT64_MAX; /* a quarter of a second, or none */
+    entry->operation.hEvent = set->wakeup->has_port ? NULL : set->wakeup->event;
+    request->timeout.QuadPart = entry->is_short ? -2500000 : INT64_MAX; /* 250 ms, or none */
     request->count = 1;
     request->is_exclusive = 0;
     request->handle = entry->handle;
     request->events = chr__afd_events(entry->wants);
     request->status = 0;
-    entry->asked = entry->wants;
-    is_done = CHR_SYS(DeviceIoControl)(set->afd, CHR__AFD_POLL, request, sizeof *request, request, sizeof *request, &size,
-                                       &entry->operation);
+    entry->requested = entry->wants;
+    is_done = CHR_SYS(DeviceIoControl)(set->afd, CHR__AFD_POLL, request, sizeof *request, request, sizeof *request,
+                                       &size, &entry->operation);
     if (is_done && set->is_quick) {
-        chr__set_came_back(set, entry);
+        chr__set_complete(set, entry);
     } else if (!is_done && GetLastError() != ERROR_IO_PENDING) {
-        entry->asked = 0;
-        entry->is_gone = 1;
-        chr__set_tell(set, entry, CHR_HUP);
+        entry->requested = 0;
+        entry->is_closed = 1;
+        chr__set_report(set, entry, CHR_HUP);
     } else {
-        chr__set_under_way(set, entry);
+        chr__set_queue_request(set, entry);
     }
 }
 
@@ -6075,92 +6093,94 @@ static void chr__set_cancel(chr__set *set, chr__set_entry *entry)
     (void)CHR_SYS(CancelIoEx)(set->afd, &entry->operation);
 }
 
-/* A request that waits for less than is wanted ends first; one that waits for more may stay. */
-static void chr__set_ask(chr__set *set, chr__set_entry *entry)
+/* A pending request with too few events is cancelled first; one with more events may stay. */
+static void chr__set_request(chr__set *set, chr__set_entry *entry)
 {
     chr__queue_leave(entry);
     if (entry->wait) {
-        if (!entry->asked && entry->wants & (CHR_IN | CHR_OUT | CHR_HUP))
-            chr__set_ask_handle(set, entry);
+        if (!entry->requested && entry->wants & (CHR_IN | CHR_OUT | CHR_HUP))
+            chr__set_request_handle(set, entry);
         return;
     }
-    if (!entry->asked) {
+    if (!entry->requested) {
         chr__set_ask_socket(set, entry);
         return;
     }
-    if (entry->wants & ~entry->asked && !entry->is_cancelled) {
+    if (entry->wants & ~entry->requested && !entry->is_cancelled) {
         chr__set_cancel(set, entry);
         entry->is_cancelled = 1;
         set->cancelled++;
     }
-    chr__set_under_way(set, entry);
+    chr__set_queue_request(set, entry);
 }
 
-/* As many as there are now: what is answered at once may be in line again. */
-static void chr__set_ask_all(chr__set *set)
+/* Issues those that are due now: a request that completes at once may be queued again. */
+static void chr__set_request_all(chr__set *set)
 {
     chr__set_entry *entry, **last = set->due.last;
     int             is_last = !set->due.first;
 
     while (!is_last && (entry = set->due.first) != NULL) {
         is_last = last == &entry->next_queued;
-        chr__set_ask(set, entry);
+        chr__set_request(set, entry);
     }
 }
 
-/* What the thread pool has listed. */
+/* Takes the list of the thread pool. */
 static void chr__set_take_signaled(chr__set *set)
 {
     chr__set_entry *list, *entry;
 
-    if (!set->bell->signaled)
+    if (!set->wakeup->signaled)
         return;
-    list = (chr__set_entry *)InterlockedExchangePointer((void *volatile *)&set->bell->signaled, NULL);
+    list = (chr__set_entry *)InterlockedExchangePointer((void *volatile *)&set->wakeup->signaled, NULL);
     while ((entry = list) != NULL) {
         list = entry->next_signaled;
-        chr__set_came_back(set, entry);
+        chr__set_complete(set, entry);
     }
 }
 
-/* Takes the answers that have come without the port; returns how many. */
+/* Without the port: scans for completed requests; returns how many. */
 static int chr__set_scan(chr__set *set)
 {
     const ULONG_PTR pending = 0x103;
     chr__set_entry *entry, *next;
     int             count = 0;
 
-    for (entry = set->asked.first; entry; entry = next) {
+    for (entry = set->requested.first; entry; entry = next) {
         next = entry->next_queued;
         if (*(volatile ULONG_PTR *)&entry->operation.Internal == pending)
             continue;
-        chr__set_came_back(set, entry);
+        chr__set_complete(set, entry);
         count++;
     }
     return count;
 }
 
-/* Milliseconds as a system call takes them; where the timer ends the wait, some more. */
+/* The time-out of a wait in milliseconds; longer when the timer ends the wait. */
 static DWORD chr__set_timeout(chr__set *set, int timeout_ms, int *has_timer)
 {
-    *has_timer = timeout_ms > 0 && chr__bell_set_timer(set->bell, timeout_ms);
+    *has_timer = timeout_ms > 0 && chr__wakeup_set_timer(set->wakeup, timeout_ms);
     return timeout_ms < 0 ? INFINITE : (DWORD)timeout_ms + (*has_timer ? 100u : 0u);
 }
 
-/* Each new request resets the event. Who has set it before that is seen by what he has left: an answer, or `rung`. */
+/* Each new request resets the event; a signal before that is detected by its cause: a completion, or a pending
+ * wake-up. */
 static int chr__set_wait_event(chr__set *set, int timeout_ms)
 {
     int    has_timer;
     DWORD  timeout, result;
     HANDLE handles[2];
 
-    if (chr__set_scan(set) > 0 || set->bell->rung)
+    if (chr__set_scan(set) > 0 || set->wakeup->is_raised)
         return 0;
     timeout = chr__set_timeout(set, timeout_ms, &has_timer);
-    handles[0] = set->bell->event;
-    handles[1] = set->bell->timer;
-    result = has_timer ? CHR_SYS(WaitForMultipleObjects)(2, handles, FALSE, timeout) : CHR_SYS(WaitForSingleObject)(handles[0], timeout);
+    handles[0] = set->wakeup->event;
+    handles[1] = set->wakeup->timer;
+    result = has_timer ? CHR_SYS(WaitForMultipleObjects)(2, handles, FALSE, timeout)
+             : CHR_SYS(WaitForSingleObject)(handles[0], timeout);
     if (result != WAIT_OBJECT_0)
-        set->bell->timer_at = 0; /* it may have gone off */
+        set->wakeup->timer_at = 0; /* it may have expired */
     MemoryBarrier();
     (void)chr__set_scan(set);
     return result == WAIT_FAILED ? chr__os_code((int)GetLastError()) : 0;
@@ -6173,34 +6193,34 @@ static int chr__set_wait_port(chr__set *set, int timeout_ms)
     DWORD            timeout = chr__set_timeout(set, timeout_ms, &has_timer);
     ULONG            i, count = 0;
 
-    if (!CHR_SYS(GetQueuedCompletionStatusEx)(set->bell->port, entries, CHR__READY_MOST, &count, timeout, FALSE))
+    if (!CHR_SYS(GetQueuedCompletionStatusEx)(set->wakeup->port, entries, CHR__READY_MOST, &count, timeout, FALSE))
         return GetLastError() == WAIT_TIMEOUT ? 0 : chr__os_code((int)GetLastError());
     for (i = 0; i < count; i++)
         if (entries[i].lpOverlapped)
-            chr__set_came_back(set, (chr__set_entry *)(void *)entries[i].lpOverlapped);
+            chr__set_complete(set, (chr__set_entry *)(void *)entries[i].lpOverlapped);
     return 0;
 }
 
-/* What has come meanwhile, up to timeout_ms. Returns whether chr_loop_wake() was called, or an error. */
-static int chr__set_look(chr__set *set, int timeout_ms)
+/* Waits up to timeout_ms and collects completions. Returns whether chr_loop_wake() was called, or an error. */
+static int chr__set_collect(chr__set *set, int timeout_ms)
 {
-    chr__bell *bell = set->bell;
-    int        code = bell->has_port ? chr__set_wait_port(set, timeout_ms) : chr__set_wait_event(set, timeout_ms);
+    chr__wakeup *wakeup = set->wakeup;
+    int        code = wakeup->has_port ? chr__set_wait_port(set, timeout_ms) : chr__set_wait_event(set, timeout_ms);
 
-    InterlockedExchange(&bell->rung, 0); /* first: what is noted from here on rings again */
+    InterlockedExchange(&wakeup->is_raised, 0); /* before collecting: a later cause raises it again */
     chr__set_take_signaled(set);
-    if (InterlockedExchange(&bell->is_woken, 0))
-        bell->has_woken = 1;
-    return code < 0 ? code : bell->has_woken;
+    if (InterlockedExchange(&wakeup->is_woken, 0))
+        wakeup->has_woken = 1;
+    return code < 0 ? code : wakeup->has_woken;
 }
 
-/* Something is ready already: the system is asked for more in one of some turns only. */
-static int chr__set_glance(chr__set *set)
+/* With entries ready the system is queried in some turns only. */
+static int chr__set_collect_now(chr__set *set)
 {
-    if (set->unseen++ < CHR__UNSEEN_MOST && !set->bell->rung)
+    if (set->skipped++ < CHR__SKIPPED_MAX && !set->wakeup->is_raised)
         return 0;
-    set->unseen = 0;
-    return chr__set_look(set, 0);
+    set->skipped = 0;
+    return chr__set_collect(set, 0);
 }
 
 static int chr__set_tell_all(chr__set *set, chr__ready *ready, int most)
@@ -6213,52 +6233,53 @@ static int chr__set_tell_all(chr__set *set, chr__ready *ready, int most)
         ready[count].key = entry->key;
         ready[count].events = entry->ready;
         chr__queue_leave(entry);
-        if (!entry->is_gone)
+        if (!entry->is_closed)
             chr__queue_enter(&set->due, entry);
     }
     return count;
 }
 
-/* Milliseconds until a time on the system's clock, not early. */
-static int chr__set_left(int timeout_ms, int64_t deadline)
+/* Milliseconds until a deadline on the system's clock, rounded up. */
+static int chr__set_time_left(int timeout_ms, int64_t deadline)
 {
     int64_t left = timeout_ms > 0 ? deadline - chr__os_clock(NULL) : 0;
 
     return timeout_ms < 0 ? -1 : left <= 0 ? 0 : (int)((left + 999999) / 1000000);
 }
 
-enum { CHR__STIRRED_MOST = 50 };
+enum { CHR__UNSETTLED_MAX = 50 };
 
-/* Whether it isn't known yet what is ready: requests end, to be made anew. */
-static int chr__set_is_stirred(const chr__set *set, int tries)
+/* Whether the state is not known yet: cancelled requests have to be issued again. */
+static int chr__set_is_unsettled(const chr__set *set, int tries)
 {
-    return (set->due.first || set->cancelled > 0) && tries < CHR__STIRRED_MOST;
+    return (set->due.first || set->cancelled > 0) && tries < CHR__UNSETTLED_MAX;
 }
 
-/* How long to wait now: for those a bit in any case. */
-static int chr__set_patience(const chr__set *set, int left, int *tries)
+/* How long to wait now; at least a short time for such requests. */
+static int chr__set_wait_ms(const chr__set *set, int left, int *tries)
 {
-    return left == 0 && set->cancelled > 0 && (*tries)++ < CHR__STIRRED_MOST ? 1 : left;
+    return left == 0 && set->cancelled > 0 && (*tries)++ < CHR__UNSETTLED_MAX ? 1 : left;
 }
 
-/* How many are ready, up to `most`; 0 also when the waker has rung. */
+/* The number of ready entries, up to `most`; 0 also after a wake-up. */
 static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int timeout_ms)
 {
     int64_t deadline = timeout_ms > 0 ? chr__os_clock(NULL) + (int64_t)timeout_ms * 1000000 : 0;
     int     left = timeout_ms, is_rung, tries = 0;
 
-    set->bell->has_woken = 0;
+    set->wakeup->has_woken = 0;
     do {
-        chr__set_ask_all(set);
-        is_rung = set->ready.first ? chr__set_glance(set) : chr__set_look(set, chr__set_patience(set, left, &tries));
-        if (is_rung || set->ready.first || (left == 0 && !chr__set_is_stirred(set, tries)))
+        chr__set_request_all(set);
+        is_rung = set->ready.first ? chr__set_collect_now(set)
+                  : chr__set_collect(set, chr__set_wait_ms(set, left, &tries));
+        if (is_rung || set->ready.first || (left == 0 && !chr__set_is_unsettled(set, tries)))
             break;
-        left = chr__set_left(timeout_ms, deadline);
+        left = chr__set_time_left(timeout_ms, deadline);
     } while (1);
     return is_rung < 0 ? is_rung : chr__set_tell_all(set, ready, most);
 }
 
-/* It leaves, and is used again when nothing of it is under way any more. */
+/* Removes an entry; it is reused when its request has completed. */
 static void chr__set_end_entry(chr__set *set, chr__set_entry *entry)
 {
     set->sockets -= !entry->wait;
@@ -6268,56 +6289,56 @@ static void chr__set_end_entry(chr__set *set, chr__set_entry *entry)
         chr__set_take_signaled(set); /* it may be listed */
         CloseThreadpoolWait(entry->wait);
         entry->wait = NULL;
-        entry->asked = 0;
+        entry->requested = 0;
     }
     chr__queue_leave(entry);
-    entry->is_ended = entry->asked != 0;
-    if (!entry->asked) {
+    entry->is_ended = entry->requested != 0;
+    if (!entry->requested) {
         chr__set_release(set, entry);
         return;
     }
     set->in_flight++;
     chr__set_cancel(set, entry);
-    chr__set_under_way(set, entry);
+    chr__set_queue_request(set, entry);
 }
 
-/* Waits for what is under way of those that have left. It was cancelled, so it comes at once: what does not keeps its memory. */
+/* Waits for the cancelled requests of removed entries, which complete soon. One that does not keeps its memory. */
 static int chr__set_reap(chr__set *set)
 {
     int tries;
 
-    set->bell->has_woken = 0;
+    set->wakeup->has_woken = 0;
     if (set->in_flight > 0)
         (void)chr__set_scan(set);
     for (tries = 0; set->in_flight > 0 && tries < 50; tries++)
-        (void)chr__set_look(set, 100);
-    if (tries > 0 && set->bell->has_woken) {
-        InterlockedExchange(&set->bell->is_woken, 1);
-        chr__bell_ring(set->bell);
+        (void)chr__set_collect(set, 100);
+    if (tries > 0 && set->wakeup->has_woken) {
+        InterlockedExchange(&set->wakeup->is_woken, 1);
+        chr__wakeup_raise(set->wakeup);
     }
     return set->in_flight;
 }
 
-/* From few sockets to many. What is under way for the event ends first, else it would come to the port too; it is asked anew. Without
- * a port all goes on as it is. */
+/* Switches from the event to the port. Pending requests are cancelled and issued again, else they would be queued to
+ * the port, too. Without a port nothing changes. */
 static void chr__set_grow(chr__set *set)
 {
-    chr__bell      *bell = set->bell;
+    chr__wakeup      *wakeup = set->wakeup;
     UCHAR           modes = 1; /* FILE_SKIP_COMPLETION_PORT_ON_SUCCESS */
     chr__set_entry *entry;
 
-    for (entry = set->asked.first; entry; entry = entry->next_queued)
+    for (entry = set->requested.first; entry; entry = entry->next_queued)
         chr__set_cancel(set, entry);
-    while (chr__set_scan(set), set->asked.first)
-        (void)CHR_SYS(WaitForSingleObject)(bell->event, 10);
-    bell->port = CHR_SYS(CreateIoCompletionPort)(set->afd, NULL, 0, 1);
-    if (!bell->port)
+    while (chr__set_scan(set), set->requested.first)
+        (void)CHR_SYS(WaitForSingleObject)(wakeup->event, 10);
+    wakeup->port = CHR_SYS(CreateIoCompletionPort)(set->afd, NULL, 0, 1);
+    if (!wakeup->port)
         return;
     set->is_quick = CHR_SYS(SetFileCompletionNotificationModes)(set->afd, modes);
-    bell->timer_wait = bell->timer ? CreateThreadpoolWait(chr__bell_timer_expired, bell, NULL) : NULL;
-    InterlockedExchange(&bell->has_port, 1);
-    if (bell->rung) /* it may have rung for the event */
-        (void)CHR_SYS(PostQueuedCompletionStatus)(bell->port, 0, 0, NULL);
+    wakeup->timer_wait = wakeup->timer ? CreateThreadpoolWait(chr__wakeup_timer_expired, wakeup, NULL) : NULL;
+    InterlockedExchange(&wakeup->has_port, 1);
+    if (wakeup->is_raised) /* it may have been raised for the event */
+        (void)CHR_SYS(PostQueuedCompletionStatus)(wakeup->port, 0, 0, NULL);
 }
 
 /* Fills an entry for fd. CHR_ERR_NO_MEMORY. */
@@ -6327,7 +6348,7 @@ static int chr__set_begin_entry(chr__set *set, chr__set_entry *entry, int fd, in
 
     memset(entry, 0, sizeof *entry);
     entry->handle = chr__os_handle(fd);
-    entry->bell = set->bell;
+    entry->wakeup = set->wakeup;
     entry->fd = fd;
     entry->key = key;
     entry->wants = wants;
@@ -6335,9 +6356,10 @@ static int chr__set_begin_entry(chr__set *set, chr__set_entry *entry, int fd, in
         entry->wait = CreateThreadpoolWait(chr__set_signaled, entry, NULL);
         return entry->wait ? 0 : CHR_ERR_NO_MEMORY;
     }
-    entry->is_short = chr__afd_goes_deaf(fd);
+    entry->is_short = chr__afd_needs_timeout(fd);
     set->sockets++;
-    if (CHR_SYS(WSAIoctl)(chr__os_socket(fd), CHR__BASE_HANDLE, NULL, 0, &entry->handle, sizeof entry->handle, &size, NULL, NULL) != 0)
+    if (CHR_SYS(WSAIoctl)(chr__os_socket(fd), CHR__BASE_HANDLE, NULL, 0, &entry->handle, sizeof entry->handle, &size,
+                          NULL, NULL) != 0)
         entry->handle = chr__os_handle(fd);
     return 0;
 }
@@ -6356,7 +6378,7 @@ static chr__set_entry **chr__set_find(const chr__set *set, int fd)
     return entry;
 }
 
-/* An entry that nobody uses. There are more of them than watches: when there is none, some are about to come back. */
+/* A free entry. There are more entries than watches: when none is free, some are about to complete. */
 static chr__set_entry *chr__set_spare(chr__set *set)
 {
     chr__set_entry *entry;
@@ -6369,7 +6391,7 @@ static chr__set_entry *chr__set_spare(chr__set *set)
     return entry;
 }
 
-/* `events`: what the entry waits for from now on; 0 = it leaves. Another key: it may be of something else under the number. */
+/* `events`: what the entry waits for from now on; 0 = it is removed. Another key: the handle value may be reused. */
 static int chr__os_set_put(chr__set *set, int fd, int before, int events, unsigned key)
 {
     chr__set_entry **link = chr__set_find(set, fd), *entry = *link;
@@ -6394,14 +6416,14 @@ static int chr__os_set_put(chr__set *set, int fd, int before, int events, unsign
         *link = entry;
     }
     entry->wants = events;
-    if (set->sockets > CHR__PORT_PAYS && !set->bell->port)
+    if (set->sockets > CHR__PORT_THRESHOLD && !set->wakeup->port)
         chr__set_grow(set);
-    if (entry->queue != &set->ready && !entry->is_gone)
+    if (entry->queue != &set->ready && !entry->is_closed)
         chr__queue_enter(&set->due, entry);
     return 0;
 }
 
-/* Room for so many descriptors, a power of two. */
+/* Grows the hash table; capacity is a power of two. */
 static int chr__os_set_reserve(chr__set *set, int capacity)
 {
     int              i, more = 2 * (capacity - set->capacity), had = set->capacity;
@@ -6411,7 +6433,8 @@ static int chr__os_set_reserve(chr__set *set, int capacity)
     if (more <= 0)
         return 0;
     buckets = set->config->allocate(opaque, NULL, sizeof *set->buckets * (size_t)capacity);
-    block = buckets ? set->config->allocate(opaque, NULL, sizeof *set->blocks + sizeof *set->spare * (size_t)more) : NULL;
+    block = buckets ? set->config->allocate(opaque, NULL, sizeof *set->blocks + sizeof *set->spare * (size_t)more)
+            : NULL;
     if (!block) {
         if (buckets)
             (void)set->config->allocate(opaque, buckets, 0);
@@ -6434,7 +6457,7 @@ static int chr__os_set_reserve(chr__set *set, int capacity)
     return 0;
 }
 
-/* Whether fd can be in it. */
+/* Whether fd can be watched. */
 static int chr__os_set_check(const chr__set *set, int fd)
 {
     HANDLE pair[2];
@@ -6445,7 +6468,7 @@ static int chr__os_set_check(const chr__set *set, int fd)
     if (!chr__os_is_open(fd))
         return CHR_ERR_INVALID;
     pair[0] = chr__os_handle(fd);
-    pair[1] = GetCurrentThread(); /* never signaled: so that nothing is taken from the other */
+    pair[1] = GetCurrentThread(); /* never signaled: the wait does not consume the state of the other */
     type = CHR_SYS(GetFileType)(pair[0]);
     if (type == FILE_TYPE_CHAR)
         return CHR_SYS(GetNumberOfConsoleInputEvents)(pair[0], &count) ? 0 : CHR_ERR_NOT_SUPPORTED;
@@ -6494,25 +6517,25 @@ static int  chr__os_set_is_usable(const chr__set *set) { return (void)set, 1; }
 static int  chr__os_set_alarm_open(chr__set *set) { return (void)set, CHR_ERR_NOT_SUPPORTED; }
 static void chr__os_set_alarm(chr__set *set, int ms) { (void)set, (void)ms; }
 
-/* -- the waker: it rings for our own loop, and for a foreign one it has a socket that sends to itself -- */
+/* -- the waker: a wake-up of our own loop; for a foreign loop a UDP socket that sends to itself -- */
 
 typedef struct chr__waker {
-    chr__bell     bell;
+    chr__wakeup     wakeup;
     int           has_sockets;
-    volatile LONG fd;      /* for foreign loops, plus one; 0 = not shown to any yet */
-    volatile LONG is_sent; /* a datagram is under way */
+    volatile LONG fd;      /* for foreign loops, plus one; 0 = not created */
+    volatile LONG is_sent; /* a datagram is pending */
 } chr__waker;
 
-/* Winsock counts who uses it. A timer that is no finer than a time-out is of no use. */
+/* Winsock counts its users. Only a high-resolution timer is better than a time-out. */
 static int chr__os_waker_open(chr__waker *waker)
 {
     enum { HIGH_RESOLUTION = 2, SYNCHRONIZE_AND_MODIFY = 0x100002 };
     WSADATA data;
 
     waker->has_sockets = CHR_SYS(WSAStartup)(MAKEWORD(2, 2), &data) == 0;
-    if (chr__bell_open(&waker->bell) < 0)
+    if (chr__wakeup_open(&waker->wakeup) < 0)
         return CHR_ERR_IO;
-    waker->bell.timer = CHR_SYS(CreateWaitableTimerExW)(NULL, NULL, HIGH_RESOLUTION, SYNCHRONIZE_AND_MODIFY);
+    waker->wakeup.timer = CHR_SYS(CreateWaitableTimerExW)(NULL, NULL, HIGH_RESOLUTION, SYNCHRONIZE_AND_MODIFY);
     return 0;
 }
 
@@ -6521,17 +6544,17 @@ static void chr__os_waker_close(chr__waker *waker)
     if (waker->fd)
         chr__os_close((int)waker->fd - 1);
     waker->fd = 0;
-    chr__bell_close(&waker->bell);
+    chr__wakeup_close(&waker->wakeup);
     if (waker->has_sockets)
         (void)CHR_SYS(WSACleanup)();
     waker->has_sockets = 0;
 }
 
-/* Until it is shown there is none. */
+/* -1 until it is created. */
 static int chr__os_waker_fd(const chr__waker *waker) { return (int)waker->fd - 1; }
 
-/* A wake-up is a callback that has run, as it is where a descriptor tells of it. */
-static int chr__os_waker_ran(const chr__waker *waker) { return !waker->fd && waker->bell.has_woken; }
+/* Counts a wake-up as a callback, as on systems with a descriptor. */
+static int chr__os_waker_ran(const chr__waker *waker) { return !waker->fd && waker->wakeup.has_woken; }
 
 static int chr__waker_connect(SOCKET handle)
 {
@@ -6546,7 +6569,7 @@ static int chr__waker_connect(SOCKET handle)
            CHR_SYS(connect)(handle, (struct sockaddr *)(void *)&own, sizeof own) != 0 ? -1 : 0;
 }
 
-/* A descriptor that a foreign loop can wait for; an error when there is none to give. */
+/* Creates the descriptor for a foreign loop; an error when that fails. */
 static int chr__os_waker_show(chr__waker *waker)
 {
     SOCKET handle = CHR_SYS(socket)(AF_INET, SOCK_DGRAM, 0);
@@ -6567,28 +6590,29 @@ static void chr__os_waker_drain(chr__waker *waker)
 {
     char bytes[64];
 
-    InterlockedExchange(&waker->bell.is_woken, 0);
-    InterlockedExchange(&waker->is_sent, 0); /* first: what rings from here on sends again */
+    InterlockedExchange(&waker->wakeup.is_woken, 0);
+    InterlockedExchange(&waker->is_sent, 0); /* before reading: a later wake-up sends again */
     while (waker->fd && CHR_SYS(recv)(chr__os_socket((int)waker->fd - 1), bytes, sizeof bytes, 0) > 0)
         ;
 }
 
 static void chr__os_waker_signal(chr__waker *waker)
 {
-    InterlockedExchange(&waker->bell.is_woken, 1);
-    chr__bell_ring(&waker->bell);
-    if (waker->fd && InterlockedExchange(&waker->is_sent, 1) == 0 && CHR_SYS(send)(chr__os_socket((int)waker->fd - 1), "", 1, 0) < 0)
+    InterlockedExchange(&waker->wakeup.is_woken, 1);
+    chr__wakeup_raise(&waker->wakeup);
+    if (waker->fd && InterlockedExchange(&waker->is_sent, 1) == 0 &&
+        CHR_SYS(send)(chr__os_socket((int)waker->fd - 1), "", 1, 0) < 0)
         InterlockedExchange(&waker->is_sent, 0);
 }
 
 static int chr__os_set_open(chr__set *set, chr__waker *waker, const chr_config *config)
 {
-    chr__set_attach(set, &waker->bell);
+    chr__set_attach(set, &waker->wakeup);
     set->config = config;
     return 0;
 }
 
-/* -- waiting, where a call blocks: a set that lasts as long -- */
+/* -- calls that block: a temporary set -- */
 
 typedef struct chr__pollfd {
     int   fd;
@@ -6604,7 +6628,7 @@ CHR__PRIVATE int chr__os_ready_events(short revents)
     return (revents & (CHR_IN | CHR_OUT | CHR_HUP)) | (revents & CHR__HALF_HUP ? CHR_HUP : 0);
 }
 
-/* Those of `entries` that are in it now have a handle. */
+/* Entries that were added have a handle. */
 static int chr__poll_begin(chr__set *set, chr__set_entry *entries, const chr__pollfd *polls, int count)
 {
     int i, code = 0;
@@ -6635,36 +6659,36 @@ static void chr__poll_end(chr__set *set, chr__set_entry *entries, int count)
         ;
     if (set->afd)
         (void)CHR_SYS(CloseHandle)(set->afd);
-    chr__bell_close(set->bell);
+    chr__wakeup_close(set->wakeup);
 }
 
-/* What poll() tells of one. Behind input a half-close shows by itself. */
-static int chr__poll_told(int events, int ready) { return events & CHR_IN ? ready & ~CHR__HALF_HUP : ready; }
+/* The events that poll() would report. When input is watched, a half-close is found by reading. */
+static int chr__poll_events(int events, int ready) { return events & CHR_IN ? ready & ~CHR__HALF_HUP : ready; }
 
-/* The number of ready descriptors; an entry whose fd is -1 is skipped. */
+/* As poll(): the number of ready descriptors; entries with fd -1 are skipped. */
 static int chr__os_poll(chr__pollfd *polls, int count, int timeout_ms)
 {
     chr__set_entry entries[CHR__POLL_MOST];
     chr__ready     ready[CHR__POLL_MOST];
-    chr__bell      bell;
+    chr__wakeup      wakeup;
     chr__set       set;
-    int            i, code = count > CHR__POLL_MOST ? CHR_ERR_NOT_SUPPORTED : chr__bell_open(&bell);
+    int            i, code = count > CHR__POLL_MOST ? CHR_ERR_NOT_SUPPORTED : chr__wakeup_open(&wakeup);
 
     if (code < 0)
         return code;
-    chr__set_attach(&set, &bell);
+    chr__set_attach(&set, &wakeup);
     code = chr__poll_begin(&set, entries, polls, count);
     if (code == 0)
         code = chr__os_set_wait(&set, ready, CHR__POLL_MOST, timeout_ms);
     for (i = 0; i < count; i++)
         polls[i].revents = 0;
     for (i = 0; i < code; i++)
-        polls[ready[i].key].revents = (short)chr__poll_told(polls[ready[i].key].events, ready[i].events);
+        polls[ready[i].key].revents = (short)chr__poll_events(polls[ready[i].key].events, ready[i].events);
     chr__poll_end(&set, entries, count);
     return code;
 }
 
-/* Waits for one descriptor: what is ready, 0 at the time-out, or an error. -1: for the time-out alone. */
+/* Waits for one descriptor: its ready events, 0 at the time-out, or an error. fd -1: sleeps. */
 CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms)
 {
     chr__pollfd one;
@@ -6677,14 +6701,14 @@ CHR__PRIVATE int chr__os_wait(int fd, int events, int timeout_ms)
     return n <= 0 ? n : chr__os_ready_events(one.revents);
 }
 
-/* A wait for one descriptor in two parts: begun under the lock, and ended without it. Meanwhile the owner may close the
- * descriptor, and its number may be something else's. So the number is not used any more: the driver has its request, and
- * what is no socket is waited for by a handle of the wait's own. */
+/* A wait for one descriptor: begun under the lock, and done without it. Meanwhile the owner thread may close the
+ * descriptor, and its value may be reused: the driver has the request already, and other handles are duplicated for the
+ * wait. */
 typedef struct chr__waiting {
-    chr__bell      bell;
+    chr__wakeup      wakeup;
     chr__set       set;
     chr__set_entry entry;
-    HANDLE         own; /* NULL = there is none */
+    HANDLE         own; /* NULL = none */
     int            code;
 } chr__waiting;
 
@@ -6706,48 +6730,48 @@ CHR__PRIVATE void chr__os_wait_begin(chr__waiting *waiting, int fd, int events)
     one.events = chr__os_poll_events(events);
     one.revents = 0;
     waiting->own = NULL;
-    waiting->code = chr__bell_open(&waiting->bell);
-    chr__set_attach(&waiting->set, &waiting->bell);
+    waiting->code = chr__wakeup_open(&waiting->wakeup);
+    chr__set_attach(&waiting->set, &waiting->wakeup);
     memset(&waiting->entry, 0, sizeof waiting->entry);
     if (waiting->code == 0)
         waiting->code = chr__poll_begin(&waiting->set, &waiting->entry, &one, 1);
     if (waiting->code == 0 && waiting->entry.wait)
         waiting->code = chr__wait_copy(waiting);
     if (waiting->code == 0)
-        chr__set_ask_all(&waiting->set);
+        chr__set_request_all(&waiting->set);
 }
 
-/* What is ready, 0 at the time-out or before it, or an error. */
+/* The ready events; 0 at the time-out or before it; or an error. */
 CHR__PRIVATE int chr__os_wait_end(chr__waiting *waiting, int timeout_ms)
 {
-    int        code = waiting->code, told = 0;
+    int        code = waiting->code, events = 0;
     chr__ready ready;
 
     if (code == 0 && !waiting->set.ready.first)
-        code = chr__set_look(&waiting->set, timeout_ms);
+        code = chr__set_collect(&waiting->set, timeout_ms);
     if (code >= 0 && chr__set_tell_all(&waiting->set, &ready, 1) > 0)
-        told = chr__os_ready_events((short)chr__poll_told(waiting->entry.wants, ready.events));
+        events = chr__os_ready_events((short)chr__poll_events(waiting->entry.wants, ready.events));
     chr__poll_end(&waiting->set, &waiting->entry, 1);
     if (waiting->own)
         (void)CHR_SYS(CloseHandle)(waiting->own);
-    return code < 0 ? code : told;
+    return code < 0 ? code : events;
 }
 
-/* Without a set: only the waker. */
+/* Without a set: waits for the waker only. */
 static int chr__os_loop_wait(chr__waker *waker, chr__pollfd *polls, int count, int timeout_ms)
 {
     (void)polls, (void)count;
-    (void)CHR_SYS(WaitForSingleObject)(waker->bell.event, timeout_ms < 0 ? INFINITE : (DWORD)timeout_ms);
-    InterlockedExchange(&waker->bell.rung, 0);
-    InterlockedExchange(&waker->bell.is_woken, 0);
+    (void)CHR_SYS(WaitForSingleObject)(waker->wakeup.event, timeout_ms < 0 ? INFINITE : (DWORD)timeout_ms);
+    InterlockedExchange(&waker->wakeup.is_raised, 0);
+    InterlockedExchange(&waker->wakeup.is_woken, 0);
     return 0;
 }
 
-/* -- files: UTF-8 names; open for others to read, write, rename and remove, as elsewhere -- */
+/* -- files: UTF-8 names; shared for reading, writing, renaming and deleting, as on POSIX -- */
 
 enum {
     CHR__PATH_SIZE = 4096,
-    CHR__PATH_SHORT = 240 /* characters that every function of the system takes without the prefix of long paths */
+    CHR__PATH_SHORT = 240 /* longer paths need the \\?\ prefix */
 };
 
 typedef enum chr__fd_type { CHR__FD_PLAIN } chr__fd_type;
@@ -6757,7 +6781,7 @@ CHR__PRIVATE chr__fd_type chr__os_fd_type(int fd, int is_exclusive)
     return (void)fd, (void)is_exclusive, CHR__FD_PLAIN;
 }
 
-/* As the system takes it, into wide[CHR__PATH_SIZE]. 0, or an error number. */
+/* Converts a path into wide[CHR__PATH_SIZE], with the \\?\ prefix if it is long. 0, or an error number. */
 static int chr__os_wide_path(const char *path, WCHAR *wide)
 {
     WCHAR full[CHR__PATH_SIZE];
@@ -6778,20 +6802,21 @@ static int chr__os_wide_path(const char *path, WCHAR *wide)
 
 typedef enum chr__open_mode {
     CHR__OPEN_READ, CHR__OPEN_BOTH, CHR__OPEN_CREATE, CHR__OPEN_APPEND,
-    CHR__OPEN_LOG /* emptied, then written at its end, wherever that is by then */
+    CHR__OPEN_LOG /* truncated, then appended to */
 } chr__open_mode;
 
-/* What CreateFileW() is told for each. Both ways: a device of ours alone, read and written at the same time. */
-typedef struct chr__open_terms {
+/* Arguments of CreateFileW() for each mode. BOTH: a device, not shared, with overlapped I/O. */
+typedef struct chr__open_settings {
     DWORD access, sharing, disposition, flags;
-} chr__open_terms;
+} chr__open_settings;
 
 enum {
     CHR__SHARE_ALL = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE,
-    CHR__APPEND_ONLY = FILE_APPEND_DATA | FILE_READ_ATTRIBUTES | SYNCHRONIZE /* so the system writes at the end, always */
+    CHR__APPEND_ONLY = FILE_APPEND_DATA | FILE_READ_ATTRIBUTES | SYNCHRONIZE /* without FILE_WRITE_DATA: each write
+                                                                                appends */
 };
 
-static const chr__open_terms chr__open_modes[] = {
+static const chr__open_settings chr__open_modes[] = {
     { GENERIC_READ,                 CHR__SHARE_ALL, OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL },
     { GENERIC_READ | GENERIC_WRITE, 0,              OPEN_EXISTING, FILE_FLAG_OVERLAPPED  },
     { GENERIC_WRITE,                CHR__SHARE_ALL, CREATE_ALWAYS, FILE_ATTRIBUTE_NORMAL },
@@ -6799,8 +6824,8 @@ static const chr__open_terms chr__open_modes[] = {
     { CHR__APPEND_ONLY,             CHR__SHARE_ALL, CREATE_ALWAYS, FILE_ATTRIBUTE_NORMAL }
 };
 
-/* Nothing is inherited. A server of a pipe may learn who we are, and not act in our name. */
-static HANDLE chr__os_open_wide(const WCHAR *wide, const chr__open_terms *terms)
+/* Not inheritable. The server of a named pipe may identify, not impersonate us. */
+static HANDLE chr__os_open_wide(const WCHAR *wide, const chr__open_settings *terms)
 {
     int is_device = wide[0] == '\\' && wide[1] == '\\' && wide[2] == '.';
 
@@ -6808,10 +6833,10 @@ static HANDLE chr__os_open_wide(const WCHAR *wide, const chr__open_terms *terms)
                                 terms->flags | (is_device ? SECURITY_SQOS_PRESENT | SECURITY_IDENTIFICATION : 0), NULL);
 }
 
-/* A device has no end to write at. */
+/* A device can't be opened for appending. */
 static HANDLE chr__os_open_device(const WCHAR *wide)
 {
-    static const chr__open_terms terms = { GENERIC_WRITE, CHR__SHARE_ALL, OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL };
+    static const chr__open_settings terms = { GENERIC_WRITE, CHR__SHARE_ALL, OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL };
 
     return chr__os_open_wide(wide, &terms);
 }
@@ -6829,7 +6854,7 @@ static HANDLE chr__os_open_mode(const WCHAR *wide, chr__open_mode mode)
     return chr__os_open_device(wide);
 }
 
-/* That it is a directory is not what the system says of one. */
+/* The error of opening; for a directory the system's message is misleading. */
 static int chr__os_open_fail(chr_error *err, int error, const char *path, const WCHAR *wide)
 {
     DWORD attributes = error == ERROR_ACCESS_DENIED ? CHR_SYS(GetFileAttributesW)(wide) : INVALID_FILE_ATTRIBUTES;
@@ -6848,16 +6873,18 @@ CHR__PRIVATE int chr__os_open(const char *path, chr__open_mode mode, chr_error *
     if (error)
         return chr__os_fail(err, error, "cannot open", path);
     handle = chr__os_open_mode(wide, mode);
-    return handle == INVALID_HANDLE_VALUE ? chr__os_open_fail(err, (int)GetLastError(), path, wide) : chr__os_handle_fd(handle);
+    return handle == INVALID_HANDLE_VALUE ? chr__os_open_fail(err, (int)GetLastError(), path, wide)
+           : chr__os_handle_fd(handle);
 }
 
-/* A pipe's writer has gone, or a file is over. */
+/* End of file (EOF), or the writer of a pipe has closed it. */
 static int chr__os_is_end(int error)
 {
-    return error == ERROR_HANDLE_EOF || error == ERROR_BROKEN_PIPE || error == ERROR_PIPE_NOT_CONNECTED || error == ERROR_NO_DATA;
+    return error == ERROR_HANDLE_EOF || error == ERROR_BROKEN_PIPE || error == ERROR_PIPE_NOT_CONNECTED ||
+           error == ERROR_NO_DATA;
 }
 
-/* What a read that failed answers. */
+/* The result of a failed read. */
 static int chr__os_read_code(int error)
 {
     return chr__os_is_end(error) ? 0 : chr__os_code(error);
@@ -6865,7 +6892,7 @@ static int chr__os_read_code(int error)
 
 static DWORD chr__os_length(size_t len) { return len < INT32_MAX ? (DWORD)len : INT32_MAX; }
 
-/* Files, which answer at once. */
+/* Reads a regular file. */
 CHR__PRIVATE int chr__os_read(int fd, void *buf, size_t len)
 {
     DWORD count;
@@ -6905,10 +6932,10 @@ CHR__PRIVATE int chr__os_exists(const char *path)
     return chr__os_wide_path(path, wide) == 0 && CHR_SYS(GetFileAttributesW)(wide) != INVALID_FILE_ATTRIBUTES;
 }
 
-/* Who may read a file is in its list of rights here, and usually in that of its directory: no word is said about it. */
+/* Access is controlled by ACLs, usually those of the directory: not checked. */
 CHR__PRIVATE int chr__os_is_shared(const char *path) { return (void)path, 0; }
 
-/* The path from the root, into full[size]. An error also when it is too long. */
+/* The absolute path, into full[size]. CHR_ERR_INVALID when it is too long. */
 CHR__PRIVATE int chr__os_full_path(const char *path, char *full, size_t size)
 {
     WCHAR wide[CHR__PATH_SIZE], found[CHR__PATH_SIZE];
@@ -6921,7 +6948,7 @@ CHR__PRIVATE int chr__os_full_path(const char *path, char *full, size_t size)
     return code < 0 ? code : 0;
 }
 
-/* Which file has a name. */
+/* Identity of the file at a path. */
 typedef struct chr__file_id {
     DWORD    volume;
     uint64_t index;
@@ -6947,10 +6974,10 @@ static int chr__os_is_same_id(const chr__file_id *one, const chr__file_id *other
     return one->is_known && other->is_known && one->volume == other->volume && one->index == other->index;
 }
 
-/* `flags`: FILE_FLAG_OPEN_REPARSE_POINT = of a link itself. */
+/* `flags`: FILE_FLAG_OPEN_REPARSE_POINT = of the link itself. */
 static chr__file_id chr__os_path_id(const char *path, DWORD flags)
 {
-    chr__open_terms terms;
+    chr__open_settings terms;
     WCHAR           wide[CHR__PATH_SIZE];
     chr__file_id    id;
     HANDLE          handle = INVALID_HANDLE_VALUE;
@@ -6980,8 +7007,8 @@ CHR__PRIVATE void chr__os_unlink(const char *path)
         (void)CHR_SYS(DeleteFileW)(wide);
 }
 
-/* Over a file that somebody reads, which the system's own call refuses: that one gets another name, under which it goes with its
- * last reader. A directory stays where it is. 0, or an error number. */
+/* Replaces a file that is open, which MoveFileEx() can't: that file is renamed and deleted on close. A directory is not
+ * replaced. 0, or an error number. */
 static int chr__os_rename_over(const WCHAR *from, const WCHAR *to)
 {
     WCHAR  aside[CHR__PATH_SIZE + 40];
@@ -6992,7 +7019,8 @@ static int chr__os_rename_over(const WCHAR *from, const WCHAR *to)
 
     if (attributes != INVALID_FILE_ATTRIBUTES && attributes & FILE_ATTRIBUTE_DIRECTORY)
         return ERROR_ACCESS_DENIED;
-    chr__format(suffix, sizeof suffix, ".%lu-%llu", (unsigned long)GetCurrentProcessId(), (unsigned long long)chr__os_clock(NULL));
+    chr__format(suffix, sizeof suffix, ".%lu-%llu", (unsigned long)GetCurrentProcessId(),
+                (unsigned long long)chr__os_clock(NULL));
     memcpy(aside, to, length * sizeof *aside);
     (void)chr__os_to_wide(suffix, aside + length, 40);
     if (!CHR_SYS(MoveFileExW)(to, aside, 0))
@@ -7022,7 +7050,7 @@ CHR__PRIVATE int chr__os_rename(const char *from, const char *to)
     return error ? chr__os_code(error) : 0;
 }
 
-/* The bytes of a regular file; -1 = it is none. */
+/* Size of a regular file; -1 = not a regular file. */
 CHR__PRIVATE int64_t chr__os_file_size(int fd)
 {
     HANDLE        handle = chr__os_handle(fd);
@@ -7031,7 +7059,7 @@ CHR__PRIVATE int64_t chr__os_file_size(int fd)
     return CHR_SYS(GetFileType)(handle) == FILE_TYPE_DISK && CHR_SYS(GetFileSizeEx)(handle, &size) ? size.QuadPart : -1;
 }
 
-/* Whether that is the file's name still. */
+/* Whether the path still leads to the open file. */
 CHR__PRIVATE int chr__os_is_named(int fd, const char *path)
 {
     chr__file_id own = chr__os_handle_id(chr__os_handle(fd)), named = chr__os_path_id(path, 0);
@@ -7039,7 +7067,7 @@ CHR__PRIVATE int chr__os_is_named(int fd, const char *path)
     return chr__os_is_same_id(&own, &named);
 }
 
-/* Removes the name of one file, and of no other that has it by now. */
+/* Unlinks a path if it is still the file `own`, not another one of that name. */
 CHR__PRIVATE void chr__os_unlink_own(const char *path, const chr__file_id *own)
 {
     chr__file_id id = chr__os_file_id(path);
@@ -7048,7 +7076,7 @@ CHR__PRIVATE void chr__os_unlink_own(const char *path, const chr__file_id *own)
         chr__os_unlink(path);
 }
 
-/* -- console: key events are input, as the escape sequences of a terminal; output is UTF-16. So no code page is changed -- */
+/* -- console: key events become a terminal's escape sequences; output is UTF-16, so that no code page is changed -- */
 
 #ifndef ENABLE_VIRTUAL_TERMINAL_PROCESSING
 #define ENABLE_VIRTUAL_TERMINAL_PROCESSING 0x0004
@@ -7058,22 +7086,22 @@ CHR__PRIVATE void chr__os_unlink_own(const char *path, const chr__file_id *own)
 #endif
 
 enum {
-    CHR__KEY_TEXT = 16,    /* bytes: the longest that one key event becomes */
-    CHR__KEY_EVENTS = 16,  /* fetched at a time */
-    CHR__CONSOLE_UNITS = 512 /* of UTF-16, written at a time */
+    CHR__KEY_TEXT = 16,    /* bytes: the longest sequence of a key */
+    CHR__KEY_EVENTS = 16,  /* events per read */
+    CHR__CONSOLE_UNITS = 512 /* UTF-16 units per write */
 };
 
 typedef struct chr__console_in {
-    INPUT_RECORD events[CHR__KEY_EVENTS]; /* fetched and not yet looked at: from `at` to `end` */
+    INPUT_RECORD events[CHR__KEY_EVENTS]; /* read and not decoded: from `at` to `end` */
     int          at, end;
-    char         text[CHR__KEY_TEXT];     /* the bytes of the last key, not yet read: from text_at to text_end */
+    char         text[CHR__KEY_TEXT];     /* bytes of the last key, not delivered: from text_at to text_end */
     int          text_at, text_end;
-    unsigned     repeats;                 /* how often the text comes again */
-    unsigned     high;                    /* the first half of a surrogate pair, 0 = none */
+    unsigned     repeats;                 /* remaining repeats of the text */
+    unsigned     high;                    /* pending high surrogate, 0 = none */
 } chr__console_in;
 
 typedef struct chr__console_out {
-    unsigned char part[4]; /* the beginning of a character whose rest has not come yet */
+    unsigned char part[4]; /* first bytes of an incomplete character */
     int           length;
 } chr__console_out;
 
@@ -7084,9 +7112,9 @@ CHR__PRIVATE int chr__os_is_terminal(int fd)
     return fd != -1 && CHR_SYS(GetConsoleMode)(chr__os_handle(fd), &mode);
 }
 
-/* -- output: UTF-8 becomes UTF-16, in any pieces -- */
+/* -- output: UTF-8 to UTF-16, split anywhere -- */
 
-/* How many of these bytes are whole characters: the last one may have only begun. */
+/* Number of bytes in complete characters: the last one may be incomplete. */
 static size_t chr__utf8_whole(const unsigned char *text, size_t len)
 {
     size_t        back, need;
@@ -7102,7 +7130,7 @@ static size_t chr__utf8_whole(const unsigned char *text, size_t len)
     return len;
 }
 
-/* What is no UTF-8 becomes U+FFFD. */
+/* Invalid UTF-8 becomes U+FFFD. */
 static int chr__console_put(HANDLE console, const unsigned char *text, size_t len)
 {
     WCHAR units[CHR__CONSOLE_UNITS];
@@ -7115,7 +7143,7 @@ static int chr__console_put(HANDLE console, const unsigned char *text, size_t le
     return 0;
 }
 
-/* All of it, while the console takes it: one in which the user marks text waits. */
+/* Writes everything; blocks while the user selects text in the console. */
 CHR__PRIVATE int chr__console_write(int fd, chr__console_out *out, const void *buf, size_t len)
 {
     unsigned char        piece[CHR__CONSOLE_UNITS];
@@ -7140,22 +7168,23 @@ CHR__PRIVATE int chr__console_write(int fd, chr__console_out *out, const void *b
 
 /* -- the process's console, and its modes -- */
 
-/* One mode that is changed and put back: unless somebody has changed it since, whose it is then. */
+/* A console mode that is restored at the end, unless another process has changed it since. */
 typedef struct chr__console_mode {
-    HANDLE handle; /* NULL = there is none */
+    HANDLE handle; /* NULL = none */
     int    is_set;
-    DWORD  before, wanted, ours; /* what was there, what it was set to, and what the console made of that */
+    DWORD  saved, requested, applied; /* the saved mode, the requested one, and that as read back */
 } chr__console_mode;
 
-/* The process's console: the one thing that is there once per process, and so the one global. It is put back at close, by
- * atexit(), when Ctrl-C, Ctrl-Break or the window's close end the process (each goes on to the handlers of others), and by a
- * fiber-local slot when the thread that made the first chardev here ends the process in another way. */
+/* The process's console: there is one per process, hence the only global variable. It is restored at close, by
+ * atexit(), by a control handler when Ctrl-C, Ctrl-Break or closing the window ends the process (other handlers run
+ * too), and by a fiber-local slot's callback when the thread that created the first chardev here ends the process in
+ * another way. */
 static struct chr__terminal {
     char              holder[128]; /* the id of the stdio chardev; "" = free */
     int               echo;
     chr__console_out  echoed;
-    int               users;       /* stdio, and chardevs of the kind console */
-    chr__console_mode in, screen;  /* screen: a handle of our own */
+    int               users;       /* chardevs stdio and console */
+    chr__console_mode in, screen;  /* screen: a separate handle */
     int               registered;  /* with atexit() */
     DWORD             slot;        /* fiber-local */
 } chr__terminal;
@@ -7165,31 +7194,31 @@ static void chr__console_restore(chr__console_mode *mode)
 {
     DWORD now;
 
-    if (mode->is_set && CHR_SYS(GetConsoleMode)(mode->handle, &now) && now == mode->ours)
-        (void)CHR_SYS(SetConsoleMode)(mode->handle, mode->before);
+    if (mode->is_set && CHR_SYS(GetConsoleMode)(mode->handle, &now) && now == mode->applied)
+        (void)CHR_SYS(SetConsoleMode)(mode->handle, mode->saved);
 }
 
-/* `maybe`: flags that an old Windows does not know. Nothing happens when it is so already. What others have set meanwhile is what
- * is put back at the end. */
-static int chr__console_make(chr__console_mode *mode, DWORD off, DWORD on, DWORD maybe)
+/* Sets a mode, if it is not set. `maybe`: flags that old versions of Windows reject. If other processes have changed
+ * the mode since, theirs becomes the saved one. */
+static int chr__console_set_mode(chr__console_mode *mode, DWORD off, DWORD on, DWORD maybe)
 {
-    DWORD now, wanted;
-    int   is_ours;
+    DWORD now, requested;
+    int   is_applied;
 
     if (!mode->handle)
         return 0;
     if (!CHR_SYS(GetConsoleMode)(mode->handle, &now))
         return chr__os_code((int)GetLastError());
-    is_ours = mode->is_set && now == mode->ours;
-    wanted = ((is_ours ? mode->before : now) & ~off) | on | maybe;
-    if (is_ours && wanted == mode->wanted)
+    is_applied = mode->is_set && now == mode->applied;
+    requested = ((is_applied ? mode->saved : now) & ~off) | on | maybe;
+    if (is_applied && requested == mode->requested)
         return 0;
-    mode->before = is_ours ? mode->before : now;
-    mode->wanted = mode->ours = wanted;
+    mode->saved = is_applied ? mode->saved : now;
+    mode->requested = mode->applied = requested;
     mode->is_set = 1;
-    if (!CHR_SYS(SetConsoleMode)(mode->handle, wanted) && !CHR_SYS(SetConsoleMode)(mode->handle, wanted & ~maybe))
+    if (!CHR_SYS(SetConsoleMode)(mode->handle, requested) && !CHR_SYS(SetConsoleMode)(mode->handle, requested & ~maybe))
         return chr__os_code((int)GetLastError());
-    (void)CHR_SYS(GetConsoleMode)(mode->handle, &mode->ours);
+    (void)CHR_SYS(GetConsoleMode)(mode->handle, &mode->applied);
     return 0;
 }
 
@@ -7201,7 +7230,7 @@ static void chr__terminal_restore(void)
     ReleaseSRWLockExclusive(&chr__terminal_lock);
 }
 
-/* FALSE: what comes next happens as if this were not here. */
+/* Returns FALSE: the next handler runs. */
 static BOOL WINAPI chr__terminal_control(DWORD event)
 {
     (void)event;
@@ -7209,8 +7238,8 @@ static BOOL WINAPI chr__terminal_control(DWORD event)
     return FALSE;
 }
 
-/* The process ends, and its other threads are gone, maybe with the lock. */
-static void WINAPI chr__terminal_gone(void *opaque)
+/* At the end of the process, when other threads have been terminated, maybe while they held the lock. */
+static void WINAPI chr__terminal_at_thread_end(void *opaque)
 {
     (void)opaque;
     if (!TryAcquireSRWLockExclusive(&chr__terminal_lock))
@@ -7229,18 +7258,21 @@ CHR__PRIVATE int chr__os_standard(int direction)
     return handle ? chr__os_handle_fd(handle) : -1; /* INVALID_HANDLE_VALUE is -1, too */
 }
 
-/* What is on the screen now, whatever standard output is; -1 = this process has no console. */
+/* Opens the console's active screen buffer, even if standard output is redirected; -1 = no console. */
 static int chr__screen_open(void)
 {
-    HANDLE screen = CHR_SYS(CreateFileW)(L"CONOUT$", GENERIC_READ | GENERIC_WRITE, FILE_SHARE_READ | FILE_SHARE_WRITE, NULL,
-                                         OPEN_EXISTING, 0, NULL);
+    HANDLE screen = CHR_SYS(CreateFileW)(L"CONOUT$", GENERIC_READ | GENERIC_WRITE, FILE_SHARE_READ | FILE_SHARE_WRITE,
+                                         NULL, OPEN_EXISTING, 0, NULL);
 
     return screen == INVALID_HANDLE_VALUE ? -1 : chr__os_handle_fd(screen);
 }
 
-static int chr__screen_make(void) { return chr__console_make(&chr__terminal.screen, 0, ENABLE_PROCESSED_OUTPUT, ENABLE_VIRTUAL_TERMINAL_PROCESSING); }
+static int chr__screen_make(void)
+{
+    return chr__console_set_mode(&chr__terminal.screen, 0, ENABLE_PROCESSED_OUTPUT, ENABLE_VIRTUAL_TERMINAL_PROCESSING);
+}
 
-/* With the lock, for stdio as well as console. */
+/* Under the lock; for stdio and console. */
 CHR__PRIVATE void chr__terminal_enter(int needs_screen)
 {
     int screen = needs_screen && !chr__terminal.screen.handle ? chr__screen_open() : -1;
@@ -7248,7 +7280,7 @@ CHR__PRIVATE void chr__terminal_enter(int needs_screen)
     if (screen != -1)
         chr__terminal.screen.handle = chr__os_handle(screen);
     if (chr__terminal.users++ == 0) {
-        chr__terminal.slot = FlsAlloc(chr__terminal_gone);
+        chr__terminal.slot = FlsAlloc(chr__terminal_at_thread_end);
         (void)FlsSetValue(chr__terminal.slot, &chr__terminal);
         (void)SetConsoleCtrlHandler(chr__terminal_control, TRUE);
     }
@@ -7268,10 +7300,10 @@ CHR__PRIVATE void chr__terminal_leave(void)
         (void)CHR_SYS(CloseHandle)(chr__terminal.screen.handle);
     chr__terminal.screen = none;
     (void)SetConsoleCtrlHandler(chr__terminal_control, FALSE);
-    (void)FlsFree(chr__terminal.slot); /* its callback finds the lock taken */
+    (void)FlsFree(chr__terminal.slot); /* its callback does not get the lock */
 }
 
-/* As a terminal does: Enter begins a line, another control character is ^ and its letter. */
+/* Echo, as of a terminal: Enter begins a line, other control characters are ^ and a letter. */
 static void chr__terminal_echo(const char *text, size_t len)
 {
     int  screen = chr__os_handle_fd(chr__terminal.screen.handle), is_plain;
@@ -7280,7 +7312,8 @@ static void chr__terminal_echo(const char *text, size_t len)
     if (!chr__terminal.echo || !chr__terminal.screen.handle)
         return;
     for (; len > 0; text++, len--) {
-        is_plain = (unsigned char)*text >= ' ' ? *text != 127 : *text == '\t' || *text == '\b' || *text == '\n' || *text == '\r';
+        is_plain = (unsigned char)*text >= ' ' ? *text != 127 : *text == '\t' || *text == '\b' || *text == '\n' ||
+                   *text == '\r';
         mark[1] = (char)(*text ^ 0x40);
         (void)chr__console_write(screen, &chr__terminal.echoed, is_plain ? text : mark, is_plain ? 1 : 2);
         if (*text == '\r')
@@ -7288,7 +7321,7 @@ static void chr__terminal_echo(const char *text, size_t len)
     }
 }
 
-/* Of the window, in characters. `fd` is for systems with several terminals. */
+/* Size of the console window, in characters. `fd` is not used here. */
 CHR__PRIVATE int chr__os_terminal_size(int fd, int *columns, int *rows)
 {
     CONSOLE_SCREEN_BUFFER_INFO info;
@@ -7303,10 +7336,10 @@ CHR__PRIVATE int chr__os_terminal_size(int fd, int *columns, int *rows)
 
 /* -- input: the keys -- */
 
-/* What a terminal sends for the keys that have no character: ESC O or ESC [ and the letter, or ESC [ number ~. */
+/* Escape sequences of keys without a character: ESC O or ESC [ and the letter, or ESC [ number ~. */
 static const struct chr__key {
     WORD        key;
-    char        letter; /* '~': behind the number */
+    char        letter; /* '~': follows the number */
     signed char number; /* 'O' = ESC O unless there are modifiers */
 } chr__keys[] = {
     { VK_UP, 'A', 1 },     { VK_DOWN, 'B', 1 },    { VK_RIGHT, 'C', 1 },  { VK_LEFT, 'D', 1 },   { VK_CLEAR, 'E', 1 },
@@ -7320,13 +7353,17 @@ static const struct chr__key {
 
 enum { CHR__KEYS = sizeof chr__keys / sizeof chr__keys[0] };
 
-static int chr__key_has(const KEY_EVENT_RECORD *key, DWORD modifiers) { return (key->dwControlKeyState & modifiers) != 0; }
+static int chr__key_has(const KEY_EVENT_RECORD *key, DWORD modifiers)
+{
+    return (key->dwControlKeyState & modifiers) != 0;
+}
 
-/* A key without a character; returns how many bytes it is, 0 = none. */
+/* The sequence of a key without a character; returns its length, 0 = none. */
 static int chr__key_sequence(const KEY_EVENT_RECORD *key, char *text)
 {
     int shift = chr__key_has(key, SHIFT_PRESSED), alt = chr__key_has(key, LEFT_ALT_PRESSED | RIGHT_ALT_PRESSED);
-    int control = chr__key_has(key, LEFT_CTRL_PRESSED | RIGHT_CTRL_PRESSED), modifiers = shift + 2 * alt + 4 * control, i;
+    int control = chr__key_has(key, LEFT_CTRL_PRESSED | RIGHT_CTRL_PRESSED);
+    int modifiers = shift + 2 * alt + 4 * control, i;
 
     for (i = 0; i < CHR__KEYS && chr__keys[i].key != key->wVirtualKeyCode; i++)
         ;
@@ -7341,7 +7378,7 @@ static int chr__key_sequence(const KEY_EVENT_RECORD *key, char *text)
     return chr__format(text, CHR__KEY_TEXT, "\033%c%c", chr__keys[i].number == 'O' ? 'O' : '[', chr__keys[i].letter);
 }
 
-/* The character that it stands for on a terminal, where Windows has another or none; -1 = nothing. */
+/* The character of a key on a terminal, where Windows has another one or none; -1 = none. */
 static int chr__key_character(const KEY_EVENT_RECORD *key)
 {
     unsigned unit = key->uChar.UnicodeChar;
@@ -7356,7 +7393,7 @@ static int chr__key_character(const KEY_EVENT_RECORD *key)
     }
 }
 
-/* Whether it is part of an Alt code, whose character comes when Alt is released; or is no key that is pressed. */
+/* Whether it produces no input: a key-up, or a digit of an Alt code, whose character comes when Alt is released. */
 static int chr__key_is_silent(const KEY_EVENT_RECORD *key)
 {
     WORD code = key->wVirtualKeyCode;
@@ -7365,10 +7402,11 @@ static int chr__key_is_silent(const KEY_EVENT_RECORD *key)
 
     if (!key->bKeyDown)
         return code != VK_MENU || key->uChar.UnicodeChar == 0;
-    return is_pad && chr__key_has(key, LEFT_ALT_PRESSED) && !chr__key_has(key, ENHANCED_KEY | LEFT_CTRL_PRESSED | RIGHT_CTRL_PRESSED);
+    return is_pad && chr__key_has(key, LEFT_ALT_PRESSED) &&
+           !chr__key_has(key, ENHANCED_KEY | LEFT_CTRL_PRESSED | RIGHT_CTRL_PRESSED);
 }
 
-/* One unit of UTF-16 as UTF-8, the second of a pair with the first. Returns the bytes; 0 = the second comes next. */
+/* Converts one UTF-16 unit to UTF-8. Returns the bytes; 0 = a high surrogate, stored for the next unit. */
 static int chr__key_unit(unsigned *high, unsigned unit, char *text)
 {
     WCHAR units[2];
@@ -7385,7 +7423,7 @@ static int chr__key_unit(unsigned *high, unsigned unit, char *text)
     return WideCharToMultiByte(CP_UTF8, 0, units, count, text, CHR__KEY_TEXT, NULL, NULL);
 }
 
-/* What a key event is in bytes: none for most. Ctrl and Alt together with a character are AltGr. */
+/* The bytes of a key event, often none. Ctrl and Alt with a character are AltGr. */
 static int chr__key_text(const KEY_EVENT_RECORD *key, unsigned *high, char *text)
 {
     int alt = chr__key_has(key, LEFT_ALT_PRESSED | RIGHT_ALT_PRESSED), unit, count = 0;
@@ -7403,7 +7441,7 @@ static int chr__key_text(const KEY_EVENT_RECORD *key, unsigned *high, char *text
     return count + chr__key_unit(high, (unsigned)unit, text + count);
 }
 
-/* The next event, if there is one, which may be no bytes. 0 = there is none; -1 = the console is gone. */
+/* Takes the next event, which may produce no bytes. 0 = no event; -1 = the console is closed. */
 static int chr__console_next(HANDLE console, chr__console_in *in)
 {
     const INPUT_RECORD *event;
@@ -7428,7 +7466,7 @@ static int chr__console_next(HANDLE console, chr__console_in *in)
     return 1;
 }
 
-/* As much as has been typed: bytes, would-block, or the end when the console is gone. */
+/* Reads typed input: bytes, CHR_ERR_WOULD_BLOCK, or end of file when the console is closed. */
 CHR__PRIVATE int chr__console_read(int fd, chr__console_in *in, void *buf, size_t len)
 {
     char  *to = (char *)buf;
@@ -7449,14 +7487,14 @@ CHR__PRIVATE int chr__console_read(int fd, chr__console_in *in, void *buf, size_
     return done > 0 ? (int)done : code < 0 ? 0 : (int)CHR_ERR_WOULD_BLOCK;
 }
 
-/* Whether something has been fetched that is not read yet. */
+/* Whether input is buffered. */
 CHR__PRIVATE int chr__console_pending(const chr__console_in *in)
 {
     return in->at < in->end || in->text_at < in->text_end || (in->text_end > 0 && in->repeats > 0);
 }
 
 #if CHARDEV_HAS_STDIO
-/* Takes standard input and output for the chardev `id`; CHR_ERR_BUSY names who has them. */
+/* Reserves standard input and output for the chardev `id`; CHR_ERR_BUSY names the one that has them. */
 static int chr__os_terminal_acquire(const char *id, chr_error *err)
 {
     int in = chr__os_standard(CHR_IN), is_console = chr__os_is_terminal(in), code = 0;
@@ -7486,15 +7524,15 @@ static void chr__os_terminal_release(void)
     ReleaseSRWLockExclusive(&chr__terminal_lock);
 }
 
-/* The console as the holder wants it: key events, Ctrl-C among them unless `with_signals`. A Windows that knows the sequences of
- * keys itself makes them, as the screen's program has asked for them; else chr__key_sequence() does. */
+/* Sets the console to key events, with Ctrl-C among them unless `with_signals`. A Windows with virtual terminal input
+ * makes the escape sequences itself; else chr__key_sequence() does. */
 static int chr__os_terminal_make_raw(int with_signals, int echo)
 {
     int code;
 
     AcquireSRWLockExclusive(&chr__terminal_lock);
     chr__terminal.echo = echo;
-    code = chr__console_make(&chr__terminal.in, ENABLE_LINE_INPUT | ENABLE_ECHO_INPUT | ENABLE_PROCESSED_INPUT,
+    code = chr__console_set_mode(&chr__terminal.in, ENABLE_LINE_INPUT | ENABLE_ECHO_INPUT | ENABLE_PROCESSED_INPUT,
                              with_signals ? ENABLE_PROCESSED_INPUT : 0, ENABLE_VIRTUAL_TERMINAL_INPUT);
     (void)chr__screen_make();
     ReleaseSRWLockExclusive(&chr__terminal_lock);
@@ -7503,7 +7541,7 @@ static int chr__os_terminal_make_raw(int with_signals, int echo)
 #endif
 
 #if CHARDEV_HAS_CONSOLE
-/* The screen for output, with sequences processed; the result is the caller's to close, before chr__os_screen_release(). */
+/* Opens the screen for output with escape sequences. The caller closes it, before chr__os_screen_release(). */
 static int chr__os_screen_acquire(chr_error *err)
 {
     int fd = chr__screen_open();
@@ -7524,57 +7562,57 @@ static void chr__os_screen_release(void)
 }
 #endif
 
-/* -- channels: one direction of what is no socket. Its loop waits for an event, which is signaled while a read finds something or a
- * write is taken. What can overlap reads ahead into a buffer, and writes from a copy; what can't (a pipe of a command line) has a
- * thread that does the same with calls that block. A regular file and a console are read and written at once; the event of a
- * console's input is its handle. -- */
+/* -- channels: one direction of a handle that is no socket. The loop waits for an event, which is signaled while the
+ * channel is readable or writable. Overlapped handles read ahead into a buffer, and write from a copy; for others (a
+ * pipe of a command line) a thread does the same with blocking calls. Regular files and consoles are read and written
+ * directly; the event of a console's input is its handle. -- */
 
-#define CHR__CHANNELS_HOLD 1 /* bytes that nobody can poll for */
+#define CHR__CHANNELS_HOLD 1 /* channels buffer bytes, which a poll does not report */
 
 enum {
-    CHR__CHANNEL_SIZE = 16384,   /* bytes that are read ahead, or being written */
-    CHR__CHANNEL_LINE = 256,     /* the same of a serial line: they go in a moment, unless the far side holds them up */
-    CHR__CHANNEL_LINE_MS = 500,  /* how long these are waited for, since the port is free only behind that */
-    CHR__CHANNEL_END_MS = 1000,  /* how long a call that was cancelled is waited for */
-    CHR__CHANNEL_LINGER_MS = 2000 /* how long a closed channel goes on with what it was given */
+    CHR__CHANNEL_SIZE = 16384,   /* bytes that are read ahead, or written at a time */
+    CHR__CHANNEL_LINE = 256,     /* the same on a serial line, which sends them soon, unless flow control stops it */
+    CHR__CHANNEL_LINE_MS = 500,  /* how long close waits for them: the port is busy until then */
+    CHR__CHANNEL_END_MS = 1000,  /* how long close waits for a cancelled call */
+    CHR__CHANNEL_LINGER_MS = 2000 /* how long a closed channel drains its output */
 };
 
 enum { CHR__READ, CHR__WRITE, CHR__CONNECT };
 
-/* What is under way. It has memory that is no context's: the system and the thread write there as long as they like. */
+/* A pending call. Its memory is not the context's, since the system and the thread may write into it after a close. */
 typedef struct chr__operation {
     OVERLAPPED    overlapped;
-    HANDLE        handle;        /* the channel's, or a copy of our own */
-    HANDLE        done;          /* what is watched; the system sets it, or the thread */
-    HANDLE        thread, go;    /* NULL = it can overlap; go: the thread has something to do */
-    volatile LONG holders;       /* thread and channel: the last one to leave frees it */
-    volatile LONG is_over;       /* the thread shall end */
-    DWORD         count, error;  /* what the thread's call has brought */
-    uint64_t      place;         /* of a regular file that overlaps: where it goes on */
+    HANDLE        handle;        /* the channel's, or a duplicate */
+    HANDLE        done;          /* the event that is watched; set by the system or the thread */
+    HANDLE        thread, go;    /* NULL = overlapped; go: an event that starts the thread's next call */
+    volatile LONG references;       /* reference count of thread and channel: the last one frees it */
+    volatile LONG must_exit;       /* the thread exits */
+    DWORD         count, error;  /* result of the thread's call */
+    uint64_t      offset;         /* offset in an overlapped regular file */
     int           kind, has_copy, is_pipe, is_file, is_line;
-    int           line_errors;   /* CHR_LINE_... that were met on the way */
+    int           line_errors;   /* CHR_LINE_... since the last query */
     int           under_way;
-    int           is_ended, code; /* read: nothing more comes, since 0 = it is over, or an error; write: it has failed;
-                                     connect: 0 = the client is there */
-    int           is_told;        /* that, to the stream */
-    DWORD         at, end;        /* in bytes: what is not yet read, or not yet written */
+    int           is_ended, code; /* read: ended, 0 = end of file, or an error; write: the error; connect: 0 = the
+                                     client is connected */
+    int           is_told;        /* the end was reported to the stream */
+    DWORD         at, end;        /* buffered: not delivered, or not written */
     unsigned char bytes[CHR__CHANNEL_SIZE];
 } chr__operation;
 
 typedef struct chr__channel {
-    int             fd;        /* the event; -1 = there is no such direction */
+    int             fd;        /* the event; -1 = no such direction */
     int             io;        /* the handle */
-    int             is_read;   /* a regular file, to its end */
-    int             is_text;   /* input whose lines end with CR LF */
+    int             is_read;   /* a regular file at its end */
+    int             is_text;   /* text input: CR is dropped */
     chr__operation *operation; /* NULL = a regular file, or a console */
     int             is_console;
-    chr__console_in  keys;     /* of its input, */
-    chr__console_out screen;   /* and of its output */
+    chr__console_in  keys;     /* state of a console's input */
+    chr__console_out screen;   /* and output */
 } chr__channel;
 
 static void chr__operation_release(chr__operation *operation)
 {
-    if (InterlockedDecrement(&operation->holders) > 0)
+    if (InterlockedDecrement(&operation->references) > 0)
         return;
     if (operation->thread)
         (void)CHR_SYS(CloseHandle)(operation->thread);
@@ -7587,17 +7625,18 @@ static void chr__operation_release(chr__operation *operation)
     free(operation);
 }
 
-/* One call a turn. */
+/* The thread: one blocking call for each `go`. */
 static DWORD WINAPI chr__operation_thread(void *opaque)
 {
     chr__operation *operation = (chr__operation *)opaque;
     unsigned char  *bytes = operation->bytes;
     BOOL            ok;
 
-    while (WaitForSingleObject(operation->go, INFINITE) == WAIT_OBJECT_0 && !operation->is_over) {
+    while (WaitForSingleObject(operation->go, INFINITE) == WAIT_OBJECT_0 && !operation->must_exit) {
         operation->count = 0;
         ok = operation->kind == CHR__WRITE
-                 ? CHR_SYS(WriteFile)(operation->handle, bytes + operation->at, operation->end - operation->at, &operation->count, NULL)
+                 ? CHR_SYS(WriteFile)(operation->handle, bytes + operation->at, operation->end - operation->at,
+                                      &operation->count, NULL)
                  : CHR_SYS(ReadFile)(operation->handle, bytes, CHR__CHANNEL_SIZE, &operation->count, NULL);
         operation->error = ok ? 0 : GetLastError();
         SetEvent(operation->done);
@@ -7606,7 +7645,7 @@ static DWORD WINAPI chr__operation_thread(void *opaque)
     return 0;
 }
 
-/* It can be started no more. The event says so for good. */
+/* A permanent failure; the event stays signaled. */
 static void chr__operation_fail(chr__operation *operation, int code)
 {
     operation->under_way = 0;
@@ -7622,24 +7661,26 @@ static BOOL chr__operation_overlap(chr__operation *operation)
 
     memset(overlapped, 0, sizeof *overlapped);
     overlapped->hEvent = operation->done;
-    overlapped->Offset = (DWORD)(operation->place & 0xffffffffu);
-    overlapped->OffsetHigh = (DWORD)(operation->place >> 32);
+    overlapped->Offset = (DWORD)(operation->offset & 0xffffffffu);
+    overlapped->OffsetHigh = (DWORD)(operation->offset >> 32);
     if (operation->kind == CHR__CONNECT)
         return CHR_SYS(ConnectNamedPipe)(operation->handle, overlapped);
     return operation->kind == CHR__WRITE
-               ? CHR_SYS(WriteFile)(operation->handle, bytes + operation->at, operation->end - operation->at, NULL, overlapped)
-               : CHR_SYS(ReadFile)(operation->handle, bytes, operation->is_line ? 1 : CHR__CHANNEL_SIZE, NULL, overlapped);
+               ? CHR_SYS(WriteFile)(operation->handle, bytes + operation->at, operation->end - operation->at, NULL,
+                                    overlapped)
+               : CHR_SYS(ReadFile)(operation->handle, bytes, operation->is_line ? 1 : CHR__CHANNEL_SIZE, NULL,
+                                   overlapped);
 }
 
-/* What an error of the call means. */
+/* Maps an error of the call. */
 static int chr__operation_code(const chr__operation *operation, int error)
 {
-    if (operation->kind == CHR__CONNECT && error == ERROR_PIPE_CONNECTED) /* it came before the call */
+    if (operation->kind == CHR__CONNECT && error == ERROR_PIPE_CONNECTED) /* the client connected before the call */
         return 0;
     return operation->kind == CHR__READ ? chr__os_read_code(error) : chr__os_code(error);
 }
 
-/* A read of what there is, or a write of what is left. */
+/* Starts the next read, or the write of the rest. */
 static void chr__operation_start(chr__operation *operation)
 {
     int error;
@@ -7655,16 +7696,16 @@ static void chr__operation_start(chr__operation *operation)
         chr__operation_fail(operation, chr__operation_code(operation, error));
 }
 
-/* What the driver says has gone wrong, in our bits. */
+/* The driver's error flags as CHR_LINE_.... */
 static int chr__line_errors(DWORD errors)
 {
     return (errors & (CE_OVERRUN | CE_RXOVER) ? CHR_LINE_OVERRUN : 0) | (errors & CE_RXPARITY ? CHR_LINE_PARITY : 0) |
            (errors & CE_FRAME ? CHR_LINE_FRAMING : 0);
 }
 
-/* A serial line is waited for with a read of one byte, which no time-out of a driver's ends: what has come behind it is read at
- * once. Returns how many bytes that is. */
-static DWORD chr__operation_rest(chr__operation *operation)
+/* A serial line waits with a read of one byte, which has no time-out: the bytes after it are read without waiting.
+ * Returns how many. */
+static DWORD chr__operation_read_rest(chr__operation *operation)
 {
     OVERLAPPED *overlapped = &operation->overlapped;
     HANDLE      done = overlapped->hEvent;
@@ -7683,7 +7724,7 @@ static DWORD chr__operation_rest(chr__operation *operation)
     return count;
 }
 
-/* Whether the call has ended, and how: *count bytes, or *error. A message that is longer than our buffer is none. */
+/* Whether the call has completed: *count bytes, or *error. A message longer than the buffer is no error. */
 static int chr__operation_has_ended(chr__operation *operation, DWORD *count, int *error)
 {
     if (operation->thread) {
@@ -7692,22 +7733,24 @@ static int chr__operation_has_ended(chr__operation *operation, DWORD *count, int
         *count = operation->count;
         *error = (int)operation->error;
     } else {
-        *error = CHR_SYS(GetOverlappedResult)(operation->handle, &operation->overlapped, count, FALSE) ? 0 : (int)GetLastError();
+        *error = CHR_SYS(GetOverlappedResult)(operation->handle, &operation->overlapped, count, FALSE) ? 0
+                 : (int)GetLastError();
     }
     if (*error == ERROR_MORE_DATA)
         *error = 0;
     return *error != ERROR_IO_INCOMPLETE;
 }
 
-/* Whether a read that brought nothing is no end: an empty message of a pipe that can be asked, or a line's time-out. */
-static int chr__operation_goes_on(chr__operation *operation)
+/* Whether an empty read is not end of file: an empty message of a pipe, or the time-out of a line. */
+static int chr__operation_continues(chr__operation *operation)
 {
     return operation->kind == CHR__READ &&
-           (operation->is_line || (operation->is_pipe && CHR_SYS(PeekNamedPipe)(operation->handle, NULL, 0, NULL, NULL, NULL)));
+           (operation->is_line ||
+            (operation->is_pipe && CHR_SYS(PeekNamedPipe)(operation->handle, NULL, 0, NULL, NULL, NULL)));
 }
 
-/* Notes what has come of it. A call that ended with its thread is made again. */
-static void chr__operation_look(chr__operation *operation)
+/* Collects the result. A call that was aborted with its thread is repeated. */
+static void chr__operation_collect(chr__operation *operation)
 {
     DWORD count = 0;
     int   error;
@@ -7715,25 +7758,27 @@ static void chr__operation_look(chr__operation *operation)
     if (!operation->under_way || !chr__operation_has_ended(operation, &count, &error))
         return;
     operation->under_way = 0;
-    operation->place += operation->is_file ? count : 0;
+    operation->offset += operation->is_file ? count : 0;
     if (count == 1 && operation->kind == CHR__READ && operation->is_line)
-        count += chr__operation_rest(operation);
+        count += chr__operation_read_rest(operation);
     operation->at = operation->kind == CHR__WRITE ? operation->at + count : 0;
     operation->end = operation->kind == CHR__READ ? count : operation->end;
     if (error && error != ERROR_OPERATION_ABORTED)
         chr__operation_fail(operation, chr__operation_code(operation, error));
-    else if (error || (operation->kind == CHR__WRITE ? operation->at < operation->end : count == 0 && chr__operation_goes_on(operation)))
+    else if (error || (operation->kind == CHR__WRITE ? operation->at < operation->end
+                                                     : count == 0 && chr__operation_continues(operation)))
         chr__operation_start(operation);
     else if (operation->kind != CHR__WRITE && operation->end == 0)
         chr__operation_fail(operation, 0);
 }
 
-/* Whether calls with this handle block: the system's own call knows. */
+/* Whether calls with this handle block, from NtQueryInformationFile(). */
 static int chr__os_blocks(HANDLE handle)
 {
     typedef NTSTATUS(NTAPI * query_function)(HANDLE, PIO_STATUS_BLOCK, PVOID, ULONG, int);
     HMODULE         library = GetModuleHandleW(L"ntdll.dll");
-    query_function  query = library ? (query_function)(uintptr_t)GetProcAddress(library, "NtQueryInformationFile") : NULL;
+    query_function  query = library ? (query_function)(uintptr_t)GetProcAddress(library, "NtQueryInformationFile")
+                            : NULL;
     IO_STATUS_BLOCK status;
     ULONG           mode = 0;
 
@@ -7742,7 +7787,7 @@ static int chr__os_blocks(HANDLE handle)
     return (mode & 0x30) != 0; /* FILE_SYNCHRONOUS_IO_ALERT, FILE_SYNCHRONOUS_IO_NONALERT */
 }
 
-/* A handle of its own, which stays open behind the channel's. */
+/* Duplicates the handle, to outlive the channel's. */
 static int chr__operation_copy(chr__operation *operation)
 {
     HANDLE process = GetCurrentProcess(), copy;
@@ -7763,13 +7808,13 @@ static int chr__operation_start_thread(chr__operation *operation)
     operation->go = CHR_SYS(CreateEventW)(NULL, FALSE, FALSE, NULL);
     if (!operation->go)
         return CHR_ERR_NO_MEMORY;
-    operation->holders = 2;
+    operation->references = 2;
     operation->thread = CHR_SYS(CreateThread)(NULL, 0, chr__operation_thread, operation, CREATE_SUSPENDED, NULL);
     if (operation->thread) {
-        ResumeThread(operation->thread); /* from here on it looks at the fields */
+        ResumeThread(operation->thread); /* from here on the thread uses the fields */
         return 0;
     }
-    operation->holders = 1;
+    operation->references = 1;
     return CHR_ERR_NO_MEMORY;
 }
 
@@ -7782,7 +7827,7 @@ static chr__operation *chr__operation_new(HANDLE handle, int kind)
     if (!operation)
         return NULL;
     operation->handle = handle;
-    operation->holders = 1;
+    operation->references = 1;
     operation->kind = kind;
     operation->is_pipe = type == FILE_TYPE_PIPE;
     operation->is_file = type == FILE_TYPE_DISK;
@@ -7794,7 +7839,7 @@ static chr__operation *chr__operation_new(HANDLE handle, int kind)
     return NULL;
 }
 
-/* Ends what is under way, in a while that is bounded: a call that begins just now is cancelled by the next attempt. */
+/* Cancels the call, with a time limit: a call that is just being started is cancelled by the next attempt. */
 static void chr__operation_cancel(chr__operation *operation)
 {
     DWORD count;
@@ -7805,17 +7850,18 @@ static void chr__operation_cancel(chr__operation *operation)
             (void)CHR_SYS(CancelSynchronousIo)(operation->thread);
         else
             (void)CHR_SYS(CancelIoEx)(operation->handle, &operation->overlapped);
-        if (WaitForSingleObject(operation->done, 10) == WAIT_OBJECT_0 && chr__operation_has_ended(operation, &count, &error))
+        if (WaitForSingleObject(operation->done, 10) == WAIT_OBJECT_0 &&
+            chr__operation_has_ended(operation, &count, &error))
             operation->under_way = 0;
     }
 }
 
-/* What does not end although it was cancelled keeps its memory. */
+/* A call that does not complete after the cancel keeps its memory. */
 static void chr__operation_end(chr__operation *operation)
 {
     chr__operation_cancel(operation);
     if (operation->thread) {
-        InterlockedExchange(&operation->is_over, 1);
+        InterlockedExchange(&operation->must_exit, 1);
         SetEvent(operation->go);
         if (!operation->under_way)
             WaitForSingleObject(operation->thread, CHR__CHANNEL_END_MS);
@@ -7824,14 +7870,14 @@ static void chr__operation_end(chr__operation *operation)
         chr__operation_release(operation);
 }
 
-/* Until all of it is written, or for so long. */
+/* Drains the output, with a time limit. */
 static void chr__operation_linger(chr__operation *operation)
 {
     DWORD waited = WAIT_OBJECT_0, ms = operation->is_line ? CHR__CHANNEL_LINE_MS : CHR__CHANNEL_LINGER_MS;
 
     while (operation->under_way && waited == WAIT_OBJECT_0) {
         waited = WaitForSingleObject(operation->done, ms);
-        chr__operation_look(operation);
+        chr__operation_collect(operation);
     }
     chr__operation_end(operation);
 }
@@ -7842,15 +7888,15 @@ static DWORD WINAPI chr__operation_linger_apart(void *opaque)
     return 0;
 }
 
-/* What was taken is written though its channel is closed, by the thread pool. */
-static int chr__operation_leave(chr__operation *operation)
+/* Lets the thread pool drain the output of a closed channel. */
+static int chr__operation_detach(chr__operation *operation)
 {
     return chr__operation_copy(operation) == 0 &&
            CHR_SYS(QueueUserWorkItem)(chr__operation_linger_apart, operation, WT_EXECUTELONGFUNCTION);
 }
 
-/* Neither a pipe nor a console nor a serial line: it answers at once. */
-static int chr__os_is_quick(HANDLE handle)
+/* A regular file or another handle whose calls return at once: no pipe, console or serial line. */
+static int chr__os_is_immediate(HANDLE handle)
 {
     DWORD type = CHR_SYS(GetFileType)(handle), mode;
     DCB   line;
@@ -7861,17 +7907,17 @@ static int chr__os_is_quick(HANDLE handle)
            (type == FILE_TYPE_CHAR && !CHR_SYS(GetConsoleMode)(handle, &mode) && !CHR_SYS(GetCommState)(handle, &line));
 }
 
-/* Why descriptors can't be channels, one for each direction or one for both; NULL = they can. */
+/* Why descriptors can't be channels; NULL = they can. */
 CHR__PRIVATE const char *chr__os_channel_unsupported(int in, int out)
 {
     if (chr__os_is_socket(in) || chr__os_is_socket(out))
         return "a socket is given to the socket backend (fd=)";
-    if (in != -1 && in == out && chr__os_blocks(chr__os_handle(in)) && !chr__os_is_quick(chr__os_handle(in)))
+    if (in != -1 && in == out && chr__os_blocks(chr__os_handle(in)) && !chr__os_is_immediate(chr__os_handle(in)))
         return "one handle for both directions has to be opened with FILE_FLAG_OVERLAPPED";
     return NULL;
 }
 
-/* Starts what is to be watched. */
+/* Starts a channel's operation. */
 static int chr__channel_begin(chr__channel *channel, HANDLE handle, int kind)
 {
     channel->fd = -1;
@@ -7897,22 +7943,22 @@ CHR__PRIVATE int chr__os_channel_open(chr__channel *channel, int fd, int directi
     channel->is_console = chr__os_is_terminal(fd);
     if (channel->is_console && direction == CHR_IN)
         return 0;
-    if (!channel->is_console && !chr__os_is_quick(chr__os_handle(fd)))
+    if (!channel->is_console && !chr__os_is_immediate(chr__os_handle(fd)))
         return chr__channel_begin(channel, chr__os_handle(fd), direction == CHR_OUT ? CHR__WRITE : CHR__READ);
     event = CHR_SYS(CreateEventW)(NULL, TRUE, direction == CHR_OUT, NULL);
     channel->fd = event ? chr__os_handle_fd(event) : -1;
     return event ? 0 : CHR_ERR_NO_MEMORY;
 }
 
-/* Also one that is zeroed, or closed already. What was given to it and is not written yet gets a while: apart from this call, or
- * in it, when `is_last` (nobody will be there any more). */
+/* Harmless on a zeroed or closed one. Buffered output is drained for a limited time: in the background, or in this call
+ * when `is_last` (the context ends). */
 CHR__PRIVATE void chr__os_channel_close(chr__channel *channel, int is_last)
 {
     chr__operation *operation = channel->operation;
 
     channel->operation = NULL;
     if (operation)
-        chr__operation_look(operation);
+        chr__operation_collect(operation);
     else if (channel->fd > 0 && channel->fd != channel->io)
         (void)chr__os_close(channel->fd);
     channel->fd = channel->io = -1;
@@ -7920,14 +7966,14 @@ CHR__PRIVATE void chr__os_channel_close(chr__channel *channel, int is_last)
         return;
     if (operation->kind != CHR__WRITE || !operation->under_way)
         chr__operation_end(operation);
-    else if (is_last || operation->is_line || !chr__operation_leave(operation))
+    else if (is_last || operation->is_line || !chr__operation_detach(operation))
         chr__operation_linger(operation);
 }
 
-/* A read is under way again when the last one's bytes are gone. */
+/* Delivers buffered bytes; when all are delivered, the next read is started. */
 static int chr__operation_read(chr__operation *operation, void *buf, size_t len)
 {
-    chr__operation_look(operation);
+    chr__operation_collect(operation);
     len = len < operation->end - operation->at ? len : operation->end - operation->at;
     if (len > 0) {
         memcpy(buf, operation->bytes + operation->at, len);
@@ -7940,7 +7986,7 @@ static int chr__operation_read(chr__operation *operation, void *buf, size_t len)
     return operation->is_ended ? operation->code : (int)CHR_ERR_WOULD_BLOCK;
 }
 
-/* Standard input that comes from a pipe or a file: lines as the program expects them, without carriage returns. */
+/* Standard input from a pipe or file: carriage returns are dropped. */
 CHR__PRIVATE void chr__os_channel_text(chr__channel *channel) { channel->is_text = !channel->is_console; }
 
 static int chr__channel_lines(char *text, int n)
@@ -7960,7 +8006,8 @@ CHR__PRIVATE int chr__os_channel_read(chr__channel *channel, void *buf, size_t l
     if (channel->is_console)
         return chr__console_read(channel->io, &channel->keys, buf, len);
     do {
-        n = channel->operation ? chr__operation_read(channel->operation, buf, len) : chr__os_read(channel->io, buf, len);
+        n = channel->operation ? chr__operation_read(channel->operation, buf, len)
+            : chr__os_read(channel->io, buf, len);
         kept = n > 0 && channel->is_text ? chr__channel_lines((char *)buf, n) : n;
     } while (n > 0 && kept == 0);
     channel->is_read |= n <= 0;
@@ -7976,7 +8023,7 @@ CHR__PRIVATE int chr__os_channel_write(chr__channel *channel, const void *buf, s
         return chr__console_write(channel->io, &channel->screen, buf, len);
     if (!operation)
         return chr__os_write(channel->io, CHR__FD_PLAIN, buf, len);
-    chr__operation_look(operation);
+    chr__operation_collect(operation);
     if (operation->is_ended || operation->under_way)
         return operation->is_ended ? operation->code : (int)CHR_ERR_WOULD_BLOCK;
     operation->at = 0;
@@ -7984,11 +8031,11 @@ CHR__PRIVATE int chr__os_channel_write(chr__channel *channel, const void *buf, s
     operation->end = len < most ? (DWORD)len : (DWORD)most;
     memcpy(operation->bytes, buf, operation->end);
     chr__operation_start(operation);
-    chr__operation_look(operation);
+    chr__operation_collect(operation);
     return operation->is_ended ? operation->code : (int)operation->end;
 }
 
-/* 1 = it holds input; -1 = only the end is left. No event says that of a regular file: it is always ready. */
+/* 1 = input is buffered; -1 = only end of file is left. A regular file, which has no event, is always ready. */
 CHR__PRIVATE int chr__os_channel_pending(const chr__channel *channel)
 {
     chr__operation *operation = channel->operation;
@@ -7997,22 +8044,22 @@ CHR__PRIVATE int chr__os_channel_pending(const chr__channel *channel)
         return chr__console_pending(&channel->keys);
     if (!operation)
         return channel->fd != -1 && !channel->is_read;
-    chr__operation_look(operation);
+    chr__operation_collect(operation);
     return operation->at < operation->end ? 1 : operation->is_ended && !operation->is_told ? -1 : 0;
 }
 
-/* Bytes that are being written. */
+/* Bytes of output that are buffered. */
 CHR__PRIVATE int chr__os_channel_unsent(const chr__channel *channel)
 {
     chr__operation *operation = channel->operation;
 
     if (!operation)
         return 0;
-    chr__operation_look(operation);
+    chr__operation_collect(operation);
     return operation->under_way ? (int)(operation->end - operation->at) : 0;
 }
 
-/* 0 = nothing is being written any more. */
+/* 0 = all output is written. */
 CHR__PRIVATE int chr__os_channel_flush(chr__channel *channel)
 {
     if (chr__os_channel_unsent(channel) > 0)
@@ -8022,14 +8069,14 @@ CHR__PRIVATE int chr__os_channel_flush(chr__channel *channel)
 
 CHR__PRIVATE int chr__os_channel_shutdown(chr__channel *channel) { return (void)channel, CHR_ERR_NOT_SUPPORTED; }
 
-/* What it has read ahead, or is writing, is dropped. */
+/* Drops buffered input, or output. */
 CHR__PRIVATE void chr__os_channel_drop(chr__channel *channel)
 {
     chr__operation *operation = channel->operation;
 
     if (!operation)
         return;
-    chr__operation_look(operation);
+    chr__operation_collect(operation);
     if (operation->kind == CHR__WRITE)
         chr__operation_cancel(operation);
     if (operation->is_ended || operation->under_way)
@@ -8048,7 +8095,8 @@ CHR__PRIVATE void chr__os_channel_drop(chr__channel *channel)
 #endif
 #define CHR__PIPES_HAVE_SERVERS
 
-/* NAME stands for \\.\pipe\NAME; what begins with two slashes of either kind is the whole name. 0, or an error number. */
+/* NAME is short for \\.\pipe\NAME; a text that begins with two slashes or backslashes is a full name. 0, or an error
+ * number. */
 static int chr__os_pipe_name(const char *path, WCHAR *wide)
 {
     static const WCHAR prefix[] = L"\\\\.\\pipe\\";
@@ -8063,7 +8111,7 @@ static int chr__os_pipe_name(const char *path, WCHAR *wide)
     return length > 0 ? 0 : ERROR_INVALID_NAME;
 }
 
-/* The only instance of a pipe that nobody else has made, for clients of this machine. Returns its handle. */
+/* Creates the only instance of a new named pipe, for local clients. Returns its handle, or an error. */
 CHR__PRIVATE int chr__os_pipe_serve(const char *path, chr_error *err)
 {
     WCHAR  wide[CHR__PATH_SIZE];
@@ -8073,8 +8121,8 @@ CHR__PRIVATE int chr__os_pipe_serve(const char *path, chr_error *err)
     if (error)
         return chr__os_fail(err, error, "cannot make the pipe", path);
     handle = CHR_SYS(CreateNamedPipeW)(wide, PIPE_ACCESS_DUPLEX | FILE_FLAG_OVERLAPPED | FILE_FLAG_FIRST_PIPE_INSTANCE,
-                                       PIPE_TYPE_BYTE | PIPE_READMODE_BYTE | PIPE_WAIT | PIPE_REJECT_REMOTE_CLIENTS, 1, 65536, 65536,
-                                       0, NULL);
+                                       PIPE_TYPE_BYTE | PIPE_READMODE_BYTE | PIPE_WAIT | PIPE_REJECT_REMOTE_CLIENTS, 1,
+                                       65536, 65536, 0, NULL);
     if (handle != INVALID_HANDLE_VALUE)
         return chr__os_handle_fd(handle);
     error = (int)GetLastError();
@@ -8083,7 +8131,7 @@ CHR__PRIVATE int chr__os_pipe_serve(const char *path, chr_error *err)
     return chr__os_fail(err, error, "cannot make the pipe", path);
 }
 
-/* To a pipe that somebody has made. Returns the client's handle. */
+/* Connects to an existing named pipe. Returns a handle, or an error. */
 CHR__PRIVATE int chr__os_pipe_connect(const char *path, chr_error *err)
 {
     WCHAR  wide[CHR__PATH_SIZE];
@@ -8098,7 +8146,7 @@ CHR__PRIVATE int chr__os_pipe_connect(const char *path, chr_error *err)
     return chr__os_fail(err, (int)GetLastError(), "cannot connect to the pipe", path);
 }
 
-/* A channel that waits for the pipe's client: its descriptor is ready when there is one. 0, or CHR_ERR_NO_MEMORY. */
+/* A channel that waits for a client of the pipe: its descriptor becomes ready. 0, or CHR_ERR_NO_MEMORY. */
 CHR__PRIVATE int chr__os_pipe_wait(chr__channel *channel, int fd)
 {
     memset(channel, 0, sizeof *channel);
@@ -8106,20 +8154,20 @@ CHR__PRIVATE int chr__os_pipe_wait(chr__channel *channel, int fd)
     return chr__channel_begin(channel, chr__os_handle(fd), CHR__CONNECT);
 }
 
-/* 0 = it is there. */
-CHR__PRIVATE int chr__os_pipe_came(const chr__channel *channel)
+/* 0 = the client is connected. */
+CHR__PRIVATE int chr__os_pipe_client_result(const chr__channel *channel)
 {
-    chr__operation_look(channel->operation);
+    chr__operation_collect(channel->operation);
     return channel->operation->is_ended ? channel->operation->code : (int)CHR_ERR_WOULD_BLOCK;
 }
 
-/* The client has gone, so that another can come. */
-CHR__PRIVATE void chr__os_pipe_leave(int fd)
+/* Disconnects the client, so that the next one can connect. */
+CHR__PRIVATE void chr__os_pipe_disconnect(int fd)
 {
     (void)CHR_SYS(DisconnectNamedPipe)(chr__os_handle(fd));
 }
 
-/* Whether a handle may be read or written, as far as the system tells. */
+/* Whether the granted access of a handle allows to read or write; 1 if unknown. */
 CHR__PRIVATE int chr__os_fd_allows(int fd, int direction)
 {
     typedef NTSTATUS(NTAPI * query_function)(HANDLE, int, PVOID, ULONG, PULONG);
@@ -8144,7 +8192,7 @@ static int chr__os_is_port(const char *text)
     return digits > 0 && digits < 4 && text[3 + digits] == 0;
 }
 
-/* What stands alone as the name of a device: also what begins with two backslashes, a dot or a question mark, and one more. */
+/* Whether a text is the path of a device: COM1 to COM999, or one that begins with /, \\.\ or \\?\. */
 CHR__PRIVATE int chr__os_is_device_path(const char *text)
 {
     int is_path = text[0] == '\\' && text[1] == '\\' && (text[2] == '.' || text[2] == '?') && text[3] == '\\';
@@ -8155,9 +8203,9 @@ CHR__PRIVATE int chr__os_is_device_path(const char *text)
 #if CHARDEV_HAS_SERIAL
 static int chr__os_is_serial_path(const char *text) { return *text != '/' && chr__os_is_device_path(text); }
 
-enum { CHR__LINE_MARKS = 0 }; /* breaks and errors are not among the bytes: see chr__os_line_notifier_read() */
+enum { CHR__LINE_MARKS = 0 }; /* breaks and errors are out-of-band: chr__os_line_notifier_read() */
 
-/* What a port is set to first: its handshake lines are raised, as a terminal's are when it is opened. Reads wait for one byte. */
+/* Initial state of a port: DTR and RTS are raised, as when a terminal is opened. Reads wait for one byte. */
 static void chr__line_begin(HANDLE line)
 {
     COMMTIMEOUTS never;
@@ -8219,9 +8267,9 @@ static int chr__os_is_serial_line(int fd)
 
 static int chr__os_is_character_device(int fd) { return CHR_SYS(GetFileType)(chr__os_handle(fd)) == FILE_TYPE_CHAR; }
 
-static const char chr__line_parities[] = { 'N', 'O', 'E', 'M', 'S', 0 }; /* by the system's number */
+static const char chr__line_parities[] = { 'N', 'O', 'E', 'M', 'S', 0 }; /* indexed by DCB.Parity */
 
-/* Raw: every byte is as it came. What the guest has set DTR and RTS to stays, unless RTS is for the flow control. */
+/* Raw. DTR and RTS keep the guest's state, unless RTS is used for flow control. */
 static void chr__line_format(DCB *state, const chr_serial_params *params, int flow_out, int flow_in)
 {
     state->BaudRate = (DWORD)params->speed;
@@ -8243,7 +8291,7 @@ static void chr__line_format(DCB *state, const chr_serial_params *params, int fl
         state->fRtsControl = RTS_CONTROL_ENABLE;
 }
 
-/* The stop bits that a device can have with so many data bits. */
+/* Adapts the stop bits to what is possible with the data bits. */
 static void chr__line_fit_stop_bits(DCB *state)
 {
     if (state->ByteSize == 5 && state->StopBits == TWOSTOPBITS)
@@ -8252,11 +8300,12 @@ static void chr__line_fit_stop_bits(DCB *state)
         state->StopBits = TWOSTOPBITS;
 }
 
-/* The next standard speed within 10 %, or what it was. */
+/* The nearest standard speed within 10 %, or the old speed. */
 static void chr__line_fit_speed(DCB *state, DWORD before)
 {
-    static const DWORD speeds[] = { 50, 75, 110, 134, 150, 200, 300, 600, 1200, 1800, 2400, 4800, 9600, 14400, 19200, 38400, 57600,
-                                    115200, 128000, 230400, 256000, 460800, 921600, 1000000, 2000000, 3000000, 4000000 };
+    static const DWORD speeds[] = { 50, 75, 110, 134, 150, 200, 300, 600, 1200, 1800, 2400, 4800, 9600, 14400, 19200,
+                                    38400, 57600, 115200, 128000, 230400, 256000, 460800, 921600, 1000000, 2000000,
+                                    3000000, 4000000 };
     DWORD  wanted = state->BaudRate;
     size_t i;
 
@@ -8266,7 +8315,7 @@ static void chr__line_fit_speed(DCB *state, DWORD before)
             state->BaudRate = speeds[i];
 }
 
-/* A driver takes all settings or none. What it can't have becomes what comes next, which is no error here. */
+/* A driver accepts all settings or none. Rejected ones are replaced by the nearest, which is no error here. */
 static int chr__os_serial_configure(int fd, const chr_serial_params *params, int flow_out, int flow_in)
 {
     DCB   state;
@@ -8301,11 +8350,12 @@ static int chr__os_serial_settings(int fd, chr_serial_params *params, int *flow_
     params->data_bits = state.ByteSize >= 5 && state.ByteSize <= 8 ? state.ByteSize : 8;
     params->stop_bits = state.StopBits == ONESTOPBIT ? 1 : state.StopBits == TWOSTOPBITS ? 2 : (int)CHR_STOP_BITS_1_5;
     *flow_out = state.fOutxCtsFlow ? CHR_FLOW_RTSCTS : state.fOutX ? CHR_FLOW_XONXOFF : CHR_FLOW_NONE;
-    *flow_in = state.fInX ? CHR_FLOW_XONXOFF : state.fRtsControl == RTS_CONTROL_HANDSHAKE ? CHR_FLOW_RTSCTS : CHR_FLOW_NONE;
+    *flow_in = state.fInX ? CHR_FLOW_XONXOFF
+             : state.fRtsControl == RTS_CONTROL_HANDSHAKE ? CHR_FLOW_RTSCTS : CHR_FLOW_NONE;
     return 0;
 }
 
-/* The system's queues, and what the channels hold. */
+/* Drops the driver's queues and the channels' buffers. */
 static int chr__os_serial_purge(chr__channel *in, chr__channel *out, int what)
 {
     DWORD queues = (what & CHR_PURGE_RECEIVE ? PURGE_RXCLEAR : 0) | (what & CHR_PURGE_TRANSMIT ? PURGE_TXCLEAR : 0);
@@ -8327,7 +8377,7 @@ static int chr__os_serial_break(int fd, int on)
     return is_done ? 0 : chr__os_code((int)GetLastError());
 }
 
-/* The far side's as they are, ours as they were set. */
+/* Inputs as they are, outputs as set. */
 static int chr__os_serial_get_lines(int fd, int *lines)
 {
     DWORD bits;
@@ -8344,7 +8394,7 @@ static int chr__os_serial_get_lines(int fd, int *lines)
     return 0;
 }
 
-/* As part of the port's state, so that it outlives the next settings. */
+/* Through the DCB, so that later settings keep them. */
 static int chr__os_serial_set_lines(int fd, int lines)
 {
     DWORD bits;
@@ -8352,7 +8402,7 @@ static int chr__os_serial_set_lines(int fd, int lines)
     int   code;
 
     if (!CHR_SYS(GetCommModemStatus)(chr__os_handle(fd), &bits))
-        return chr__os_code((int)GetLastError()); /* it has none */
+        return chr__os_code((int)GetLastError()); /* not a serial line */
     code = chr__line_get(fd, &state);
     if (code < 0)
         return code;
@@ -8362,22 +8412,22 @@ static int chr__os_serial_set_lines(int fd, int lines)
     return chr__line_set(fd, &state);
 }
 
-/* How often each has come in: nobody counts. */
+/* Counters of breaks and errors: none here. */
 static int chr__os_serial_counts(int fd, int *counts) { return (void)fd, (void)counts, CHR_ERR_NOT_SUPPORTED; }
 
-/* What the line tells beside its bytes. It has memory that is no context's, as other operations. */
+/* Out-of-band events of a line (WaitCommEvent). Its memory is not the context's, as that of other operations. */
 typedef struct chr__line_wait {
-    OVERLAPPED operation; /* its event is what the loop watches */
+    OVERLAPPED operation; /* its event is watched by the loop */
     DWORD      found;
 } chr__line_wait;
 
 typedef struct chr__line_notifier {
-    chr__line_wait *wait; /* NULL = there will be no news */
+    chr__line_wait *wait; /* NULL = no events */
     HANDLE          line;
     int             is_waiting;
 } chr__line_notifier;
 
-/* Whether the driver can say what comes next. */
+/* Starts to wait for the next event; 0 = the driver does not support it. */
 static int chr__line_notifier_wait(chr__line_notifier *notifier)
 {
     chr__line_wait *wait = notifier->wait;
@@ -8392,7 +8442,7 @@ static int chr__line_notifier_wait(chr__line_notifier *notifier)
     return notifier->is_waiting;
 }
 
-/* Whether the wait has ended. Where the driver can't cancel it, a change of the mask ends it. */
+/* Ends the wait: by a cancel, or by a change of the mask. Returns whether it has ended. */
 static int chr__line_notifier_cancel(chr__line_notifier *notifier)
 {
     if (notifier->is_waiting && !CHR_SYS(CancelIoEx)(notifier->line, &notifier->wait->operation))
@@ -8401,7 +8451,7 @@ static int chr__line_notifier_cancel(chr__line_notifier *notifier)
            WaitForSingleObject(notifier->wait->operation.hEvent, CHR__CHANNEL_END_MS) == WAIT_OBJECT_0;
 }
 
-/* Before the line is closed. A wait that does not end keeps its memory: the driver writes into it later. */
+/* Before the line is closed. A wait that does not end keeps its memory, since the driver may write into it later. */
 static void chr__os_line_notifier_close(chr__line_notifier *notifier)
 {
     chr__line_wait *wait = notifier->wait;
@@ -8415,7 +8465,7 @@ static void chr__os_line_notifier_close(chr__line_notifier *notifier)
     free(wait);
 }
 
-/* Returns the descriptor to watch; -1 = there will be no news. Some drivers know no modem lines, some nothing at all. */
+/* Returns the descriptor to watch; -1 = no events. Some drivers don't support modem lines, some no events at all. */
 static int chr__os_line_notifier_open(chr__line_notifier *notifier, int fd)
 {
     static const DWORD masks[] = { EV_BREAK | EV_ERR | EV_CTS | EV_DSR | EV_RLSD | EV_RING, EV_BREAK | EV_ERR };
@@ -8434,7 +8484,7 @@ static int chr__os_line_notifier_open(chr__line_notifier *notifier, int fd)
     return -1;
 }
 
-/* CHR_LINE_... that the driver has counted since it was asked last. */
+/* CHR_LINE_... since the last query. */
 static int chr__os_line_errors(chr__channel *in)
 {
     DWORD errors = 0;
@@ -8449,11 +8499,12 @@ static int chr__os_line_errors(chr__channel *in)
     return found;
 }
 
-/* CHR__NEWS_... since the last time. A wait that brings nothing is the last: so does a driver that knows no events. */
+/* CHR__LINE_EVENT_... and CHR_LINE_... since the last call. An empty result ends the waits: the driver has no
+ * events. */
 static int chr__os_line_notifier_read(chr__line_notifier *notifier, chr__channel *in)
 {
     DWORD size, found;
-    int   error, told;
+    int   error, events;
 
     if (!notifier->wait || !notifier->is_waiting)
         return 0;
@@ -8462,20 +8513,20 @@ static int chr__os_line_notifier_read(chr__line_notifier *notifier, chr__channel
     if (error == ERROR_IO_INCOMPLETE)
         return 0;
     found = error ? 0 : notifier->wait->found;
-    told = (found & EV_BREAK ? CHR__LINE_EVENT_BREAK : 0) | (found & EV_ERR ? chr__os_line_errors(in) : 0) |
+    events = (found & EV_BREAK ? CHR__LINE_EVENT_BREAK : 0) | (found & EV_ERR ? chr__os_line_errors(in) : 0) |
            (found & (EV_CTS | EV_DSR | EV_RLSD | EV_RING) ? CHR__LINE_EVENT_MODEM : 0);
     notifier->is_waiting = 0;
     if (found)
         (void)chr__line_notifier_wait(notifier);
     else
         ResetEvent(notifier->wait->operation.hEvent);
-    return told;
+    return events;
 }
 #endif
 
 /* -- sockets, names, look-up, datagrams -- */
 
-/* Non-blocking sockets only: a call says at once what it has done. No signal comes of it. */
+/* send() on a non-blocking socket. */
 CHR__PRIVATE int chr__os_send(int fd, const void *buf, size_t len)
 {
     int n = CHR_SYS(send)(chr__os_socket(fd), (const char *)buf, (int)len, 0);
@@ -8490,13 +8541,13 @@ CHR__PRIVATE int chr__os_receive_bytes(int fd, void *buf, size_t len)
     return n < 0 ? chr__os_code(WSAGetLastError()) : n;
 }
 
-/* The far side learns that no more will come; what it sends can still be read. */
+/* Half-close: sends FIN; input goes on. */
 CHR__PRIVATE void chr__os_shutdown(int fd)
 {
-    (void)CHR_SYS(shutdown)(chr__os_socket(fd), SD_SEND); /* fails when the connection is gone already */
+    (void)CHR_SYS(shutdown)(chr__os_socket(fd), SD_SEND); /* fails after a reset */
 }
 
-/* Whether a hang-up leaves bytes behind it that can still be read. What is no socket has its end told by a read alone: may be. */
+/* Bytes that can still be read after a hang-up (FIONREAD); 1 on other handles, where only a read can tell. */
 CHR__PRIVATE int chr__os_bytes_readable(int fd)
 {
     u_long count = 0;
@@ -8506,20 +8557,20 @@ CHR__PRIVATE int chr__os_bytes_readable(int fd)
     return CHR_SYS(ioctlsocket)(chr__os_socket(fd), (long)FIONREAD, &count) != 0 ? 0 : (int)count;
 }
 
-/* What the system tells of a TCP connection (SIO_TCP_INFO, version 0). Windows 10 has it; older ones don't, nor has Wine. */
+/* SIO_TCP_INFO, version 0: Windows 10; not on older versions or Wine. */
 typedef struct chr__tcp_info {
     ULONG   state, segment;
     ULONG64 connected_ms;
     BOOLEAN has_timestamps;
-    ULONG   round_trip_us, least_round_trip_us, in_flight, congestion_window, send_window, receive_window, receive_buffer;
+    ULONG   round_trip_us, least_round_trip_us, in_flight, congestion_window, send_window, receive_window;
+    ULONG   receive_buffer;
     ULONG64 out, in;
     ULONG   reordered, sent_again, fast_sent_again, twice_acknowledged, timeouts;
     UCHAR   syn_sent_again;
 } chr__tcp_info;
 
-/* Falls as the peer's system acknowledges what a TCP socket has sent, and is 0 when it has all, the end of the stream
- * included; -1 where that can't be asked. Windows doesn't say how many bytes wait, but the state of the connection
- * does: the end is acknowledged last. */
+/* An estimate of the bytes that the peer has not acknowledged; 0 when all, FIN included, are acknowledged; -1 where it
+ * is not known. Windows has no such count; the state of the connection tells when the FIN is acknowledged. */
 CHR__PRIVATE int chr__os_bytes_unacked(int fd)
 {
     enum { SIO_TCP_INFO_0 = (int)0xd8000027, CLOSED = 0, FIN_WAIT_2 = 6, TIME_WAIT = 10, MOST = 0x3fffffff };
@@ -8527,7 +8578,8 @@ CHR__PRIVATE int chr__os_bytes_unacked(int fd)
     DWORD         version = 0, size;
 
     memset(&info, 0, sizeof info);
-    if (CHR_SYS(WSAIoctl)(chr__os_socket(fd), (DWORD)SIO_TCP_INFO_0, &version, sizeof version, &info, sizeof info, &size, NULL, NULL) != 0)
+    if (CHR_SYS(WSAIoctl)(chr__os_socket(fd), (DWORD)SIO_TCP_INFO_0, &version, sizeof version, &info, sizeof info,
+                          &size, NULL, NULL) != 0)
         return -1;
     if (info.state == CLOSED || info.state == FIN_WAIT_2 || info.state == TIME_WAIT)
         return 0;
@@ -8542,7 +8594,7 @@ typedef struct chr__sockaddr {
     int                     length;
 } chr__sockaddr;
 
-/* Of a unix socket, which Windows has since 2018; its header is not everywhere. The path is UTF-8. */
+/* struct sockaddr_un: Windows 10 since 2018; its header may be missing. The path is UTF-8. */
 typedef struct chr__sockaddr_un {
     ADDRESS_FAMILY family;
     char           path[108];
@@ -8555,11 +8607,11 @@ static int chr__os_lookup_fail(chr_error *err, int reason, const char *host, con
     char text[512];
 
     chr__os_error_text(reason, text, sizeof text);
-    return chr__fail(err, reason == WSA_NOT_ENOUGH_MEMORY ? CHR_ERR_NO_MEMORY : CHR_ERR_NOT_FOUND, "cannot look up %s:%s: %s",
-                     host ? host : "", port, text);
+    return chr__fail(err, reason == WSA_NOT_ENOUGH_MEMORY ? CHR_ERR_NO_MEMORY : CHR_ERR_NOT_FOUND,
+                     "cannot look up %s:%s: %s", host ? host : "", port, text);
 }
 
-/* 0, or why not. */
+/* 0, or an error number. */
 static int chr__os_lookup_list(const ADDRINFOW *hints, const char *host, const char *port, ADDRINFOW **list)
 {
     WCHAR wide_host[NI_MAXHOST], wide_port[NI_MAXSERV];
@@ -8571,8 +8623,9 @@ static int chr__os_lookup_list(const ADDRINFOW *hints, const char *host, const c
     return CHR_SYS(GetAddrInfoW)(host ? wide_host : NULL, wide_port, hints, list);
 }
 
-/* Addresses for host and port (names or numbers), up to CHR__MAX_ADDRESSES; returns how many. type is SOCK_STREAM or SOCK_DGRAM,
- * family is 0, 4 or 6. Asking for a name can block; with numeric_only a name is CHR_ERR_WOULD_BLOCK instead. */
+/* Resolves host and port (names or numbers) to up to CHR__MAX_ADDRESSES addresses; returns how many. type: SOCK_STREAM
+ * or SOCK_DGRAM; family: 0, 4 or 6. Resolving a name can block; with numeric_only a name is CHR_ERR_WOULD_BLOCK
+ * instead. */
 static int chr__os_lookup_type(int type, const char *host, const char *port, int family, int passive, int numeric_only,
                                chr__sockaddr *found, chr_error *err)
 {
@@ -8598,7 +8651,7 @@ static int chr__os_lookup_type(int type, const char *host, const char *port, int
     return count > 0 ? count : chr__os_lookup_fail(err, WSAHOST_NOT_FOUND, host, port);
 }
 
-/* HOST:PORT with numbers, IPv6 in brackets; a path. */
+/* Numeric HOST:PORT, IPv6 in brackets; a path. */
 static void chr__os_sockaddr_text(const chr__sockaddr *address, char *text, size_t size)
 {
     char host[NI_MAXHOST], port[NI_MAXSERV];
@@ -8606,12 +8659,12 @@ static void chr__os_sockaddr_text(const chr__sockaddr *address, char *text, size
     text[0] = 0;
     if (address->storage.ss_family == AF_UNIX)
         chr__format(text, size, "%.108s", ((const chr__sockaddr_un *)(const void *)&address->storage)->path);
-    else if (getnameinfo((const struct sockaddr *)&address->storage, address->length, host, sizeof host, port, sizeof port,
-                         NI_NUMERICHOST | NI_NUMERICSERV) == 0)
+    else if (getnameinfo((const struct sockaddr *)&address->storage, address->length, host, sizeof host, port,
+                         sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) == 0)
         chr__format(text, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
 }
 
-/* The socket's own name, or its peer's. */
+/* The socket's local address, or its peer's, as text. */
 static void chr__os_socket_name(int fd, int of_peer, char *text, size_t size)
 {
     chr__sockaddr address;
@@ -8629,7 +8682,7 @@ static void chr__os_socket_name(int fd, int of_peer, char *text, size_t size)
 /* Non-blocking and not inherited; -1 and WSAGetLastError(). */
 static int chr__os_socket_open(int family, int type)
 {
-    enum { NO_INHERIT = 0x80 }; /* WSA_FLAG_NO_HANDLE_INHERIT: some headers have it not */
+    enum { NO_INHERIT = 0x80 }; /* WSA_FLAG_NO_HANDLE_INHERIT, missing in some headers */
     SOCKET handle = CHR_SYS(WSASocketW)(family, type, 0, NULL, 0, WSA_FLAG_OVERLAPPED | NO_INHERIT);
     u_long on = 1;
     int    error;
@@ -8647,8 +8700,8 @@ static int chr__os_set_option(int fd, int level, int option, int value)
     return CHR_SYS(setsockopt)(chr__os_socket(fd), level, option, (const char *)&value, sizeof value);
 }
 
-/* The address is nobody else's meanwhile: on this system SO_REUSEADDR would let others take it over, and what has been
- * closed does not keep it. An IPv6 socket takes IPv4 peers unless is_one_family. 0, or an error number. */
+/* SO_EXCLUSIVEADDRUSE: here SO_REUSEADDR would let other processes take over the address, and a closed socket does not
+ * block it. An IPv6 socket accepts IPv4 peers unless is_one_family. 0, or an error number. */
 static int chr__os_bind_once(int fd, const chr__sockaddr *address, int is_one_family)
 {
     int is_inet = address->storage.ss_family == AF_INET || address->storage.ss_family == AF_INET6;
@@ -8659,7 +8712,8 @@ static int chr__os_bind_once(int fd, const chr__sockaddr *address, int is_one_fa
         (void)chr__os_set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, is_one_family);
     if (CHR_SYS(bind)(chr__os_socket(fd), (const struct sockaddr *)&address->storage, address->length) == 0)
         return 0;
-    return is_inet && WSAGetLastError() == WSAEACCES ? WSAEADDRINUSE : WSAGetLastError(); /* somebody has it for himself */
+    return is_inet && WSAGetLastError() == WSAEACCES ? WSAEADDRINUSE : WSAGetLastError(); /* bound exclusively by
+                                                                                             another socket */
 }
 
 #endif
@@ -8670,8 +8724,8 @@ static int chr__os_bind_once(int fd, const chr__sockaddr *address, int is_one_fa
 #define CHR__MAX_MSGFDS 16
 enum { CHR__PASSES_FDS = 0 };
 
-static int chr__os_lookup(const char *host, const char *port, int family, int passive, int numeric_only, chr__sockaddr *found,
-                          chr_error *err)
+static int chr__os_lookup(const char *host, const char *port, int family, int passive, int numeric_only,
+                          chr__sockaddr *found, chr_error *err)
 {
     return chr__os_lookup_type(SOCK_STREAM, host, port, family, passive, numeric_only, found, err);
 }
@@ -8713,21 +8767,22 @@ static int chr__os_socket_new(const chr__sockaddr *address, chr_error *err)
     return chr__os_fail(err, error, "cannot make", "a socket");
 }
 
-/* How a server listens, beside its address. Zeroed: as the system does by default. */
+/* Settings of a listener other than its address. Zeroed: the system's defaults. */
 typedef struct chr__listen_settings {
-    int           is_one_family;      /* an IPv6 socket takes no IPv4 peers */
+    int           is_one_family;      /* IPV6_V6ONLY */
     int           has_mode, has_group;
-    unsigned      mode, group;        /* of a unix socket's file, where files have such */
-    chr__file_id *file;               /* out: that file */
+    unsigned      mode, group;        /* not supported here */
+    chr__file_id *file;               /* out: identity of that file */
 } chr__listen_settings;
 
-/* The path of a unix socket's file; NULL = it has none. */
+/* Path of a unix socket's file; NULL = none (abstract, or another family). */
 static const char *chr__os_socket_path(const chr__sockaddr *address)
 {
-    return address->storage.ss_family == AF_UNIX ? ((const chr__sockaddr_un *)(const void *)&address->storage)->path : NULL;
+    return address->storage.ss_family == AF_UNIX ? ((const chr__sockaddr_un *)(const void *)&address->storage)->path
+           : NULL;
 }
 
-/* Whether the file at a path is the name of a unix socket: a reparse point of its own kind. */
+/* Whether a path is a unix socket file: a reparse point with that tag. */
 static int chr__os_is_socket_file(const char *path)
 {
     enum { TAG = (int)0x80000023 }; /* IO_REPARSE_TAG_AF_UNIX */
@@ -8744,7 +8799,7 @@ static int chr__os_is_socket_file(const char *path)
     return (found.dwFileAttributes & FILE_ATTRIBUTE_REPARSE_POINT) && found.dwReserved0 == (DWORD)TAG;
 }
 
-/* A unix socket file that no socket is bound to any more: nobody answers there. A living server has a peer for an instant. */
+/* Whether a unix socket file is stale: connect() fails. A listener sees a short connection. */
 static int chr__os_is_stale(const chr__sockaddr *address)
 {
     const char *path = chr__os_socket_path(address);
@@ -8762,7 +8817,7 @@ static int chr__os_is_stale(const chr__sockaddr *address)
     return is_stale;
 }
 
-/* A stale socket file is replaced. 0, or an error number. */
+/* Binds; a stale socket file is replaced. 0, or an error number. */
 static int chr__os_bind(int fd, const chr__sockaddr *address, const chr__listen_settings *terms)
 {
     int error = chr__os_bind_once(fd, address, terms->is_one_family);
@@ -8773,7 +8828,7 @@ static int chr__os_bind(int fd, const chr__sockaddr *address, const chr__listen_
     return chr__os_bind_once(fd, address, terms->is_one_family);
 }
 
-/* What else is in the way of a unix server than a server; NULL = nothing. */
+/* For the error of EADDRINUSE: the path of a unix server is taken by a file that is no socket; else NULL. */
 static const char *chr__os_bind_obstacle(const chr__sockaddr *address)
 {
     const char *path = chr__os_socket_path(address);
@@ -8781,7 +8836,7 @@ static const char *chr__os_bind_obstacle(const chr__sockaddr *address)
     return !path || !chr__os_exists(path) || chr__os_is_socket_file(path) ? NULL : " (by a file that is no socket)";
 }
 
-/* A listening socket; `name` is for the message. After an error no file of it is left. */
+/* Returns a listening socket, or an error; `name` is for the message. After an error its socket file is removed. */
 static int chr__os_listen(const chr__sockaddr *address, const char *name, const chr__listen_settings *terms,
                           chr_error *err)
 {
@@ -8790,7 +8845,8 @@ static int chr__os_listen(const chr__sockaddr *address, const char *name, const 
     int          error, fd;
 
     if (terms->has_mode || terms->has_group)
-        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "socket: %s= can't be used: socket files have no %s on this system",
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED,
+                         "socket: %s= can't be used: socket files have no %s on this system",
                          terms->has_mode ? "mode" : "group", terms->has_mode ? "permissions" : "group");
     fd = chr__os_socket_new(address, err);
     if (fd < 0)
@@ -8815,14 +8871,15 @@ static int chr__os_listen(const chr__sockaddr *address, const char *name, const 
     return chr__os_code(error);
 }
 
-/* Files have no such groups here. */
+/* Files have no groups here. */
 static int chr__os_group(const char *name, char *buf, size_t size, unsigned *number)
 {
     (void)name, (void)buf, (void)size, (void)number;
     return CHR_ERR_NOT_FOUND;
 }
 
-/* A socket that is connected, or (*in_progress) will be when it is writable: then ask chr__os_connect_result(). */
+/* Returns a socket that is connected, or with *in_progress one that becomes writable when the attempt ends: call
+ * chr__os_connect_result() then. */
 static int chr__os_connect(const chr__sockaddr *address, const char *name, int *in_progress, chr_error *err)
 {
     int error, fd = chr__os_socket_new(address, err);
@@ -8831,7 +8888,7 @@ static int chr__os_connect(const chr__sockaddr *address, const char *name, int *
     if (fd < 0)
         return fd;
     if (address->storage.ss_family == AF_INET6)
-        (void)chr__os_set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0); /* the peer's address may be an IPv4 one in IPv6 form */
+        (void)chr__os_set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0); /* the address may be IPv4-mapped */
     if (CHR_SYS(connect)(chr__os_socket(fd), (const struct sockaddr *)&address->storage, address->length) == 0)
         return fd;
     error = WSAGetLastError();
@@ -8851,12 +8908,12 @@ static int chr__os_connect_result(int fd, const char *name, chr_error *err)
     return error ? chr__os_fail(err, error, "cannot connect to", name) : 0;
 }
 
-/* A peer that has gone again before its turn is no error. */
+/* Accepts a peer. A peer that has reset the connection in the backlog is no error. */
 static int chr__os_accept(int fd)
 {
     SOCKET peer;
 
-    chr__os_set_nonblocking(fd, 1); /* who shares it may have cleared that, and may take the peer before us */
+    chr__os_set_nonblocking(fd, 1); /* a process that shares the listener may clear it, and accept before us */
     do
         peer = CHR_SYS(accept)(chr__os_socket(fd), NULL, NULL);
     while (peer == INVALID_SOCKET && (WSAGetLastError() == WSAECONNRESET || WSAGetLastError() == WSAECONNABORTED));
@@ -8868,8 +8925,9 @@ static int chr__os_accept(int fd)
     return CHR_ERR_IO;
 }
 
-/* TCP asks a silent peer whether it is there: seconds, seconds and a count; 0 = as the system has it. Output that nobody
- * acknowledges is given up after as long. Before Windows 10 the times are set together, and the count is fixed. */
+/* TCP keep-alive: seconds idle, seconds between probes, number of probes; 0 = the system's default. Unacknowledged
+ * output ends the connection after the same time. Before Windows 10 the times are set together, and the count is
+ * fixed. */
 static void chr__os_keep_alive(int fd, int idle, int interval, int count)
 {
     enum { KEEP_IDLE = 3, MAX_RT = 5, KEEP_COUNT = 16, KEEP_INTERVAL = 17, SIO_VALUES = (int)0x98000004 };
@@ -8885,22 +8943,23 @@ static void chr__os_keep_alive(int fd, int idle, int interval, int count)
     if (count > 0)
         (void)chr__os_set_option(fd, IPPROTO_TCP, KEEP_COUNT, count);
     if (idle > 0)
-        (void)chr__os_set_option(fd, IPPROTO_TCP, MAX_RT, idle + (interval > 0 ? interval : 1) * (count > 0 ? count : 10));
+        (void)chr__os_set_option(fd, IPPROTO_TCP, MAX_RT,
+                                 idle + (interval > 0 ? interval : 1) * (count > 0 ? count : 10));
     if (!failed)
         return;
     values[0] = 1;
-    values[1] = idle > 0 ? 1000 * (ULONG)idle : 7200000; /* else the system's own */
+    values[1] = idle > 0 ? 1000 * (ULONG)idle : 7200000; /* the system's default */
     values[2] = interval > 0 ? 1000 * (ULONG)interval : 1000;
     (void)CHR_SYS(WSAIoctl)(chr__os_socket(fd), (DWORD)SIO_VALUES, values, sizeof values, NULL, 0, &size, NULL, NULL);
 }
 
-/* The four or sixteen bytes of an address in digits; 0 = it is something else. */
+/* Parses a numeric IP address: returns 4 or 16 bytes; 0 = not one. */
 CHR__PRIVATE size_t chr__os_ip_bytes(const char *text, unsigned char bytes[16])
 {
     return inet_pton(AF_INET, text, bytes) == 1 ? 4 : inet_pton(AF_INET6, text, bytes) == 1 ? 16 : 0;
 }
 
-/* Whether our end of a connection has a loopback address. */
+/* Whether the local address of a connection is a loopback address. */
 CHR__PRIVATE int chr__os_is_on_loopback(int fd)
 {
     static const unsigned char mapped[13] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127 };
@@ -8923,22 +8982,22 @@ CHR__PRIVATE int chr__os_is_on_loopback(int fd)
 
 static void chr__os_nodelay(int fd)
 {
-    (void)chr__os_set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1); /* fails where it means nothing */
+    (void)chr__os_set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1); /* fails on other sockets than TCP */
 }
 
-/* Urgent data stays in its place among the bytes (RFC 6093 section 6): without it, the system takes the byte at the
- * mark out of the stream. */
+/* SO_OOBINLINE: urgent data stays in-band (RFC 6093 section 6); without it the system removes the urgent byte from the
+ * stream. */
 static void chr__os_urgent_inline(int fd)
 {
-    (void)chr__os_set_option(fd, SOL_SOCKET, SO_OOBINLINE, 1); /* fails where there is no urgent data */
+    (void)chr__os_set_option(fd, SOL_SOCKET, SO_OOBINLINE, 1); /* fails on sockets without urgent data */
 }
 
-/* What a descriptor is that came from elsewhere. */
+/* Properties of a descriptor that the library did not create. */
 typedef struct chr__socket_facts {
     int is_open, is_socket, is_stream, is_listening, is_connected, is_unix, is_inet;
 } chr__socket_facts;
 
-/* Winsock opens in this process what another one has made when it is first asked for it. */
+/* The first call opens an inherited socket in Winsock. */
 static void chr__os_socket_facts(int fd, chr__socket_facts *facts)
 {
     chr__sockaddr address;
@@ -8952,14 +9011,15 @@ static void chr__os_socket_facts(int fd, chr__socket_facts *facts)
     facts->is_listening = chr__os_get_option(fd, SO_ACCEPTCONN) > 0;
     memset(&address, 0, sizeof address);
     address.length = sizeof address.storage;
-    facts->is_connected = CHR_SYS(getpeername)(chr__os_socket(fd), (struct sockaddr *)&address.storage, &address.length) == 0;
+    facts->is_connected = CHR_SYS(getpeername)(chr__os_socket(fd), (struct sockaddr *)&address.storage,
+                                               &address.length) == 0;
     address.length = sizeof address.storage;
     (void)CHR_SYS(getsockname)(chr__os_socket(fd), (struct sockaddr *)&address.storage, &address.length);
     facts->is_unix = address.storage.ss_family == AF_UNIX;
     facts->is_inet = address.storage.ss_family == AF_INET || address.storage.ss_family == AF_INET6;
 }
 
-/* Ports as numbers, for `to`. */
+/* The port of an IP address, for the option `to`. */
 static void chr__os_sockaddr_set_port(chr__sockaddr *address, int port)
 {
     if (address->storage.ss_family == AF_INET6)
@@ -8970,11 +9030,12 @@ static void chr__os_sockaddr_set_port(chr__sockaddr *address, int port)
 
 static int chr__os_sockaddr_port(const chr__sockaddr *address)
 {
-    return ntohs(address->storage.ss_family == AF_INET6 ? ((const struct sockaddr_in6 *)(const void *)&address->storage)->sin6_port
-                                                        : ((const struct sockaddr_in *)(const void *)&address->storage)->sin_port);
+    return ntohs(address->storage.ss_family == AF_INET6
+                     ? ((const struct sockaddr_in6 *)(const void *)&address->storage)->sin6_port
+                     : ((const struct sockaddr_in *)(const void *)&address->storage)->sin_port);
 }
 
-/* No descriptors come or go beside the bytes here. */
+/* SCM_RIGHTS is not supported here. */
 
 typedef struct chr__control {
     int nothing;
@@ -9006,12 +9067,12 @@ static int chr__os_receive(int fd, chr__receiver *receiver, void *buf, size_t le
 }
 
 #ifdef CHARDEV_THREADS
-/* A name is looked up in the background. Asker and thread hold it together; who lets go last frees it. It lives outside the
- * context's allocator, which belongs to the asker's thread, and has Winsock of its own: the context may be gone before it. */
+/* A name resolved by a background thread. Caller and thread share it by a reference count; the last release frees it.
+ * Its memory is not from the context's allocator, and it starts Winsock itself, since it may outlive the context. */
 typedef struct chr__lookup {
     volatile LONG holders;
     int           family, count;
-    HANDLE        done;        /* an event: set when the answer is there */
+    HANDLE        done;        /* an event: set when the result is available */
     char         *host, *port; /* in `text` */
     chr__sockaddr found[CHR__MAX_ADDRESSES];
     chr_error     err;
@@ -9059,7 +9120,7 @@ static chr__lookup *chr__os_lookup_new(const char *host, const char *port, int f
     return NULL;
 }
 
-/* Begins to look up a name; NULL when there is no memory, handle or thread for it. */
+/* Starts to resolve a name; NULL when memory, handles or threads run out. */
 static chr__lookup *chr__os_lookup_start(const char *host, const char *port, int family)
 {
     chr__lookup *lookup = chr__os_lookup_new(host, port, family);
@@ -9080,7 +9141,7 @@ static chr__lookup *chr__os_lookup_start(const char *host, const char *port, int
 
 static int chr__os_lookup_fd(const chr__lookup *lookup) { return chr__os_handle_fd(lookup->done); }
 
-/* When its descriptor is readable: as chr__os_lookup(). */
+/* The result, when the descriptor is readable: as chr__os_lookup(). */
 static int chr__os_lookup_result(chr__lookup *lookup, chr__sockaddr *found, chr_error *err)
 {
     if (lookup->count > 0)
@@ -9090,7 +9151,7 @@ static int chr__os_lookup_result(chr__lookup *lookup, chr__sockaddr *found, chr_
     return lookup->count;
 }
 #else
-/* Without threads there is no background: names are looked up where they are needed, and that can block. */
+/* Without threads names are resolved synchronously, which can block. */
 typedef struct chr__lookup {
     int nothing;
 } chr__lookup;
@@ -9114,7 +9175,7 @@ static int chr__os_lookup_result(chr__lookup *lookup, chr__sockaddr *found, chr_
 #endif /* CHARDEV_HAS_SOCKET */
 
 #if CHARDEV_HAS_BRLAPI
-/* The process's environment; NULL = not set. */
+/* An environment variable; NULL = not set. */
 static const char *chr__os_environment(const char *name)
 {
     return getenv(name);
@@ -9122,8 +9183,8 @@ static const char *chr__os_environment(const char *name)
 #endif
 
 #if CHARDEV_HAS_UDP
-/* Datagrams. What a former one has met on its way (ICMP) is not told: see chr__os_datagram_connect(). Where it is all the
- * same, it is told by the next call, in its stead: so once more. */
+/* Datagrams. ICMP errors of earlier datagrams are disabled: chr__os_datagram_connect(). Where they are reported
+ * nevertheless, send() is retried once. */
 
 static int chr__os_datagram_send(int fd, const void *buf, size_t len)
 {
@@ -9137,8 +9198,9 @@ static int chr__os_datagram_send(int fd, const void *buf, size_t len)
     return n < 0 ? chr__os_code(WSAGetLastError()) : n;
 }
 
-/* The next datagram that has bytes: up to `len` of them into buf, what is more into rest[size]. Returns how many in all. Errors that
- * former datagrams have met are only skipped, and as many as a hostile network may send: then the loop has its turn first. */
+/* Receives the next datagram that is not empty: up to `len` bytes into buf, more into rest[size]. Returns its length.
+ * Errors of earlier datagrams (ICMP) are not fatal: they are skipped, a limited number per call, so that they can't
+ * starve the loop. */
 static int chr__os_datagram_receive(int fd, void *buf, size_t len, void *rest, size_t size)
 {
     WSABUF parts[2];
@@ -9160,7 +9222,7 @@ static int chr__os_datagram_receive(int fd, void *buf, size_t len, void *rest, s
     return CHR_ERR_WOULD_BLOCK;
 }
 
-/* Takes the error away that makes the set report something. */
+/* Clears a pending error (SO_ERROR), which would be reported again. */
 static void chr__os_socket_clear_error(int fd)
 {
     int error, length = sizeof error;
@@ -9168,27 +9230,30 @@ static void chr__os_socket_clear_error(int fd)
     (void)CHR_SYS(getsockopt)(chr__os_socket(fd), SOL_SOCKET, SO_ERROR, (char *)&error, &length);
 }
 
-/* ICMP's answers to former datagrams are no errors of later ones. */
-static void chr__os_datagram_deaf(int fd)
+/* Disables errors by ICMP (SIO_UDP_CONNRESET). */
+static void chr__os_datagram_ignore_icmp(int fd)
 {
     enum { SIO_CONNECTION_RESET = (int)0x9800000c, SIO_NETWORK_RESET = (int)0x9800000f };
     BOOL  off = FALSE;
     DWORD size;
 
-    (void)CHR_SYS(WSAIoctl)(chr__os_socket(fd), (DWORD)SIO_CONNECTION_RESET, &off, sizeof off, NULL, 0, &size, NULL, NULL);
+    (void)CHR_SYS(WSAIoctl)(chr__os_socket(fd), (DWORD)SIO_CONNECTION_RESET, &off, sizeof off, NULL, 0, &size, NULL,
+                            NULL);
     (void)CHR_SYS(WSAIoctl)(chr__os_socket(fd), (DWORD)SIO_NETWORK_RESET, &off, sizeof off, NULL, 0, &size, NULL, NULL);
 }
 
-/* From `local` (NULL = any) to `peer`, whose datagrams alone are received; -1 and WSAGetLastError(). */
+/* A socket bound to `local` (NULL = any) and connected to `peer`: receives its datagrams only. -1 and
+ * WSAGetLastError(). */
 static int chr__os_datagram_connect(const chr__sockaddr *peer, const chr__sockaddr *local)
 {
     const struct sockaddr_in6 *ipv6 = (const struct sockaddr_in6 *)(const void *)&peer->storage;
-    int error, is_ipv6 = peer->storage.ss_family == AF_INET6, fd = chr__os_socket_open(peer->storage.ss_family, SOCK_DGRAM);
-    int is_one_family = is_ipv6 && !IN6_IS_ADDR_V4MAPPED(&ipv6->sin6_addr); /* the port stays free for IPv4 */
+    int error, is_ipv6 = peer->storage.ss_family == AF_INET6;
+    int fd = chr__os_socket_open(peer->storage.ss_family, SOCK_DGRAM);
+    int is_one_family = is_ipv6 && !IN6_IS_ADDR_V4MAPPED(&ipv6->sin6_addr); /* leaves the port free for IPv4 */
 
     if (fd < 0)
         return -1;
-    chr__os_datagram_deaf(fd);
+    chr__os_datagram_ignore_icmp(fd);
     if (is_ipv6)
         (void)chr__os_set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, is_one_family);
     error = local ? chr__os_bind_once(fd, local, is_one_family) : 0;
@@ -9201,9 +9266,9 @@ static int chr__os_datagram_connect(const chr__sockaddr *peer, const chr__sockad
     return -1;
 }
 
-/* The first pair of addresses of one family that works; `name` is for the message. No local ones: any. */
-static int chr__os_datagram_open(const chr__sockaddr *peers, int peer_count, const chr__sockaddr *locals, int local_count, const char *name,
-                                 chr_error *err)
+/* Opens a socket with the first pair of addresses of one family that works; `name` is for the message. */
+static int chr__os_datagram_open(const chr__sockaddr *peers, int peer_count, const chr__sockaddr *locals,
+                                 int local_count, const char *name, chr_error *err)
 {
     int i, j, fd, error = 0;
 
@@ -9224,7 +9289,8 @@ static int chr__os_datagram_open(const chr__sockaddr *peers, int peer_count, con
 #endif
 
 /* -- >>freestanding ---------------------------------------------------------------------------------------------------
- * No operating system: the hooks of chr_config give memory and time; the loop never sleeps, and a wake-up is nothing. */
+ * No operating system: memory and time come from the hooks of chr_config; the loop never sleeps, and a wake-up does
+ * nothing. */
 #ifdef CHR__FREESTANDING
 
 typedef enum chr__fd_type { CHR__FD_PLAIN } chr__fd_type;
@@ -9241,7 +9307,7 @@ CHR__PRIVATE int chr__os_write(int fd, chr__fd_type type, const void *buf, size_
 CHR__PRIVATE int chr__os_read_at(int fd, void *buf, size_t len, int64_t offset)
 {
     (void)fd, (void)offset;
-    memset(buf, 0, len); /* else gcc -Og takes it for a value that callers use */
+    memset(buf, 0, len); /* else gcc -Og warns about an uninitialized value */
     return CHR_ERR_NOT_SUPPORTED;
 }
 
@@ -9263,7 +9329,7 @@ CHR__PRIVATE int chr__os_full_path(const char *path, char *full, size_t size)
 
 typedef enum chr__open_mode {
     CHR__OPEN_READ, CHR__OPEN_BOTH, CHR__OPEN_CREATE, CHR__OPEN_APPEND,
-    CHR__OPEN_LOG /* emptied, then written at its end, wherever that is by then */
+    CHR__OPEN_LOG /* truncated, then appended to */
 } chr__open_mode;
 
 CHR__PRIVATE int chr__os_open(const char *path, chr__open_mode mode, chr_error *err)
@@ -9275,7 +9341,7 @@ CHR__PRIVATE int chr__os_open(const char *path, chr__open_mode mode, chr_error *
 static void *chr__os_allocate(void *opaque, void *ptr, size_t size)
 {
     (void)opaque, (void)ptr, (void)size;
-    return NULL; /* there is no memory but what the `allocate` hook gives */
+    return NULL; /* memory comes from the `allocate` hook only */
 }
 
 static int64_t chr__os_clock(void *opaque)
@@ -9363,7 +9429,7 @@ typedef struct chr__set {
 } chr__set;
 #endif
 
-/* -- systems without a set of descriptors in the kernel -------------------------------------------------------------- */
+/* -- systems without epoll, kqueue or a completion port ------------------------------------------------------------ */
 #if defined(CHR__HAS_SET)
 enum { CHR__SETS = 1 };
 #else
@@ -9400,13 +9466,13 @@ static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int time
 }
 #endif
 
-/* -- systems where poll() does without the set ------------------------------------------------------------------------ */
+/* -- systems with poll() beside the set ------------------------------------------------------------------------ */
 #if !defined(CHR__WINDOWS) && defined(CHR__HAS_FDS)
 
 enum {
-    CHR__SET_ALONE = 0,    /* whether the set is the only thing to wait with */
-    CHR__FD_BITS = 0,      /* the lowest bits of a descriptor, which are the same in all */
-    CHR__MANY_WATCHES = 32 /* the set pays from about here on */
+    CHR__SET_ALONE = 0,    /* whether waiting needs the set */
+    CHR__FD_BITS = 0,      /* number of low bits that are equal in all descriptors */
+    CHR__MANY_WATCHES = 32 /* from this number on the set is used */
 };
 
 static int chr__os_waker_show(const chr__waker *waker) { return chr__os_waker_fd(waker); }
@@ -19978,16 +20044,20 @@ static void chr__linger_begin(chr__linger *linger, chr_dev *source)
         chr__linger_step(linger);
 }
 
-/* Ends those that have sent all, acknowledged: their peers' close is not waited for any more. */
+/* Ends those that have sent all, acknowledged: their peers' close is not waited for any more. Where acknowledgement is not
+ * known, they get CHR__LINGER_LEAST_MS more, as stalled output does. */
 static void chr__lingering_end_done(chr_context *ctx)
 {
     chr__linger *linger, *next;
+    int64_t      since = chr__real_now(ctx) - (CHR__LINGER_MS - CHR__LINGER_LEAST_MS) * INT64_C(1000000);
 
     for (linger = ctx->lingering; linger; linger = next) {
         next = linger->next;
         linger->waits_for_eof = 0;
         if (chr__linger_is_done(linger))
             chr__linger_end(linger);
+        else if (linger->is_sent && chr__linger_left(linger) == 0 && linger->progress_at > since)
+            linger->progress_at = since;
     }
 }
 
@@ -24737,7 +24807,7 @@ static void chr__pipe_hung_up(chr__stream *stream, int code)
     (void)code;
     chr__stream_close(stream);
     if (chr__pipe_is_server(dev)) {
-        chr__os_pipe_leave(pipe->base.in);
+        chr__os_pipe_disconnect(pipe->base.in);
         if (chr__pipe_wait_for_client(pipe) < 0)
             chr__pipe_start_retry_timer(pipe);
     } else {
@@ -24763,7 +24833,7 @@ static int chr__pipe_start(chr__pipe *pipe, int fd, chr_error *err)
 static void chr__pipe_client_connected(void *opaque, int events)
 {
     chr__pipe *pipe = (chr__pipe *)opaque;
-    int        code = chr__os_pipe_came(&pipe->listener);
+    int        code = chr__os_pipe_client_result(&pipe->listener);
 
     (void)events;
     if (code == CHR_ERR_WOULD_BLOCK)
@@ -24771,7 +24841,7 @@ static void chr__pipe_client_connected(void *opaque, int events)
     chr__pipe_stop_waiting(pipe);
     if (code == 0 && chr__pipe_start(pipe, pipe->base.in, NULL) == 0)
         return;
-    chr__os_pipe_leave(pipe->base.in);
+    chr__os_pipe_disconnect(pipe->base.in);
     if (code == 0 || chr__pipe_wait_for_client(pipe) < 0)
         chr__pipe_start_retry_timer(pipe);
 }

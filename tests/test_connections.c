@@ -361,6 +361,26 @@ TEST(a_peer_that_stays_where_nobody_knows_what_is_unsent)
     rig_close(&p.near_rig);
 }
 
+/* At the end of a context half a second. */
+TEST(a_context_that_ends_where_nobody_knows_what_is_unsent)
+{
+    pair    p;
+    int     fd;
+    int64_t began;
+    open_server(&p, &layers[0], "host=127.0.0.1,port=0", "");
+    fd = tcp_connect(tcp_port(&p));
+    PUMP(&p.near_rig, p.near.open);
+    CHECK_INT(chr_fe_write(&p.near.fe, "x", 1), 1);
+    fault_arm(FAULT_ioctl, ENOTTY, 1, 1);
+    detach(&p.near);
+    began = real_ms();
+    CHECK_INT(chr_context_reset(p.near_rig.ctx), 0);
+    CHECK(real_ms() - began >= 400 && real_ms() - began < 1900 * test_time_scale());
+    fault_disarm();
+    close(fd);
+    rig_close(&p.near_rig);
+}
+
 /* One that reads a little now and then is waited for, ten seconds in all. */
 TEST(a_trickle_ends)
 {

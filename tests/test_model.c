@@ -56,12 +56,12 @@ static int some(chance *c, int most)
 /* ---- the schedule --------------------------------------------------------------------------------------------------------------- */
 
 typedef enum kind { PAIR, SERVER, CLIENT, TCP, FDS, FD_SOCKET, FIFO, PTY, KINDS } kind;
-typedef enum layer { RAW, TELNET, TN3270, WEBSOCKET } layer;
+typedef enum layer { RAW, TELNET, TN3270, WEBSOCKET, COM_PORT } layer; /* the last: telnet with RFC 2217 */
 typedef enum stack { ALONE, ON_FAULT, ON_MUX, ON_HUB } stack;
 typedef enum when_full { WAIT, DROP, DISCONNECT } when_full;
 
 static const char *const kind_names[] = { "pair", "server", "client", "tcp", "fds", "fd-socket", "fifo", "pty" };
-static const char *const layer_names[] = { "", "telnet", "tn3270", "websocket" };
+static const char *const layer_names[] = { "", "telnet", "tn3270", "websocket", "telnet=on,com-port" };
 static const char *const stack_names[] = { "", "fault", "mux", "hub" };
 static const char *const full_names[] = { "wait", "drop-oldest", "disconnect" };
 
@@ -110,11 +110,12 @@ static setup setup_of(chance *c)
     s.kind = (kind)below(c, one_in(c, 6) ? KINDS : one_in(c, 4) ? TCP + 1 : CLIENT + 1);
     s.stack = one_in(c, 3) ? (stack)(1 + below(c, 3)) : ALONE;
     if (s.stack == ON_HUB) s.kind = (kind)below(c, CLIENT);
-    if (s.kind <= TCP) s.layer = (layer)(one_in(c, 2) ? 0 : 1 + below(c, 3));
+    if (s.kind <= TCP) s.layer = (layer)(one_in(c, 2) ? 0 : 1 + below(c, 4));
     if (one_in(c, 3)) s.obuf = 1 + below(c, one_in(c, 2) ? 100 : 5000);
     if (s.obuf && one_in(c, 3)) s.full = s.kind <= TCP ? (when_full)(1 + below(c, 2)) : DROP;
     if (one_in(c, 4)) s.history = 1 + below(c, one_in(c, 2) ? 60 : 3000);
     s.clients = s.stack == ALONE && (s.kind == SERVER || s.kind == TCP) && one_in(c, 4) ? 2 : 1;
+    if (s.layer == COM_PORT) s.clients = 1; /* a serial line has one end */
     s.half_close = s.kind <= TCP && s.layer != WEBSOCKET && one_in(c, 5);
     if (one_in(c, 3)) s.in = 1 + below(c, one_in(c, 2) ? 20 : 4096);
     if (one_in(c, 3)) s.out = 1 + below(c, one_in(c, 2) ? 20 : 4096);
@@ -317,7 +318,7 @@ static far_side *far_new(int to, int from, int is_client)
     f->from = from;
     fcntl(to, F_SETFL, O_RDWR | O_NONBLOCK);
     fcntl(from, F_SETFL, O_RDWR | O_NONBLOCK);
-    f->layer = m.layer;
+    f->layer = m.layer == COM_PORT ? TELNET : m.layer;
     f->is_socket = m.kind <= TCP || m.kind == FD_SOCKET;
     f->is_client = is_client;
     f->lingers = m.kind <= TCP;
@@ -385,7 +386,7 @@ static void encode(far_side *f, chance *c, const unsigned char *bytes, size_t le
 static void answer_telnet(far_side *f, int verb, int option)
 {
     unsigned char answer[3] = { 255, 0, 0 };
-    int           wanted = f->layer == TN3270 ? option == 0 || option == 25 || option == 24 : option == 0 && plan.setup.telnet_answer == 1;
+    int           wanted = f->layer == TN3270 ? option == 0 || option == 25 || option == 24 : (option == 0 || (option == 44 && m.layer == COM_PORT)) && plan.setup.telnet_answer == 1;
     if (f->layer == TELNET && plan.setup.telnet_answer == 0) return;
     if (f->to < 0 || f->is_ended) return;
     if (verb != 251 && verb != 253) return; /* WONT, DONT: as it was */
@@ -694,7 +695,7 @@ static void any_bytes(chance *c, unsigned char *bytes, size_t len, int is_output
     for (i = 0; i < len; i++) {
         bytes[i] = (unsigned char)(one_in(c, 5) ? special[below(c, (int)sizeof special)] : any(c));
         if (plan.setup.layer == TN3270 && bytes[i] == 255) bytes[i] = 'T';
-        if (is_output && plan.setup.layer == TELNET && plan.setup.telnet_answer == 2 && bytes[i] == 0) bytes[i] = '0';
+        if (is_output && (plan.setup.layer == TELNET || plan.setup.layer == COM_PORT) && plan.setup.telnet_answer == 2 && bytes[i] == 0) bytes[i] = '0';
     }
 }
 

@@ -34,6 +34,30 @@ static int set_speed(recorder *rec, int speed)
 
 #define MODEL "~#CT-0045R,V1.3-5,"
 
+/* The speed that the line has already resets nothing: not the line that has begun, nor that it is started, nor what waits. */
+TEST(the_same_speed_again)
+{
+    recorder rec;
+    rig      r;
+    chr_dev *dev = start(&r, &rec);
+    ask(&r, &rec, "ST\r");
+    CHECK_INT(rec.length, 7);
+    ask(&r, &rec, "R");
+    CHECK_INT(set_speed(&rec, 9600), 0);
+    ask(&r, &rec, "E\r");
+    CHECK_INPUT(&rec, "96,N,8,0");
+    CHECK_INT(chr_input_abs(dev, 1, 1), 0);
+    CHECK_INT(chr_input_sync(dev), 0); /* it is started still */
+    rec.room = 0;
+    ask(&r, &rec, "RE\r");
+    CHECK_INT(set_speed(&rec, 9600), 0);
+    give_room(&rec, UNLIMITED);
+    settle(&r);
+    CHECK(rec.length >= 8 && memcmp(rec.input + rec.length - 8, "96,N,8,0", 8) == 0);
+    detach(&rec);
+    rig_close(&r);
+}
+
 TEST(questions_and_answers)
 {
     static const struct { const char *ask, *answer; size_t len; } table[] = {
