@@ -26,10 +26,10 @@
  *         chr_fe_init(&con, chr_new_any(ctx, "con", argc > 1 ? argv[1] : "stdio", &err), &err);
  *         if (!con.dev || chr_fe_set_buffers(&con, 4096, 4096) < 0) return fprintf(stderr, "%s\n", err.text), 2;
  *         chr_fe_set_handlers(&con, &handlers, &con);
- *         while (!chr_fe_eof(&con) && chr_loop_step(ctx, -1) >= 0)     // not at the end of one peer of a server
+ *         while (!chr_fe_eof(&con) && chr_loop_step(ctx, -1) >= 0)     // a server waits for its next peer
  *             while ((n = chr_fe_read(&con, text, sizeof text)) > 0)
  *                 chr_fe_write_all(&con, text, (size_t)n, -1);         // waits while the peer is slow
- *         chr_drain(ctx, 2000);                                        // ms without progress
+ *         chr_drain(ctx, 2000);                                        // gives up after 2 s without progress
  *         chr_context_free(ctx);
  *         return 0;
  *     }
