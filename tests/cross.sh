@@ -486,7 +486,7 @@ hosted() { # NAME TARGET LIMIT KEPT...
     object_text "$hosted_name" "$hosted_target" "$hosted_limit" "$out/hosted.o"
 }
 
-sizes() {
+SIZES() {
     [ "$(uname -m)" = x86_64 ] || { skip "size: hosted" "the figures are those of x86-64" && return; }
     : >"$out/table"
     check "size: hosted, null" hosted "x86-64: null alone" 24576 26500
