@@ -26,10 +26,10 @@
  *         chr_fe_init(&con, chr_new_any(ctx, "con", argc > 1 ? argv[1] : "stdio", &err), &err);
  *         if (!con.dev || chr_fe_set_buffers(&con, 4096, 4096) < 0) return fprintf(stderr, "%s\n", err.text), 2;
  *         chr_fe_set_handlers(&con, &handlers, &con);
- *         while (!chr_fe_eof(&con) && chr_loop_step(ctx, -1) >= 0)     // not at the end of one peer of a server
+ *         while (!chr_fe_eof(&con) && chr_loop_step(ctx, -1) >= 0)     // a server waits for its next peer
  *             while ((n = chr_fe_read(&con, text, sizeof text)) > 0)
  *                 chr_fe_write_all(&con, text, (size_t)n, -1);         // waits while the peer is slow
- *         chr_drain(ctx, 2000);                                        // ms without progress
+ *         chr_drain(ctx, 2000);                                        // gives up after 2 s without progress
  *         chr_context_free(ctx);
  *         return 0;
  *     }
@@ -20344,7 +20344,7 @@ CHR_TABLE(chr_backend, chr__ringbuf_kind,
 
 /* -- the calls of >>extras -- */
 
-/* Copies bytes from offset `at` on; they stay in the ring. */
+/* Copies bytes from offset `at` on without removing them (peek). */
 static void chr__ring_peek(const chr__ring *ring, size_t at, unsigned char *out, size_t len)
 {
     size_t i;
@@ -20353,7 +20353,7 @@ static void chr__ring_peek(const chr__ring *ring, size_t at, unsigned char *out,
         out[i] = ring->bytes[chr__ring_index(ring, at + i)];
 }
 
-/* Reads up to `size` bytes as base64, as many as `capacity` characters can hold. Returns how many characters. */
+/* Reads up to `size` bytes as base64, as many as fit in `capacity` characters. Returns the number of characters. */
 static int chr__ringbuf_read_base64(chr__ring *ring, size_t size, char *out, size_t capacity)
 {
     unsigned char bytes[3];
@@ -20368,7 +20368,7 @@ static int chr__ringbuf_read_base64(chr__ring *ring, size_t size, char *out, siz
     return (int)((len + 2) / 3 * 4);
 }
 
-/* Reads up to `size` bytes as UTF-8; invalid sequences become U+FFFD. Returns how many bytes were written to `out`. */
+/* Reads up to `size` bytes as UTF-8; invalid sequences become U+FFFD. Returns the number of bytes written to `out`. */
 static int chr__ringbuf_read_utf8(chr__ring *ring, size_t size, char *out, size_t capacity)
 {
     unsigned char bytes[4];
@@ -20381,7 +20381,7 @@ static int chr__ringbuf_read_utf8(chr__ring *ring, size_t size, char *out, size_
         length = chr__utf8_length(bytes, left);
         if (length == 0 || taken + (size_t)(length < 0 ? -length : length) > size ||
             written + (size_t)(length < 0 ? 3 : length) > capacity)
-            break; /* an incomplete sequence, or no room for one: it stays for the next read */
+            break; /* the sequence is incomplete or does not fit in `out`: the next read returns it */
         memcpy(out + written, length < 0 ? (const void *)"\xef\xbf\xbd" : bytes, (size_t)(length < 0 ? 3 : length));
         written += (size_t)(length < 0 ? 3 : length);
         taken += (size_t)(length < 0 ? -length : length);
@@ -20404,7 +20404,7 @@ enum { CHR__TESTDEV_START, CHR__TESTDEV_NUMBER, CHR__TESTDEV_AFTER_NUMBER, CHR__
 typedef struct chr__testdev {
     chr_dev  dev;
     int      state;  /* of the parser: CHR__TESTDEV_... */
-    int64_t  number; /* parsed so far; at most the largest whose exit status is an int */
+    int64_t  number; /* parsed so far; saturates at CHR__TESTDEV_MAX, whose exit status is the largest int */
     chr_idle exit;
     int      is_posted, code; /* an exit with `code` is posted to the loop */
 } chr__testdev;
@@ -20428,7 +20428,7 @@ static void chr__testdev_exit(void *opaque)
         chr_loop_stop(testdev->dev.ctx);
 }
 
-/* Posts the exit to the loop. Of several in one turn the first counts. */
+/* Posts the exit to the loop. While one is posted, further ones are ignored. */
 static void chr__testdev_post_exit(chr__testdev *testdev)
 {
     if (testdev->is_posted)
@@ -20488,19 +20488,20 @@ CHR_TABLE(chr_backend, chr__testdev_kind,
  *
  * far side   the script; see chr_script_options          options   file or text, timeout, window, exit
  * events     OPENED at creation; CLOSED, OPENED, BREAK and INPUT_END by statements; CLOSED at the script's end
- * clock      the context's. The script begins when a frontend is attached
+ * clock      the context's clock hook. The script starts when a frontend is attached
  * ================================================================================================================== */
 #if CHARDEV_HAS_SCRIPT
 
 enum {
-    CHR__SCRIPT_SIZE = CHR__MEGABYTE, /* bytes of a script, at most */
-    CHR__SCRIPT_PATTERN = 4096,   /* bytes of the text of an expect or reject, at most */
-    CHR__SCRIPT_REJECTS = 16,     /* number of reject statements, at most */
-    CHR__SCRIPT_SHOWN = 160       /* bytes of the output shown in an error, at most */
+    CHR__SCRIPT_SIZE = CHR__MEGABYTE, /* maximum bytes of a script */
+    CHR__SCRIPT_PATTERN = 4096,       /* maximum bytes of the text of an expect or reject */
+    CHR__SCRIPT_REJECTS = 16,         /* maximum number of reject statements */
+    CHR__SCRIPT_EXCERPT = 160         /* maximum bytes of output quoted in an error */
 };
-static const int32_t chr__script_ms = 1000000000; /* the longest time, in milliseconds */
+static const int32_t chr__script_max_ms = 1000000000; /* the longest time, in milliseconds */
 
-/* -- the parser: reads one statement at a time; all of them to check the script, then each as it is played -- */
+/* -- the parser: one statement a call. The whole script is parsed once at creation, to check it; then again, each
+ * statement when it is played -- */
 
 typedef enum chr__script_verb {
     CHR__SCRIPT_EXPECT, CHR__SCRIPT_REJECT, CHR__SCRIPT_SEND, CHR__SCRIPT_WAIT, CHR__SCRIPT_TIMEOUT, CHR__SCRIPT_BREAK,
@@ -20510,8 +20511,8 @@ typedef enum chr__script_verb {
 
 typedef struct chr__script_word {
     const char *name;
-    int         needs_text, needs_time, is_silent; /* is_silent: has no effect on the frontend */
-    int         needs_open;                        /* 1: the script is open; 2: and its input has not ended */
+    int         needs_text, needs_time, is_silent; /* is_silent: calls no handler of the frontend */
+    int         needs_open; /* 1: the chardev is open; 2: it is open and INPUT_END was not sent */
 } chr__script_word;
 
 static const chr__script_word chr__script_words[CHR__SCRIPT_VERBS] = {
@@ -20537,8 +20538,8 @@ typedef struct chr__script_cursor {
 typedef struct chr__script_step {
     chr__script_verb verb;
     const char      *text, *text_end; /* between the quotes */
-    size_t           length;          /* of it, in bytes, with its escapes resolved */
-    int64_t          ms;              /* -1 = none given */
+    size_t           length;          /* of the text in bytes, after its escapes are decoded */
+    int64_t          ms;              /* -1 = not given */
     int              line;
 } chr__script_step;
 
@@ -20578,7 +20579,7 @@ static size_t chr__script_word_length(const chr__script_cursor *cursor)
     return end > cursor->at ? (size_t)(end - cursor->at) : cursor->at < cursor->end;
 }
 
-/* The value of up to three octal digits behind a backslash; -1 = more than 255. */
+/* Parses up to three octal digits after a backslash. Returns the value; -1 = more than 255. */
 static int chr__script_read_octal(const char **at, const char *end)
 {
     int value = 0, digits;
@@ -20588,7 +20589,7 @@ static int chr__script_read_octal(const char **at, const char *end)
     return value <= 255 ? value : -1;
 }
 
-/* The next byte of a text, with its escapes resolved; -1 = no such escape. */
+/* Returns the next byte of a text, with escapes decoded; -1 = unknown escape. */
 static int chr__script_read_byte(const char **at, const char *end)
 {
     static const char letters[] = "nrtbafve\\\"'", bytes[] = "\n\r\t\b\a\f\v\033\\\"'";
@@ -20640,14 +20641,14 @@ static int chr__script_read_time(chr__script_cursor *cursor, int64_t *ms, chr_er
     size_t  len = chr__script_word_length(cursor), digits = 0;
     int64_t unit;
 
-    for (*ms = 0; digits < len && chr__digit(cursor->at[digits]) < 10 && *ms <= chr__script_ms; digits++)
+    for (*ms = 0; digits < len && chr__digit(cursor->at[digits]) < 10 && *ms <= chr__script_max_ms; digits++)
         *ms = *ms * 10 + chr__digit(cursor->at[digits]);
     unit = chr__text_is(cursor->at + digits, len - digits, "ms") ? 1 :
         chr__text_is(cursor->at + digits, len - digits, "s") ? 1000 :
         chr__text_is(cursor->at + digits, len - digits, "min") ? 60000 : 0;
     if (len == 0 || digits == 0 || unit == 0)
         return chr__script_syntax_error(cursor, err, "not a time such as 100ms, 5s or 2min: ", cursor->at, len);
-    if (*ms > chr__script_ms / unit)
+    if (*ms > chr__script_max_ms / unit)
         return chr__script_syntax_error(cursor, err, "longer than 1000000 s: ", cursor->at, len);
     *ms *= unit;
     cursor->at += len;
@@ -20675,7 +20676,7 @@ static int chr__script_read_verb(chr__script_cursor *cursor, chr__script_step *s
     return 0;
 }
 
-/* Parses `within TIME` behind an expect. */
+/* Parses the optional `within TIME` after an expect. */
 static int chr__script_read_limit(chr__script_cursor *cursor, chr__script_step *step, chr_error *err)
 {
     chr__script_skip_blanks(cursor);
@@ -20710,11 +20711,11 @@ static int chr__script_read(chr__script_cursor *cursor, chr__script_step *step, 
     return 1;
 }
 
-/* -- searches a text in a stream (Knuth, Morris, Pratt), however the stream is cut into pieces -- */
+/* -- incremental substring search in a stream, independent of how it is split (Knuth-Morris-Pratt) -- */
 
 typedef struct chr__matcher {
     uint16_t      *back;  /* failure function: length of the longest suffix of the first n bytes that is a prefix too */
-    unsigned char *bytes; /* of the text; behind `back`, in the same block */
+    unsigned char *bytes; /* of the text; after `back`, in the same allocation */
     size_t         length, matched;
 } chr__matcher;
 
@@ -20726,7 +20727,7 @@ static int chr__matcher_init(chr_context *ctx, chr__matcher *matcher, size_t siz
     return matcher->back ? 0 : CHR_ERR_NO_MEMORY;
 }
 
-/* Feeds one byte. Returns 1 when the text ends with it. */
+/* Feeds one byte. Returns 1 when a match ends with it. */
 static int chr__matcher_feed(chr__matcher *matcher, unsigned char byte)
 {
     while (matcher->matched > 0 && (matcher->matched == matcher->length || matcher->bytes[matcher->matched] != byte))
@@ -20754,21 +20755,21 @@ static void chr__matcher_set(chr__matcher *matcher, const char *text, const char
 
 typedef struct chr__script {
     chr_dev            dev;
-    char              *text;       /* content of file=; NULL with text= */
+    char              *text;       /* content of file=; NULL when text= is used */
     chr__script_cursor next;       /* the next statement */
-    chr__script_step   step;       /* the current statement, while is_playing */
+    chr__script_step   step;       /* the current statement; valid while is_playing */
     int                is_playing;
-    int                has_frontend, has_begun; /* has_begun: the loop has seen a frontend */
-    int                opens;      /* number of `open` statements that follow */
-    int                wait_over;  /* the time of the current `wait` is over */
-    int                output_over; /* the frontend has half-closed */
+    int                has_frontend, has_begun; /* has_begun: the loop ran while a frontend was attached */
+    int                opens;      /* number of `open` statements not yet run */
+    int                wait_expired; /* the timer of the current `wait` has expired */
+    int                output_ended; /* half-close: the frontend has called chr_fe_shutdown() */
     chr__matcher       expected, rejected[CHR__SCRIPT_REJECTS];
     chr__script_step   rejects[CHR__SCRIPT_REJECTS];
     int                reject_count;
     chr__ring          output;     /* output since the last match */
-    size_t             searched;   /* bytes of it that `expected` was fed with */
-    const char        *send_at;    /* the rest of the current `send` */
-    int64_t            timeout;    /* milliseconds; 0 = none */
+    size_t             searched;   /* bytes of `output` that `expected` was fed with */
+    const char        *send_at;    /* the unsent rest of the current `send` */
+    int64_t            timeout;    /* of expect and send, in milliseconds; 0 = none */
     chr_timer          timer;
     chr_idle           play, end;
     chr_error          verdict;    /* code: CHR_ERR_WOULD_BLOCK while the script runs */
@@ -20789,7 +20790,7 @@ static const chr_option chr__script_rows[] = {
     { NULL,      CHR_OPTION_TEXT,   0,                                    NULL, 0, 0,       NULL }
 };
 
-/* Whether the script runs still. */
+/* Whether the script is still running. */
 static int chr__script_is_running(const chr__script *script)
 {
     return script->verdict.code == CHR_ERR_WOULD_BLOCK && !script->dev.removed;
@@ -20809,8 +20810,8 @@ static int chr__script_exits(const chr_dev *dev)
     return ((const chr_script_options *)dev->options)->exit != CHR_OFF;
 }
 
-/* Whether no other script with exit=on runs. The first one that fails ends the emulator, else the last one that
- * passes. */
+/* Whether no other script with exit=on is running. The first script that fails ends the emulator; else the last one
+ * that passes. */
 static int chr__script_is_last(const chr__script *script)
 {
     const chr_dev *dev;
@@ -20859,12 +20860,12 @@ static void chr__script_finish(chr__script *script, int code)
     chr_idle_start(script->dev.ctx, &script->end, chr__script_report_end, script);
 }
 
-/* Shows output as a text with escapes, as in a script; of too much the end only. */
-static void chr__script_show(const chr__ring *ring, char *out, size_t size)
+/* Formats output as text with escapes, as in a script. Of long output, only the last bytes. */
+static void chr__script_append_excerpt(const chr__ring *ring, char *out, size_t size)
 {
     static const char letters[] = "nrt\"\\", bytes[] = "\n\r\t\"\\";
     const char       *found;
-    size_t            at = ring->count > CHR__SCRIPT_SHOWN ? ring->count - CHR__SCRIPT_SHOWN : 0, len, piece;
+    size_t            at = ring->count > CHR__SCRIPT_EXCERPT ? ring->count - CHR__SCRIPT_EXCERPT : 0, len, piece;
     int               byte;
 
     len = chr__append(out, size, 0, ring->count == 0 ? "nothing" : at > 0 ? "...\"" : "\"");
@@ -20894,14 +20895,14 @@ static size_t chr__script_location(const chr__script *script, const chr__script_
     return len;
 }
 
-/* Builds the message in script->verdict: a chr_error would take much stack. */
-CHR__PRIVATE void chr__script_explain(chr__script *script, const chr__script_step *step, const char *what)
+/* Formats the message in script->verdict: a local chr_error would take much stack. */
+CHR__PRIVATE void chr__script_format_failure(chr__script *script, const chr__script_step *step, const char *what)
 {
     char  *text = script->verdict.text;
     size_t size = sizeof script->verdict.text, len = chr__script_location(script, step, text, size);
 
     len = chr__append(text, size, len, ": %s ", what);
-    chr__script_show(&script->output, text + len, size - len);
+    chr__script_append_excerpt(&script->output, text + len, size - len);
     chr__make_line(text);
 }
 
@@ -20909,11 +20910,11 @@ static void chr__script_fail(chr__script *script, const chr__script_step *step, 
 {
     chr__fail(&script->verdict, code, "failed");
     if (CHARDEV_HAS_HELP)
-        chr__script_explain(script, step, what);
+        chr__script_format_failure(script, step, what);
     chr__script_finish(script, code);
 }
 
-/* -- statements: each is started once (chr__script_start_step), and run until it is done (chr__script_run_step) -- */
+/* -- statements, a state machine: chr__script_start_step() once, then chr__script_run_step() until it returns 1 -- */
 
 static void chr__script_play(void *opaque);
 
@@ -20931,7 +20932,7 @@ static void chr__script_timer_expired(void *opaque)
     } else if (script->step.verb == CHR__SCRIPT_SEND) {
         chr__script_fail(script, &script->step, CHR_ERR_TIMEOUT, "timed out, it is not read; what came meanwhile:");
     } else {
-        script->wait_over = 1;
+        script->wait_expired = 1;
         chr__script_post_play(script);
     }
 }
@@ -20942,7 +20943,7 @@ static void chr__script_start_timer(chr__script *script, int64_t ms)
         chr_timer_start(script->dev.ctx, &script->timer, ms, chr__script_timer_expired, script);
 }
 
-/* Feeds a byte to the matchers of reject, from the `first` on; a match fails the script. */
+/* Feeds a byte to the matchers of reject, from number `first` on; a match fails the script. */
 static void chr__script_check_rejects(chr__script *script, int first, unsigned char byte)
 {
     int i;
@@ -20952,7 +20953,7 @@ static void chr__script_check_rejects(chr__script *script, int first, unsigned c
             chr__script_fail(script, &script->rejects[i], CHR_ERR_IO, "it came:");
 }
 
-/* Adds a reject. It applies to all output since the last match. */
+/* Adds a reject. It is also matched against the output received since the last expect matched. */
 static void chr__script_reject(chr__script *script)
 {
     int    nth = script->reject_count;
@@ -20974,7 +20975,7 @@ static void chr__script_start_step(chr__script *script)
     const chr__script_step *step = &script->step;
 
     script->is_playing = 1;
-    script->wait_over = 0;
+    script->wait_expired = 0;
     if (step->verb == CHR__SCRIPT_EXPECT) {
         chr__matcher_set(&script->expected, step->text, step->text_end);
         script->searched = 0;
@@ -21002,12 +21003,13 @@ static int chr__script_expect(chr__script *script)
         chr__ring_take(&script->output, script->searched + 1);
         return 1;
     }
-    if (script->output_over)
+    if (script->output_ended)
         chr__script_fail(script, &script->step, CHR_ERR_DISCONNECTED, "the output has ended; what came instead:");
     return 0;
 }
 
-/* Sends the rest of the text, in pieces that the frontend has room for. */
+/* Sends the rest of the text, in pieces as large as the frontend's can_read allows (back-pressure). Returns 1 when all
+ * of it is sent. */
 static int chr__script_send(chr__script *script)
 {
     const char   *end = script->step.text_end;
@@ -21034,7 +21036,7 @@ static int chr__script_send(chr__script *script)
 static void chr__script_reopen(chr__script *script)
 {
     script->opens--;
-    script->output_over = 0;
+    script->output_ended = 0;
     if (!script->dev.be_open)
         chr_be_event(&script->dev, CHR_EVENT_OPENED);
 }
@@ -21045,7 +21047,7 @@ static int chr__script_run_step(chr__script *script)
     switch (script->step.verb) {
     case CHR__SCRIPT_EXPECT:  return chr__script_expect(script);
     case CHR__SCRIPT_SEND:    return chr__script_send(script);
-    case CHR__SCRIPT_WAIT:    return script->wait_over;
+    case CHR__SCRIPT_WAIT:    return script->wait_expired;
     case CHR__SCRIPT_REJECT:  chr__script_reject(script); return 1;
     case CHR__SCRIPT_TIMEOUT: script->timeout = script->step.ms; return 1;
     case CHR__SCRIPT_BREAK:   chr_be_event(&script->dev, CHR_EVENT_BREAK); return 1;
@@ -21067,8 +21069,8 @@ CHR__COLD void chr__script_trace_step(const chr__script *script)
     CHR__TRACE_TEXT(&script->dev, script_step, script->step.line, 0, place);
 }
 
-/* Starts the next statement. Returns 0 at the end of the script, and with only_silent when the statement is not
- * silent: that is posted to the loop. */
+/* Starts the next statement. Returns 0 at the end of the script. With only_silent, a statement that is not silent is
+ * posted to the loop, and the result is 0 too. */
 static int chr__script_next_step(chr__script *script, int only_silent)
 {
     chr__script_cursor next = script->next;
@@ -21090,8 +21092,8 @@ static int chr__script_next_step(chr__script *script, int only_silent)
     return 1;
 }
 
-/* Runs statements until one has to wait. Inside a write (only_silent) those only that have no effect on the
- * frontend. */
+/* Runs statements until one has to wait. Inside a write (only_silent), only silent ones: calling a handler of the
+ * frontend from its own write would be re-entrant. */
 static void chr__script_advance(chr__script *script, int only_silent)
 {
     while (chr__script_is_running(script)) {
@@ -21118,7 +21120,7 @@ static void chr__script_play(void *opaque)
 
 /* -- slots -- */
 
-/* Adds output to the window; the oldest bytes are dropped. Feeds the rejects, and goes on with a current expect. */
+/* Adds output to the window, which drops its oldest bytes. Feeds the rejects and the current expect. */
 static void chr__script_add_output(chr__script *script, const unsigned char *bytes, size_t len)
 {
     size_t i, room = script->output.size - script->output.count, lost = len > room ? len - room : 0;
@@ -21136,7 +21138,7 @@ static int chr__script_write(chr_dev *dev, const void *buf, size_t len)
     chr__script *script = (chr__script *)dev;
     size_t       done, piece;
 
-    if (!dev->be_open || script->output_over)
+    if (!dev->be_open || script->output_ended)
         return CHR_ERR_DISCONNECTED;
     for (done = 0; done < len && chr__script_is_running(script); done += piece) {
         piece = chr__min(len - done, script->output.size);
@@ -21159,8 +21161,8 @@ static void chr__script_update(chr_dev *dev)
         chr__retry_input(dev);
 }
 
-/* A frontend is attached or detached. The start is posted to the loop: a hub without a frontend detaches at once
- * again. */
+/* A frontend is attached or detached. The start is posted to the loop, because a hub without a frontend attaches and
+ * detaches in one call. */
 static void chr__script_set_open(chr_dev *dev, int is_open)
 {
     chr__script *script = (chr__script *)dev;
@@ -21176,7 +21178,7 @@ static int chr__script_shutdown(chr_dev *dev)
 
     if (!dev->be_open)
         return CHR_ERR_DISCONNECTED;
-    script->output_over = 1;
+    script->output_ended = 1;
     if (chr__script_is_running(script) && script->is_playing && script->step.verb == CHR__SCRIPT_EXPECT)
         (void)chr__script_expect(script);
     return 0;
@@ -21221,7 +21223,8 @@ static int chr__script_load(chr__script *script, const char *path, chr_error *er
     return n < 0 ? chr__fail(err, n, "file=%s: %s", path, chr_error_text(n)) : 0;
 }
 
-/* Checks a statement in its context. *state: 0 = closed, 1 = open and the input has ended, 2 = open. */
+/* Checks whether a statement is valid in the state that the previous ones lead to. *state: 0 = closed, 1 = open and the
+ * input has ended, 2 = open. */
 static int chr__script_check_step(chr__script *script, const chr__script_step *step, int *state, int *rejects,
                                   chr_error *err)
 {
@@ -21242,7 +21245,7 @@ static int chr__script_check_step(chr__script *script, const chr__script_step *s
     return 0;
 }
 
-/* Checks the whole script before it is played. *longest: bytes of the longest text of an expect. */
+/* Parses and checks the whole script. *longest: bytes of the longest text of an expect. */
 static int chr__script_check(chr__script *script, size_t *longest, chr_error *err)
 {
     chr__script_cursor cursor = script->next;
@@ -21376,7 +21379,7 @@ static int chr__script_result(const chr__script *script, chr_error *err)
 #endif
 
 /* ====================================================================================================================
- * >>answers   the input queue of an emulated device: fixed memory, delivered from the loop as the frontend has room
+ * >>answers   the input queue of an emulated device: fixed memory, delivered from the loop as can_read allows
  * ================================================================================================================== */
 #if CHARDEV_HAS_MSMOUSE || CHARDEV_HAS_WCTABLET || CHARDEV_HAS_BRAILLE
 
@@ -21416,7 +21419,7 @@ static void chr__answers_deliver(void *opaque)
     while ((room = chr_be_can_write(&answers->dev)) > 0 && answers->queue.count > 0) {
         piece = chr__ring_piece(&answers->queue, 0, &len);
         len = chr__min(chr__min(len, sizeof copy), (size_t)room);
-        memcpy(copy, piece, len); /* removed from the queue before the call: the handler is re-entrant */
+        memcpy(copy, piece, len); /* removed from the queue before the call, because the handler may be re-entrant */
         chr__ring_take(&answers->queue, len);
         chr_be_write(&answers->dev, copy, len);
     }
@@ -21437,9 +21440,9 @@ static void chr__answers_update(chr_dev *dev)
         chr__retry_input(dev);
 }
 
-/* Queues a packet, or drops all of it when the queue is full: after a part of one the guest would lose
- * synchronisation. */
-static int chr__answer(chr__answers *answers, const void *bytes, size_t len)
+/* Queues a packet. When it does not fit, all of it is dropped (CHR_ERR_WOULD_BLOCK): after a part of a packet the guest
+ * would lose synchronization. */
+static int chr__answers_put(chr__answers *answers, const void *bytes, size_t len)
 {
     if (len > answers->queue.size - answers->queue.count) {
         answers->dev.bytes_dropped += len;
@@ -21478,7 +21481,7 @@ static int chr__msmouse_open(chr_dev *dev, chr_error *err)
     return 0;
 }
 
-/* A mouse ignores output. */
+/* Output of the guest is ignored. */
 static int chr__msmouse_write(chr_dev *dev, const void *buf, size_t len)
 {
     (void)dev, (void)buf;
@@ -21488,8 +21491,8 @@ static int chr__msmouse_write(chr_dev *dev, const void *buf, size_t len)
 /* -- power -- */
 
 /* Sends "M3" and the plug-and-play id: begin, version 1.0, vendor and product, no serial number, class, compatible
- * id, name, checksum, end; each byte less 0x20, for a line of seven bits. The checksum is the sum of the other bytes
- * sent. */
+ * id, name, checksum, end. 0x20 is subtracted from each byte, for a line of seven bits. The checksum is the sum of the
+ * other bytes sent. */
 static void chr__msmouse_send_id(chr__msmouse *mouse)
 {
     static const char id[] = "(!DCHR0001\\\\MOUSE\\PNP0F08\\CHARDEV SERIAL MOUSE", digits[] = "0123456789ABCDEF";
@@ -21503,8 +21506,8 @@ static void chr__msmouse_send_id(chr__msmouse *mouse)
     bytes[i++] = (unsigned char)(digits[sum >> 4 & 15] - 0x20);
     bytes[i++] = (unsigned char)(digits[sum & 15] - 0x20);
     bytes[i++] = ')' - 0x20;
-    chr__answer(&mouse->answers, "M3", 2);
-    chr__answer(&mouse->answers, bytes, i);
+    chr__answers_put(&mouse->answers, "M3", 2);
+    chr__answers_put(&mouse->answers, bytes, i);
 }
 
 static void chr__msmouse_set_lines(chr__msmouse *mouse, int lines)
@@ -21539,7 +21542,7 @@ static int chr__msmouse_ioctl(chr_dev *dev, int command, void *arg)
     }
 }
 
-/* `comes_back`: it may get power again. */
+/* comes_back: OPENED is possible again, when the guest raises DTR or RTS. */
 static void chr__msmouse_describe(const chr_dev *dev, chr_info *info)
 {
     chr__put_text(info->filename, sizeof info->filename, dev->kind->name);
@@ -21586,7 +21589,7 @@ static int chr__msmouse_packet(chr__msmouse *mouse, int dx, int dy)
     packet[2] = (unsigned char)(dy & 0x3f);
     packet[3] = (unsigned char)(middle << 5);
     CHR__TRACE_BYTES(&mouse->answers.dev, msmouse_packet, dx, dy, packet, middle || mouse->middle_changed ? 4 : 3);
-    code = chr__answer(&mouse->answers, packet, middle || mouse->middle_changed ? 4 : 3);
+    code = chr__answers_put(&mouse->answers, packet, middle || mouse->middle_changed ? 4 : 3);
     if (code == 0)
         mouse->middle_changed = 0;
     return code;
@@ -21599,7 +21602,8 @@ static int chr__msmouse_step(int64_t distance)
     return distance < -CHR__MSMOUSE_STEP ? -(int)CHR__MSMOUSE_STEP : (int)distance;
 }
 
-/* Sends the changes as packets. When the queue is full the movement is lost; buttons are sent with the next packet. */
+/* Sends the changes as packets. When the queue is full, the movement is dropped and the buttons are sent with the next
+ * packet. */
 static int chr__msmouse_sync(chr_dev *dev)
 {
     chr__msmouse *mouse = (chr__msmouse *)dev;
@@ -21661,8 +21665,8 @@ typedef struct chr__wctablet {
     int32_t      speed;   /* of the line, in baud; 9600 until the guest sets one */
     char         line[4]; /* the first bytes of the line being received */
     size_t       length;  /* bytes in it */
-    int          started;
-    int          x, y, down, changed;
+    int          started;              /* between ST and SP: a packet for each sync */
+    int          x, y, down, changed;  /* position and tip of the pen; changed since the last packet */
 } chr__wctablet;
 
 static int chr__wctablet_open(chr_dev *dev, chr_error *err)
@@ -21674,7 +21678,7 @@ static int chr__wctablet_open(chr_dev *dev, chr_error *err)
     chr__answers_open(&tablet->answers);
     tablet->speed = CHR__WCTABLET_SPEED;
     CHR__TRACE(dev, wct_init, 0, 0);
-    chr__answer(&tablet->answers, block, sizeof block - 1);
+    chr__answers_put(&tablet->answers, block, sizeof block - 1);
     chr_be_event(dev, CHR_EVENT_OPENED);
     return 0;
 }
@@ -21694,7 +21698,7 @@ static int chr__wctablet_position(chr__wctablet *tablet)
     packet[5] = (unsigned char)(y & 0x7f);
     packet[6] = 0;
     CHR__TRACE_BYTES(&tablet->answers.dev, wct_packet, x, y, packet, sizeof packet);
-    return chr__answer(&tablet->answers, packet, sizeof packet);
+    return chr__answers_put(&tablet->answers, packet, sizeof packet);
 }
 
 static void chr__wctablet_self_test(chr__wctablet *tablet, unsigned n)
@@ -21703,7 +21707,7 @@ static void chr__wctablet_self_test(chr__wctablet *tablet, unsigned n)
 
     reply[1] = (unsigned char)(reply[1] | n >> 7);
     reply[2] = (unsigned char)(((n >> 4 & 7) ^ 5) << 4 | ((n & 15) ^ 7));
-    chr__answer(&tablet->answers, reply, sizeof reply);
+    chr__answers_put(&tablet->answers, reply, sizeof reply);
 }
 
 static void chr__wctablet_size(chr__wctablet *tablet)
@@ -21711,7 +21715,7 @@ static void chr__wctablet_size(chr__wctablet *tablet)
     char   reply[24];
     size_t len = (size_t)chr__format(reply, sizeof reply, "~C%05d,%05d\r", CHR__WCTABLET_WIDTH, CHR__WCTABLET_HEIGHT);
 
-    chr__answer(&tablet->answers, reply, len);
+    chr__answers_put(&tablet->answers, reply, len);
 }
 
 static void chr__wctablet_line(chr__wctablet *tablet)
@@ -21722,7 +21726,7 @@ static void chr__wctablet_line(chr__wctablet *tablet)
 
     if (chr__text_is(line, len, "RE")) {
         CHR__TRACE(dev, wct_cmd_re, 0, 0);
-        chr__answer(&tablet->answers, "96,N,8,0", 8);
+        chr__answers_put(&tablet->answers, "96,N,8,0", 8);
     } else if (chr__text_is(line, len, "~C")) {
         CHR__TRACE(dev, wct_cmd_size, 0, 0);
         chr__wctablet_size(tablet);
@@ -21749,9 +21753,9 @@ static void chr__wctablet_byte(chr__wctablet *tablet, char c)
     } else if (c != '@' || tablet->length > 0) {
         if (tablet->length < sizeof tablet->line)
             tablet->line[tablet->length++] = c;
-        if (chr__text_is(tablet->line, tablet->length, "~#")) { /* answered at once: drivers send no line end */
+        if (chr__text_is(tablet->line, tablet->length, "~#")) { /* no line end needed: drivers send none */
             CHR__TRACE(&tablet->answers.dev, wct_cmd_model, 0, 0);
-            chr__answer(&tablet->answers, "~#CT-0045R,V1.3-5,", 18);
+            chr__answers_put(&tablet->answers, "~#CT-0045R,V1.3-5,", 18);
             tablet->length = 0;
         }
     }
@@ -21787,7 +21791,7 @@ static int chr__wctablet_ioctl(chr_dev *dev, int command, void *arg)
 
 /* -- calls of chr_input_...() -- */
 
-static int chr__wctablet_bounded(int value)
+static int chr__wctablet_clamp(int value)
 {
     return value < 0 ? 0 : value > CHR__WCTABLET_MAX ? CHR__WCTABLET_MAX : value;
 }
@@ -21796,8 +21800,8 @@ static int chr__wctablet_abs(chr_dev *dev, int x, int y)
 {
     chr__wctablet *tablet = (chr__wctablet *)dev;
 
-    tablet->x = chr__wctablet_bounded(x);
-    tablet->y = chr__wctablet_bounded(y);
+    tablet->x = chr__wctablet_clamp(x);
+    tablet->y = chr__wctablet_clamp(y);
     tablet->changed = 1;
     return 0;
 }
@@ -21856,8 +21860,8 @@ CHR_TABLE(chr_backend, chr__wctablet_kind,
  * options    host, key          events   OPENED at creation: the device exists also without a display
  *
  * Two parts, with chr_braille_display and chr_braille_key() as their only interface: the protocol of the Baum Vario,
- * which needs no operating system, and >>brlapi, a client that provides a display. Until the first display is known,
- * the device sends nothing, as if it were switched off.
+ * which needs no operating system, and >>brlapi, a client that provides a display. Until the size of a display is
+ * known, the device sends nothing, as if it were switched off.
  * ================================================================================================================== */
 #if CHARDEV_HAS_BRAILLE
 
@@ -21883,12 +21887,12 @@ typedef struct chr__braille {
     void                      *opaque;                  /* of the display */
     int                        escaped;                 /* the last byte was an ESC */
     int                        request;                 /* code of the packet being received */
-    int                        at, need;                /* its data bytes: received, and still to come */
+    int                        at, need;                /* its data bytes: received, and still expected */
     unsigned char              data[CHR__BRAILLE_MAX];
     chr_timer                  row_timer;               /* time-out of an incomplete row */
     unsigned char              cells[CHR__BRAILLE_MAX]; /* the last complete row */
     int                        count, cursor;           /* its length, and the cell of the cursor: from 1, 0 = none */
-    chr_idle                   show;                    /* passes it to the display, from the loop */
+    chr_idle                   show;                    /* writes the row to the display, from the loop */
     int                        sent_size;               /* number of cells last sent to the guest; 0 = none */
     int                        top_keys;                /* keys that are down */
     void                      *brlapi;                  /* chr__brlapi, or NULL */
@@ -21916,7 +21920,7 @@ static const unsigned char chr__nabcc[95] = {
     0x0f, 0x1f, 0x17, 0x0e, 0x1e, 0x25, 0x27, 0x3a, 0x2d, 0x3d, 0x35, 0x2a, 0x33, 0x3b, 0x18        /* from 0x70 */
 };
 
-/* The character of a dot pattern; '?' for those that have none. */
+/* The character of a dot pattern; '?' = it has none. */
 static char chr__nabcc_character(unsigned char dots)
 {
     const void *found = memchr(chr__nabcc, dots, sizeof chr__nabcc);
@@ -21924,7 +21928,7 @@ static char chr__nabcc_character(unsigned char dots)
     return found ? (char)(' ' + ((const unsigned char *)found - chr__nabcc)) : '?';
 }
 
-/* The dot pattern of a character; -1 = not in this code. */
+/* The dot pattern of a character; -1 = it has none. */
 CHR__PRIVATE int chr__nabcc_dots(unsigned long character)
 {
     return character >= ' ' && character <= '~' ? chr__nabcc[character - ' '] : -1;
@@ -21953,7 +21957,7 @@ static int chr__baum_send(chr__braille *braille, enum chr__baum_code code, const
             packet[at++] = CHR__BAUM_ESC;
         packet[at++] = ((const unsigned char *)data)[i];
     }
-    return chr__answer(&braille->answers, packet, at);
+    return chr__answers_put(&braille->answers, packet, at);
 }
 
 static int chr__baum_send_byte(chr__braille *braille, enum chr__baum_code code, int value)
@@ -21983,7 +21987,7 @@ static void chr__baum_send_identity(chr__braille *braille)
 
 /* -- requests of the guest -- */
 
-/* From the loop: writes the last row to the display. Rows that came before it in the same turn are skipped. */
+/* Runs from the loop: writes the last row to the display. Earlier rows of the same turn are skipped. */
 static void chr__braille_show(void *opaque)
 {
     chr__braille *braille = (chr__braille *)opaque;
@@ -21995,7 +21999,7 @@ static void chr__braille_show(void *opaque)
     braille->display->write(braille->opaque, braille->cells, text, braille->count, braille->cursor);
 }
 
-/* A complete row. The first cell with both lower dots (7 and 8) has the cursor; it is shown without them. */
+/* Handles a complete row. The first cell with dots 7 and 8 is the cursor; these dots are removed from it. */
 static void chr__baum_row(chr__braille *braille)
 {
     enum { CURSOR = 0xc0 };
@@ -22015,7 +22019,7 @@ static void chr__baum_row(chr__braille *braille)
 }
 
 /* Handles a complete request. */
-static void chr__baum_complete(chr__braille *braille)
+static void chr__baum_handle_request(chr__braille *braille)
 {
     CHR__TRACE_BYTES(&braille->answers.dev, braille_request, braille->request, 0, braille->data, (size_t)braille->at);
     switch (braille->request) {
@@ -22024,22 +22028,22 @@ static void chr__baum_complete(chr__braille *braille)
     case CHR__BAUM_GET_KEYS:      (void)chr__baum_send_byte(braille, CHR__BAUM_TOP_KEYS, braille->top_keys); break;
     case CHR__BAUM_IDENTITY:      chr__baum_send_identity(braille); break;
     case CHR__BAUM_SERIAL_NUMBER: (void)chr__baum_send(braille, CHR__BAUM_SERIAL_NUMBER, "00000000", 8); break;
-    default:                      break; /* mode and protocol: there is only one; requests of other devices: ignored */
+    default:                      break; /* set mode and set protocol have one value only; unknown requests: ignored */
     }
 }
 
-/* Time-out of an incomplete row: the guest assumes another number of cells. Sends it again. */
+/* Time-out of an incomplete row: the guest assumes fewer cells. Sends the number of cells again. */
 static void chr__baum_row_timeout(void *opaque)
 {
     chr__baum_send_cell_count((chr__braille *)opaque);
 }
 
-/* A packet begins: sets how many data bytes it has. */
-static void chr__baum_begin(chr__braille *braille, int request)
+/* Starts a packet: sets the number of data bytes expected. */
+static void chr__baum_start_packet(chr__braille *braille, int request)
 {
     int size = chr__braille_size(braille);
 
-    if (braille->row_timer.ctx) { /* the last row was too short */
+    if (braille->row_timer.ctx) { /* the last row is incomplete */
         chr_timer_stop(&braille->row_timer);
         chr__baum_send_cell_count(braille);
     }
@@ -22053,17 +22057,17 @@ static void chr__baum_begin(chr__braille *braille, int request)
         chr_timer_start(braille->answers.dev.ctx, &braille->row_timer, CHR__BAUM_ROW_TIMEOUT_MS, chr__baum_row_timeout,
                         braille);
     else if (braille->need == 0)
-        chr__baum_complete(braille);
+        chr__baum_handle_request(braille);
 }
 
-/* Bytes that belong to no packet are dropped. */
+/* Adds a data byte to the packet. Bytes outside a packet are dropped. */
 static void chr__baum_data(chr__braille *braille, unsigned char byte)
 {
     if (braille->need == 0)
         return;
     braille->data[braille->at++] = byte;
     if (--braille->need == 0)
-        chr__baum_complete(braille);
+        chr__baum_handle_request(braille);
 }
 
 static void chr__baum_byte(chr__braille *braille, unsigned char byte)
@@ -22074,7 +22078,7 @@ static void chr__baum_byte(chr__braille *braille, unsigned char byte)
     if (braille->escaped)
         return;
     if (escaped && byte != CHR__BAUM_ESC)
-        chr__baum_begin(braille, byte);
+        chr__baum_start_packet(braille, byte);
     else
         chr__baum_data(braille, byte);
 }
@@ -22120,19 +22124,19 @@ static void chr__braille_resized(chr__braille *braille)
 
 /* -- >>brlapi   a client of BrlAPI, protocol version 8: the display of brltty. Reconnects in the background --
  *
- * A packet is its length and its type, 32 bits each, and data; all numbers are big-endian. What the server sends is not
- * input of the guest, so this is no stream: it has its own watch and two fixed buffers. Rows are not queued: the last
- * one is sent when there is room. */
+ * A packet is its length and its type, 32 bits each, and data; all numbers are big-endian. The server's bytes are not
+ * input of the guest, so this is not a chr__stream: it has its own watch and two fixed buffers. Rows are not queued:
+ * the last one is sent when the output buffer is empty. */
 #if CHARDEV_HAS_BRLAPI
 
 typedef enum chr__brlapi_state {
-    CHR__BRLAPI_DISCONNECTED, /* until the timer's next attempt */
+    CHR__BRLAPI_DISCONNECTED, /* the timer starts the next attempt */
     CHR__BRLAPI_LOOKING_UP,
     CHR__BRLAPI_CONNECTING,
     CHR__BRLAPI_VERSIONS,     /* handshake: versions are exchanged */
     CHR__BRLAPI_AUTHORIZING,  /* handshake: the authorization is sent */
     CHR__BRLAPI_GETTING_SIZE, /* handshake: the display's size is requested */
-    CHR__BRLAPI_ENTERING,     /* handshake: tty mode is requested */
+    CHR__BRLAPI_ENTERING_TTY, /* handshake: tty mode is requested */
     CHR__BRLAPI_GETTING_KEYS, /* handshake: the keys are requested */
     CHR__BRLAPI_READY
 } chr__brlapi_state;
@@ -22143,7 +22147,7 @@ enum {
     CHR__BRLAPI_HEADER = 8,
     CHR__BRLAPI_LARGEST = 4096,     /* bytes of data in one packet */
     CHR__BRLAPI_RETRY_MS = 1000,    /* interval of attempts, and of requests for the size while there is no display */
-    CHR__BRLAPI_TIMEOUT_MS = 10000 /* time-out of the handshake, from the lookup to the last acknowledgement */
+    CHR__BRLAPI_TIMEOUT_MS = 10000  /* time-out of the handshake, from the lookup to the last acknowledgement */
 };
 
 typedef struct chr__brlapi {
@@ -22159,10 +22163,10 @@ typedef struct chr__brlapi {
     char              host[256];    /* "" = the local socket, or the loopback interface */
     int               number;       /* of the server */
     char              name[300];    /* for messages */
-    char              methods[8];   /* authorization methods offered and not tried yet; ends with 0 */
+    char              methods[8];   /* authorization methods offered and not yet tried; ends with 0 */
     int               cells;        /* number of cells of the last display */
-    int               has_row;      /* a row is to be sent */
-    int               failure_logged; /* a failure is logged once, until the next success: 1; 2 = permission denied */
+    int               has_row;      /* a row is pending */
+    int               failure_logged; /* since the last success: 0 = none, 1 = a failure, 2 = permission denied */
     size_t            in_count, out_at, out_count;
     unsigned char     in[CHR__BRLAPI_HEADER + CHR__BRLAPI_LARGEST];
     unsigned char     out[1024];
@@ -22181,7 +22185,7 @@ static void chr__brlapi_set_state(chr__brlapi *host, chr__brlapi_state state)
 
 /* -- numbers on the wire -- */
 
-static unsigned long chr__brlapi_number(const unsigned char *bytes)
+static unsigned long chr__brlapi_get(const unsigned char *bytes)
 {
     return (unsigned long)chr__get_be(bytes, 4);
 }
@@ -22198,11 +22202,11 @@ static unsigned char *chr__brlapi_put_bytes(unsigned char *out, const void *byte
     return out + len;
 }
 
-/* -- the end of connections and attempts -- */
+/* -- disconnecting -- */
 
 static void chr__brlapi_attempt(void *opaque);
 
-static void chr__brlapi_drop(chr__brlapi *host)
+static void chr__brlapi_disconnect(chr__brlapi *host)
 {
     chr_watch_stop(&host->watch);
     chr_timer_stop(&host->timer);
@@ -22214,14 +22218,14 @@ static void chr__brlapi_drop(chr__brlapi *host)
     chr__brlapi_set_state(host, CHR__BRLAPI_DISCONNECTED);
 }
 
-/* Logs a failure once, until the next success; permission denied is logged also after a failed connect. Starts the
- * timer of the next attempt, after which the last row is shown again. */
+/* Disconnects, and starts the timer of the next attempt. Logs one failure until the next success, and permission denied
+ * also after another failure. The last row is pending again. */
 static void chr__brlapi_failed(chr__brlapi *host)
 {
     int weight = host->failure.code == CHR_ERR_PERMISSION ? 2 : 1;
 
     CHR__TRACE_TEXT(&host->braille->answers.dev, brlapi_failed, host->failure.code, 0, host->failure.text);
-    chr__brlapi_drop(host);
+    chr__brlapi_disconnect(host);
     if (host->failure_logged < weight) {
         chr__log_line(host->ctx, host->braille->answers.dev.id, host->failure.text);
         host->failure_logged = weight;
@@ -22241,13 +22245,13 @@ static void chr__brlapi_timeout(void *opaque)
 
 /* -- sending: one packet at a time, each smaller than the buffer -- */
 
-/* While a packet is being sent, nothing is read: an answer could not be sent. */
+/* While a packet is being sent, nothing is read: the reply to what is read needs the output buffer. */
 static void chr__brlapi_update_watch(chr__brlapi *host)
 {
     chr_watch_set(&host->watch, (host->out_count > 0 ? CHR_OUT : CHR_IN) | CHR_HUP);
 }
 
-/* Where the data of an outgoing packet begins. */
+/* The start of the data of an outgoing packet. */
 static unsigned char *chr__brlapi_packet_data(chr__brlapi *host)
 {
     return host->out + CHR__BRLAPI_HEADER;
@@ -22265,7 +22269,7 @@ static void chr__brlapi_queue_packet(chr__brlapi *host, int type, const unsigned
     host->out_count = CHR__BRLAPI_HEADER + len;
 }
 
-/* Queues a row: its text, for displays that translate by themselves, and its dots, which replace the translation. */
+/* Queues a row as text, for displays that translate it, and as dots: AND with 0, then OR, replace the translation. */
 static void chr__brlapi_queue_row(chr__brlapi *host)
 {
     enum { REGION = 0x02, TEXT = 0x04, AND = 0x08, OR = 0x10, CURSOR = 0x20, CHARSET = 0x40 };
@@ -22299,7 +22303,7 @@ static int chr__brlapi_send(chr__brlapi *host)
     return n == CHR_ERR_WOULD_BLOCK ? 0 : n;
 }
 
-/* Sends what is queued, then a row, until the socket would block. */
+/* Sends the queued packet, then a pending row, until EAGAIN. */
 static void chr__brlapi_flush(chr__brlapi *host)
 {
     int code = chr__brlapi_send(host);
@@ -22316,7 +22320,7 @@ static void chr__brlapi_flush(chr__brlapi *host)
     chr__brlapi_failed(host);
 }
 
-/* Sends a request, and enters the state that waits for its answer. */
+/* Sends a request and sets the state that waits for its reply. */
 static void chr__brlapi_request(chr__brlapi *host, chr__brlapi_state state, int type, const unsigned char *end)
 {
     chr__brlapi_set_state(host, state);
@@ -22326,7 +22330,7 @@ static void chr__brlapi_request(chr__brlapi *host, chr__brlapi_state state, int 
 
 /* -- the handshake -- */
 
-/* Appends the content of the key file. Returns the end, NULL when the file can't be read or is empty. */
+/* Appends the content of the key file. Returns the end of it; NULL = the file can't be read or is empty. */
 static unsigned char *chr__brlapi_put_key(chr__brlapi *host, unsigned char *out)
 {
     enum { LARGEST_KEY = 512 };
@@ -22348,7 +22352,7 @@ static void chr__brlapi_request_size(void *opaque)
     chr__brlapi_request(host, CHR__BRLAPI_GETTING_SIZE, 's', chr__brlapi_packet_data(host));
 }
 
-/* Tries the next authorization method that the server offers: none (N), the key file (K), or credentials of the
+/* Tries the next authorization method that the server offers: none (N), key file (K), or peer credentials of the unix
  * socket (C). */
 static void chr__brlapi_authorize(chr__brlapi *host)
 {
@@ -22372,9 +22376,9 @@ static void chr__brlapi_authorize(chr__brlapi *host)
     chr__brlapi_failed(host);
 }
 
-static void chr__brlapi_got_version(chr__brlapi *host, const unsigned char *data, size_t len)
+static void chr__brlapi_version_received(chr__brlapi *host, const unsigned char *data, size_t len)
 {
-    unsigned long version = len >= 4 ? chr__brlapi_number(data) : 0;
+    unsigned long version = len >= 4 ? chr__brlapi_get(data) : 0;
 
     if (version == CHR__BRLAPI_VERSION) {
         chr__brlapi_request(host, CHR__BRLAPI_VERSIONS, 'v',
@@ -22386,39 +22390,39 @@ static void chr__brlapi_got_version(chr__brlapi *host, const unsigned char *data
     chr__brlapi_failed(host);
 }
 
-static void chr__brlapi_got_methods(chr__brlapi *host, const unsigned char *data, size_t len)
+static void chr__brlapi_methods_received(chr__brlapi *host, const unsigned char *data, size_t len)
 {
     size_t        i, count = 0;
     unsigned long method;
 
     memset(host->methods, 0, sizeof host->methods);
     for (i = 0; i + 4 <= len && count + 1 < sizeof host->methods; i += 4) {
-        method = chr__brlapi_number(data + i);
+        method = chr__brlapi_get(data + i);
         if (method > 0 && method < 0x80)
             host->methods[count++] = (char)method;
     }
     chr__brlapi_authorize(host);
 }
 
-/* Requests tty mode at the root of the tree of ttys: our rows are shown unless a client deeper in it has the display.
- * Without a driver's name, so that keys come as commands and not as driver codes. */
-static void chr__brlapi_enter(chr__brlapi *host)
+/* Requests tty mode at the root of the tree of ttys: our rows are displayed unless a client deeper in the tree has the
+ * focus. The driver name is empty, so that keys are reported as commands and not as driver codes. */
+static void chr__brlapi_request_tty(chr__brlapi *host)
 {
     unsigned char *out = chr__brlapi_put(chr__brlapi_packet_data(host), 0);
 
     *out++ = 0;
-    chr__brlapi_request(host, CHR__BRLAPI_ENTERING, 't', out);
+    chr__brlapi_request(host, CHR__BRLAPI_ENTERING_TTY, 't', out);
 }
 
 /* The number of cells of a display's first row; 0 = there is no display. */
 static int chr__brlapi_width(const unsigned char *data, size_t len)
 {
-    unsigned long width = len >= 8 && chr__brlapi_number(data + 4) > 0 ? chr__brlapi_number(data) : 0;
+    unsigned long width = len >= 8 && chr__brlapi_get(data + 4) > 0 ? chr__brlapi_get(data) : 0;
 
     return width < CHR__BRAILLE_MAX ? (int)width : (int)CHR__BRAILLE_MAX;
 }
 
-static void chr__brlapi_got_size(chr__brlapi *host, const unsigned char *data, size_t len)
+static void chr__brlapi_size_received(chr__brlapi *host, const unsigned char *data, size_t len)
 {
     int cells = chr__brlapi_width(data, len);
 
@@ -22427,7 +22431,7 @@ static void chr__brlapi_got_size(chr__brlapi *host, const unsigned char *data, s
         return;
     }
     host->cells = cells;
-    chr__brlapi_enter(host);
+    chr__brlapi_request_tty(host);
 }
 
 static void chr__brlapi_request_keys(chr__brlapi *host)
@@ -22439,7 +22443,7 @@ static void chr__brlapi_request_keys(chr__brlapi *host)
     chr__brlapi_request(host, CHR__BRLAPI_GETTING_KEYS, 'u', out);
 }
 
-/* The handshake is done. Requests updates when the display's size changes. */
+/* The handshake is done. Requests a notification when the display's size changes. */
 static void chr__brlapi_ready(chr__brlapi *host)
 {
     enum { GLOBAL_FROM_NOW_ON = 0x201, DISPLAY_SIZE = 6 };
@@ -22456,16 +22460,16 @@ static void chr__brlapi_ready(chr__brlapi *host)
 static void chr__brlapi_acknowledged(chr__brlapi *host)
 {
     switch (host->state) {
-    case CHR__BRLAPI_AUTHORIZING: chr__brlapi_request_size(host); break;
-    case CHR__BRLAPI_ENTERING: chr__brlapi_request_keys(host); break;
-    case CHR__BRLAPI_GETTING_KEYS:   chr__brlapi_ready(host); break;
-    default:                   break;
+    case CHR__BRLAPI_AUTHORIZING:  chr__brlapi_request_size(host); break;
+    case CHR__BRLAPI_ENTERING_TTY: chr__brlapi_request_keys(host); break;
+    case CHR__BRLAPI_GETTING_KEYS: chr__brlapi_ready(host); break;
+    default:                       break;
     }
 }
 
 /* -- receiving -- */
 
-/* The top keys of a Vario for a command of BrlAPI; 0 = none. */
+/* The top keys of a Baum Vario for a BrlAPI command; 0 = none. */
 static int chr__brlapi_command_keys(unsigned long command)
 {
     enum { L1 = CHR_BRAILLE_TL1, L2 = CHR_BRAILLE_TL2, L3 = CHR_BRAILLE_TL3,
@@ -22489,8 +22493,8 @@ static int chr__brlapi_command_keys(unsigned long command)
     return command < sizeof keys ? keys[command] : command == PREFERENCES ? L1 | L3 | R1 : 0;
 }
 
-/* Sends key down and key up, both or none: else a key would stay down for the guest. */
-static void chr__brlapi_stroke(chr__braille *braille, chr_braille_keys group, int down)
+/* Sends key down and key up: both or, when the queue is nearly full, none. Else a key could stay down for the guest. */
+static void chr__brlapi_press_key(chr__braille *braille, chr_braille_keys group, int down)
 {
     const chr__ring *queue = &braille->answers.queue;
 
@@ -22502,8 +22506,8 @@ static void chr__brlapi_stroke(chr__braille *braille, chr_braille_keys group, in
     (void)chr__braille_key(braille, group, 0);
 }
 
-/* A key code of the server: a routing key, a command, or typed dots or a typed character. Its flags (upper 32 bits) are
- * ignored. */
+/* Handles a key code of the server: a routing key, a command, typed dots, or a typed character. The flags (upper 32
+ * bits) are ignored. */
 static void chr__brlapi_key(chr__brlapi *host, unsigned long code)
 {
     enum { COMMAND = 1, ROUTE = 1, DOTS = 0x22 };
@@ -22511,16 +22515,16 @@ static void chr__brlapi_key(chr__brlapi *host, unsigned long code)
     int           down = 0;
 
     if (type == COMMAND && block == ROUTE && argument < CHR__BRAILLE_MAX)
-        chr__brlapi_stroke(host->braille, CHR_BRAILLE_ROUTING_KEY, (int)argument + 1);
+        chr__brlapi_press_key(host->braille, CHR_BRAILLE_ROUTING_KEY, (int)argument + 1);
     else if (type == COMMAND && block == 0 && (down = chr__brlapi_command_keys(argument)) > 0)
-        chr__brlapi_stroke(host->braille, CHR_BRAILLE_TOP_KEYS, down);
+        chr__brlapi_press_key(host->braille, CHR_BRAILLE_TOP_KEYS, down);
     else if (type == COMMAND && block == DOTS && (down = (int)(argument & 0xff)) > 0)
-        chr__brlapi_stroke(host->braille, CHR_BRAILLE_ENTRY_KEYS, down);
+        chr__brlapi_press_key(host->braille, CHR_BRAILLE_ENTRY_KEYS, down);
     else if (type == 0 && (down = chr__nabcc_dots(code & 0x1fffffff)) > 0)
-        chr__brlapi_stroke(host->braille, CHR_BRAILLE_ENTRY_KEYS, down);
+        chr__brlapi_press_key(host->braille, CHR_BRAILLE_ENTRY_KEYS, down);
 }
 
-/* The display's size has changed. A display that was removed (0 cells) keeps its size for the guest. */
+/* The display's size has changed. When the display was removed (0 cells), the guest keeps the last size. */
 static void chr__brlapi_resized(chr__brlapi *host, const unsigned char *data, size_t len)
 {
     int cells = chr__brlapi_width(data, len);
@@ -22530,8 +22534,9 @@ static void chr__brlapi_resized(chr__brlapi *host, const unsigned char *data, si
     chr__braille_resized(host->braille);
 }
 
-/* An error or an exception. After the handshake it is ignored: a row may have crossed a change of the size. */
-static void chr__brlapi_refused(chr__brlapi *host, const unsigned char *data, size_t len)
+/* Handles an error or exception packet. After the handshake it is ignored: a row sent just before a change of the size
+ * was received has the wrong length. */
+static void chr__brlapi_error_received(chr__brlapi *host, const unsigned char *data, size_t len)
 {
     if (host->state == CHR__BRLAPI_READY)
         return;
@@ -22540,35 +22545,35 @@ static void chr__brlapi_refused(chr__brlapi *host, const unsigned char *data, si
         return;
     }
     chr__fail(&host->failure, CHR_ERR_IO, "%s refuses: its error %lld", host->name,
-              len >= 4 ? (long long)chr__brlapi_number(data) : -1ll);
+              len >= 4 ? (long long)chr__brlapi_get(data) : -1ll);
     chr__brlapi_failed(host);
 }
 
-/* Handles a complete packet. Those that were not requested are ignored. */
+/* Handles a complete packet. Packets that the state does not expect are ignored. */
 static void chr__brlapi_handle_packet(chr__brlapi *host, unsigned long type, const unsigned char *data, size_t len)
 {
     enum { UPDATE = ('P' << 8) + 'U' };
 
     CHR__TRACE(&host->braille->answers.dev, brlapi_received, (int64_t)type, (int64_t)len);
     if (type == 'e' || type == 'E')
-        chr__brlapi_refused(host, data, len);
+        chr__brlapi_error_received(host, data, len);
     else if (type == 'A')
         chr__brlapi_acknowledged(host);
     else if (type == 'v' && host->state == CHR__BRLAPI_VERSIONS)
-        chr__brlapi_got_version(host, data, len);
+        chr__brlapi_version_received(host, data, len);
     else if (type == 'a' && host->state == CHR__BRLAPI_VERSIONS)
-        chr__brlapi_got_methods(host, data, len);
+        chr__brlapi_methods_received(host, data, len);
     else if (type == 's' && host->state == CHR__BRLAPI_GETTING_SIZE)
-        chr__brlapi_got_size(host, data, len);
+        chr__brlapi_size_received(host, data, len);
     else if (type == 'k' && host->state == CHR__BRLAPI_READY && len >= 8)
-        chr__brlapi_key(host, chr__brlapi_number(data + 4));
+        chr__brlapi_key(host, chr__brlapi_get(data + 4));
     else if (type == UPDATE && host->state == CHR__BRLAPI_READY) /* its value has the server's byte order: request it */
         chr__brlapi_request(host, CHR__BRLAPI_READY, 's', chr__brlapi_packet_data(host));
     else if (type == 's' && host->state == CHR__BRLAPI_READY)
         chr__brlapi_resized(host, data, len);
 }
 
-/* Reads up to the end of the current packet. Returns 1 when it is complete, 0 when it is not yet, or an error. */
+/* Reads up to the end of the current packet. Returns 1 when it is complete, 0 on EAGAIN, or an error. */
 static int chr__brlapi_read(chr__brlapi *host)
 {
     size_t needed = CHR__BRLAPI_HEADER;
@@ -22576,7 +22581,7 @@ static int chr__brlapi_read(chr__brlapi *host)
 
     for (;;) {
         if (host->in_count >= CHR__BRLAPI_HEADER)
-            needed = CHR__BRLAPI_HEADER + chr__brlapi_number(host->in);
+            needed = CHR__BRLAPI_HEADER + chr__brlapi_get(host->in);
         if (needed > sizeof host->in)
             return chr__fail(&host->failure, CHR_ERR_INVALID, "%s speaks something else", host->name);
         if (host->in_count >= CHR__BRLAPI_HEADER && host->in_count == needed)
@@ -22590,7 +22595,7 @@ static int chr__brlapi_read(chr__brlapi *host)
     }
 }
 
-/* Handles one packet in a turn of the loop (fairness); poll() is level-triggered and reports the next ones. */
+/* Handles one packet in a turn of the loop (fairness). The watch is level-triggered: the next turn handles the next. */
 static void chr__brlapi_input(chr__brlapi *host)
 {
     int    code = chr__brlapi_read(host);
@@ -22600,8 +22605,8 @@ static void chr__brlapi_input(chr__brlapi *host)
         chr__brlapi_failed(host);
     } else if (code > 0) {
         host->in_count = 0;
-        chr__brlapi_handle_packet(host, chr__brlapi_number(host->in + 4), host->in + CHR__BRLAPI_HEADER,
-                        len - CHR__BRLAPI_HEADER);
+        chr__brlapi_handle_packet(host, chr__brlapi_get(host->in + 4), host->in + CHR__BRLAPI_HEADER,
+                                  len - CHR__BRLAPI_HEADER);
     }
 }
 
@@ -22615,7 +22620,7 @@ static void chr__brlapi_io_ready(void *opaque, int events)
         return;
     if (host->out_count == 0 && events & (CHR_IN | CHR_HUP)) {
         chr__brlapi_input(host);
-    } else if (events & CHR_HUP) { /* hang-up with output pending: that can't be sent any more */
+    } else if (events & CHR_HUP) { /* hang-up while output is pending: it can't be sent any more */
         chr__fail(&host->failure, CHR_ERR_DISCONNECTED, "%s has hung up", host->name);
         chr__brlapi_failed(host);
     }
@@ -22655,7 +22660,7 @@ static void chr__brlapi_connect_ready(void *opaque, int events)
     chr__brlapi_connect_next(host);
 }
 
-/* Tries to connect to the next addresses of the attempt, until one is connected or in progress (EINPROGRESS). */
+/* Connects to the next addresses of the attempt, until a connect() succeeds or is in progress (EINPROGRESS). */
 static void chr__brlapi_connect_next(chr__brlapi *host)
 {
     int in_progress;
@@ -22696,7 +22701,7 @@ static void chr__brlapi_lookup_ready(void *opaque, int events)
     chr__brlapi_lookup_done(host, count);
 }
 
-/* Looks the host up; a name in the background where that is possible. */
+/* Looks the host up: a name in a thread of its own; without threads in this call, which then blocks. */
 static void chr__brlapi_start_lookup(chr__brlapi *host, const char *port)
 {
     int count = chr__os_lookup(host->host, port, 0, 0, 1, host->addresses, &host->failure);
@@ -22711,7 +22716,7 @@ static void chr__brlapi_start_lookup(chr__brlapi *host, const char *port)
     chr__brlapi_lookup_done(host, count);
 }
 
-/* Starts an attempt. Without a host it tries the server's local socket, then its port on the loopback interface. */
+/* Starts an attempt. Without a host: the server's unix socket, then its port on the loopback interface. */
 static void chr__brlapi_attempt(void *opaque)
 {
     chr__brlapi *host = (chr__brlapi *)opaque;
@@ -22738,7 +22743,7 @@ static int chr__brlapi_size(void *opaque)
     return ((const chr__brlapi *)opaque)->cells;
 }
 
-/* While disconnected, only the last row is kept. */
+/* Sends the last row, or leaves it pending until READY. */
 static void chr__brlapi_write(void *opaque, const unsigned char *cells, const char *text, int count, int cursor)
 {
     chr__brlapi *host = (chr__brlapi *)opaque;
@@ -22753,7 +22758,7 @@ CHR_TABLE(chr_braille_display, chr__brlapi_display,
     CHR_SET(size,  chr__brlapi_size)
     CHR_SET(write, chr__brlapi_write));
 
-/* Parses "[HOST][:NUMBER]"; a numeric IPv6 address is in brackets. */
+/* Parses "[HOST][:NUMBER]"; a numeric IPv6 address stands in brackets. */
 static int chr__brlapi_parse(chr__brlapi *host, const char *text)
 {
     const char *colon = strrchr(text, ':');
@@ -22808,7 +22813,7 @@ static void chr__brlapi_close(chr__braille *braille)
 
     if (!host)
         return;
-    chr__brlapi_drop(host);
+    chr__brlapi_disconnect(host);
     chr__free(host->ctx, host);
     braille->brlapi = NULL;
 }

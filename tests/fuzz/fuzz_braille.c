@@ -197,7 +197,7 @@ static void braille_server(fuzz_bytes *in)
     chr__brlapi *host;
     braille_open(&braille_one, NULL, "127.0.0.1:61433", BRAILLE_LONG);
     host = (chr__brlapi *)((chr__braille *)braille_one.dev)->brlapi;
-    chr__brlapi_drop(host);
+    chr__brlapi_disconnect(host);
     FUZZ_CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0 && chr__os_adopt(ends[0]) >= 0 && chr__os_adopt(ends[1]) >= 0);
     host->fd = ends[0];
     chr__brlapi_connected(host);
