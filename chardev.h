@@ -14742,8 +14742,8 @@ static void chr__log_keep_old(chr_dev *dev, int code)
 
 static int chr__log_rotate(chr_dev *dev)
 {
-    int64_t   wanted = ((const chr_common_options *)dev->options)->logfiles,
-        files = wanted ? wanted : (int64_t)CHR__LOG_FILES;
+    int64_t   wanted = ((const chr_common_options *)dev->options)->logfiles;
+    int64_t   files = wanted ? wanted : (int64_t)CHR__LOG_FILES;
     chr__log *log = dev->log;
     int       fd, code = chr__log_shift(log, files);
 
