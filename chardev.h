@@ -66,7 +66,7 @@
  *     websocket Close frame    >>layer_websocket  closing handshake (RFC 6455 section 7)
  *     TLS close_notify         >>socket_tls       sent before FIN; its absence (truncation) is logged
  *     hot swap, rollback       >>core             the old backend stays until `change` accepts the new one
- *     re-entrant, posted       >>core             slots post events to the loop; memory is freed after the dispatch
+ *     re-entrant, posted       >>the_loop         slots post events to the loop; memory is freed after the dispatch
  *     owner thread, data race  >>memory           one recursive lock for a context; other threads post idles
  *     poll set, timer heap     >>the_loop         epoll, kqueue, I/O completion port, monotonic clock, fairness
  *     SCM_RIGHTS               >>posix            sendmsg(), recvmsg(); see also >>descriptors
