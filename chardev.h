@@ -26,10 +26,10 @@
  *         chr_fe_init(&con, chr_new_any(ctx, "con", argc > 1 ? argv[1] : "stdio", &err), &err);
  *         if (!con.dev || chr_fe_set_buffers(&con, 4096, 4096) < 0) return fprintf(stderr, "%s\n", err.text), 2;
  *         chr_fe_set_handlers(&con, &handlers, &con);
- *         while (!chr_fe_eof(&con) && chr_loop_step(ctx, -1) >= 0)     // not at the end of one peer of a server
+ *         while (!chr_fe_eof(&con) && chr_loop_step(ctx, -1) >= 0)     // a server waits for its next peer
  *             while ((n = chr_fe_read(&con, text, sizeof text)) > 0)
  *                 chr_fe_write_all(&con, text, (size_t)n, -1);         // waits while the peer is slow
- *         chr_drain(ctx, 2000);                                        // ms without progress
+ *         chr_drain(ctx, 2000);                                        // gives up after 2 s without progress
  *         chr_context_free(ctx);
  *         return 0;
  *     }
@@ -66,7 +66,7 @@
  *     websocket Close frame    >>layer_websocket  closing handshake (RFC 6455 section 7)
  *     TLS close_notify         >>socket_tls       sent before FIN; its absence (truncation) is logged
  *     hot swap, rollback       >>core             the old backend stays until `change` accepts the new one
- *     re-entrant, posted       >>core             slots post events to the loop; memory is freed after the dispatch
+ *     re-entrant, posted       >>the_loop         slots post events to the loop; memory is freed after the dispatch
  *     owner thread, data race  >>memory           one recursive lock for a context; other threads post idles
  *     poll set, timer heap     >>the_loop         epoll, kqueue, I/O completion port, monotonic clock, fairness
  *     SCM_RIGHTS               >>posix            sendmsg(), recvmsg(); see also >>descriptors
@@ -723,7 +723,7 @@ CHARDEV_API int chr_inject(chr_dev *dev, const void *data, size_t len);
 CHARDEV_API int chr_add_client(chr_context *ctx, const char *id, int fd, chr_error *err);
 /* Blocks until the chardev is connected, handshakes included, or the attempt has failed; with reconnect, until an
  * attempt succeeds. Returns 0, or the error of the attempt; CHR_ERR_IN_HANDLER from inside a handler;
- * CHR_ERR_NOT_SUPPORTED for backends without connections. Owner thread. */
+ * on backends without connections 0 when open, else CHR_ERR_NOT_SUPPORTED. Owner thread. */
 CHARDEV_API int chr_wait_connected(chr_dev *dev, chr_error *err);
 
 #if !defined(CHARDEV_NO_LOG) && !defined(CHARDEV_FREESTANDING)
@@ -1000,11 +1000,11 @@ typedef struct chr_terminal_size {
  * command or the device. Owner thread, any handler. */
 CHARDEV_API int chr_fe_ioctl(chr_frontend *fe, int command, void *arg);
 /* Descriptors to send with the first byte of the next write (SCM_RIGHTS; unix sockets only), at most 16; 0 cancels.
- * They are duplicated: yours stay yours. Returns 0, CHR_ERR_NOT_SUPPORTED, CHR_ERR_INVALID, CHR_ERR_DISCONNECTED. Owner
- * thread, any handler. */
+ * They are duplicated: yours stay yours. Returns 0, CHR_ERR_NOT_SUPPORTED (also without chardev), CHR_ERR_INVALID,
+ * CHR_ERR_DISCONNECTED, CHR_ERR_WOULD_BLOCK (earlier output is still buffered). Owner thread, any handler. */
 CHARDEV_API int chr_fe_set_msgfds(chr_frontend *fe, const int *fds, int count);
-/* Takes the descriptors that were received last (SCM_RIGHTS): fills up to `count`, returns how many. You own these; the
- * rest is closed. Owner thread, any handler. */
+/* Takes the descriptors that were received last (SCM_RIGHTS): fills up to `count`, returns how many, or
+ * CHR_ERR_NOT_SUPPORTED. You own these; the rest is closed. Owner thread, any handler. */
 CHARDEV_API int chr_fe_get_msgfds(chr_frontend *fe, int *fds, int count);
 
 /* Tells the backend whether this side is open (fe_open). chr_fe_set_handlers() does it too. Owner thread, any
@@ -1026,7 +1026,7 @@ CHARDEV_API int  chr_fe_disconnect(chr_frontend *fe);
  * backends without an end of output; a mux with several frontends), CHR_ERR_DISCONNECTED (no peer). A hub passes it to
  * all members. Never blocks. Owner thread, any handler. */
 CHARDEV_API int  chr_fe_shutdown(chr_frontend *fe);
-/* chr_wait_connected() of its chardev. */
+/* chr_wait_connected() of its chardev; CHR_ERR_DISCONNECTED without one. */
 CHARDEV_API int  chr_fe_wait_connected(chr_frontend *fe, chr_error *err);
 /* 1 while the far side is connected (be_open), else 0. Any thread, any handler. */
 CHARDEV_API int  chr_fe_backend_open(const chr_frontend *fe);
@@ -1247,8 +1247,8 @@ struct chr_dev {
     int                shutdown_pending; /* half-close requested: it follows when the queued output has been sent */
     int64_t            stalled_since;  /* clock when queued output last made progress; 0 = not measured */
     uint64_t           stalled_bytes;  /* bytes sent by then */
-    chr_dev           *next_blocked, **blocked_link; /* back-pressure: its frontend had no room when asked last, so the
-                                                        loop asks can_read again in each step */
+    chr_dev           *next_queued, **queue_link; /* in a queue of the context: `update` is to run, for one because its
+                                                  frontend had no room (back-pressure) */
     uint64_t           bytes_in, bytes_out, bytes_dropped;
     int                slow_path;      /* writes pass through a log file, an outbox, a recorder or buffers, or a
                                           half-close is pending */
@@ -9482,18 +9482,18 @@ static int chr__os_set_check(const chr__set *set, int fd) { return (void)set, (v
 #endif
 
 /* ====================================================================================================================
- * >>memory   memory, text, error, log
+ * >>memory   the context's state; allocation, rings, text, tracing, log, errors
  * ================================================================================================================== */
 
-/* Things by a key (>>tables). */
+/* Objects by a key: a list, or a hash table (>>tables). */
 typedef struct chr__table {
-    chr__entry **chains;  /* `size` of them, a power of two; NULL = there is one, */
+    chr__entry **chains;  /* hash chains, `size` of them (a power of two); NULL = one list, */
     chr__entry  *few;     /* this */
     size_t       size, count;
     uint32_t     hash_key[2];
 } chr__table;
 
-/* A descriptor that a monitor's peer has passed. */
+/* A descriptor with a name, passed by a monitor's peer (>>descriptors). */
 typedef struct chr__named_fd {
     chr__entry by_name, by_number;
     int        fd;
@@ -9505,25 +9505,27 @@ typedef struct chr__kind_node {
     const chr_backend     *kind;
 } chr__kind_node;
 
-/* What chardevs refer to by id and isn't one: TLS credentials, lists of peers. Its kind serves for its name and options. */
+/* An object that chardevs refer to by id: TLS credentials, an authorization list. Its `kind` has the name and the
+ * options. */
 typedef struct chr__object {
     chr__entry          by_id;
     const chr_backend  *kind;
     char               *id;
     void               *options;
-    int                 users;   /* the context is one */
-    void              (*release)(chr_context *ctx, struct chr__object *object); /* lets go of what it has beside these; or NULL */
+    int                 users;   /* reference count; the context has one */
+    void              (*release)(chr_context *ctx,
+                                 struct chr__object *object); /* frees the kind's additions; or NULL */
 } chr__object;
 
 enum { CHR__URI_FORMS = 5 };
 
-/* A backend that could be in the table, and is not in this build. */
+/* A backend that this build leaves out, for the error message. */
 typedef struct chr__left_out {
-    const char *name, *alias, *without; /* alias: "" = none; without: what, for the message */
-    const char *uris[CHR__URI_FORMS];   /* how its URIs begin, beside its name */
+    const char *name, *alias, *without; /* alias: "" = none; without: what the build lacks */
+    const char *uris[CHR__URI_FORMS];   /* prefixes of its URIs, besides its name */
 } chr__left_out;
 
-/* Chardevs in line, linked through next_blocked. */
+/* A callback before the wait. */
 typedef struct chr__prepare {
     void               (*run)(void *opaque);
     void                *opaque;
@@ -9535,103 +9537,104 @@ typedef struct chr__dev_queue {
     chr_dev *first, **last;
 } chr__dev_queue;
 
-/* poll() for few descriptors; from some number on the kernel's set pays. */
-typedef enum chr__many { CHR__FEW, CHR__MANY, CHR__IN_SET } chr__many;
+/* The kernel's set pays from some number of descriptors on (CHR__MANY_WATCHES). WANTED: it is opened before the
+ * next wait. */
+typedef enum chr__set_state { CHR__SET_UNUSED, CHR__SET_WANTED, CHR__SET_USED } chr__set_state;
 
 struct chr_context {
     chr_config   config;
-    void        *memory;       /* what `allocate` is called with: the arena, or config.opaque */
+    void        *memory;       /* opaque pointer for `allocate`: the arena, or config.opaque */
 
     /* the loop */
     chr_watch  **watches;
-    chr__pollfd *polls;        /* slot by slot the same, as far as they are poll()'s */
-    chr_watch  **buckets;      /* the same by descriptor: lists, as many as there is capacity */
+    chr__pollfd *polls;        /* poll()'s argument: slots as in `watches`, up to `polled` */
+    chr_watch  **buckets;      /* hash of the watches by descriptor: watch_capacity chains */
     int          watch_count, watch_capacity;
-    int          polled;       /* poll() asks for the first so many: all, or those that the kernel's set refuses */
-    int          settled;      /* what those before this slot want the set knows; what those behind it want is new */
-    int          walk;         /* the slot whose callback runs, or ran last */
-    unsigned     round, keys;  /* each time that a descriptor's watches run; the set's last key */
-    chr_watch   *still_ready;  /* with hooks: those that are ready still after their callbacks */
-    chr__many    many;         /* whether the kernel's set is in use, */
-    int          nested;       /* and whether another loop waits for it: chr_loop_fd() */
-    int64_t      alarm_at;     /* when that is woken, in real time; 0 = never */
+    int          polled;       /* poll() waits for slots [0, polled): all, or those that the kernel's set refuses */
+    int          synced;       /* the set is up to date for slots [polled, synced) */
+    int          running_slot; /* the slot whose callback runs, or ran last */
+    unsigned     round, keys;  /* round: a watch runs once in each; keys: the last key of an entry in the set */
+    chr_watch   *still_ready;  /* with hooks: watches that are ready still after their callbacks */
+    chr__set_state set_state;  /* whether the kernel's set is used, */
+    int          nested;       /* and nested in another loop: chr_loop_fd() */
+    int64_t      alarm_at;     /* when the set's alarm goes off, by chr__real_now(); 0 = never */
     chr__set     set;
-    chr__ready  *ready;        /* what it has said, */
+    chr__ready  *ready;        /* events reported by the set */
     int          ready_count;
-    unsigned     stops, stops_before; /* entries that have left it: ever, and before it was asked */
-    chr_timer   *timers;       /* a heap: the nearest is on top; NULL = none */
-    chr_timer   *real_timers;  /* the same on the system's clock, whatever `clock` is: time limits of peers */
-    uint64_t     timer_order;  /* of the next one that is started */
-    chr_idle     idles;        /* a ring, oldest first; this one is only its head */
-    chr_idle     last_idle;    /* where a dispatch of idles ends */
-    int          due;          /* timers and idles that are started, and one more with `many` */
-    unsigned     turn;         /* of the loop, or of a call that blocks: what bounds work starts anew with it */
+    unsigned     removals, removals_before; /* count of entries that left the set; its value before the wait */
+    chr_timer   *timers;       /* heap, the nearest on top; NULL = none */
+    chr_timer   *real_timers;  /* the same on the system's clock: time-outs of peers */
+    uint64_t     timer_order;  /* for the next timer that is started */
+    chr_idle     idles;        /* ring, oldest first; this is its head */
+    chr_idle     last_idle;    /* marks the end of a dispatch of idles */
+    int          sources;      /* number of started timers and idles, plus 1 unless SET_UNUSED */
+    unsigned     turn;         /* counts turns of the loop and attempts of blocking calls: budgets per turn restart */
     chr__waker   waker;
     chr_watch    wake_watch;
 #if CHARDEV_HAS_PTY
-    chr__table   file_watches; /* by number */
-    chr_watch    notifier;     /* of the descriptor that tells of all of them; made with the first */
+    chr__table   file_watches; /* by inotify's watch number */
+    chr_watch    notifier;     /* of inotify's descriptor; opened with the first file watch */
 #endif
-    int          depth;        /* handlers and dispatches that are running: nothing is freed before it is 0 */
-    int          quiet;        /* slots that run: events wait for the loop */
-    int          outside;      /* those of them that no call of a frontend's has led to */
-    int          unkept;       /* writes that run whose bytes nobody offers again: an error loses them */
-    int          untidy;       /* something was removed meanwhile, or a foreign loop wants to know the time-out */
-    int          sleeping;     /* not 0 in poll, ours or a foreign loop's: whoever changes something then must wake it */
-    chr__prepare prepares;     /* a ring: what runs before the loop waits. Buffered frontends send and deliver then, */
-    chr__prepare lazy;         /* and those that can't deliver ask again */
-    chr__prepare *prepare_alone; /* the same as a ring with one, in a shorter way */
-    int          waiting;      /* those of all three, and chardevs in line: what is to be done before the wait */
-    int          prepare_ran;  /* handlers that they have called */
-    int64_t      ask_at;       /* when all blocked chardevs are asked, in real time */
-    int          closing;      /* chr_context_free() is under way */
-    int64_t      now;          /* the virtual clock */
-    volatile int stopped;      /* by CHR__LOAD and CHR__STORE, as what follows */
-    volatile int posted;       /* something waits for the next step of chr_loop_step_every() */
-    int          calls_left;   /* of that, until it looks at the clock; */
-    int          stride;       /* out of so many, */
-    int64_t      looked_at;    /* when it did last, */
-    int64_t      stepped_at;   /* and when it stepped, in real time */
-    struct chr__hold *holds;   /* frontends that a function on the stack goes on with after a handler */
+    int          depth;        /* handlers and dispatches on the stack: removed chardevs are freed at 0 */
+    int          deferring;    /* backend slots on the stack: events are queued, no handler is called */
+    int          deferring_unasked; /* those of them that no call of a frontend led to */
+    int          unretried;    /* writes on the stack whose bytes nobody offers again: an error loses them */
+    int          cleanup_due;  /* chr__free_removed() has work: removed chardevs, or a nested loop's time-out */
+    int          sleeping;     /* not 0 during a wait, ours or a foreign loop's: a change must interrupt it */
+    chr__prepare prepares;     /* ring of callbacks before the wait: buffered frontends flush and deliver */
+    chr__prepare lazy;         /* ring of those that may be late: buffered frontends without room ask again */
+    chr__prepare *prepare_only;  /* the only member of `prepares`, by a shorter path */
+    int          prepare_count; /* prepares of all three, and chardevs in `urgent` and `blocked` */
+    int          prepare_ran;  /* handlers that the prepares have called in this step */
+    int64_t      retry_at;     /* when can_read of all in `blocked` is asked again, by chr__real_now() */
+    int          closing;      /* chr_context_free() has begun */
+    int64_t      now;          /* virtual clock */
+    volatile int stopped;      /* chr_loop_stop(); by CHR__LOAD and CHR__STORE, as the next */
+    volatile int posted;       /* chr_loop_step_every() must step at its next call */
+    int          calls_left;   /* its calls before it reads the clock again, */
+    int          stride;       /* of so many */
+    int64_t      looked_at;    /* when it read the clock last, */
+    int64_t      stepped_at;   /* and stepped last, by chr__real_now() */
+    struct chr__fe_guard *guards;   /* on the stack: frontends that are used after a handler */
 #if CHARDEV_HAS_TRACE
-    int          in_trace;     /* the trace hook runs: what would change something is refused */
+    int          in_trace;     /* the trace hook is on the stack: changes are refused */
 #endif
 
     /* the registry */
-    const chr_backend *const *builtins; /* the table; ends with NULL */
-    const chr__left_out *left_out;      /* likewise: those that this build is without */
-    const chr_backend *mux;             /* what mux=on puts on a chardev; NULL = left out */
-    chr__kind_node    *kinds;           /* registered by the user */
-    chr_dev           *devs, **last_dev; /* in the order of creation */
+    const chr_backend *const *builtins; /* table of built-in backends, ends with NULL */
+    const chr__left_out *left_out;      /* likewise: backends that this build leaves out */
+    const chr_backend *mux;             /* backend for mux=on; NULL = left out */
+    chr__kind_node    *kinds;           /* list of backends registered by the user */
+    chr_dev           *devs, **last_dev; /* list, in the order of creation */
     chr__table         devs_by_id;
-    chr_dev           *dead;            /* closed, not yet freed; those that linger join them later */
-    struct chr__linger *lingering;      /* connections whose last bytes are still being sent, the oldest first */
+    chr_dev           *removed;         /* closed, freed by chr__free_removed(); lingering ones are added later */
+    struct chr__linger *lingering;      /* connections in a lingering close, oldest first */
     int                lingering_count;
-    uint64_t           lingering_queued; /* what they have still to send, in bytes */
-    chr__dev_queue     urgent;          /* those whose `update` comes before the loop sleeps, */
-    chr__dev_queue     blocked;         /* and those whose frontends have no room (back-pressure) */
+    uint64_t           lingering_queued; /* bytes that these have to send */
+    chr__dev_queue     urgent;          /* chardevs whose `update` runs before the next wait */
+    chr__dev_queue     blocked;         /* chardevs whose frontends have no room (back-pressure) */
     chr__table         fds_by_name, fds_by_number;
     const chr_backend *const *object_kinds; /* ends with NULL */
     chr__table         objects;
     int                open_suspended;
-    unsigned char     *buffer;          /* input of streams passes through here: nobody keeps it across calls */
+    unsigned char     *buffer;          /* CHR__BUFFER_SIZE bytes for input; not kept across calls */
     struct chr__recorder *recorder;
     struct chr__replay   *replay;
-    const chr_backend *(*replay_kind)(chr_context *ctx, const char *id); /* what plays this id; NULL = it was not recorded */
-    struct chr__spare_box *spare_boxes; /* of layers, for all connections */
+    const chr_backend *(*replay_kind)(chr_context *ctx, const char *id); /* plays this id; NULL = not recorded */
+    struct chr__spare_box *spare_boxes; /* spare boxes of layers */
     int                spare_count;
 #if CHARDEV_HAS_SOCKET
-    chr__receiver      receiver;        /* of unix sockets; what it holds is used at once */
-    chr_error          failure;         /* of a socket that has no memory for its own */
+    chr__receiver      receiver;        /* for SCM_RIGHTS on unix sockets; its contents are used at once */
+    chr_error          failure;         /* error of a socket that has no memory for its own */
 #endif
 #if CHARDEV_HAS_SPICE
     SpiceServer       *spice_server;
 #endif
 #ifdef CHARDEV_THREADS
     chr__mutex         mutex;
-    int                locks;           /* how often it is locked by the thread that has it */
-    chr__thread        owner;           /* who made it, or ran its loop last */
-    int                rung;            /* with hooks: another thread has rung the waker */
+    int                locks;           /* recursion depth of the lock */
+    chr__thread        owner;           /* thread that made the context, or ran its loop last */
+    int                wake_pending;    /* with hooks: another thread has written to the waker */
 #endif
 };
 
@@ -9643,16 +9646,16 @@ enum { CHR__BUFFER_SIZE = 1024 };
 enum { CHR__BUFFER_SIZE = 65536 };
 #endif
 
-/* With threads: one recursive lock for a context. Its owner thread holds it while it is in its loop, except when it
- * sleeps in poll(), and in each call that changes something, except when that blocks; other threads in each call
- * that they may make. Under it they touch buffers, counters, flags, and the rings of idles and timers, never the
- * poll set, layers' handshakes or the registry: what these need is posted to the owner, with an idle or
- * chr__update(). */
+/* Threads: a context has one recursive lock. Its owner thread holds it while it is in the loop (except during the
+ * wait) and in each call that changes something (except while that blocks); other threads hold it in each call
+ * that they may make. With it they change buffers, counters, flags, timers and idles. The poll set, handshakes of
+ * layers and the registry belong to the owner thread: work on these is posted to the loop, by an idle or
+ * chr__update(). Data that both need without the lock goes through CHR__LOAD and CHR__STORE. */
 #ifdef CHARDEV_THREADS
 #define CHR__LOCK(ctx) (chr__os_lock(&(ctx)->mutex), (void)(ctx)->locks++)
 #define CHR__UNLOCK(ctx) ((void)(ctx)->locks--, chr__os_unlock(&(ctx)->mutex))
 #define CHR__OWN(ctx) ((void)((ctx)->owner = chr__os_thread(&(ctx)->config)))
-#define CHR__SLEEPS(ctx, whether) ((void)((ctx)->sleeping = (whether))) /* in our own loop: another thread wakes it */
+#define CHR__SLEEPS(ctx, whether) ((void)((ctx)->sleeping = (whether))) /* wait of our own loop */
 #define CHR__IS_FOREIGN(ctx) (!chr__os_is_thread(&(ctx)->config, (ctx)->owner))
 #else
 #define CHR__LOCK(ctx) ((void)(ctx))
@@ -9662,20 +9665,20 @@ enum { CHR__BUFFER_SIZE = 65536 };
 #define CHR__IS_FOREIGN(ctx) ((void)(ctx), 0)
 #endif
 
-/* -- an allocator in a block of the user's: free pieces stand in a list in the order of their addresses, and the first that is
- * large enough is taken. Neighbours become one again. -- */
+/* -- allocator in a block of the caller's (chr_config.arena): first fit in a free list sorted by address;
+ * neighbours that are free are joined -- */
 
 typedef union chr__piece {
     struct {
-        size_t            units; /* of the piece, its head included */
-        union chr__piece *next;  /* while it is free */
+        size_t            units; /* size, with this head */
+        union chr__piece *next;  /* in the free list */
     } head;
     int64_t     align_number;
     void       *align_pointer;
     void      (*align_function)(void);
     double      align_float;
     long double align_long;
-} chr__piece; /* the unit that all are counted in */
+} chr__piece; /* the unit of all sizes */
 
 typedef struct chr__arena {
     chr__piece *free;
@@ -9686,7 +9689,8 @@ enum { CHR__ARENA_UNITS = (int)((sizeof(chr__arena) + sizeof(chr__piece) - 1) / 
 
 CHR__PRIVATE chr__arena *chr__arena_begin(void *memory, size_t size)
 {
-    size_t      gap = memory ? (sizeof(chr__piece) - (size_t)((uintptr_t)memory % sizeof(chr__piece))) % sizeof(chr__piece) : 0;
+    size_t      over = (size_t)((uintptr_t)memory % sizeof(chr__piece));
+    size_t      gap = over > 0 ? sizeof(chr__piece) - over : 0;
     size_t      units = memory && size > gap ? (size - gap) / sizeof(chr__piece) : 0;
     chr__arena *arena = (chr__arena *)(void *)((char *)memory + gap);
 
@@ -9699,7 +9703,7 @@ CHR__PRIVATE chr__arena *chr__arena_begin(void *memory, size_t size)
     return arena;
 }
 
-/* Cuts `units` from the first piece that has as many. */
+/* Takes `units` from the first piece that is large enough. */
 static chr__piece *chr__arena_take(chr__arena *arena, size_t units)
 {
     chr__piece **link = &arena->free, *piece, *rest;
@@ -9709,7 +9713,7 @@ static chr__piece *chr__arena_take(chr__arena *arena, size_t units)
     if (!piece)
         return NULL;
     rest = piece + units;
-    if (piece->head.units - units < 2) { /* too small to be of use */
+    if (piece->head.units - units < 2) { /* the rest would be too small for a piece */
         *link = piece->head.next;
     } else {
         rest->head.units = piece->head.units - units;
@@ -9722,7 +9726,7 @@ static chr__piece *chr__arena_take(chr__arena *arena, size_t units)
     return piece;
 }
 
-/* What follows a piece is one with it, when it is free. */
+/* Joins a free piece with the next one, if they are adjacent. */
 static void chr__arena_join(chr__piece *piece)
 {
     chr__piece *next = piece->head.next;
@@ -9747,7 +9751,7 @@ static void chr__arena_give(chr__arena *arena, chr__piece *piece)
         chr__arena_join(before);
 }
 
-/* The hook. */
+/* chr_config.allocate. */
 CHR__PRIVATE void *chr__arena_allocate(void *opaque, void *ptr, size_t size)
 {
     chr__arena *arena = (chr__arena *)opaque;
@@ -9783,7 +9787,7 @@ CHR__PRIVATE void chr__arena_describe(const chr__arena *arena, chr_memory *info)
     info->largest = (largest - 1) * sizeof *piece;
 }
 
-/* The allocator is the user's: one thread at a time. */
+/* The caller's allocator need not be thread-safe: it runs with the lock. */
 CHR__PRIVATE void *chr__reallocate(chr_context *ctx, void *ptr, size_t size)
 {
     CHR__LOCK(ctx);
@@ -9792,7 +9796,7 @@ CHR__PRIVATE void *chr__reallocate(chr_context *ctx, void *ptr, size_t size)
     return ptr;
 }
 
-/* Zeroed, or NULL. */
+/* Zeroed memory, or NULL. */
 CHR__PRIVATE void *chr__allocate(chr_context *ctx, size_t size)
 {
     void *ptr = chr__reallocate(ctx, NULL, size);
@@ -9806,7 +9810,7 @@ CHR__PRIVATE void chr__free(chr_context *ctx, void *ptr)
         (void)chr__reallocate(ctx, ptr, 0);
 }
 
-/* There is a buffer that input can pass through. */
+/* Allocates ctx->buffer when it is first needed. */
 CHR__PRIVATE int chr__need_buffer(chr_context *ctx)
 {
     if (!ctx->buffer)
@@ -9823,7 +9827,8 @@ CHR__PRIVATE char *chr__copy_text(chr_context *ctx, const char *text, size_t len
     return copy;
 }
 
-/* The same file after the program has changed its working directory; the caller frees it. NULL = no memory. */
+/* An absolute path, so that it stays valid when the program changes its working directory. The caller frees it.
+ * NULL = out of memory. */
 CHR__PRIVATE char *chr__absolute_path(chr_context *ctx, const char *path)
 {
     char full[2 * CHR__PATH_SIZE];
@@ -9838,8 +9843,8 @@ CHR__PRIVATE int chr__text_is(const char *text, size_t len, const char *word)
     return strlen(word) == len && memcmp(text, word, len) == 0;
 }
 
-/* The rest of `text` behind `prefix`, or NULL. */
-CHR__PRIVATE const char *chr__after(const char *text, const char *prefix)
+/* What follows `prefix` in `text`, or NULL when `text` does not begin with it. */
+CHR__PRIVATE const char *chr__skip_prefix(const char *text, const char *prefix)
 {
     size_t len = strlen(prefix);
 
@@ -9856,10 +9861,10 @@ CHR__PRIVATE size_t chr__max(size_t a, size_t b)
     return a > b ? a : b;
 }
 
-/* A ring of bytes, fixed in size. */
+/* Ring buffer of bytes, of a fixed size. */
 typedef struct chr__ring {
     unsigned char *bytes;
-    size_t         size, start, count; /* start: where the oldest is */
+    size_t         size, start, count; /* start: index of the oldest byte */
 } chr__ring;
 
 CHR__PRIVATE int chr__ring_init(chr_context *ctx, chr__ring *ring, size_t size)
@@ -9881,7 +9886,7 @@ CHR__PRIVATE void chr__ring_take(chr__ring *ring, size_t len)
     ring->count -= len;
 }
 
-/* The newest bytes stay: what does not fit pushes the oldest out. */
+/* Overwrites the oldest bytes when there is no room. */
 CHR__PRIVATE void chr__ring_put(chr__ring *ring, const void *buf, size_t len)
 {
     const unsigned char *from = (const unsigned char *)buf;
@@ -9901,7 +9906,7 @@ CHR__PRIVATE void chr__ring_put(chr__ring *ring, const void *buf, size_t len)
     ring->count += len;
 }
 
-/* What stands at `at`, as far as it is in one piece. */
+/* The contiguous bytes from index `at` on, *len of them. */
 CHR__PRIVATE const unsigned char *chr__ring_piece(const chr__ring *ring, size_t at, size_t *len)
 {
     size_t index = chr__ring_index(ring, at);
@@ -9910,18 +9915,19 @@ CHR__PRIVATE const unsigned char *chr__ring_piece(const chr__ring *ring, size_t 
     return ring->bytes + index;
 }
 
-/* -- the ring of >>extras that needs no lock: each number is written by one side, behind what it counts (release), and read by
- * the other before that (acquire). Compilers without these builtins: `volatile` keeps the order of the numbers, and
- * CHARDEV_BARRIER() that of all, for the compiler and the processor. -- */
+/* -- chr_isr_ring (>>extras), single producer and single consumer, without a lock: each index is written by one side,
+ * after the bytes that it counts (release), and read by the other side before these (acquire). With compilers that
+ * lack the builtins, `volatile` orders the indexes, and CHARDEV_BARRIER() all accesses, for compiler and processor.
+ * -- */
 
 #if defined(__GNUC__) && !defined(CHARDEV_BARRIER)
-#define CHR__SEE(number) __atomic_load_n(&(number), __ATOMIC_ACQUIRE)
-#define CHR__SHOW(number, value) __atomic_store_n(&(number), (value), __ATOMIC_RELEASE)
+#define CHR__LOAD_ACQUIRE(number) __atomic_load_n(&(number), __ATOMIC_ACQUIRE)
+#define CHR__STORE_RELEASE(number, value) __atomic_store_n(&(number), (value), __ATOMIC_RELEASE)
 #else
 #ifndef CHARDEV_BARRIER
 #define CHARDEV_BARRIER() ((void)0)
 #endif
-CHR__PRIVATE chr_isr_index chr__isr_see(const volatile chr_isr_index *number)
+CHR__PRIVATE chr_isr_index chr__isr_load_acquire(const volatile chr_isr_index *number)
 {
     chr_isr_index value = *number;
 
@@ -9929,13 +9935,13 @@ CHR__PRIVATE chr_isr_index chr__isr_see(const volatile chr_isr_index *number)
     return value;
 }
 
-CHR__PRIVATE void chr__isr_show(volatile chr_isr_index *number, chr_isr_index value)
+CHR__PRIVATE void chr__isr_store_release(volatile chr_isr_index *number, chr_isr_index value)
 {
     CHARDEV_BARRIER();
     *number = value;
 }
-#define CHR__SEE(number) chr__isr_see(&(number))
-#define CHR__SHOW(number, value) chr__isr_show(&(number), (value))
+#define CHR__LOAD_ACQUIRE(number) chr__isr_load_acquire(&(number))
+#define CHR__STORE_RELEASE(number, value) chr__isr_store_release(&(number), (value))
 #endif
 
 CHARDEV_API int chr_isr_ring_init(chr_isr_ring *ring, void *memory, size_t size)
@@ -9950,7 +9956,7 @@ CHARDEV_API int chr_isr_ring_init(chr_isr_ring *ring, void *memory, size_t size)
     return 0;
 }
 
-/* From `at` on there are `count` bytes, free or filled: a span ends with the memory. */
+/* The span of up to `count` bytes from index `at` on; it ends where the memory wraps. */
 static unsigned char *chr__isr_span(const chr_isr_ring *ring, chr_isr_index at, chr_isr_index count, size_t *len)
 {
     chr_isr_index start = ring->size ? (chr_isr_index)(at & (chr_isr_index)(ring->size - 1)) : 0;
@@ -9961,26 +9967,26 @@ static unsigned char *chr__isr_span(const chr_isr_ring *ring, chr_isr_index at, 
 
 CHARDEV_API void *chr_isr_ring_put_span(chr_isr_ring *ring, size_t *len)
 {
-    chr_isr_index put = ring->put, used = (chr_isr_index)(put - CHR__SEE(ring->got));
+    chr_isr_index put = ring->put, used = (chr_isr_index)(put - CHR__LOAD_ACQUIRE(ring->got));
 
     return chr__isr_span(ring, put, (chr_isr_index)(ring->size - used), len);
 }
 
 CHARDEV_API void chr_isr_ring_put_commit(chr_isr_ring *ring, size_t len)
 {
-    CHR__SHOW(ring->put, (chr_isr_index)(ring->put + (chr_isr_index)len));
+    CHR__STORE_RELEASE(ring->put, (chr_isr_index)(ring->put + (chr_isr_index)len));
 }
 
 CHARDEV_API const void *chr_isr_ring_get_span(chr_isr_ring *ring, size_t *len)
 {
     chr_isr_index got = ring->got;
 
-    return chr__isr_span(ring, got, (chr_isr_index)(CHR__SEE(ring->put) - got), len);
+    return chr__isr_span(ring, got, (chr_isr_index)(CHR__LOAD_ACQUIRE(ring->put) - got), len);
 }
 
 CHARDEV_API void chr_isr_ring_get_commit(chr_isr_ring *ring, size_t len)
 {
-    CHR__SHOW(ring->got, (chr_isr_index)(ring->got + (chr_isr_index)len));
+    CHR__STORE_RELEASE(ring->got, (chr_isr_index)(ring->got + (chr_isr_index)len));
 }
 
 CHARDEV_API size_t chr_isr_ring_put(chr_isr_ring *ring, const void *buf, size_t len)
@@ -10015,18 +10021,18 @@ CHARDEV_API size_t chr_isr_ring_get(chr_isr_ring *ring, void *buf, size_t len)
 
 CHARDEV_API size_t chr_isr_ring_count(const chr_isr_ring *ring)
 {
-    chr_isr_index got = CHR__SEE(ring->got);
+    chr_isr_index got = CHR__LOAD_ACQUIRE(ring->got);
 
-    return (chr_isr_index)(CHR__SEE(ring->put) - got);
+    return (chr_isr_index)(CHR__LOAD_ACQUIRE(ring->put) - got);
 }
 
-/* Down, also for what is below zero: a time before 1970. */
+/* Rounds down, also below zero (times before 1970). */
 CHR__PRIVATE int64_t chr__floor_divide(int64_t value, int64_t by)
 {
     return value / by - (value % by < 0);
 }
 
-/* All of it, for files. A FIFO that is full is an error (CHR_ERR_WOULD_BLOCK), like a disk that is. */
+/* Writes all of it to a file. A full FIFO is an error (CHR_ERR_WOULD_BLOCK), like a full disk. */
 CHR__PRIVATE int chr__write_file(int fd, chr__fd_type type, const void *buf, size_t len)
 {
     const char *from = (const char *)buf;
@@ -10038,18 +10044,18 @@ CHR__PRIVATE int chr__write_file(int fd, chr__fd_type type, const void *buf, siz
     return 0;
 }
 
-/* -- tracing: one line at each place -- */
+/* -- tracing (>>trace): one macro at each event -- */
 
 #if CHARDEV_HAS_TRACE
 
 #ifdef CHR__USDT
 #define CHR__TRACES(ctx) ((void)(ctx), 1)
 
-#if defined(__clang__) /* whose pedantry doesn't stop at the system's header here */
+#if defined(__clang__) /* its -Wpedantic warns of macros in the system's header */
 #pragma clang diagnostic push
 #pragma clang diagnostic ignored "-Wgnu-zero-variadic-macro-arguments"
 #endif
-/* The probes: an instruction each that does nothing, until a tracer puts a breakpoint there. */
+/* USDT probes: a NOP each, until a tracer puts a breakpoint there. */
 CHR__COLD void chr__trace_probe(const chr_trace *event)
 {
     const char *id = event->id ? event->id : "", *text = event->text ? event->text : "";
@@ -10079,19 +10085,21 @@ static const char *const chr__trace_names[] = {
 #undef CHR__TRACE_NAME
 };
 
-/* Quiet, and as a handler: nothing that the hook may call runs others, and what waits to be freed stays. */
+/* Calls the hook as a handler, with events deferred: nothing that it may call runs other handlers, and no memory
+ * is freed. */
 static void chr__trace_call(chr_context *ctx, const chr_trace *event)
 {
     ctx->in_trace = 1;
     ctx->depth++;
-    ctx->quiet++;
+    ctx->deferring++;
     ctx->config.trace(ctx->config.opaque, event);
-    ctx->quiet--;
+    ctx->deferring--;
     ctx->depth--;
     ctx->in_trace = 0;
 }
 
-CHR__COLD void chr__trace(chr_context *ctx, const char *id, chr_trace_number number, int64_t a, int64_t b, const char *text,
+CHR__COLD void chr__trace(chr_context *ctx, const char *id, chr_trace_number number, int64_t a, int64_t b,
+                          const char *text,
                           const void *bytes, size_t len)
 {
     chr_trace event;
@@ -10120,7 +10128,7 @@ CHR__COLD void chr__trace(chr_context *ctx, const char *id, chr_trace_number num
     CHR__UNLOCK(ctx);
 }
 
-/* From inside the hook, which runs in the middle of anything: what changes something is refused. The lock is held. */
+/* The hook runs inside any function: calls that change something are refused meanwhile. The lock is held. */
 #define CHR__IN_TRACE(ctx) ((ctx)->in_trace)
 #define CHR__TRACE_ALL(ctx, id, event, a, b, text, bytes, len)                                                         \
     do {                                                                                                               \
@@ -10130,8 +10138,9 @@ CHR__COLD void chr__trace(chr_context *ctx, const char *id, chr_trace_number num
 
 #else
 
-/* What they name is used; nothing is left of it. */
-CHR__PRIVATE void chr__trace(chr_context *ctx, const char *id, chr_trace_number number, int64_t a, int64_t b, const char *text,
+/* Without tracing: the arguments count as used, and no code is left. */
+CHR__PRIVATE void chr__trace(chr_context *ctx, const char *id, chr_trace_number number, int64_t a, int64_t b,
+                             const char *text,
                              const void *bytes, size_t len)
 {
     (void)ctx, (void)id, (void)number, (void)a, (void)b, (void)text, (void)bytes, (void)len;
@@ -10154,18 +10163,20 @@ CHR__PRIVATE int chr__fail_in_trace(chr_error *err)
 
 #define CHR__TRACE(dev, event, a, b) CHR__TRACE_ALL((dev)->ctx, (dev)->id, event, a, b, NULL, NULL, 0)
 #define CHR__TRACE_TEXT(dev, event, a, b, text) CHR__TRACE_ALL((dev)->ctx, (dev)->id, event, a, b, text, NULL, 0)
-#define CHR__TRACE_BYTES(dev, event, a, b, bytes, len) CHR__TRACE_ALL((dev)->ctx, (dev)->id, event, a, b, NULL, bytes, len)
-/* With a text alone, of an event that its caller knows. */
+#define CHR__TRACE_BYTES(dev, event, a, b, bytes, len)                                                                 \
+    CHR__TRACE_ALL((dev)->ctx, (dev)->id, event, a, b, NULL, bytes, len)
+/* A text only; the number of the event is a variable. */
 #define CHR__TRACE_NUMBER(dev, number, text)                                                                           \
     do {                                                                                                               \
         if (CHR__TRACES((dev)->ctx))                                                                                   \
             chr__trace((dev)->ctx, (dev)->id, number, 0, 0, text, NULL, 0);                                            \
     } while (0)
-/* With the text of an error that was met; `err` may be NULL. */
+/* The text of an error; `err` may be NULL. */
 #define CHR__TRACE_ERROR(dev, event, code, err) \
-    CHR__TRACE_ALL((dev)->ctx, (dev)->id, event, code, 0, (code) >= 0 ? NULL : (err) ? (err)->text : chr_error_text(code), NULL, 0)
+    CHR__TRACE_ALL((dev)->ctx, (dev)->id, event, code, 0,                                                              \
+                   (code) >= 0 ? NULL : (err) ? (err)->text : chr_error_text(code), NULL, 0)
 
-/* The hook is a handler like any other: what it removes stays in memory, since the one who logs goes on. */
+/* The log hook is a handler: chardevs that it removes stay in memory, since the function that logs goes on. */
 static void chr__log_hook(chr_context *ctx, const char *line)
 {
     if (!ctx->config.log)
@@ -10183,7 +10194,7 @@ CHR__PRIVATE void chr__log_text(chr_context *ctx, const char *line)
     chr__log_hook(ctx, line);
 }
 
-/* For what no caller can be told. */
+/* For errors that no caller can return. */
 CHR__PRIVATE void chr__log_line(chr_context *ctx, const char *id, const char *text)
 {
     char line[sizeof(((chr_error *)0)->text) + (CHR__LINE < 512 ? 32 : 160)];
@@ -10257,10 +10268,10 @@ CHR__PRIVATE int chr__digit(char c)
         : c >= 'A' && c <= 'F' ? c - 'A' + 10 : 99;
 }
 
-/* -- patterns -- */
+/* -- patterns: authorization lists, filter paths -- */
 
-/* The length of one character: an escape, as in a distinguished name (RFC 2253 section 2.4), is one, and so is a
- * UTF-8 sequence of several escapes. */
+/* Length of one character in a distinguished name (RFC 2253 section 2.4): an escape is one, and so is a UTF-8
+ * sequence of several escapes. */
 CHR__PRIVATE size_t chr__glob_step(const char *text)
 {
     size_t len = 1;
@@ -10268,15 +10279,15 @@ CHR__PRIVATE size_t chr__glob_step(const char *text)
     if (text[0] != '\\' || !text[1])
         return len;
     len = chr__digit(text[1]) < 16 && chr__digit(text[2]) < 16 ? 3 : 2;
-    if (len == 3 && chr__digit(text[1]) >= 12) /* a lead byte: its continuation bytes are \\80 to \\BF */
+    if (len == 3 && chr__digit(text[1]) >= 12) /* UTF-8 lead byte; its continuation bytes are \\80 to \\BF */
         while (text[len] == '\\' && chr__digit(text[len + 1]) / 4 == 2 && chr__digit(text[len + 2]) < 16)
             len += 3;
     return len;
 }
 
-/* Whether all of `text` matches: '*' stands for any text, '?' for one character. Backtracks to the last '*' alone:
- * no recursion, and at most length times length steps. An escaped comma is one character, so that a comma in the
- * pattern matches only one that separates the parts of a name. */
+/* Whether all of `text` matches `pattern`: '*' is any text, '?' one character. Without recursion: backtracks to
+ * the last '*' only, in at most length times length steps. An escaped comma is one character, so a comma in the
+ * pattern matches only a separator between the parts of a name. */
 CHR__PRIVATE int chr__glob(const char *pattern, const char *text)
 {
     const char *star = NULL, *from = NULL;
@@ -10308,10 +10319,11 @@ CHR__PRIVATE int chr__glob(const char *pattern, const char *text)
 #if CHARDEV_HAS_RINGBUF || CHARDEV_HAS_WEBSOCKET
 static const char chr__base64_letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/* Up to three bytes as four letters, padded with '='. */
+/* One to three bytes to four letters, padded with '='. */
 CHR__PRIVATE void chr__base64_group(const unsigned char *bytes, size_t count, char *out)
 {
-    unsigned long value = (unsigned long)bytes[0] << 16 | (count > 1 ? (unsigned long)bytes[1] << 8 : 0) | (count > 2 ? bytes[2] : 0u);
+    unsigned long second = count > 1 ? (unsigned long)bytes[1] << 8 : 0, third = count > 2 ? bytes[2] : 0;
+    unsigned long value = (unsigned long)bytes[0] << 16 | second | third;
 
     out[0] = chr__base64_letters[value >> 18];
     out[1] = chr__base64_letters[value >> 12 & 63];
@@ -10319,7 +10331,7 @@ CHR__PRIVATE void chr__base64_group(const unsigned char *bytes, size_t count, ch
     out[3] = count > 2 ? chr__base64_letters[value & 63] : '=';
 }
 
-/* All of it, with a final zero: four letters for each three bytes begun. */
+/* All of it, terminated with 0: four letters for each three bytes begun. */
 CHR__PRIVATE void chr__base64_text(const unsigned char *bytes, size_t len, char *text)
 {
     size_t at;
@@ -10329,14 +10341,16 @@ CHR__PRIVATE void chr__base64_text(const unsigned char *bytes, size_t len, char 
     *text = 0;
 }
 
-/* Four letters to bytes; how many, or -1. Padding only ends the last group, and its unused bits are zero. */
+/* Four letters to bytes. Returns how many, or -1. Only the last group may be padded, and its unused bits are zero. */
 CHR__PRIVATE int chr__base64_ungroup(const char *text, int is_last, unsigned char *bytes)
 {
     unsigned long value = 0;
     int           i, padding = is_last ? (text[3] == '=') + (text[3] == '=' && text[2] == '=') : 0;
 
     for (i = 0; i < 4; i++) {
-        const char *letter = i < 4 - padding ? (const char *)memchr(chr__base64_letters, text[i], 64) : chr__base64_letters;
+        const char *letter = chr__base64_letters;
+        if (i < 4 - padding)
+            letter = (const char *)memchr(chr__base64_letters, text[i], 64);
         if (!letter)
             return -1;
         value = value << 6 | (unsigned long)(letter - chr__base64_letters);
@@ -10359,11 +10373,11 @@ CHR__PRIVATE int chr__base64_check(const char *text, size_t len)
     return at == len;
 }
 
-/* -- UTF-8, byte by byte: a sequence may go on in the next buffer -- */
+/* -- UTF-8, byte by byte, since a sequence may be split over two buffers -- */
 
 typedef struct chr__utf8 {
-    int           left;      /* bytes that the sequence still wants */
-    unsigned char low, high; /* the range of the next one: it keeps out over-long forms, surrogates and what lies past U+10FFFF */
+    int           left;      /* continuation bytes missing */
+    unsigned char low, high; /* valid range of the next byte: no over-long form, no surrogate, none past U+10FFFF */
 } chr__utf8;
 
 CHR__PRIVATE int chr__utf8_first(chr__utf8 *utf8, unsigned char c)
@@ -10378,7 +10392,7 @@ CHR__PRIVATE int chr__utf8_first(chr__utf8 *utf8, unsigned char c)
     return 1;
 }
 
-/* Whether c can go on from there. */
+/* Whether c is valid as the next byte. */
 CHR__PRIVATE int chr__utf8_take(chr__utf8 *utf8, unsigned char c)
 {
     if (utf8->left == 0)
@@ -10391,7 +10405,7 @@ CHR__PRIVATE int chr__utf8_take(chr__utf8 *utf8, unsigned char c)
     return 1;
 }
 
-/* Of bytes[count]: the length of the sequence at the start, 0 = more bytes could make it one, or -n: n bytes are none. */
+/* Length of the sequence at the start of bytes[count]; 0 = incomplete; -n = n bytes are invalid. */
 CHR__PRIVATE int chr__utf8_length(const unsigned char *bytes, size_t count)
 {
     chr__utf8 utf8 = { 0, 0, 0 };
@@ -10406,7 +10420,7 @@ CHR__PRIVATE int chr__utf8_length(const unsigned char *bytes, size_t count)
     return 0;
 }
 
-/* A character as a sequence: how many bytes, 0 = it is none (a surrogate, or beyond U+10FFFF). */
+/* Encodes a character. Returns how many bytes; 0 = not encodable (a surrogate, or beyond U+10FFFF). */
 CHR__PRIVATE size_t chr__utf8_put(uint32_t letter, unsigned char bytes[4])
 {
     static const unsigned char marks[] = { 0, 0, 0xc0, 0xe0, 0xf0 };
@@ -10420,7 +10434,7 @@ CHR__PRIVATE size_t chr__utf8_put(uint32_t letter, unsigned char bytes[4])
     return count;
 }
 
-CHR__PRIVATE int chr__utf8_is_good(chr__utf8 *utf8, const unsigned char *bytes, size_t len)
+CHR__PRIVATE int chr__utf8_is_valid(chr__utf8 *utf8, const unsigned char *bytes, size_t len)
 {
     for (; len > 0; len--, bytes++)
         if (!chr__utf8_take(utf8, *bytes))
@@ -10430,10 +10444,10 @@ CHR__PRIVATE int chr__utf8_is_good(chr__utf8 *utf8, const unsigned char *bytes, 
 #endif
 
 /* ====================================================================================================================
- * >>tables   things by a key: few in a list, many in a hash table
+ * >>tables   objects by a key: a list while there are few, a hash table for many
  * ====================================================================================================================
- * The keys may be a monitor's peer's choice: they are hashed with a key of the table's own that nobody else knows, so
- * that no choice makes long chains. Where there is no memory for more chains they become longer.
+ * Keys may be chosen by an attacker (a monitor's peer): the hash has a random key (HalfSipHash), so that nobody can
+ * make long chains (hash flooding). Without memory to grow the chains get longer.
  */
 
 CHR__PRIVATE uint32_t chr__rotate(uint32_t word, int bits)
@@ -10443,7 +10457,7 @@ CHR__PRIVATE uint32_t chr__rotate(uint32_t word, int bits)
 
 #ifdef CHR__FREESTANDING
 
-/* FNV-1a: a firmware's ids are its own choice, and its memory is small. */
+/* FNV-1a: a firmware chooses its ids itself, and has little memory. */
 static uint32_t chr__hash(const uint32_t *key, const void *bytes, size_t len)
 {
     const unsigned char *byte = (const unsigned char *)bytes;
@@ -10490,7 +10504,7 @@ static uint32_t chr__hash(const uint32_t *key, const void *bytes, size_t len)
 
 enum { CHR__TABLE_FEW = 16, CHR__TABLE_CHAINS = 64 };
 
-/* Firmware has few of everything: there the compiler drops all that asks for chains. */
+/* Firmware has few objects: only the list is compiled. */
 #ifdef CHR__FREESTANDING
 #define CHR__CHAINS(table) ((void)(table), (chr__entry **)0)
 #define CHR__HAS_CHAINS    0
@@ -10501,7 +10515,9 @@ enum { CHR__TABLE_FEW = 16, CHR__TABLE_CHAINS = 64 };
 
 static chr__entry **chr__table_chain(chr__table *table, const void *key, size_t length)
 {
-    return CHR__CHAINS(table) ? &table->chains[chr__hash(table->hash_key, key, length) & (table->size - 1)] : &table->few;
+    if (!CHR__CHAINS(table))
+        return &table->few;
+    return &table->chains[chr__hash(table->hash_key, key, length) & (table->size - 1)];
 }
 
 static void chr__table_put(chr__table *table, chr__entry *entry)
@@ -10512,7 +10528,7 @@ static void chr__table_put(chr__table *table, chr__entry *entry)
     *chain = entry;
 }
 
-/* The clock serves where the system has no random bytes. */
+/* The clock and the address replace random bytes where the system has none. */
 static void chr__table_key(chr__table *table)
 {
     uint64_t now = (uint64_t)chr__os_clock(NULL) ^ (uint64_t)(uintptr_t)table;
@@ -10544,7 +10560,7 @@ CHR__COLD void chr__table_grow(chr_context *ctx, chr__table *table)
     chr__free(ctx, old.chains);
 }
 
-/* `key` belongs to `owner`, as `entry` does. */
+/* `key` and `entry` are part of `owner`, and stay in place. */
 CHR__PRIVATE void chr__table_add(chr_context *ctx, chr__table *table, chr__entry *entry, void *owner, const void *key,
                                  size_t length)
 {
@@ -10579,7 +10595,7 @@ static int chr__entry_has(const chr__entry *entry, const void *key, size_t lengt
     return entry->length == length && memcmp(entry->key, key, length) == 0;
 }
 
-/* The owner, or NULL. */
+/* The owner of the entry with this key, or NULL. */
 CHR__PRIVATE void *chr__table_find(const chr__table *table, const void *key, size_t length)
 {
     const chr__entry *entry = *chr__table_chain((chr__table *)(uintptr_t)table, key, length);
@@ -10589,11 +10605,12 @@ CHR__PRIVATE void *chr__table_find(const chr__table *table, const void *key, siz
     return entry ? entry->owner : NULL;
 }
 
-/* All that have the key, or all with NULL. `visit` may remove its own entry, but no other. */
+/* Visits all entries with the key, or all with NULL. `visit` may remove its own entry, but no other. */
 CHR__PRIVATE void chr__table_each(chr__table *table, const void *key, size_t length,
                                   void (*visit)(void *owner, void *arg), void *arg)
 {
-    chr__entry **chain = key ? chr__table_chain(table, key, length) : CHR__CHAINS(table) ? CHR__CHAINS(table) : &table->few;
+    chr__entry **all = CHR__CHAINS(table) ? CHR__CHAINS(table) : &table->few;
+    chr__entry **chain = key ? chr__table_chain(table, key, length) : all;
     chr__entry  *entry, *next;
     size_t       count = key || !CHR__CHAINS(table) ? 1 : table->size;
 
@@ -10606,8 +10623,19 @@ CHR__PRIVATE void chr__table_each(chr__table *table, const void *key, size_t len
 }
 
 /* ====================================================================================================================
- * >>the_loop   watches in one poll array that is kept, timers in a heap, idles in a ring
- * ================================================================================================================== */
+ * >>the_loop   watches in an array that is poll()'s argument, timers in a heap, idle callbacks in a ring
+ * ====================================================================================================================
+ * One turn of the loop (chr_loop_step):
+ *  1. before the wait, chr__before_wait_begin() and _end(): the prepares flush gathered output and deliver what was
+ *     read ahead; then chardevs in `urgent`, and some of those in `blocked`, run `update`, which asks can_read again;
+ *  2. the wait, chr__loop_wait_poll() or chr__loop_wait_all(): poll(), or the kernel's set (epoll, kqueue), until a
+ *     descriptor is ready, the nearest timer is due or another thread wakes the loop; the lock is released meanwhile;
+ *  3. the callbacks of ready watches, chr__watches_run() or chr__set_run(), then of timers that are due, then of idles;
+ *  4. chr__leave_locked(): the memory of chardevs that were removed during the turn is freed.
+ * Fairness: a callback bounds its own work (ctx->turn says when a new turn begins), and each kind of callback runs only
+ * what was ready when its part of the turn began. So no descriptor, timer or idle that stays ready starves the others.
+ * A nested loop runs the same parts: 1 in chr_loop_prepare(), 3 and 4 in chr_loop_dispatch().
+ */
 
 CHARDEV_API void chr_loop_wake(chr_context *ctx)
 {
@@ -10625,35 +10653,36 @@ CHARDEV_API void chr_loop_unlock(chr_context *ctx)
     CHR__UNLOCK(ctx);
 }
 
-/* A foreign loop with hooks is told by its own thread: the waker gets it into chr_watch_ready(). */
+/* For a foreign loop with hooks: the hooks run on the owner thread only, so another thread wakes it through the
+ * waker's watch. Once until that watch has run. */
 #ifdef CHARDEV_THREADS
-CHR__COLD void chr__loop_ring(chr_context *ctx)
+CHR__COLD void chr__loop_wake_once(chr_context *ctx)
 {
-    if (!ctx->rung)
+    if (!ctx->wake_pending)
         chr_loop_wake(ctx);
-    ctx->rung = 1;
+    ctx->wake_pending = 1;
 }
 #endif
 
-/* Whoever sleeps in poll() now does not know what has changed. */
-CHR__COLD void chr__loop_disturb(chr_context *ctx)
+/* Interrupts a wait that is in progress: its poll set or its time-out is out of date. */
+CHR__COLD void chr__loop_interrupt_wait(chr_context *ctx)
 {
     CHR__LOCK(ctx);
     if (ctx->sleeping)
         chr_loop_wake(ctx);
-    ctx->sleeping = 0; /* once is enough */
+    ctx->sleeping = 0; /* one wake-up per wait is enough */
     CHR__UNLOCK(ctx);
 }
 
-/* Something is due sooner than the sleeper, or the foreign loop, knows. */
-CHR__COLD void chr__loop_poke(chr_context *ctx)
+/* Something is due sooner than the time-out that the loop, or the foreign loop, waits with. */
+CHR__COLD void chr__loop_timeout_changed(chr_context *ctx)
 {
-    chr__loop_disturb(ctx);
+    chr__loop_interrupt_wait(ctx);
     if (!ctx->config.timeout_changed)
         return;
 #ifdef CHARDEV_THREADS
     if (CHR__IS_FOREIGN(ctx)) {
-        chr__loop_ring(ctx);
+        chr__loop_wake_once(ctx);
         return;
     }
 #endif
@@ -10666,7 +10695,7 @@ CHARDEV_API int64_t chr_loop_now(chr_context *ctx)
     return ctx->config.virtual_clock ? ctx->now : ctx->config.clock(ctx->config.opaque);
 }
 
-/* Nanoseconds since 1970 UTC. A virtual context has no other time than its own, unless it is given one. */
+/* Nanoseconds since 1970 UTC. With a virtual clock and no hook for the wall clock, the virtual time. */
 CHR__PRIVATE int64_t chr__wall_now(chr_context *ctx)
 {
     int is_virtual = ctx->config.virtual_clock && ctx->config.wall_clock == chr__os_wall_clock;
@@ -10674,8 +10703,8 @@ CHR__PRIVATE int64_t chr__wall_now(chr_context *ctx)
     return is_virtual ? ctx->now : ctx->config.wall_clock(ctx->config.opaque);
 }
 
-/* Calls that block and the time limits of peers count in real time, whatever the context's clock is: an injected one
- * may stand still meanwhile. Where the system has no clock, the context's is the real one. */
+/* The monotonic clock of the system: blocking calls and the time-outs of peers use it, since a clock hook or the
+ * virtual clock may stand still meanwhile. Where the system has no clock, the context's. */
 static int64_t chr__real_now(chr_context *ctx)
 {
     int64_t now = chr__os_clock(NULL);
@@ -10701,17 +10730,17 @@ CHR__PRIVATE int chr__time_left(chr_context *ctx, int64_t deadline)
 
 /* -- watches -- */
 
-/* What the kernel's set is in use for. Where there is none, all that it needs drops out. */
+/* Uses of the kernel's set. Where the system has none CHR__SETS is 0, and the compiler drops the code. */
 static int chr__is_nested(const chr_context *ctx) { return CHR__SETS && ctx->nested; }
 
 #ifdef CHR__HAS_FDS
-static int chr__is_many(const chr_context *ctx) { return CHR__SETS && ctx->many != CHR__FEW; }
-static int chr__in_set(const chr_context *ctx) { return CHR__SETS && ctx->many == CHR__IN_SET; }
+static int chr__set_is_wanted(const chr_context *ctx) { return CHR__SETS && ctx->set_state != CHR__SET_UNUSED; }
+static int chr__set_is_used(const chr_context *ctx) { return CHR__SETS && ctx->set_state == CHR__SET_USED; }
 
-static void chr__set_many(chr_context *ctx, chr__many many)
+static void chr__set_state_set(chr_context *ctx, chr__set_state state)
 {
-    ctx->due += (many != CHR__FEW) - (ctx->many != CHR__FEW);
-    ctx->many = many;
+    ctx->sources += (state != CHR__SET_UNUSED) - (ctx->set_state != CHR__SET_UNUSED);
+    ctx->set_state = state;
 }
 
 static chr_watch **chr__bucket(const chr_context *ctx, int fd)
@@ -10751,7 +10780,7 @@ static int chr__buckets_grow(chr_context *ctx, int capacity)
     return 0;
 }
 
-/* One entry more than watches: poll() asks for the set there. */
+/* `polls` has one entry more than `watches`: chr__set_wait() adds the set itself there. */
 static int chr__watches_grow(chr_context *ctx)
 {
     int   capacity = ctx->watch_capacity ? ctx->watch_capacity * 2 : 16;
@@ -10767,12 +10796,13 @@ static int chr__watches_grow(chr_context *ctx)
         ctx->watches = (chr_watch **)watches;
     if (!watches || chr__os_set_reserve(&ctx->set, capacity) < 0 || chr__buckets_grow(ctx, capacity) < 0)
         return CHR_ERR_NO_MEMORY;
-    if (CHR__SETS && ctx->many == CHR__FEW && capacity > CHR__MANY_WATCHES)
-        chr__set_many(ctx, CHR__MANY);
+    if (CHR__SETS && ctx->set_state == CHR__SET_UNUSED && capacity > CHR__MANY_WATCHES)
+        chr__set_state_set(ctx, CHR__SET_WANTED);
     return 0;
 }
 
-/* A watch that a callback may have stopped, or whose memory may be gone. */
+/* Whether `watch` is still started with fd. It is compared as an address only: a callback may have stopped it and
+ * freed its memory. */
 static int chr__is_watched(const chr_context *ctx, const chr_watch *watch, int fd)
 {
     const chr_watch *each;
@@ -10797,7 +10827,7 @@ static void chr__watch_swap(chr_context *ctx, int a, int b)
     chr__watch_put(ctx, watch, b);
 }
 
-/* The last of a part of the array closes the gap that is before it. */
+/* Moves the last watch of a part of the array into the gap at `slot`. Returns the gap that this leaves. */
 static int chr__watch_close_gap(chr_context *ctx, int slot, int last)
 {
     if (slot < last) {
@@ -10808,7 +10838,8 @@ static int chr__watch_close_gap(chr_context *ctx, int slot, int last)
     return last;
 }
 
-/* What poll() is to ask. It skips negative descriptors: no hang-up can spin the loop. */
+/* Fills the entry in the poll set. Without events it is -1, which poll() skips: else POLLHUP, which can't be
+ * masked, would make a busy loop. */
 static void chr__watch_poll(chr_context *ctx, const chr_watch *watch)
 {
     chr__pollfd *entry = &ctx->polls[watch->slot - 1];
@@ -10817,17 +10848,22 @@ static void chr__watch_poll(chr_context *ctx, const chr_watch *watch)
     entry->events = chr__os_poll_events(watch->events);
 }
 
-/* -- the kernel's set. All watches of one descriptor have one entry there, which one of them notes (`known`, `key`). What
- * the set waits for follows what they want with delay: more than that is taken out when it says so, or with the output
- * that it would say at once; nothing is put in before the loop sleeps. So interest that comes and goes costs no call. -- */
+/* -- the kernel's set (epoll, kqueue, completion port). The watches of one descriptor share one entry; one of them, the
+ * holder, keeps its events and key (`set_events`, `key`). Changes are applied lazily, at the latest before the wait
+ * (chr__set_sync): an event that is no longer wanted stays in the entry until it is reported, except CHR_OUT, which
+ * would be reported at once. So a watch that turns CHR_OUT on and off again, or back-pressure that stops reading for a
+ * moment, costs no system call.
+ *
+ * Order of the slots: [0, polled) poll() waits for; [polled, synced) the set waits for, up to date; [synced,
+ * watch_count) to be applied. -- */
 
-/* What a watch wants to be told. Behind input a half-close shows by itself. */
+/* The events to wait for. With CHR_IN a half-close shows as end of file, so CHR_HUP need not be asked for. */
 static int chr__watch_wants(const chr_watch *watch)
 {
     return watch->events & CHR_IN ? watch->events & ~CHR_HUP : watch->events;
 }
 
-/* What of it concerns this one. */
+/* The part of the reported events that this watch waits for. */
 static int chr__watch_ready(const chr_watch *watch, int events)
 {
     int half = events & CHR__HALF_HUP && chr__watch_wants(watch) & CHR_HUP ? CHR_HUP : 0;
@@ -10835,13 +10871,15 @@ static int chr__watch_ready(const chr_watch *watch, int events)
     return (events & watch->events & (CHR_IN | CHR_OUT)) | (events & CHR_HUP) | half;
 }
 
-/* Whether the set must be told before the loop sleeps. */
-static int chr__set_lacks(int known, int wants)
+/* Whether the entry must change before the wait: an event is missing, or CHR_OUT is reported though nobody waits
+ * for it (a busy loop). */
+static int chr__set_is_short(int known, int wants)
 {
     return (wants & ~known) || (known & ~wants & CHR_OUT);
 }
 
-/* What all watches of a descriptor that are in the set want; *holder is the one that notes their entry. */
+/* The events that all watches of a descriptor in the set wait for. *holder becomes the watch that holds the entry,
+ * or NULL. */
 static int chr__set_wants(const chr_context *ctx, int fd, chr_watch **holder)
 {
     chr_watch *each;
@@ -10857,30 +10895,32 @@ static int chr__set_wants(const chr_context *ctx, int fd, chr_watch **holder)
     return wants;
 }
 
-static void chr__set_unsettle(chr_context *ctx, const chr_watch *watch)
+static void chr__set_mark_changed(chr_context *ctx, const chr_watch *watch)
 {
-    if (watch->slot <= ctx->settled)
-        chr__watch_swap(ctx, watch->slot - 1, --ctx->settled);
+    if (watch->slot <= ctx->synced)
+        chr__watch_swap(ctx, watch->slot - 1, --ctx->synced);
 }
 
-/* Files, what is closed, and what there is no memory for: poll() asks. */
+/* poll() waits for what the set refuses: regular files (EPERM), closed descriptors (EBADF), or no memory for an
+ * entry (ENOMEM). */
 CHR__COLD void chr__set_refuse(chr_context *ctx, chr_watch *watch)
 {
     watch->set_events = 0;
-    if (watch->slot > ctx->settled)
-        chr__watch_swap(ctx, watch->slot - 1, ctx->settled++);
+    if (watch->slot > ctx->synced)
+        chr__watch_swap(ctx, watch->slot - 1, ctx->synced++);
     chr__watch_swap(ctx, watch->slot - 1, ctx->polled++);
     chr__watch_poll(ctx, watch);
     ctx->polls[watch->slot - 1].revents = 0;
 }
 
-/* A new watch of a descriptor that the set has may be of another file under the same number. */
+/* Brings the entry of a descriptor up to date. A watch without a key is new: its descriptor number may have been
+ * closed and opened again since the entry was made, so it is always put again. */
 static void chr__set_apply(chr_context *ctx, chr_watch *watch)
 {
     chr_watch *holder;
     int        wants = chr__set_wants(ctx, watch->fd, &holder), is_new = !watch->key;
 
-    if (holder ? !is_new && !chr__set_lacks(holder->set_events, wants) : !wants)
+    if (holder ? !is_new && !chr__set_is_short(holder->set_events, wants) : !wants)
         return;
     if (!holder)
         holder = watch;
@@ -10902,49 +10942,53 @@ static void chr__set_apply_all(chr_context *ctx)
 {
     chr_watch *watch;
 
-    while (ctx->settled < ctx->watch_count) {
-        watch = ctx->watches[ctx->settled];
+    while (ctx->synced < ctx->watch_count) {
+        watch = ctx->watches[ctx->synced];
         chr__set_apply(ctx, watch);
-        if (watch->slot == ctx->settled + 1)
-            ctx->settled++;
+        if (watch->slot == ctx->synced + 1)
+            ctx->synced++;
     }
 }
 
-/* All are new. */
+/* All watches beyond poll()'s part become new to the set. */
 static void chr__set_forget(chr_context *ctx)
 {
     int i;
 
-    ctx->settled = ctx->polled;
+    ctx->synced = ctx->polled;
     for (i = ctx->polled; i < ctx->watch_count; i++)
         ctx->watches[i]->set_events = 0, ctx->watches[i]->key = 0;
 }
 
-/* Back to poll(). */
+/* The set is closed; poll() waits for all watches. */
 CHR__COLD void chr__set_end(chr_context *ctx)
 {
     int i;
 
-    if (!chr__in_set(ctx))
+    if (!chr__set_is_used(ctx))
         return;
     chr__set_forget(ctx);
     chr__os_set_close(&ctx->set);
-    chr__set_many(ctx, CHR__FEW);
+    chr__set_state_set(ctx, CHR__SET_UNUSED);
     ctx->nested = ctx->ready_count = 0;
     for (i = ctx->polled; i < ctx->watch_count; i++) {
         chr__watch_poll(ctx, ctx->watches[i]);
         ctx->polls[i].revents = 0;
     }
-    ctx->polled = ctx->settled = ctx->watch_count;
+    ctx->polled = ctx->synced = ctx->watch_count;
 }
 
-/* Without a descriptor or memory for it poll() does, until the next time that the array has grown. */
+/* Opens the set. On EMFILE or ENOMEM the loop stays with poll() until the array of watches grows again. */
 CHR__COLD int chr__set_begin(chr_context *ctx)
 {
-    int code = ctx->ready || (ctx->ready = (chr__ready *)chr__allocate(ctx, sizeof *ctx->ready * CHR__READY_MOST)) != NULL
-                   ? chr__os_set_open(&ctx->set, &ctx->waker, &ctx->config) : CHR_ERR_NO_MEMORY;
+    int code = CHR_ERR_NO_MEMORY;
 
-    chr__set_many(ctx, code < 0 ? CHR__FEW : CHR__IN_SET);
+    if (!ctx->ready)
+        ctx->ready = (chr__ready *)chr__allocate(ctx, sizeof *ctx->ready * CHR__READY_MOST);
+    if (ctx->ready)
+        code = chr__os_set_open(&ctx->set, &ctx->waker, &ctx->config);
+
+    chr__set_state_set(ctx, code < 0 ? CHR__SET_UNUSED : CHR__SET_USED);
     if (code < 0)
         return code;
     ctx->polled = ctx->ready_count = 0;
@@ -10952,12 +10996,12 @@ CHR__COLD int chr__set_begin(chr_context *ctx)
     return 0;
 }
 
-/* A child has its parent's set after fork(): it makes one of its own. The same where an entry tells again and again what
- * can't be taken out: its descriptor was closed while it was watched, and a copy of it lives on. */
+/* Makes a new set: in the child of a fork(), which would share the parent's; and when the set reports an entry
+ * that can't be deleted, because its descriptor was closed while it was watched and a duplicate is still open. */
 CHR__COLD void chr__set_renew(chr_context *ctx)
 {
     ctx->ready_count = 0;
-    ctx->stops++; /* once is enough */
+    ctx->removals++; /* events of the old set no longer mean a stale entry */
     ctx->alarm_at = 0;
     if (chr__os_set_renew(&ctx->set) < 0)
         chr__set_end(ctx);
@@ -10965,7 +11009,7 @@ CHR__COLD void chr__set_renew(chr_context *ctx)
         chr__set_forget(ctx);
 }
 
-/* A watch leaves: another one of its descriptor takes over the entry. */
+/* A watch in the set is stopped: another one of its descriptor becomes the holder, or the entry is deleted. */
 static void chr__set_leave(chr_context *ctx, chr_watch *watch)
 {
     chr_watch *each;
@@ -10981,7 +11025,7 @@ static void chr__set_leave(chr_context *ctx, chr_watch *watch)
     if (watch->set_events)
         (void)chr__os_set_put(&ctx->set, watch->fd, watch->set_events, 0, watch->key);
     watch->set_events = 0;
-    ctx->stops++;
+    ctx->removals++;
 }
 
 CHARDEV_API void chr_watch_set(chr_watch *watch, int events)
@@ -10993,9 +11037,9 @@ CHARDEV_API void chr_watch_set(chr_watch *watch, int events)
     watch->events = events;
     if (!CHR__SETS || watch->slot <= ctx->polled)
         chr__watch_poll(ctx, watch);
-    else if (!watch->set_events || chr__set_lacks(watch->set_events, chr__watch_wants(watch)))
-        chr__set_unsettle(ctx, watch);
-    chr__loop_disturb(ctx);
+    else if (!watch->set_events || chr__set_is_short(watch->set_events, chr__watch_wants(watch)))
+        chr__set_mark_changed(ctx, watch);
+    chr__loop_interrupt_wait(ctx);
     if (ctx->config.watch_changed)
         ctx->config.watch_changed(ctx->config.opaque, watch, watch->fd, events);
 }
@@ -11010,7 +11054,8 @@ static void chr__again_unlink(chr_watch *watch)
         watch->next_still_ready->link = watch->link;
 }
 
-/* While callbacks run, slot by slot, what has not had its turn stays behind the one that runs. */
+/* While chr__watches_run() goes through the slots, a watch that has not run yet must not move to a slot before the
+ * running one: the gap is moved to the running slot first, then on to the end of each part. */
 CHARDEV_API void chr_watch_stop(chr_watch *watch)
 {
     chr_context *ctx = watch->ctx;
@@ -11020,21 +11065,22 @@ CHARDEV_API void chr_watch_stop(chr_watch *watch)
         return;
     chr_watch_set(watch, 0);
     chr__again_unlink(watch);
-    if (chr__in_set(ctx) && watch->slot > ctx->polled)
+    if (chr__set_is_used(ctx) && watch->slot > ctx->polled)
         chr__set_leave(ctx, watch);
     chr__bucket_remove(ctx, watch);
     slot = watch->slot - 1;
     watch->slot = 0;
-    if (slot <= ctx->walk && ctx->walk < ctx->polled)
-        slot = chr__watch_close_gap(ctx, slot, ctx->walk--);
+    if (slot <= ctx->running_slot && ctx->running_slot < ctx->polled)
+        slot = chr__watch_close_gap(ctx, slot, ctx->running_slot--);
     if (slot < ctx->polled)
         slot = chr__watch_close_gap(ctx, slot, ctx->polled - 1), ctx->polled--;
-    if (slot < ctx->settled)
-        slot = chr__watch_close_gap(ctx, slot, --ctx->settled);
+    if (slot < ctx->synced)
+        slot = chr__watch_close_gap(ctx, slot, --ctx->synced);
     (void)chr__watch_close_gap(ctx, slot, --ctx->watch_count);
 }
 
-CHARDEV_API int chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int events, void (*ready)(void *, int), void *opaque)
+CHARDEV_API int chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int events, void (*ready)(void *, int),
+                                void *opaque)
 {
     int code;
 
@@ -11050,8 +11096,8 @@ CHARDEV_API int chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int 
     watch->round = ctx->round;
     chr__watch_put(ctx, watch, ctx->watch_count++);
     chr__bucket_put(ctx, watch);
-    if (!chr__in_set(ctx)) {
-        ctx->polled = ctx->settled = ctx->watch_count;
+    if (!chr__set_is_used(ctx)) {
+        ctx->polled = ctx->synced = ctx->watch_count;
         chr__watch_poll(ctx, watch);
         ctx->polls[watch->slot - 1].revents = 0;
     }
@@ -11059,7 +11105,7 @@ CHARDEV_API int chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int 
     return 0;
 }
 
-/* The next watch of a descriptor that has not run in this round. */
+/* The next started watch of a descriptor that has not run in this round. */
 static chr_watch *chr__watch_of(const chr_context *ctx, int fd, unsigned round)
 {
     chr_watch *watch;
@@ -11084,19 +11130,19 @@ static int chr__watches_list(const chr_context *ctx, const chr_poll *polls, int 
     return (void)ctx, (void)polls, (void)capacity, 0;
 }
 
-static int chr__loop_sleep(chr_context *ctx, int timeout_ms) { return (void)ctx, (void)timeout_ms, 0; }
-static int chr__loop_sleep_due(chr_context *ctx, int timeout_ms) { return (void)ctx, (void)timeout_ms, 0; }
+static int chr__loop_wait_poll(chr_context *ctx, int timeout_ms) { return (void)ctx, (void)timeout_ms, 0; }
+static int chr__loop_wait_all(chr_context *ctx, int timeout_ms) { return (void)ctx, (void)timeout_ms, 0; }
 #endif
 
-/* -- timers: a pairing heap that needs no memory but the timers. To start one costs a constant time, to stop one or
- * to run the nearest O(log n) on average. -- */
+/* -- timers: a pairing heap linked through the timers, without an allocation. Start costs O(1); stop, and taking
+ * the nearest, O(log n) amortized. -- */
 
 static int chr__timer_is_sooner(const chr_timer *timer, const chr_timer *other)
 {
     return timer->deadline != other->deadline ? timer->deadline < other->deadline : timer->order < other->order;
 }
 
-/* Two heaps become one: the later top goes under the sooner one. Either may be NULL. */
+/* Merges two heaps, either of which may be NULL: the one whose top is due later becomes a child of the other. */
 static chr_timer *chr__timers_merge(chr_timer *heap, chr_timer *other)
 {
     chr_timer *top, *child;
@@ -11113,7 +11159,7 @@ static chr_timer *chr__timers_merge(chr_timer *heap, chr_timer *other)
     return top;
 }
 
-/* A list of heaps becomes one: neighbours are merged in pairs, then the pairs from the last to the first. */
+/* Merges a list of heaps in two passes: neighbours in pairs, then the pairs from the last to the first. */
 static chr_timer *chr__timers_merge_list(chr_timer *list)
 {
     chr_timer *pairs = NULL, *heap = NULL, *first, *second;
@@ -11141,14 +11187,14 @@ static void chr__timer_place(chr_timer *heap, chr_timer **link, chr_timer *next)
         next->link = &heap->next;
 }
 
-/* What was below it takes its place. */
+/* Its children, merged, take its place. */
 static void chr__timer_unlink(chr_timer *timer)
 {
     chr_timer *heap;
 
     if (!timer->ctx)
         return;
-    timer->ctx->due--;
+    timer->ctx->sources--;
     heap = chr__timers_merge_list(timer->child);
     if (heap) {
         chr__timer_place(heap, timer->link, timer->next);
@@ -11160,7 +11206,8 @@ static void chr__timer_unlink(chr_timer *timer)
     CHR__STORE(timer->ctx, NULL);
 }
 
-/* Its neighbours in the heap may be other threads'. After its context, a stopped one is looked at only. */
+/* Takes the lock, since timers of other threads may be neighbours in the heap. A stopped timer does not touch its
+ * context, which may be freed by then. */
 CHARDEV_API void chr_timer_stop(chr_timer *timer)
 {
     chr_context *ctx = CHR__LOAD(timer->ctx);
@@ -11184,21 +11231,22 @@ static void chr__timer_start_at(chr_context *ctx, chr_timer **heap, chr_timer *t
     timer->order = ctx->timer_order++;
     timer->child = NULL;
     chr__timer_place(chr__timers_merge(*heap, timer), heap, NULL);
-    ctx->due++;
+    ctx->sources++;
     if (*heap == timer)
-        chr__loop_poke(ctx);
+        chr__loop_timeout_changed(ctx);
     CHR__UNLOCK(ctx);
 }
 
-CHARDEV_API void chr_timer_start(chr_context *ctx, chr_timer *timer, int64_t delay_ms, void (*expired)(void *), void *opaque)
+CHARDEV_API void chr_timer_start(chr_context *ctx, chr_timer *timer, int64_t delay_ms, void (*expired)(void *),
+                                 void *opaque)
 {
-    const int64_t most = INT64_MAX / 2 / 1000000; /* 146 years: later than that is never, and must not wrap around */
+    const int64_t most = INT64_MAX / 2 / 1000000; /* 146 years, as good as never: the sum must not wrap */
     int64_t       now = chr_loop_now(ctx), delay = (delay_ms < 0 ? 0 : delay_ms < most ? delay_ms : most) * 1000000;
 
     chr__timer_start_at(ctx, &ctx->timers, timer, now < INT64_MAX - delay ? now + delay : INT64_MAX, expired, opaque);
 }
 
-/* In real time: for peers, who know nothing of the context's clock. */
+/* On the system's clock, for time-outs of peers: the virtual clock means nothing to them. */
 CHR__PRIVATE void chr__timer_start_real(chr_context *ctx, chr_timer *timer, int64_t delay_ms, void (*expired)(void *),
                                         void *opaque)
 {
@@ -11215,7 +11263,9 @@ CHARDEV_API int64_t chr_loop_deadline(chr_context *ctx)
     return deadline;
 }
 
-/* Those that are due now; what they start comes in the next step, also when the clock has gone back meanwhile. */
+/* Runs the timers that are due at `now`. One that they start runs in the next step, even when it is due: else a
+ * timer without delay would starve the rest of the loop. The order number tells, so that a clock that goes back
+ * changes nothing. */
 CHR__COLD int chr__timers_run_due(chr_context *ctx, chr_timer **heap, int64_t now)
 {
     int        ran = 0;
@@ -11248,7 +11298,7 @@ static void chr__idle_unlink(chr_idle *idle)
 {
     if (!idle->next)
         return;
-    idle->ctx->due--;
+    idle->ctx->sources--;
     idle->next->prev = idle->prev;
     CHR__STORE(idle->prev->next, idle->next);
     idle->prev = NULL;
@@ -11275,22 +11325,22 @@ static void chr__idle_link(chr_context *ctx, chr_idle *idle, void (*run)(void *)
     CHR__STORE(idle->next, &ctx->idles);
     CHR__STORE(idle->prev->next, idle);
     ctx->idles.prev = idle;
-    ctx->due++;
+    ctx->sources++;
 }
 
-/* The way to post something to the owner thread. */
+/* Also how another thread posts work to the owner thread. */
 CHARDEV_API void chr_idle_start(chr_context *ctx, chr_idle *idle, void (*run)(void *), void *opaque)
 {
     CHR__LOCK(ctx);
     if (!idle->next) {
         chr__idle_link(ctx, idle, run, opaque);
         CHR__STORE(ctx->posted, 1);
-        chr__loop_poke(ctx);
+        chr__loop_timeout_changed(ctx);
     }
     CHR__UNLOCK(ctx);
 }
 
-/* Those that are there now; what they start comes in the next step. */
+/* Runs the idles that are started now, up to `last_idle`. What they start runs in the next step. */
 CHR__COLD int chr__idles_run(chr_context *ctx)
 {
     chr_idle *idle;
@@ -11308,7 +11358,7 @@ CHR__COLD int chr__idles_run(chr_context *ctx)
     return ran;
 }
 
-/* -- what blocks: others may go on meanwhile -- */
+/* -- blocking waits: the lock is released, however often it is held, so that other threads go on -- */
 
 #ifdef CHARDEV_THREADS
 static int chr__locks(const chr_context *ctx) { return ctx->locks; }
@@ -11352,8 +11402,9 @@ static int chr__block_on(chr_context *ctx, chr__pollfd *polls, int count, int ti
 
 /* -- dispatch -- */
 
-/* Whoever calls a handler has entered the dispatch: the loop for what runs in it, and for the rest the functions
- * that call handlers, not their callers. What is removed meanwhile is closed at once, and its memory stays. */
+/* Enters the dispatch: whatever calls a handler does so first. The loop does for its callbacks, and outside of the
+ * loop the few functions that call handlers do; their callers need not. While depth > 0 a removed chardev is
+ * closed at once, but its memory stays: functions on the stack may still use it. */
 static void chr__enter(chr_context *ctx)
 {
     CHR__LOCK(ctx);
@@ -11366,14 +11417,15 @@ static int chr__has_hooks(const chr_context *ctx) { return ctx->config.timeout_c
 static void chr__loop_nest(chr_context *ctx);
 #endif
 
-/* At the end of the outermost dispatch nothing can touch what was removed in it. */
-CHR__COLD void chr__tidy(chr_context *ctx)
+/* At the end of the outermost dispatch nothing on the stack can touch a removed chardev: they are freed. A nested
+ * loop gets the new time-out. */
+CHR__COLD void chr__free_removed(chr_context *ctx)
 {
     chr_dev *dev;
 
-    ctx->untidy = chr__has_hooks(ctx) || chr__is_nested(ctx);
-    while ((dev = ctx->dead) != NULL) {
-        ctx->dead = dev->next;
+    ctx->cleanup_due = chr__has_hooks(ctx) || chr__is_nested(ctx);
+    while ((dev = ctx->removed) != NULL) {
+        ctx->removed = dev->next;
         chr__free(ctx, (void *)(uintptr_t)dev->options);
         chr__free(ctx, dev->id);
         chr__free(ctx, dev);
@@ -11384,20 +11436,20 @@ CHR__COLD void chr__tidy(chr_context *ctx)
         chr__loop_nest(ctx);
 }
 
-/* It is closed, and nothing of it lingers: the next tidying frees it. */
-CHR__PRIVATE void chr__dead(chr_dev *dev)
+/* The chardev is closed, and none of its connections lingers: the next chr__free_removed() frees it. */
+CHR__PRIVATE void chr__free_later(chr_dev *dev)
 {
-    dev->next = dev->ctx->dead;
-    dev->ctx->dead = dev;
-    dev->ctx->untidy = 1;
+    dev->next = dev->ctx->removed;
+    dev->ctx->removed = dev;
+    dev->ctx->cleanup_due = 1;
 }
 
-/* The lock stays held. */
+/* Leaves the dispatch; the lock stays held. */
 CHR__HOT_INLINE void chr__leave_locked(chr_context *ctx)
 {
     ctx->depth--;
-    if (ctx->untidy && ctx->depth == 0)
-        chr__tidy(ctx);
+    if (ctx->cleanup_due && ctx->depth == 0)
+        chr__free_removed(ctx);
 }
 
 static void chr__leave(chr_context *ctx)
@@ -11406,59 +11458,61 @@ static void chr__leave(chr_context *ctx)
     CHR__UNLOCK(ctx);
 }
 
-/* Leaves a function that backends call, also outside of the loop: they look at dev->removed after it, so the memory
- * stays until the next dispatch is over. */
-static void chr__return(chr_context *ctx)
+/* Leaves a function that backends call, without chr__free_removed(): the backend looks at dev->removed afterwards,
+ * so the memory stays until the next dispatch ends. */
+static void chr__leave_unfreed(chr_context *ctx)
 {
     ctx->depth--;
     CHR__UNLOCK(ctx);
 }
 
-/* Quiet: a slot of a backend runs inside of a call of the user's, maybe on another thread. No handler is called
- * before it is over: events, writability and the question for room are posted to the loop. The lock is held. */
-static void chr__quiet(chr_context *ctx) { ctx->quiet++; }
-static void chr__loud(chr_context *ctx) { ctx->quiet--; }
+/* While a slot of a backend runs inside a user's call, perhaps on another thread, no handler is called (it would
+ * be re-entrant): events, writability and the question for room are queued and posted to the loop. The lock is
+ * held. */
+static void chr__defer_begin(chr_context *ctx) { ctx->deferring++; }
+static void chr__defer_end(chr_context *ctx) { ctx->deferring--; }
 
-/* The same for a slot that no call of a frontend's has led to: for a recorder its events come by themselves. */
-static void chr__quiet_outside(chr_context *ctx)
+/* The same for a slot that runs without a call of a frontend: a recorder then records its events as input of their
+ * own. */
+static void chr__defer_begin_unasked(chr_context *ctx)
 {
-    ctx->quiet++;
-    ctx->outside++;
+    ctx->deferring++;
+    ctx->deferring_unasked++;
 }
 
-static void chr__loud_outside(chr_context *ctx)
+static void chr__defer_end_unasked(chr_context *ctx)
 {
-    ctx->quiet--;
-    ctx->outside--;
+    ctx->deferring--;
+    ctx->deferring_unasked--;
 }
 
-/* -- chardevs whose `update` is due: it asks the frontend for room, and what to wait for -- */
+/* -- queues of chardevs whose `update` is to run: it asks can_read, and starts or stops watching the descriptor -- */
 
-static void chr__blocked_unlink(chr_dev *dev)
+static void chr__dev_queue_remove(chr_dev *dev)
 {
     chr_context *ctx = dev->ctx;
 
-    if (!dev->blocked_link)
+    if (!dev->queue_link)
         return;
-    *dev->blocked_link = dev->next_blocked;
-    if (dev->next_blocked)
-        dev->next_blocked->blocked_link = dev->blocked_link;
-    else if (ctx->blocked.last == &dev->next_blocked)
-        ctx->blocked.last = dev->blocked_link;
-    else if (ctx->urgent.last == &dev->next_blocked)
-        ctx->urgent.last = dev->blocked_link;
-    dev->next_blocked = NULL;
-    dev->blocked_link = NULL;
-    ctx->waiting--;
+    *dev->queue_link = dev->next_queued;
+    if (dev->next_queued)
+        dev->next_queued->queue_link = dev->queue_link;
+    else if (ctx->blocked.last == &dev->next_queued)
+        ctx->blocked.last = dev->queue_link;
+    else if (ctx->urgent.last == &dev->next_queued)
+        ctx->urgent.last = dev->queue_link;
+    dev->next_queued = NULL;
+    dev->queue_link = NULL;
+    ctx->prepare_count--;
 }
 
-static void chr__blocked_link(chr__dev_queue *queue, chr_dev *dev)
+static void chr__dev_queue_append(chr__dev_queue *queue, chr_dev *dev)
 {
-    dev->next_blocked = NULL;
-    dev->blocked_link = queue->last;
+    dev->next_queued = NULL;
+    dev->queue_link = queue->last;
     *queue->last = dev;
-    queue->last = &dev->next_blocked;
-    dev->ctx->waiting++;
+    queue->last = &dev->next_queued;
+    dev->ctx->prepare_count++;
 }
 
 static void chr__dev_queue_init(chr__dev_queue *queue)
@@ -11468,37 +11522,37 @@ static void chr__dev_queue_init(chr__dev_queue *queue)
 }
 
 enum {
-    CHR__ASK_MOST = 16,      /* starved ones a step: with many of them the rest waits for its turn, */
-    CHR__ASK_AGAIN_MS = 100, /* or for the time when all are asked; */
-    CHR__ASK_ROUNDS = 8      /* the update of one on top asks for that of the one below it */
+    CHR__RETRIES_PER_STEP = 16, /* chardevs without room that are asked in one step, in turn */
+    CHR__RETRY_MS = 100,        /* after so long all of them are asked */
+    CHR__UPDATE_ROUNDS = 8      /* in a stack the update of an upper chardev queues that of the lower one */
 };
 
-/* Another loop must be told when it is time for the next look. */
-static int chr__looks_by_time(const chr_context *ctx) { return chr__has_hooks(ctx) || chr__is_nested(ctx); }
+/* A nested loop may not step again by itself: its time-out includes the time of the next retry. */
+static int chr__retries_by_time(const chr_context *ctx) { return chr__has_hooks(ctx) || chr__is_nested(ctx); }
 
-static void chr__ask_later(chr_context *ctx)
+static void chr__retry_start(chr_context *ctx)
 {
-    ctx->ask_at = chr__real_now(ctx) + CHR__ASK_AGAIN_MS * 1000000;
+    ctx->retry_at = chr__real_now(ctx) + CHR__RETRY_MS * 1000000;
 }
 
-/* -- prepares: callbacks before the loop waits, once for each start. A lazy one makes no time-out shorter: it comes in one
- * of the next steps. -- */
+/* -- prepares: callbacks before the wait, once for each start. A lazy one does not shorten the time-out: it runs
+ * in one of the next steps. -- */
 
 static int chr__prepares_are_none(const chr__prepare *ring) { return ring->next == ring; }
 
-static int chr__has_blocked(const chr_context *ctx)
+static int chr__has_retries(const chr_context *ctx)
 {
     return ctx->blocked.first || !chr__prepares_are_none(&ctx->lazy);
 }
 
 static void chr__prepare_stop(chr_context *ctx, chr__prepare *prepare)
 {
-    ctx->waiting -= prepare->next || prepare->is_urgent;
+    ctx->prepare_count -= prepare->next || prepare->is_urgent;
     if (prepare->next) {
         prepare->next->prev = prepare->prev;
         prepare->prev->next = prepare->next;
     } else if (prepare->is_urgent) {
-        ctx->prepare_alone = NULL;
+        ctx->prepare_only = NULL;
     }
     prepare->next = NULL;
     prepare->is_urgent = 0;
@@ -11506,7 +11560,7 @@ static void chr__prepare_stop(chr_context *ctx, chr__prepare *prepare)
 
 static void chr__prepare_link(chr_context *ctx, chr__prepare *ring, chr__prepare *prepare)
 {
-    ctx->waiting++;
+    ctx->prepare_count++;
     prepare->next = ring;
     prepare->prev = ring->prev;
     prepare->prev->next = prepare;
@@ -11517,15 +11571,15 @@ static void chr__prepare_lazily(chr_context *ctx, chr__prepare *prepare)
 {
     if (prepare->next || prepare->is_urgent)
         return;
-    if (!chr__has_blocked(ctx) && chr__looks_by_time(ctx))
-        chr__ask_later(ctx);
+    if (!chr__has_retries(ctx) && chr__retries_by_time(ctx))
+        chr__retry_start(ctx);
     chr__prepare_link(ctx, &ctx->lazy, prepare);
 }
 
-/* Where there are others. The one that was alone stays first. */
-CHR__COLD void chr__prepare_among(chr_context *ctx, chr__prepare *prepare)
+/* With other prepares, or a loop that has to be woken. One in `prepare_only` keeps its place as the first. */
+CHR__COLD void chr__prepare_start_slow(chr_context *ctx, chr__prepare *prepare)
 {
-    chr__prepare *first = ctx->prepare_alone;
+    chr__prepare *first = ctx->prepare_only;
     int           is_first = !first && chr__prepares_are_none(&ctx->prepares);
 
     if (first) {
@@ -11537,35 +11591,35 @@ CHR__COLD void chr__prepare_among(chr_context *ctx, chr__prepare *prepare)
     prepare->is_urgent = 1;
     chr__prepare_link(ctx, &ctx->prepares, prepare);
     if (is_first)
-        chr__loop_poke(ctx);
+        chr__loop_timeout_changed(ctx);
 }
 
-static int chr__is_due(const chr_context *ctx)
+static int chr__has_prepares(const chr_context *ctx)
 {
-    return ctx->prepare_alone || !chr__prepares_are_none(&ctx->prepares);
+    return ctx->prepare_only || !chr__prepares_are_none(&ctx->prepares);
 }
 
-/* The usual case: nothing else waits, and nobody has to be woken. Returns 0 when it is not that. */
-CHR__HOT_INLINE int chr__prepare_start_alone(chr_context *ctx, chr__prepare *prepare)
+/* The usual case: no other prepare or update is queued, and no wait has to be interrupted. Otherwise returns 0. */
+CHR__HOT_INLINE int chr__prepare_start_only(chr_context *ctx, chr__prepare *prepare)
 {
     if (prepare->is_urgent)
         return 1;
-    if (ctx->waiting | ctx->sleeping || chr__has_hooks(ctx))
+    if (ctx->prepare_count | ctx->sleeping || chr__has_hooks(ctx))
         return 0;
     prepare->is_urgent = 1;
-    ctx->prepare_alone = prepare;
-    ctx->waiting = 1;
+    ctx->prepare_only = prepare;
+    ctx->prepare_count = 1;
     return 1;
 }
 
-/* The lock is held, by any thread. */
+/* With the lock held, on any thread. */
 static void chr__prepare_start(chr_context *ctx, chr__prepare *prepare)
 {
-    if (!chr__prepare_start_alone(ctx, prepare))
-        chr__prepare_among(ctx, prepare);
+    if (!chr__prepare_start_only(ctx, prepare))
+        chr__prepare_start_slow(ctx, prepare);
 }
 
-/* Those at the head, up to `most` or (-1) all that are there now. */
+/* Runs the first `most` prepares of a ring, or with -1 all that are in it now. */
 CHR__HOT static void chr__prepares_run(chr_context *ctx, chr__prepare *ring, int most)
 {
     chr__prepare now, *prepare;
@@ -11580,74 +11634,75 @@ CHR__HOT static void chr__prepares_run(chr_context *ctx, chr__prepare *ring, int
     }
     if (now.next == &now)
         return;
-    now.prev->next = ring->next; /* the rest stays at the head */
+    now.prev->next = ring->next; /* those that are left go back to the head */
     ring->next->prev = now.prev;
     ring->next = now.next;
     now.next->prev = ring;
 }
 
-/* A backend found no room: it asks again in the next steps, until there is. A loop with hooks has no steps: there it is
- * after a while. */
-CHR__PRIVATE void chr__starve(chr_dev *dev)
+/* Back-pressure: the frontend has no room for input. `update` of the chardev runs again in the next steps, until
+ * can_read is > 0. A loop with hooks makes no steps of its own: there it runs after CHR__RETRY_MS. */
+CHR__PRIVATE void chr__retry_input(chr_dev *dev)
 {
     chr_context *ctx = dev->ctx;
 
-    if (dev->blocked_link || dev->removed)
+    if (dev->queue_link || dev->removed)
         return;
-    if (!ctx->blocked.first && chr__looks_by_time(ctx))
-        chr__ask_later(ctx);
-    chr__blocked_link(&ctx->blocked, dev);
+    if (!ctx->blocked.first && chr__retries_by_time(ctx))
+        chr__retry_start(ctx);
+    chr__dev_queue_append(&ctx->blocked, dev);
 }
 
-/* The `update` of this one comes before the loop sleeps. */
-static void chr__urge(chr_dev *dev)
+/* `update` runs before the next wait. */
+static void chr__update_before_wait(chr_dev *dev)
 {
-    chr__blocked_unlink(dev);
-    chr__blocked_link(&dev->ctx->urgent, dev);
+    chr__dev_queue_remove(dev);
+    chr__dev_queue_append(&dev->ctx->urgent, dev);
     CHR__STORE(dev->ctx->posted, 1);
 }
 
-/* Those at the head of the queue, up to `most` or (-1) all. What their updates put in line comes behind them. */
-static void chr__ask(chr__dev_queue *queue, int most)
+/* Runs `update` of the first `most` chardevs in a queue, or with -1 of all that are in it now; what these append
+ * is left for the next call. */
+static void chr__dev_queue_update(chr__dev_queue *queue, int most)
 {
     chr_dev *list, *dev, **end = &queue->first;
 
     for (; *end && most != 0; most--)
-        end = &(*end)->next_blocked;
+        end = &(*end)->next_queued;
     if (end == &queue->first)
         return;
     list = queue->first;
-    list->blocked_link = &list;
+    list->queue_link = &list;
     queue->first = *end;
     if (*end)
-        (*end)->blocked_link = &queue->first;
+        (*end)->queue_link = &queue->first;
     else
         queue->last = &queue->first;
     *end = NULL;
     while ((dev = list) != NULL) {
-        chr__blocked_unlink(dev);
+        chr__dev_queue_remove(dev);
         dev->io->update(dev);
     }
 }
 
-/* How many of those that starve are asked now. A frontend that forgets accept_input is late, not deaf: a few of them are
- * asked in each step in turn, and all after a while. A loop with hooks has no steps, and only that. */
-static int chr__ask_how_many(chr_context *ctx)
+/* How many chardevs without room are asked now: CHR__RETRIES_PER_STEP in turn, and every CHR__RETRY_MS all (-1).
+ * So a frontend that forgets chr_fe_accept_input() only delays its input. A loop with hooks has the second only. */
+static int chr__retry_count(chr_context *ctx)
 {
-    if (!chr__has_blocked(ctx) || ctx->ask_at > chr__real_now(ctx))
-        return chr__has_hooks(ctx) ? 0 : CHR__ASK_MOST;
-    chr__ask_later(ctx);
+    if (!chr__has_retries(ctx) || ctx->retry_at > chr__real_now(ctx))
+        return chr__has_hooks(ctx) ? 0 : CHR__RETRIES_PER_STEP;
+    chr__retry_start(ctx);
     return -1;
 }
 
-/* Those that are there now. */
+/* The prepares that are started now. */
 CHR__HOT_INLINE void chr__prepares_run_urgent(chr_context *ctx)
 {
-    chr__prepare *alone = ctx->prepare_alone;
+    chr__prepare *alone = ctx->prepare_only;
 
     if (alone) {
-        ctx->prepare_alone = NULL;
-        ctx->waiting--;
+        ctx->prepare_only = NULL;
+        ctx->prepare_count--;
         alone->is_urgent = 0;
         alone->run(alone->opaque);
     } else if (!chr__prepares_are_none(&ctx->prepares)) {
@@ -11655,20 +11710,20 @@ CHR__HOT_INLINE void chr__prepares_run_urgent(chr_context *ctx)
     }
 }
 
-CHR__COLD void chr__ask_before_wait(chr_context *ctx)
+CHR__COLD void chr__prepare_others(chr_context *ctx)
 {
-    int rounds = CHR__ASK_ROUNDS, most = chr__ask_how_many(ctx);
+    int rounds = CHR__UPDATE_ROUNDS, most = chr__retry_count(ctx);
 
     if (!chr__prepares_are_none(&ctx->lazy))
         chr__prepares_run(ctx, &ctx->lazy, most);
-    chr__ask(&ctx->blocked, most);
-    for (; (ctx->urgent.first || chr__is_due(ctx)) && rounds > 0; rounds--) {
-        chr__ask(&ctx->urgent, -1);
+    chr__dev_queue_update(&ctx->blocked, most);
+    for (; (ctx->urgent.first || chr__has_prepares(ctx)) && rounds > 0; rounds--) {
+        chr__dev_queue_update(&ctx->urgent, -1);
         chr__prepares_run_urgent(ctx);
     }
 }
 
-/* Gathered output goes: mostly that is all. */
+/* Flushes gathered output, mostly the only work before the wait. */
 CHR__HOT_INLINE void chr__before_wait_begin(chr_context *ctx)
 {
     ctx->depth++;
@@ -11677,12 +11732,11 @@ CHR__HOT_INLINE void chr__before_wait_begin(chr_context *ctx)
     chr__prepares_run_urgent(ctx);
 }
 
-/* What is read ahead is delivered, and who has new room is asked. Returns how many handlers were called before the
- * wait. */
+/* Delivers what was read ahead, and asks can_read of chardevs without room. Returns how many handlers were called. */
 CHR__APART int chr__before_wait_end(chr_context *ctx)
 {
-    if (ctx->waiting)
-        chr__ask_before_wait(ctx);
+    if (ctx->prepare_count)
+        chr__prepare_others(ctx);
     chr__leave_locked(ctx);
     return ctx->prepare_ran;
 }
@@ -11693,26 +11747,28 @@ static int chr__before_wait(chr_context *ctx)
     return chr__before_wait_end(ctx);
 }
 
-static int chr__must_ask(chr_context *ctx)
+static int chr__before_wait_is_due(chr_context *ctx)
 {
-    return ctx->urgent.first || chr__is_due(ctx) ||
-           (chr__has_blocked(ctx) && chr__looks_by_time(ctx) && ctx->ask_at <= chr__real_now(ctx));
+    return ctx->urgent.first || chr__has_prepares(ctx) ||
+           (chr__has_retries(ctx) && chr__retries_by_time(ctx) && ctx->retry_at <= chr__real_now(ctx));
 }
 
 #ifdef CHR__HAS_FDS
-/* Slot i goes half-way to the front: there the busy ones gather, and those that sleep cost nothing to pass by. */
+/* Moves a watch that was ready half-way to the front. chr__watches_run() stops after the last ready one, so it
+ * seldom passes over the idle ones. */
 CHR__COLD void chr__watch_promote(chr_context *ctx, int i)
 {
     chr__pollfd entry = ctx->polls[i];
 
-    if (i >= ctx->polled) /* the callback has let the set take over */
+    if (i >= ctx->polled) /* its callback has changed over to the set */
         return;
     ctx->polls[i] = ctx->polls[i / 2];
     ctx->polls[i / 2] = entry;
     chr__watch_swap(ctx, i / 2, i);
 }
 
-/* As many as poll() has counted. A callback may stop, start and change any watch; the arrays may move. */
+/* Runs the watches that poll() found ready, `ready` of them. A callback may stop, start and change any watch, and
+ * the arrays may be reallocated. */
 CHR__HOT_INLINE int chr__watches_run(chr_context *ctx, int ready)
 {
     int i, ran = 0;
@@ -11726,17 +11782,17 @@ CHR__HOT_INLINE int chr__watches_run(chr_context *ctx, int ready)
         ctx->polls[i].revents = 0;
         if (!watch->events)
             continue;
-        ctx->walk = i;
+        ctx->running_slot = i;
         watch->ready(watch->opaque, chr__os_ready_events(revents));
         ran++;
-        i = ctx->walk;
+        i = ctx->running_slot;
         if (i > 0 && ctx->watches[i] == watch)
             chr__watch_promote(ctx, i);
     }
     return ran;
 }
 
-/* Nobody wants what the set has said: it is told. */
+/* The set reported what no watch waits for any more: the entry is reduced to what they do wait for. */
 CHR__COLD void chr__set_narrow(chr_context *ctx, chr_watch *holder)
 {
     int wants = chr__set_wants(ctx, holder->fd, &holder);
@@ -11746,12 +11802,13 @@ CHR__COLD void chr__set_narrow(chr_context *ctx, chr_watch *holder)
     if (chr__os_set_put(&ctx->set, holder->fd, holder->set_events, wants, holder->key) < 0) {
         wants = 0;
         holder->key = 0;
-        chr__set_unsettle(ctx, holder);
+        chr__set_mark_changed(ctx, holder);
     }
     holder->set_events = wants;
 }
 
-/* One entry of the set is ready: all watches of its descriptor run, once in a round. */
+/* Runs all watches of one descriptor that the set reported, each once per round. An entry without its holder is
+ * stale. */
 static int chr__set_run_one(chr_context *ctx, const chr__ready *ready, unsigned round)
 {
     chr_watch *watch, *holder;
@@ -11759,7 +11816,7 @@ static int chr__set_run_one(chr_context *ctx, const chr__ready *ready, unsigned 
 
     (void)chr__set_wants(ctx, ready->fd, &holder);
     if (!holder || holder->key != ready->key) {
-        if (ctx->stops == ctx->stops_before) /* else it has just left */
+        if (ctx->removals == ctx->removals_before) /* else it left the set since the wait, in a callback */
             chr__set_renew(ctx);
         return 0;
     }
@@ -11776,7 +11833,8 @@ static int chr__set_run_one(chr_context *ctx, const chr__ready *ready, unsigned 
     return ran;
 }
 
-/* All that are ready: where they are more than fit, those that have had their turn are behind the others. */
+/* Runs what the set reported. After a full array it is asked again without waiting: the kernel puts what was
+ * reported behind the rest, so that nothing starves. */
 CHR__COLD int chr__set_run(chr_context *ctx)
 {
     unsigned round = ++ctx->round;
@@ -11785,11 +11843,11 @@ CHR__COLD int chr__set_run(chr_context *ctx)
     do {
         count = ctx->ready_count;
         ctx->ready_count = 0;
-        for (i = 0; i < count && chr__in_set(ctx); i++)
+        for (i = 0; i < count && chr__set_is_used(ctx); i++)
             ran += chr__set_run_one(ctx, &ctx->ready[i], round);
         total += count;
-        if (count == CHR__READY_MOST && total < ctx->watch_count && chr__in_set(ctx)) {
-            ctx->stops_before = ctx->stops;
+        if (count == CHR__READY_MOST && total < ctx->watch_count && chr__set_is_used(ctx)) {
+            ctx->removals_before = ctx->removals;
             count = chr__os_set_wait(&ctx->set, ctx->ready, CHR__READY_MOST, 0);
             ctx->ready_count = count > 0 ? count : 0;
         }
@@ -11797,7 +11855,8 @@ CHR__COLD int chr__set_run(chr_context *ctx)
     return ran;
 }
 
-/* poll() asks for the set among those that it refuses, if there are such. */
+/* Waits for the set; with descriptors that it refuses (regular files), poll() waits for these and for the set's
+ * own descriptor. */
 CHR__COLD int chr__set_wait(chr_context *ctx, int timeout_ms)
 {
     chr__pollfd *last = &ctx->polls[ctx->polled];
@@ -11819,7 +11878,7 @@ CHR__COLD int chr__set_wait(chr_context *ctx, int timeout_ms)
 
 #endif
 
-/* Up to milliseconds: not early. */
+/* Nanoseconds to milliseconds, rounded up so that no time-out ends early. */
 static int chr__milliseconds(int64_t left)
 {
     const int64_t most = INT_MAX < 86400000 ? INT_MAX : 86400000;
@@ -11840,15 +11899,15 @@ static int chr__loop_timeout(chr_context *ctx)
 {
     int64_t left = INT64_MAX;
 
-    if (ctx->idles.next != &ctx->idles || ctx->urgent.first || chr__is_due(ctx) ||
+    if (ctx->idles.next != &ctx->idles || ctx->urgent.first || chr__has_prepares(ctx) ||
         ctx->still_ready || CHR__LOAD(ctx->stopped))
         return 0;
     if (ctx->timers)
         left = ctx->timers->deadline - chr_loop_now(ctx);
     if (ctx->real_timers)
         left = chr__earlier(left, ctx->real_timers->deadline - chr__real_now(ctx));
-    if (chr__has_blocked(ctx) && chr__looks_by_time(ctx))
-        left = chr__earlier(left, ctx->ask_at - chr__real_now(ctx));
+    if (chr__has_retries(ctx) && chr__retries_by_time(ctx))
+        left = chr__earlier(left, ctx->retry_at - chr__real_now(ctx));
     return left == INT64_MAX ? -1 : chr__milliseconds(left);
 }
 
@@ -11863,16 +11922,16 @@ CHARDEV_API int chr_loop_timeout(chr_context *ctx)
 }
 
 #ifdef CHR__HAS_FDS
-/* Before the set is asked: it is ours, and knows what is wanted. */
-CHR__COLD void chr__set_settle(chr_context *ctx)
+/* Before the wait: opens the set when it is wanted, renews it after fork(), and applies all changes. */
+CHR__COLD void chr__set_sync(chr_context *ctx)
 {
-    if (ctx->many == CHR__MANY)
+    if (ctx->set_state == CHR__SET_WANTED)
         (void)chr__set_begin(ctx);
     else if (!chr__os_set_is_usable(&ctx->set))
         chr__set_renew(ctx);
-    if (chr__in_set(ctx))
+    if (chr__set_is_used(ctx))
         chr__set_apply_all(ctx);
-    ctx->stops_before = ctx->stops;
+    ctx->removals_before = ctx->removals;
 }
 
 static int chr__loop_wait(chr_context *ctx, int timeout_ms, int (*wait)(chr_context *ctx, int timeout_ms))
@@ -11892,24 +11951,24 @@ static int chr__poll_wait(chr_context *ctx, int timeout_ms)
     return chr__os_loop_wait(&ctx->waker, ctx->polls, ctx->polled, timeout_ms);
 }
 
-/* Until the nearest timer, with the set if there is one. */
-CHR__COLD int chr__loop_sleep_due(chr_context *ctx, int timeout_ms)
+/* The wait with everything: up to the nearest timer, with the set if it is used. */
+CHR__COLD int chr__loop_wait_all(chr_context *ctx, int timeout_ms)
 {
     timeout_ms = chr__sooner(timeout_ms, chr__loop_timeout(ctx));
-    ctx->sleeping = 0; /* the other loop does not, now */
-    if (chr__is_many(ctx))
-        chr__set_settle(ctx);
-    return chr__loop_wait(ctx, timeout_ms, chr__is_many(ctx) ? chr__set_wait : chr__poll_wait);
+    ctx->sleeping = 0; /* not in the foreign loop's wait */
+    if (chr__set_is_wanted(ctx))
+        chr__set_sync(ctx);
+    return chr__loop_wait(ctx, timeout_ms, chr__set_is_wanted(ctx) ? chr__set_wait : chr__poll_wait);
 }
 
-/* Without timers and set. */
-CHR__HOT_INLINE int chr__loop_sleep(chr_context *ctx, int timeout_ms)
+/* The wait without timers, idles and set. */
+CHR__HOT_INLINE int chr__loop_wait_poll(chr_context *ctx, int timeout_ms)
 {
     return chr__loop_wait(ctx, timeout_ms, chr__poll_wait);
 }
 #endif
 
-CHR__COLD int chr__due_run(chr_context *ctx)
+CHR__COLD int chr__sources_run(chr_context *ctx)
 {
     int ran = chr__os_waker_ran(&ctx->waker);
 
@@ -11918,12 +11977,12 @@ CHR__COLD int chr__due_run(chr_context *ctx)
     return ran + chr__timers_run(ctx) + chr__idles_run(ctx);
 }
 
-/* No descriptor is ready; with the set, that is found out here. */
+/* poll() found no descriptor; what is ready in the set, timers and idles run. */
 CHR__COLD int chr__loop_turn_idle(chr_context *ctx, int ran)
 {
     ctx->depth++;
-    if (ran == 0 && ctx->due)
-        ran = chr__due_run(ctx);
+    if (ran == 0 && ctx->sources)
+        ran = chr__sources_run(ctx);
     chr__leave_locked(ctx);
     return ran;
 }
@@ -11935,44 +11994,45 @@ CHR__HOT_INLINE int chr__loop_run_ready(chr_context *ctx, int ran)
         return chr__loop_turn_idle(ctx, ran);
     ctx->depth++;
     ran = chr__watches_run(ctx, ran);
-    if (ctx->due)
-        ran += chr__due_run(ctx);
+    if (ctx->sources)
+        ran += chr__sources_run(ctx);
     chr__leave_locked(ctx);
     return ran;
 }
 
-/* With neither timers nor idles nor the kernel's set. */
+/* The common turn: no timers, no idles, no set. */
 CHR__HOT static int chr__loop_turn(chr_context *ctx, int timeout_ms)
 {
-    return chr__loop_run_ready(ctx, chr__loop_sleep(ctx, timeout_ms));
+    return chr__loop_run_ready(ctx, chr__loop_wait_poll(ctx, timeout_ms));
 }
 
-CHR__COLD int chr__loop_turn_due(chr_context *ctx, int timeout_ms)
+CHR__COLD int chr__loop_turn_all(chr_context *ctx, int timeout_ms)
 {
-    return chr__loop_run_ready(ctx, chr__loop_sleep_due(ctx, timeout_ms));
+    return chr__loop_run_ready(ctx, chr__loop_wait_all(ctx, timeout_ms));
 }
 
-/* What a handler was told before the wait may be what the caller waits for. */
-CHR__COLD int chr__loop_turn_late(chr_context *ctx, int timeout_ms)
+/* A turn with work before the wait. When that called a handler the wait does not block: what the caller waits for
+ * may have happened. */
+CHR__COLD int chr__loop_turn_prepared(chr_context *ctx, int timeout_ms)
 {
     int early = chr__before_wait_end(ctx), ran;
 
-    if (early > 0 || chr__is_due(ctx))
+    if (early > 0 || chr__has_prepares(ctx))
         timeout_ms = 0;
-    ran = ctx->due ? chr__loop_turn_due(ctx, timeout_ms) : chr__loop_turn(ctx, timeout_ms);
+    ran = ctx->sources ? chr__loop_turn_all(ctx, timeout_ms) : chr__loop_turn(ctx, timeout_ms);
     return ran < 0 ? ran : ran + early;
 }
 
-CHR__APART int chr__loop_step_asked(chr_context *ctx, int timeout_ms)
+CHR__APART int chr__loop_step_prepare(chr_context *ctx, int timeout_ms)
 {
     chr__before_wait_begin(ctx);
-    if (ctx->waiting | ctx->prepare_ran | ctx->untidy | ctx->due)
-        return chr__loop_turn_late(ctx, timeout_ms);
+    if (ctx->prepare_count | ctx->prepare_ran | ctx->cleanup_due | ctx->sources)
+        return chr__loop_turn_prepared(ctx, timeout_ms);
     ctx->depth--;
     return chr__loop_turn(ctx, timeout_ms);
 }
 
-/* A stop is told once. */
+/* A stop is reported once. */
 CHR__COLD int chr__loop_stopped(chr_context *ctx)
 {
     CHR__STORE(ctx->stopped, 0);
@@ -11987,8 +12047,10 @@ CHR__HOT CHARDEV_API int chr_loop_step(chr_context *ctx, int timeout_ms)
     CHR__OWN(ctx);
     if (ctx->depth | CHR__LOAD(ctx->stopped))
         ran = ctx->depth > 0 ? CHR_ERR_IN_HANDLER : 0;
+    else if (ctx->prepare_count | ctx->sources)
+        ran = chr__loop_step_prepare(ctx, timeout_ms);
     else
-        ran = ctx->waiting | ctx->due ? chr__loop_step_asked(ctx, timeout_ms) : chr__loop_turn(ctx, timeout_ms);
+        ran = chr__loop_turn(ctx, timeout_ms);
     if (CHR__LOAD(ctx->stopped) && ran >= 0)
         ran = chr__loop_stopped(ctx);
     CHR__UNLOCK(ctx);
@@ -12015,8 +12077,8 @@ CHR__HOT CHARDEV_API int chr_loop_run(chr_context *ctx)
     return ran == CHR_ERR_STOPPED ? 0 : ran;
 }
 
-/* The next look at the clock comes after a quarter of the interval, as far as the pace of the calls tells. A clock that
- * has not moved is too coarse to say when. Returns whether it is time. */
+/* Whether a step is due. The clock is read once in `stride` calls, which is adapted so that it is read about four
+ * times per interval. When it has not advanced, it is too coarse to tell, and a step is due. */
 static int chr__step_is_due(chr_context *ctx, int64_t ns)
 {
     enum { MOST = 64 };
@@ -12037,7 +12099,7 @@ CHR__COLD int chr__loop_step_now(chr_context *ctx, int64_t ns)
 
     if (!chr__step_is_due(ctx, ns > 0 ? ns : 0) && ns > 0 && !is_posted)
         return 0;
-    CHR__STORE(ctx->posted, 0); /* what is posted from here on comes with the next call, at the latest */
+    CHR__STORE(ctx->posted, 0); /* what is posted from here on makes the next call step */
     ctx->stepped_at = ctx->looked_at;
     return chr_loop_step(ctx, 0);
 }
@@ -12049,11 +12111,11 @@ CHR__HOT CHARDEV_API int chr_loop_step_every(chr_context *ctx, int64_t ns)
     return chr__loop_step_now(ctx, ns);
 }
 
-/* -- until a time -- */
+/* -- chr_loop_run_until() -- */
 
 enum { CHR__SETTLE_ROUNDS = 1000 };
 
-/* All that is ready at this moment, and what comes of it at once. */
+/* Steps until nothing more is ready, without letting time pass. */
 CHR__COLD int chr__loop_settle(chr_context *ctx)
 {
     int ran, total = 0, rounds = CHR__SETTLE_ROUNDS;
@@ -12065,8 +12127,9 @@ CHR__COLD int chr__loop_settle(chr_context *ctx)
     return ran < 0 ? ran : total;
 }
 
-/* To the next deadline, or to the end. Returns 1 when there is no other before that. A timer that starts itself anew without
- * delay lets time go on by a millisecond. */
+/* Advances the virtual clock to the next deadline, or to `until` if that is earlier. Returns 1 when it has reached
+ * `until`. Behind a timer that starts itself again without delay it advances by a millisecond, since it would
+ * stand still. */
 static int chr__clock_jump(chr_context *ctx, int64_t until)
 {
     int64_t next = chr_loop_deadline(ctx), start = ctx->now;
@@ -12078,7 +12141,7 @@ static int chr__clock_jump(chr_context *ctx, int64_t until)
     return next > until || ctx->now == start;
 }
 
-/* One look; *more when another comes before the end. */
+/* One step in real time; *more unless `until` is reached. */
 static int chr__run_real(chr_context *ctx, int64_t until, int *more)
 {
     int64_t now = chr_loop_now(ctx), left = until > now ? until - now : 0;
@@ -12115,28 +12178,29 @@ CHARDEV_API void chr_loop_stop(chr_context *ctx)
 }
 
 #ifdef CHR__HAS_FDS
-static void chr__woken(void *opaque, int events)
+static void chr__wake_ready(void *opaque, int events)
 {
     chr_context *ctx = (chr_context *)opaque;
 
     (void)events;
 #ifdef CHARDEV_THREADS
-    ctx->rung = 0;
+    ctx->wake_pending = 0;
 #endif
     chr__os_waker_drain(&ctx->waker);
 }
 
-/* A foreign loop must hear of a wake-up by a descriptor: where our own needs none, there is one from here on. */
-CHR__COLD int chr__waker_show(chr_context *ctx)
+/* A foreign loop needs a descriptor for wake-ups. Where our own wait needs none (Windows), it is made now. */
+CHR__COLD int chr__waker_watch(chr_context *ctx)
 {
     int fd = chr__os_waker_show(&ctx->waker);
 
-    return fd < 0 ? fd : chr_watch_start(ctx, &ctx->wake_watch, fd, CHR_IN, chr__woken, ctx);
+    return fd < 0 ? fd : chr_watch_start(ctx, &ctx->wake_watch, fd, CHR_IN, chr__wake_ready, ctx);
 }
 
-enum { CHR__POLL_ASKED = 32 }; /* POLLNVAL, which poll() ignores there: `events` is as prepare has left it */
+enum { CHR__POLL_ASKED = 32 }; /* POLLNVAL, which poll() ignores in `events`: the mark of chr_loop_prepare() */
 
-/* One entry for all watches of a descriptor: the first of them in its bucket fills it. */
+/* Fills one entry for all watches of a descriptor, when `watch` is the first of them in its bucket. Returns
+ * whether it is. */
 static int chr__watch_list(const chr_context *ctx, chr_watch *watch, chr_poll *entry)
 {
     chr_watch *each = *chr__bucket(ctx, watch->fd);
@@ -12163,7 +12227,7 @@ static int chr__watches_list(chr_context *ctx, chr_poll *polls, int capacity)
     int i, count = 0;
 
     if (!ctx->wake_watch.slot)
-        (void)chr__waker_show(ctx);
+        (void)chr__waker_watch(ctx);
     for (i = 0; i < ctx->watch_count; i++)
         if (ctx->watches[i]->events)
             count += chr__watch_list(ctx, ctx->watches[i], count < capacity ? &polls[count] : NULL);
@@ -12178,27 +12242,27 @@ CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity
 
     CHR__LOCK(ctx);
     CHR__OWN(ctx);
-    if (ctx->waiting)
+    if (ctx->prepare_count)
         early = chr__before_wait(ctx);
     count = chr__watches_list(ctx, polls, capacity);
     *timeout_ms = early ? 0 : chr__loop_timeout(ctx);
-    if (chr__has_blocked(ctx))
-        *timeout_ms = chr__sooner(*timeout_ms, CHR__ASK_AGAIN_MS);
+    if (chr__has_retries(ctx))
+        *timeout_ms = chr__sooner(*timeout_ms, CHR__RETRY_MS);
     ctx->sleeping = 1; /* as it may be from here on */
     CHR__UNLOCK(ctx);
     return count;
 }
 
 #ifdef CHR__HAS_FDS
-/* An edge-triggered loop tells of what is new only. What is ready still after its callback comes again with the next
- * dispatch, for which the time-out is 0. */
+/* An edge-triggered foreign loop reports a descriptor only when it becomes ready. So what is still ready behind
+ * the callback is queued in `again`: the time-out is 0, and the next dispatch runs it. */
 CHR__COLD void chr__watch_run(chr_context *ctx, chr_watch *watch, int events)
 {
     int fd = watch->fd, ready;
 
     chr__again_unlink(watch);
     watch->ready(watch->opaque, events);
-    if (!ctx->config.watch_changed || !chr__is_watched(ctx, watch, fd) || !watch->events) /* its memory may be gone */
+    if (!ctx->config.watch_changed || !chr__is_watched(ctx, watch, fd) || !watch->events) /* it may be freed by now */
         return;
     ready = chr__os_wait(watch->fd, watch->events, 0);
     if (ready <= 0 || watch->still_ready)
@@ -12211,7 +12275,7 @@ CHR__COLD void chr__watch_run(chr_context *ctx, chr_watch *watch, int events)
     ctx->still_ready = watch;
 }
 
-/* Those that were found ready still. */
+/* Runs the watches that were still ready behind their callbacks. */
 CHR__COLD int chr__watches_run_again(chr_context *ctx)
 {
     chr_watch *list = ctx->still_ready, *watch;
@@ -12243,13 +12307,13 @@ CHARDEV_API void chr_watch_ready(chr_watch *watch, int events)
     chr__leave(ctx);
 }
 
-/* What was made ready by poll() itself, or in its place. */
+/* The events that are ready: `revents` of poll(), or `events` when the caller has overwritten them. */
 static int chr__poll_ready(const chr_poll *entry)
 {
     return entry->events & CHR__POLL_ASKED ? chr__os_ready_events(entry->revents) : entry->events;
 }
 
-/* Watches that a callback has started meanwhile are not among them. */
+/* Runs the watches of fd that the last prepare listed; those started since wait for the next one. */
 static int chr__poll_run(chr_context *ctx, int fd, int events)
 {
     unsigned   round = ++ctx->round;
@@ -12276,14 +12340,14 @@ static int chr__loop_dispatch(chr_context *ctx, const chr_poll *polls, int count
     ctx->sleeping = 0;
     ctx->turn++;
     chr__enter(ctx);
-    if (chr__must_ask(ctx))
+    if (chr__before_wait_is_due(ctx))
         ran = chr__before_wait(ctx);
     if (ctx->still_ready)
         ran += chr__watches_run_again(ctx);
     for (i = 0; i < count; i++)
         if ((ready = chr__poll_ready(&polls[i])) != 0)
             ran += chr__poll_run(ctx, polls[i].fd, ready);
-    if (ctx->due)
+    if (ctx->sources)
         ran += chr__timers_run(ctx) + chr__idles_run(ctx);
     chr__leave(ctx);
     return ran;
@@ -12304,31 +12368,31 @@ CHARDEV_API int chr_loop_dispatch(chr_context *ctx, const chr_poll *polls, int c
     return ran;
 }
 
-/* -- one descriptor for another loop -- */
+/* -- chr_loop_fd(): one descriptor for another loop -- */
 
 #ifdef CHR__HAS_FDS
-/* Milliseconds until a step has work that the set does not show; 0 = it has some now. */
-static int chr__loop_unseen(chr_context *ctx)
+/* Milliseconds until a step has work that the set does not show; 0 = now, -1 = never. */
+static int chr__loop_time_to_work(chr_context *ctx)
 {
     int timeout = chr__loop_timeout(ctx);
 
     if (timeout == 0 || ctx->polled == 0)
         return timeout;
-    return chr__os_loop_wait(&ctx->waker, ctx->polls, ctx->polled, 0) > 0 ? 0 : chr__sooner(timeout, CHR__ASK_AGAIN_MS);
+    return chr__os_loop_wait(&ctx->waker, ctx->polls, ctx->polled, 0) > 0 ? 0 : chr__sooner(timeout, CHR__RETRY_MS);
 }
 
-/* The other loop sleeps from here on: the set knows what to wait for, and until when. Time is rounded up to milliseconds:
- * an alarm that goes off so much earlier stays. */
+/* The other loop waits from here on: brings the set and its alarm up to date. An alarm that is up to a millisecond
+ * early is not set again, as time-outs are rounded to milliseconds. */
 CHR__COLD void chr__loop_nest_now(chr_context *ctx)
 {
     const int64_t millisecond = 1000000;
     int64_t       now = chr__real_now(ctx), at;
     int           ms;
 
-    chr__set_settle(ctx);
+    chr__set_sync(ctx);
     if (!chr__is_nested(ctx))
         return;
-    ms = chr__loop_unseen(ctx);
+    ms = chr__loop_time_to_work(ctx);
     at = ms < 0 ? 0 : now + ms * millisecond;
     ctx->sleeping = 1;
     if (ctx->alarm_at > now && at - ctx->alarm_at <= millisecond && ctx->alarm_at <= at)
@@ -12341,25 +12405,25 @@ CHR__COLD void chr__loop_nest_now(chr_context *ctx)
 static void chr__loop_nest(chr_context *ctx)
 {
     if (CHR__IS_FOREIGN(ctx))
-        chr__loop_disturb(ctx);
+        chr__loop_interrupt_wait(ctx);
     else
         chr__loop_nest_now(ctx);
 }
 
-/* Makes the set, if it is not in use yet, and its alarm. */
+/* Opens the set, unless it is used already, and its alarm. */
 static int chr__loop_fd_open(chr_context *ctx)
 {
-    int code = chr__in_set(ctx) ? 0 : CHR__SETS ? chr__set_begin(ctx) : CHR_ERR_NOT_SUPPORTED;
+    int code = chr__set_is_used(ctx) ? 0 : CHR__SETS ? chr__set_begin(ctx) : CHR_ERR_NOT_SUPPORTED;
 
     if (code < 0 || chr__is_nested(ctx))
         return code;
     code = chr__os_set_alarm_open(&ctx->set);
     if (code < 0)
         return code;
-    ctx->nested = ctx->untidy = 1;
+    ctx->nested = ctx->cleanup_due = 1;
     ctx->alarm_at = 0;
-    if (chr__has_blocked(ctx))
-        chr__ask_later(ctx);
+    if (chr__has_retries(ctx))
+        chr__retry_start(ctx);
     return 0;
 }
 
@@ -12379,12 +12443,13 @@ CHARDEV_API int chr_loop_fd(chr_context *ctx)
 #endif
 
 #if CHARDEV_HAS_PTY
-/* -- files that are watched for being opened. One descriptor for all, since a user may have few of that kind (128).
- * Closing it takes the system long: it stays until the context goes. -- */
+/* -- files that are watched for being opened or closed (inotify). One descriptor serves all, since the number of
+ * inotify instances per user is limited (128). Closing one is slow, so it stays open until the context is freed.
+ * -- */
 
 typedef struct chr__file_watch {
     chr_context            *ctx;
-    int                     number; /* the system's; 0 = stopped */
+    int                     number; /* inotify's watch number; 0 = stopped */
     void                  (*changed)(void *opaque, int what);
     void                   *opaque;
     chr__entry              by_number;
@@ -12424,8 +12489,8 @@ static int chr__file_notifier(chr_context *ctx)
     return fd;
 }
 
-/* Fails where the system has no such thing, or no more of it: then the file has to be looked at from time to time.
- * `changed` only notes what it is told. */
+/* Watches a file. Fails where the system has no inotify, or its limits are reached: the caller then polls the file
+ * on a timer. `changed` only takes a note of the change. */
 static int chr__file_watch_start(chr_context *ctx, chr__file_watch *watch, const char *path,
                                  void (*changed)(void *, int), void *opaque)
 {
@@ -12450,8 +12515,8 @@ static void chr__file_watch_stop(chr__file_watch *watch)
     watch->number = 0;
 }
 
-/* What has happened by now is told before it returns. */
-static void chr__file_watch_look(chr__file_watch *watch)
+/* Calls `changed` for what has happened by now, before it returns. */
+static void chr__file_watch_poll(chr__file_watch *watch)
 {
     if (watch->number)
         chr__file_events_ready(watch->ctx, CHR_IN);
@@ -12467,13 +12532,13 @@ static void chr__file_notifier_close(chr_context *ctx)
 #endif
 
 /* ====================================================================================================================
- * >>the_options   text to key=value list, list to options struct, by the backend's table
+ * >>the_options   option text to a list of pairs, the list to an options struct, by the backend's table
  * ================================================================================================================== */
 
 typedef struct chr__pair {
     struct chr__pair *next;
-    const char       *key;   /* both in `text` */
-    char             *value; /* NULL: a bare word, which the table knows as `word` or `noword` */
+    const char       *key;   /* points into `text`, as the value does */
+    char             *value; /* NULL = a bare word: `word` or `noword` */
     char              text[1];
 } chr__pair;
 
@@ -12486,21 +12551,30 @@ struct chr_options {
 
 static const chr_option chr__common_rows[] = {
     /* name           type             where                                      default range      help */
-    { "logfile",      CHR_OPTION_TEXT, CHR__AT(chr_common_options, logfile),      NULL,   0, 0,       CHR__HELP("what the guest writes goes to this file too") },
+    { "logfile",      CHR_OPTION_TEXT,   CHR__AT(chr_common_options, logfile),      NULL,   0, 0,
+      CHR__HELP("what the guest writes goes to this file too") },
 #if CHARDEV_HAS_LOG
-    { "logappend",    CHR_OPTION_BOOL, CHR__AT(chr_common_options, logappend),    "off",  0, 0,       CHR__HELP("add to the log file instead of starting it anew") },
-    { "logtimestamp", CHR_OPTION_BOOL, CHR__AT(chr_common_options, logtimestamp), "off",  0, 0,       CHR__HELP("UTC time before each line of the log file") },
-    { "logsize",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, logsize),      NULL,   0, INT64_C(1) << 50, CHR__HELP("begin a new log file before it grows larger: PATH becomes PATH.1, PATH.1 PATH.2") },
-    { "logfiles",     CHR_OPTION_NUMBER, CHR__AT(chr_common_options, logfiles),   NULL,   1, 1000,    CHR__HELP("with logsize: keep so many log files, PATH included (default: 5)") },
+    { "logappend",    CHR_OPTION_BOOL,   CHR__AT(chr_common_options, logappend),    "off",  0, 0,
+      CHR__HELP("add to the log file instead of starting it anew") },
+    { "logtimestamp", CHR_OPTION_BOOL,   CHR__AT(chr_common_options, logtimestamp), "off",  0, 0,
+      CHR__HELP("UTC time before each line of the log file") },
+    { "logsize",      CHR_OPTION_SIZE,   CHR__AT(chr_common_options, logsize),      NULL,   0, INT64_C(1) << 50,
+      CHR__HELP("begin a new log file before it grows larger: PATH becomes PATH.1, PATH.1 PATH.2") },
+    { "logfiles",     CHR_OPTION_NUMBER, CHR__AT(chr_common_options, logfiles),     NULL,   1, 1000,
+      CHR__HELP("with logsize: keep so many log files, PATH included (default: 5)") },
 #endif
-    { "mux",          CHR_OPTION_BOOL, CHR__AT(chr_common_options, mux),          "off",  0, 0,       CHR__HELP("several frontends share this chardev") },
-    { "history",      CHR_OPTION_SIZE, CHR__AT(chr_common_options, history),      NULL,   0, CHR__SIZE_MOST, CHR__HELP("send that many of the last bytes to each new peer first") },
-    { "obuf",         CHR_OPTION_SIZE, CHR__AT(chr_common_options, obuf),         NULL,   0, CHR__SIZE_MOST, CHR__HELP("keep that many bytes of output that would block") },
-    { "obuf-full",    CHR_OPTION_TEXT, CHR__AT(chr_common_options, obuf_full),    "wait", 0, 0,       CHR__HELP("when obuf is full: wait, drop-oldest or disconnect") },
-    { NULL,           CHR_OPTION_TEXT, 0,                                         NULL,   0, 0,       NULL }
+    { "mux",          CHR_OPTION_BOOL,   CHR__AT(chr_common_options, mux),          "off",  0, 0,
+      CHR__HELP("several frontends share this chardev") },
+    { "history",      CHR_OPTION_SIZE,   CHR__AT(chr_common_options, history),      NULL,   0, CHR__SIZE_MOST,
+      CHR__HELP("send that many of the last bytes to each new peer first") },
+    { "obuf",         CHR_OPTION_SIZE,   CHR__AT(chr_common_options, obuf),         NULL,   0, CHR__SIZE_MOST,
+      CHR__HELP("keep that many bytes of output that would block") },
+    { "obuf-full",    CHR_OPTION_TEXT,   CHR__AT(chr_common_options, obuf_full),    "wait", 0, 0,
+      CHR__HELP("when obuf is full: wait, drop-oldest or disconnect") },
+    { NULL,           CHR_OPTION_TEXT,   0,                                         NULL,   0, 0,       NULL }
 };
 
-/* Objects that are no chardevs have none of these. */
+/* Objects (chr__object) have only their own rows. */
 static const chr_option *chr__common_rows_of(const chr_backend *kind)
 {
     return kind->open ? chr__common_rows : NULL;
@@ -12524,7 +12598,8 @@ CHR__PRIVATE void chr__options_free(chr_options *options)
     options->last = &options->first;
 }
 
-static chr__pair *chr__options_pair(chr_options *options, const char *key, size_t key_len, const char *value, size_t len)
+static chr__pair *chr__options_pair(chr_options *options, const char *key, size_t key_len, const char *value,
+                                    size_t len)
 {
     chr__pair *pair = (chr__pair *)chr__allocate(options->ctx, sizeof *pair + key_len + len + 1);
 
@@ -12546,7 +12621,8 @@ CHR__PRIVATE int chr__options_add(chr_options *options, const char *key, const c
 #if CHARDEV_HAS_OPTIONS
 CHARDEV_API int chr_options_add(chr_options *options, const char *key, const char *value, size_t len)
 {
-    return chr__options_pair(options, key, strlen(key), value, len == (size_t)-1 ? strlen(value) : len) ? 0 : CHR_ERR_NO_MEMORY;
+    len = len == (size_t)-1 ? strlen(value) : len;
+    return chr__options_pair(options, key, strlen(key), value, len) ? 0 : CHR_ERR_NO_MEMORY;
 }
 #endif
 
@@ -12564,7 +12640,7 @@ static const char *chr__options_get(const chr_options *options, const char *key)
 
 /* -- text to list -- */
 
-/* Up to the next lone comma; a doubled one is part of the text. */
+/* Up to the next single comma; a doubled one is part of the text. */
 static size_t chr__part_length(const char *text)
 {
     size_t len = 0;
@@ -12600,7 +12676,7 @@ static int chr__options_part(chr_options *options, const char *part, size_t len)
     return 0;
 }
 
-/* A value that counts unless the text has another for that key: it goes before what is there. */
+/* Adds a pair at the front, so that one with the same key in the text overrides it. */
 CHR__PRIVATE int chr__options_default(chr_options *options, const char *key, const char *value)
 {
     chr__pair **end = options->last, *pair = chr__options_pair(options, key, strlen(key), value, strlen(value));
@@ -12628,7 +12704,7 @@ static int chr__options_read(chr_options *options, const char *text, chr_error *
     }
 }
 
-/* The first word without '=' is the backend, wherever it stands, unless there is a backend=. */
+/* Without backend=, the first word without '=' is the backend, wherever it is. */
 static void chr__options_name_backend(chr_options *options)
 {
     chr__pair *pair;
@@ -12643,7 +12719,7 @@ static void chr__options_name_backend(chr_options *options)
     pair->key = "backend";
 }
 
-/* What ipv4= and ipv6= mean together: 4 or 6 when only one is wanted, else 0. */
+/* ipv4= and ipv6= together: 4 or 6 when only that family is allowed, else 0. */
 CHR__PRIVATE int chr__ip_family(chr_bool ipv4, chr_bool ipv6)
 {
     if (ipv6 == CHR_OFF || (ipv4 == CHR_ON && ipv6 != CHR_ON))
@@ -12653,10 +12729,10 @@ CHR__PRIVATE int chr__ip_family(chr_bool ipv4, chr_bool ipv6)
 
 /* -- list to struct -- */
 
-/* The N of NAME.N, without leading zeros; NAME alone is NAME.0; -1 when it is neither. */
+/* The N of NAME.N, without leading zeros; NAME is NAME.0; -1 = neither. */
 static int chr__list_index(const chr_option *row, const char *key)
 {
-    const char *digits = chr__after(key, row->name), *digit;
+    const char *digits = chr__skip_prefix(key, row->name), *digit;
     int         index = 0;
 
     if (digits && !*digits)
@@ -12673,7 +12749,7 @@ static int chr__row_has_key(const chr_option *row, const char *key)
     return row->type == CHR_OPTION_LIST ? chr__list_index(row, key) >= 0 : strcmp(row->name, key) == 0;
 }
 
-/* Behind the name of a row, where it is shown. */
+/* What follows the name of a list's row, where it is shown. */
 static const char *chr__row_suffix(const chr_option *row, const char *index)
 {
     return row->type == CHR_OPTION_LIST ? index : "";
@@ -12694,7 +12770,7 @@ static const chr_option *chr__row(const chr_backend *kind, const char *key)
     return row ? row : chr__row_find(chr__common_rows_of(kind), key);
 }
 
-/* Digits of decimal or 0x hex; NULL when there are none or they pass `max`. */
+/* Decimal or 0x hexadecimal digits. Returns what follows, or NULL when there are none or they exceed `max`. */
 static const char *chr__read_digits(const char *text, uint64_t max, uint64_t *value)
 {
     int         base = text[0] == '0' && (text[1] == 'x' || text[1] == 'X') ? 16 : 10, digit;
@@ -12702,7 +12778,7 @@ static const char *chr__read_digits(const char *text, uint64_t max, uint64_t *va
     uint64_t    sum = 0;
 
     for (text = start; (digit = chr__digit(*text)) < base; text++) {
-        if (sum >> 60) /* max has 63 bits and one: one digit more is beyond it, and must not wrap around */
+        if (sum >> 60) /* max has at most 64 bits: one more digit exceeds it, and could wrap */
             return NULL;
         sum = sum * (unsigned)base + (unsigned)digit;
         if (sum > max)
@@ -12720,11 +12796,11 @@ static int chr__read_number(const char *text, int64_t *value)
 
     if (!end || *end)
         return 0;
-    *value = !negative ? (int64_t)size : size > 0 ? -(int64_t)(size - 1) - 1 : 0; /* the least has no positive counterpart */
+    *value = !negative ? (int64_t)size : size > 0 ? -(int64_t)(size - 1) - 1 : 0; /* -INT64_MIN would overflow */
     return 1;
 }
 
-/* Behind the point of a size: 0.5M. Nine digits are enough to name any byte of a terabyte. */
+/* The fraction of a size (0.5M). Nine digits can name any byte of a terabyte. */
 static const char *chr__read_fraction(const char *text, int64_t *billionths)
 {
     int64_t weight = 100000000;
@@ -12758,7 +12834,7 @@ static int chr__read_size(const char *text, int64_t *value)
     if (billionths == 0)
         return 1;
     shift = unit >> 20 ? 20 : 0;
-    part = unit >> shift; /* billionths of it, without passing 64 bits */
+    part = unit >> shift; /* the product with billionths fits into 64 bits */
     part = (billionths * part / 1000000000 << shift) + ((billionths * part % 1000000000 << shift) / 1000000000);
     if (part > INT64_MAX - *value)
         return 0;
@@ -12780,24 +12856,27 @@ static int chr__read_bool(const char *text, chr_bool *value)
     return 0;
 }
 
-enum { CHR__SHOWN = 200 }; /* of what somebody has given, so that what is wrong with it is still seen */
+enum { CHR__SHOWN_MOST = 200 }; /* bytes of a wrong value in an error message, so that the reason still fits */
 
-static int chr__bad_value(const char *backend, const chr_option *row, const char *value, const char *expected, chr_error *err)
+static int chr__bad_value(const char *backend, const chr_option *row, const char *value, const char *expected,
+                          chr_error *err)
 {
-    return chr__fail(err, CHR_ERR_INVALID, "%s: %s=%.*s: %s", backend, row->name, CHR__SHOWN, value, expected);
+    return chr__fail(err, CHR_ERR_INVALID, "%s: %s=%.*s: %s", backend, row->name, CHR__SHOWN_MOST, value, expected);
 }
 
-static int chr__set_integer(const char *backend, const chr_option *row, const char *text, int64_t *value, chr_error *err)
+static int chr__set_integer(const char *backend, const chr_option *row, const char *text, int64_t *value,
+                            chr_error *err)
 {
     int64_t number;
-    int     is_number = CHARDEV_HAS_OPTIONS && row->type == CHR_OPTION_NUMBER; /* defaults can all be read as sizes */
+    int     is_number = CHARDEV_HAS_OPTIONS && row->type == CHR_OPTION_NUMBER; /* all defaults are valid sizes */
 
     if (is_number && !chr__read_number(text, &number))
         return chr__bad_value(backend, row, text, "not a number (decimal or 0x hexadecimal)", err);
     if (!is_number && !chr__read_size(text, &number))
         return chr__bad_value(backend, row, text, "not a size (a number, with B, K, M, G or T)", err);
     if (number < row->min || number > row->max)
-        return chr__fail(err, CHR_ERR_INVALID, "%s: %s=%.*s: out of range, %lld to %lld (%s)", backend, row->name, CHR__SHOWN, text,
+        return chr__fail(err, CHR_ERR_INVALID, "%s: %s=%.*s: out of range, %lld to %lld (%s)", backend, row->name,
+                         CHR__SHOWN_MOST, text,
                          (long long)row->min, (long long)row->max, row->help);
     *value = number;
     return 0;
@@ -12809,41 +12888,48 @@ CHR__PRIVATE chr__named_fd *chr__named_fd_find(chr_context *ctx, const char *nam
     return (chr__named_fd *)chr__table_find(&ctx->fds_by_name, name, strlen(name));
 }
 
-/* The descriptor is somebody else's, or closed. */
-CHR__PRIVATE void chr__named_fd_forget(chr_context *ctx, chr__named_fd *named)
+/* Removes a name, not the descriptor: it has been closed, or has another owner. */
+CHR__PRIVATE void chr__named_fd_remove(chr_context *ctx, chr__named_fd *named)
 {
     chr__table_remove(ctx, &ctx->fds_by_name, &named->by_name);
     chr__table_remove(ctx, &ctx->fds_by_number, &named->by_number);
     chr__free(ctx, named);
 }
 
-/* `text` is a name of a monitor's peer. */
+/* `text` is a name that a monitor's peer gave. */
 static int chr__set_fd_named(const char *backend, const chr_option *row, const char *text, chr_context *ctx, int *fd,
                              chr_error *err)
 {
     const chr__named_fd *named = chr__named_fd_find(ctx, text);
 
     if (!named)
-        return chr__fail(err, CHR_ERR_NOT_FOUND, "%s: %s=%s: no descriptor has been passed under that name", backend, row->name, text);
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "%s: %s=%s: no descriptor has been passed under that name", backend,
+                         row->name, text);
     *fd = named->fd;
     return 0;
 }
 
 #else
 
-CHR__PRIVATE chr__named_fd *chr__named_fd_find(chr_context *ctx, const char *name) { return (void)ctx, (void)name, (chr__named_fd *)NULL; }
-CHR__PRIVATE void chr__named_fd_forget(chr_context *ctx, chr__named_fd *named) { (void)ctx, (void)named; }
+CHR__PRIVATE chr__named_fd *chr__named_fd_find(chr_context *ctx, const char *name)
+{
+    return (void)ctx, (void)name, (chr__named_fd *)NULL;
+}
+
+CHR__PRIVATE void chr__named_fd_remove(chr_context *ctx, chr__named_fd *named) { (void)ctx, (void)named; }
 
 static int chr__set_fd_named(const char *backend, const chr_option *row, const char *text, chr_context *ctx, int *fd,
                              chr_error *err)
 {
     (void)ctx, (void)fd, (void)backend, (void)row, (void)text;
-    return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: %s=%s: built without descriptors that have names", backend, row->name, text);
+    return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: %s=%s: built without descriptors that have names", backend,
+                     row->name, text);
 }
 #endif
 
-/* A number for a local user, a name for a monitor's peer, who must not be able to name our own descriptors. */
-static int chr__set_fd(const char *backend, const chr_option *row, const char *text, chr_context *ctx, chr_origin origin,
+/* A number for a local user, a name for a monitor's peer, which must not refer to descriptors of the process. */
+static int chr__set_fd(const char *backend, const chr_option *row, const char *text, chr_context *ctx,
+                       chr_origin origin,
                        void *target, chr_error *err)
 {
     int    *fd = (int *)(void *)((char *)target + row->offset);
@@ -12856,11 +12942,12 @@ static int chr__set_fd(const char *backend, const chr_option *row, const char *t
         return 0;
     }
     if (*text >= '0' && *text <= '9')
-        return chr__bad_value(backend, row, text, "a number is not allowed here: pass the descriptor with getfd and give its name", err);
+        return chr__bad_value(backend, row, text,
+                              "a number is not allowed here: pass the descriptor with getfd and give its name", err);
     return chr__set_fd_named(backend, row, text, ctx, fd, err);
 }
 
-/* A default, or what somebody gave. */
+/* Sets a value from the text, or a default. */
 static int chr__set_value(const char *backend, const chr_option *row, const char *text, void *target, chr_error *err)
 {
     void *member = (char *)target + row->offset;
@@ -12875,7 +12962,7 @@ static int chr__set_value(const char *backend, const chr_option *row, const char
         return chr__set_integer(backend, row, text, (int64_t *)member, err);
     case CHR_OPTION_FD:
     case CHR_OPTION_LIST:
-        return 0; /* they have no defaults: chr__set_fd(), chr__set_lists() */
+        return 0; /* without defaults: chr__set_fd(), chr__set_lists() */
     case CHR_OPTION_TEXT:
     default:
         *(const char **)member = text;
@@ -12891,13 +12978,15 @@ static int chr__unknown_key(const chr_backend *kind, const chr__pair *pair, chr_
 
     if (!err)
         return CHR_ERR_INVALID;
-    chr__fail(err, CHR_ERR_INVALID, "%s: unknown option '%.*s%s%.*s' (allowed: id", kind->name, CHR__SHOWN, pair->key,
+    chr__fail(err, CHR_ERR_INVALID, "%s: unknown option '%.*s%s%.*s' (allowed: id", kind->name, CHR__SHOWN_MOST,
+              pair->key,
               pair->value ? "=" : "", 80, pair->value ? pair->value : "");
     rows[0] = kind->options;
     rows[1] = chr__common_rows_of(kind);
     for (i = 0, len = strlen(err->text); i < 2; i++)
         for (; rows[i] && rows[i]->name; rows[i]++)
-            len = chr__append(err->text, sizeof err->text, len, ", %s%s", rows[i]->name, chr__row_suffix(rows[i], ".N"));
+            len = chr__append(err->text, sizeof err->text, len, ", %s%s", rows[i]->name, chr__row_suffix(rows[i],
+                                                                                                         ".N"));
     chr__append(err->text, sizeof err->text, len, ")");
     return CHR_ERR_INVALID;
 #else
@@ -12909,7 +12998,7 @@ static int chr__unknown_key(const chr_backend *kind, const chr__pair *pair, chr_
 static int chr__set_bare(const chr_backend *kind, const chr__pair *pair, void *target, chr_error *err)
 {
     const chr_option *row = chr__row(kind, pair->key);
-    const char       *rest = row ? NULL : chr__after(pair->key, "no");
+    const char       *rest = row ? NULL : chr__skip_prefix(pair->key, "no");
 
     if (rest)
         row = chr__row(kind, rest);
@@ -12930,9 +13019,10 @@ static void chr__mark_absent_fds(const chr_backend *kind, void *target)
             *(int *)(void *)((char *)target + row->offset) = -1;
 }
 
-/* Each element, from NAME.0 on without a gap, into `room`; returns what is left of that, or NULL and err. Of several with
- * one number the last counts. */
-static const char **chr__set_list(const chr_options *options, const char *backend, const chr_option *row, const char **room, chr_error *err)
+/* Fills `room` with the elements of one list, from NAME.0 on without a gap; of equal numbers the last counts.
+ * Returns the end, or NULL and err. */
+static const char **chr__set_list(const chr_options *options, const char *backend, const chr_option *row,
+                                  const char **room, chr_error *err)
 {
     const chr__pair *pair;
     int              index, most = 0, count = 0;
@@ -12955,8 +13045,9 @@ static const char **chr__set_list(const chr_options *options, const char *backen
     return room + count + 1;
 }
 
-/* The arrays stand behind the struct, at `room`. */
-static int chr__set_lists(const chr_options *options, const chr_backend *kind, void *target, const char **room, chr_error *err)
+/* Arrays of all lists, behind the struct. */
+static int chr__set_lists(const chr_options *options, const chr_backend *kind, void *target, const char **room,
+                          chr_error *err)
 {
     const chr_option *row;
 
@@ -12971,7 +13062,7 @@ static int chr__set_lists(const chr_options *options, const chr_backend *kind, v
     return 0;
 }
 
-/* How many pointers they may need: each key one, each list its end. */
+/* Bytes for the arrays: a pointer for each key, and NULL behind each list. */
 static size_t chr__lists_room(const chr_options *options, const chr_backend *kind)
 {
     const chr__pair  *pair;
@@ -12985,8 +13076,9 @@ static size_t chr__lists_room(const chr_options *options, const chr_backend *kin
     return lists ? (keys + lists) * sizeof(const char *) : 0;
 }
 
-/* Fills the zeroed struct `target`; texts in it still belong to the list. */
-static int chr__options_to_struct(const chr_options *options, const chr_backend *kind, chr_origin origin, void *target, chr_error *err)
+/* Fills the zeroed struct `target`. Texts in it still belong to the list. */
+static int chr__options_to_struct(const chr_options *options, const chr_backend *kind, chr_origin origin, void *target,
+                                  chr_error *err)
 {
     const chr__pair  *pair;
     const chr_option *row;
@@ -13011,9 +13103,10 @@ static int chr__options_to_struct(const chr_options *options, const chr_backend 
     return chr__set_lists(options, kind, target, (const char **)(void *)((char *)target + kind->options_size), err);
 }
 
-/* -- a chardev's own copy of the struct: texts inside, defaults filled in, ranges checked. Text and typed callers meet here. -- */
+/* -- the chardev's own copy of the struct: with its texts, defaults filled in, ranges checked. Text and typed
+ * callers share this -- */
 
-/* The first of the row's texts, and in *count how many there are (with NULL at the end of a list); NULL when it has none. */
+/* The first text of a row, and *count of them (a list's NULL included); NULL when the row has none. */
 static const char *const *chr__row_texts(const chr_option *row, const void *target, size_t *count)
 {
     const void        *member = (const char *)target + row->offset;
@@ -13044,7 +13137,7 @@ static size_t chr__texts_size(const chr_option *row, const void *target)
     return size;
 }
 
-/* The arrays first: they must stay aligned. */
+/* Arrays go before texts, to be aligned. */
 static char *chr__copy_lists(const chr_option *row, void *target, char *room)
 {
     const char *const *texts;
@@ -13102,11 +13195,12 @@ static int chr__check_range(const char *backend, const chr_option *row, const vo
     value = *(const int64_t *)(const void *)((const char *)target + row->offset);
     if (value >= row->min && value <= row->max)
         return 0;
-    return chr__fail(err, CHR_ERR_INVALID, "%s: %s=%lld: out of range, %lld to %lld", backend, row->name, (long long)value,
+    return chr__fail(err, CHR_ERR_INVALID, "%s: %s=%lld: out of range, %lld to %lld", backend, row->name,
+                     (long long)value,
                      (long long)row->min, (long long)row->max);
 }
 
-static int chr__complete(const char *backend, const chr_option *row, void *target, chr_error *err)
+static int chr__fill_defaults(const char *backend, const chr_option *row, void *target, chr_error *err)
 {
     int code = 0;
 
@@ -13135,13 +13229,14 @@ static void *chr__options_copy(chr_context *ctx, const chr_backend *kind, const 
         room = chr__copy_lists(kind->options, copy, copy + kind->options_size);
         chr__copy_texts(common, copy, chr__copy_texts(kind->options, copy, room));
     }
-    if (chr__complete(kind->name, kind->options, copy, err) == 0 && chr__complete(kind->name, common, copy, err) == 0)
+    if (chr__fill_defaults(kind->name, kind->options, copy, err) == 0 && chr__fill_defaults(kind->name, common, copy,
+                                                                                            err) == 0)
         return copy;
     chr__free(ctx, copy);
     return NULL;
 }
 
-/* -- objects that are no chardevs, from the same tables -- */
+/* -- objects: the same tables -- */
 
 CHR__PRIVATE chr__object *chr__object_find(chr_context *ctx, const char *id)
 {
@@ -13153,8 +13248,8 @@ CHR__PRIVATE void chr__object_add(chr_context *ctx, chr__object *object)
     chr__table_add(ctx, &ctx->objects, &object->by_id, object, object->id, strlen(object->id));
 }
 
-/* One user less; the last one frees it. */
-static void chr__object_drop(chr_context *ctx, chr__object *object)
+/* Drops a reference; the last one frees the object. */
+static void chr__object_unref(chr_context *ctx, chr__object *object)
 {
     if (--object->users > 0)
         return;
@@ -13165,7 +13260,7 @@ static void chr__object_drop(chr_context *ctx, chr__object *object)
     chr__free(ctx, object);
 }
 
-/* A zeroed object with its complete options; `list` was read from text. It is in the context when that says so. */
+/* A new object with its options. The caller adds it to the context. */
 CHR__PRIVATE chr__object *chr__object_new(const chr_options *list, const chr_backend *kind, chr_error *err)
 {
     chr_context *ctx = list->ctx;
@@ -13186,7 +13281,7 @@ CHR__PRIVATE chr__object *chr__object_new(const chr_options *list, const chr_bac
     if (object && object->id && object->options)
         return object;
     if (object)
-        chr__object_drop(ctx, object);
+        chr__object_unref(ctx, object);
     return NULL;
 }
 
@@ -13291,15 +13386,15 @@ static void chr__help_all(chr_context *ctx, void (*print)(void *, const char *),
 }
 #endif
 
-/* The argument of an ioctl, as recordings and traces have it: how many bytes; `ints` says how many numbers they are, if
- * any. */
+/* Bytes of an ioctl's argument, as in recordings and traces; *ints = number of ints that they are, or 0. */
 CHR__PRIVATE size_t chr__ioctl_size(int command, const void *arg, int *ints)
 {
     *ints = 0;
-    if (!arg) /* a backend of the user's may want none */
+    if (!arg) /* a user's backend may accept NULL */
         return 0;
     switch (command) {
-    case CHR_IOCTL_SET_ECHO: case CHR_IOCTL_SERIAL_SET_BREAK: case CHR_IOCTL_SERIAL_GET_TIOCM: case CHR_IOCTL_SERIAL_SET_TIOCM:
+    case CHR_IOCTL_SET_ECHO: case CHR_IOCTL_SERIAL_SET_BREAK:
+    case CHR_IOCTL_SERIAL_GET_TIOCM: case CHR_IOCTL_SERIAL_SET_TIOCM:
     case CHR_IOCTL_SERIAL_SET_FLOW: case CHR_IOCTL_SERIAL_GET_FLOW: case CHR_IOCTL_PP_DATA_DIR:
     case CHR_IOCTL_SERIAL_PURGE: case CHR_IOCTL_SERIAL_GET_ERRORS: case CHR_IOCTL_SERIAL_SET_ERRORS:
         *ints = 1;
@@ -13310,7 +13405,8 @@ CHR__PRIVATE size_t chr__ioctl_size(int command, const void *arg, int *ints)
     case CHR_IOCTL_SERIAL_SET_PARAMS: case CHR_IOCTL_SERIAL_GET_PARAMS:
         *ints = 4;
         return 16;
-    case CHR_IOCTL_PP_EPP_READ_ADDRESS: case CHR_IOCTL_PP_EPP_READ: case CHR_IOCTL_PP_EPP_WRITE_ADDRESS: case CHR_IOCTL_PP_EPP_WRITE:
+    case CHR_IOCTL_PP_EPP_READ_ADDRESS: case CHR_IOCTL_PP_EPP_READ:
+    case CHR_IOCTL_PP_EPP_WRITE_ADDRESS: case CHR_IOCTL_PP_EPP_WRITE:
         return ((const chr_parallel_epp *)arg)->count > 0 ? (size_t)((const chr_parallel_epp *)arg)->count : 0;
     default:
         return command >= CHR_IOCTL_PP_READ_DATA && command <= CHR_IOCTL_PP_READ_STATUS ? 1 : 0;
@@ -13323,16 +13419,15 @@ CHR__PRIVATE int chr__is_epp(int command)
 }
 
 /* ====================================================================================================================
- * >>the_record   what crosses a frontend's edge goes to a file; the layout stands in >>record
+ * >>the_record   records what crosses the frontends' edges into a file; >>record has the format
  * ================================================================================================================== */
 
-#define CHR__RECORDED (UINT32_C(1) << 30) /* among the pending events, so that input looks at one word only */
+#define CHR__RECORDED (UINT32_C(1) << 30) /* in dev->pending, so that input tests one word only */
 
 typedef enum chr__record_kind {
-    CHR__RECORD_NEW = 1, CHR__RECORD_CREATED, CHR__RECORD_INPUT, CHR__RECORD_EVENT, CHR__RECORD_WRITABLE, CHR__RECORD_WRITE,
-    CHR__RECORD_READ, CHR__RECORD_IOCTL, CHR__RECORD_SET_OPEN, CHR__RECORD_DISCONNECT, CHR__RECORD_WAIT,
-        CHR__RECORD_END,
-    CHR__RECORD_SHUTDOWN
+    CHR__RECORD_NEW = 1, CHR__RECORD_CREATED, CHR__RECORD_INPUT, CHR__RECORD_EVENT, CHR__RECORD_WRITABLE,
+    CHR__RECORD_WRITE, CHR__RECORD_READ, CHR__RECORD_IOCTL, CHR__RECORD_SET_OPEN, CHR__RECORD_DISCONNECT,
+    CHR__RECORD_WAIT, CHR__RECORD_END, CHR__RECORD_SHUTDOWN
 } chr__record_kind;
 
 enum { CHR__FILE_HEAD = 24, CHR__RECORD_HEAD = 28, CHR__RECORD_VERSION = 1 };
@@ -13345,17 +13440,19 @@ static const char chr__record_magic[] = "chardevR";
 typedef struct chr__recorder {
     int          fd;
     chr__fd_type type;
-    unsigned     numbers; /* how many chardevs have one */
+    unsigned     numbers; /* count of chardevs that have a number */
     int64_t      started;
 } chr__recorder;
 
 #define CHR__IS_RECORDED(dev) (((dev)->pending & CHR__RECORDED) != 0)
 
-/* Starts from 0, and goes on from what it returned. */
+/* CRC-32 (IEEE 802.3), four bits a step. Starts with 0; continues with its result. */
 static uint32_t chr__crc32(uint32_t crc, const void *buf, size_t len)
 {
-    static const uint32_t step[16] = { 0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4, 0x4db26158, 0x5005713c,
-                                       0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c, 0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c };
+    static const uint32_t step[16] = {
+        0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4, 0x4db26158, 0x5005713c,
+        0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c, 0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c
+    };
     const unsigned char  *byte = (const unsigned char *)buf;
 
     for (crc = ~crc; len > 0; len--) {
@@ -13383,14 +13480,15 @@ static void chr__record_close(chr_context *ctx)
     ctx->recorder = NULL;
 }
 
-static void chr__record_give_up(chr_context *ctx, const char *why)
+static void chr__record_abort(chr_context *ctx, const char *why)
 {
     chr__record_close(ctx);
     chr__log_text(ctx, why);
 }
 
-/* One record, at once, so that a crash loses none. As with the log file, failure never disturbs the traffic. */
-static int chr__record_write(chr_context *ctx, unsigned number, chr__record_kind kind, int64_t value, uint32_t extra, const void *buf, size_t len)
+/* Writes one record, unbuffered, so that a crash loses none. An error ends the recording, not the traffic. */
+static int chr__record_write(chr_context *ctx, unsigned number, chr__record_kind kind, int64_t value, uint32_t extra,
+                             const void *buf, size_t len)
 {
     unsigned char head[CHR__RECORD_HEAD];
     char          line[120];
@@ -13399,7 +13497,7 @@ static int chr__record_write(chr_context *ctx, unsigned number, chr__record_kind
     chr__put_le(head, len, 4);
     chr__put_le(head + 8, number, 2);
     head[10] = (unsigned char)kind;
-    head[11] = kind == CHR__RECORD_EVENT && ctx->quiet > ctx->outside;
+    head[11] = kind == CHR__RECORD_EVENT && ctx->deferring > ctx->deferring_unasked;
     chr__put_le(head + 12, (uint64_t)(chr_loop_now(ctx) - ctx->recorder->started), 8);
     chr__put_le(head + 20, (uint64_t)value, 4);
     chr__put_le(head + 24, extra, 4);
@@ -13409,20 +13507,21 @@ static int chr__record_write(chr_context *ctx, unsigned number, chr__record_kind
         code = chr__write_file(ctx->recorder->fd, ctx->recorder->type, buf, len);
     if (code < 0) {
         chr__format(line, sizeof line, "the recording can't be written: %s: it ends here", chr_error_text(code));
-        chr__record_give_up(ctx, line);
+        chr__record_abort(ctx, line);
     }
     return code;
 }
 
-CHR__COLD void chr__record(chr_dev *dev, chr__record_kind kind, int64_t value, uint32_t extra, const void *buf, size_t len)
+CHR__COLD void chr__record(chr_dev *dev, chr__record_kind kind, int64_t value, uint32_t extra, const void *buf,
+                           size_t len)
 {
     if (dev->ctx->recorder)
         (void)chr__record_write(dev->ctx, dev->record_number, kind, value, extra, buf, len);
     else
-        dev->pending &= ~CHR__RECORDED; /* it was being made, or is removed, while recording ended */
+        dev->pending &= ~CHR__RECORDED; /* recording has ended while the chardev was created or removed */
 }
 
-/* With the bytes that went: when nobody was there to take them, all. */
+/* With the bytes that were taken; with all when there was no peer to take them. */
 CHR__COLD void chr__record_transfer(chr_dev *dev, chr__record_kind kind, int n, const void *buf, size_t len)
 {
     size_t gone = n > 0 ? (size_t)n : kind == CHR__RECORD_WRITE && n == CHR_ERR_DISCONNECTED ? len : 0;
@@ -13430,7 +13529,7 @@ CHR__COLD void chr__record_transfer(chr_dev *dev, chr__record_kind kind, int n, 
     chr__record(dev, kind, n, (uint32_t)len, buf, gone);
 }
 
-/* A result whose failure has a text. */
+/* A result with its error text. */
 CHR__COLD void chr__record_text(chr_dev *dev, chr__record_kind kind, int code, const chr_error *err)
 {
     const char *text = code < 0 ? (err ? err->text : chr_error_text(code)) : "";
@@ -13450,7 +13549,7 @@ CHR__COLD void chr__record_ioctl(chr_dev *dev, int command, int code, const void
     chr__record(dev, CHR__RECORD_IOCTL, code, (uint32_t)command, ints > 0 ? numbers : bytes, size);
 }
 
-/* From before its `open` on, so that events in there are not missed. Chardevs with many frontends live on one that is recorded. */
+/* Called before `open`, to record its events. Chardevs with several frontends wrap one that is recorded. */
 static void chr__record_new(chr_dev *dev)
 {
     chr__recorder *recorder = dev->ctx->recorder;
@@ -13458,7 +13557,7 @@ static void chr__record_new(chr_dev *dev)
     if (!recorder || dev->kind->sharing)
         return;
     if (recorder->numbers > CHR__RECORD_LAST) {
-        chr__record_give_up(dev->ctx, "the recording ends here: the file has numbers for 65536 chardevs");
+        chr__record_abort(dev->ctx, "the recording ends here: the file has numbers for 65536 chardevs");
         return;
     }
     dev->record_number = recorder->numbers++;
@@ -13466,16 +13565,16 @@ static void chr__record_new(chr_dev *dev)
     chr__record(dev, CHR__RECORD_NEW, 0, 0, dev->id, strlen(dev->id));
 }
 
-/* One that is there already, as if it had been made just now. */
+/* A chardev that existed before is recorded as if it were created now. */
 static void chr__record_existing(chr_dev *dev)
 {
     chr__record_new(dev);
     if (!CHR__IS_RECORDED(dev))
         return;
-    chr__quiet(dev->ctx);
+    chr__defer_begin(dev->ctx);
     if (dev->be_open)
         chr__record(dev, CHR__RECORD_EVENT, CHR_EVENT_OPENED, 0, NULL, 0);
-    chr__loud(dev->ctx);
+    chr__defer_end(dev->ctx);
     chr__record(dev, CHR__RECORD_CREATED, 0, 0, NULL, 0);
     chr__set_slow_path(dev);
 }
@@ -13547,7 +13646,7 @@ CHARDEV_API int chr_record_stop(chr_context *ctx)
 
 #else
 
-/* No recorder: nothing is recorded, and the compiler drops what would have told it. */
+/* Without recording: the compiler drops these calls. */
 #define CHR__IS_RECORDED(dev) ((void)(dev), 0)
 
 static void chr__record(chr_dev *dev, chr__record_kind kind, int64_t value, uint32_t extra, const void *buf, size_t len)
@@ -13574,10 +13673,21 @@ static void chr__record_new(chr_dev *dev) { (void)dev; }
 #endif
 
 /* ====================================================================================================================
- * >>core   events, input, the log file, the registry, hot swap
- * ================================================================================================================== */
+ * >>core   events, input, output queues, the log file, buffered frontends, the registry, hot swap
+ * ====================================================================================================================
+ * The path of the bytes, between the frontend's calls (>>front) and the backend's slots:
+ *
+ *     output   chr_fe_write() -> output buffer (>>buffers) -> outbox (history=, obuf=) -> io->write; what these take
+ *              also goes to the log file and the recorder
+ *     input    chr__input() or chr_be_write() -> recorder -> input buffer (>>buffers) -> the `read` handler
+ *     events   chr_be_event() -> recorder -> marks among the input's bytes (>>buffers) -> the `event` handler
+ *
+ * While a slot runs inside a user's call, no handler is called: an event is a bit in dev->pending, and delivered by the
+ * idle dev->notify (chr__post, chr__notify). Back-pressure: can_read says how much input the frontend takes; `update`
+ * of the backend asks it again, before the next wait (chr__update) or in the steps that follow (chr__retry_input).
+ */
 
-/* What holds bytes between frontend and backend: without it the compiler drops all that asks for it. */
+/* History, obuf= and buffered frontends. Without them these are NULL constants, and the compiler drops the code. */
 #if CHARDEV_HAS_BUFFERS
 #define CHR__BUFFERS(owner) ((owner)->buffers)
 #define CHR__OUTBOX(dev) ((dev)->outbox)
@@ -13586,11 +13696,11 @@ static void chr__record_new(chr_dev *dev) { (void)dev; }
 #define CHR__OUTBOX(dev) ((void)(dev), (struct chr__outbox *)0)
 #endif
 
-/* -- what a write has to pass beside the backend -- */
+/* -- whether a write takes the slow path -- */
 
 enum { CHR__SLOW_BUFFERS = 1, CHR__SLOW_OTHERS = 2 };
 
-static void chr__buffers_look_all(chr_dev *dev);
+static void chr__buffers_recheck_all(chr_dev *dev);
 
 static void chr__set_slow_path(chr_dev *dev)
 {
@@ -13598,53 +13708,54 @@ static void chr__set_slow_path(chr_dev *dev)
                  CHR__TRACES(dev->ctx);
 
     dev->slow_path = (CHR__BUFFERS(dev) ? CHR__SLOW_BUFFERS : 0) | (others ? CHR__SLOW_OTHERS : 0);
-    chr__buffers_look_all(dev);
+    chr__buffers_recheck_all(dev);
 }
 
-/* -- asking again, from the loop and before it sleeps -- */
+/* -- asking the backend to update: from any thread, run by the loop before it waits -- */
 
-static void chr__postpone(chr_dev *dev, uint32_t what);
-static int  chr__frontend_waits(const chr_dev *dev);
-static int  chr__outbox_waits(const chr_dev *dev);
+static void chr__post(chr_dev *dev, uint32_t what);
+static int  chr__frontend_wants_writable(const chr_dev *dev);
+static int  chr__outbox_pending(const chr_dev *dev);
 
-enum { CHR__LAST_EVENT = CHR_EVENT_INPUT_END }; /* each has a bit there */
-#define CHR__OTHER_EVENT (UINT32_C(1) << 29) /* among the pending events: an int that is none of CHR_EVENT_...; the last one
-                                       counts */
-#define CHR__WRITABLE (UINT32_C(1) << 31) /* among the pending events: a backend that never blocks answers a waiting frontend */
+enum { CHR__LAST_EVENT = CHR_EVENT_INPUT_END }; /* each has its bit in `pending` */
+#define CHR__CUSTOM_EVENT (UINT32_C(1) << 29) /* in `pending`: an event that is none of CHR_EVENT_...; the last one */
+#define CHR__WRITABLE     (UINT32_C(1) << 31) /* in `pending`: chr_be_writable() is to run from the loop */
 
-/* From any thread, and from inside slots: the question for room is a handler, and the poll set is the owner's. A
- * backend that never blocks has no `update`: it can always be written to. */
+/* Queues `update` of the backend. Posted to the loop, since it calls can_read, a handler, and changes the poll
+ * set, which the owner thread alone may do. A backend without `update` is always writable: a frontend that waits
+ * is told so. */
 static void chr__update(chr_dev *dev)
 {
     if (dev->removed)
         return;
     if (!dev->io->update) {
-        if (chr__outbox_waits(dev) || chr__frontend_waits(dev))
-            chr__postpone(dev, CHR__WRITABLE);
+        if (chr__outbox_pending(dev) || chr__frontend_wants_writable(dev))
+            chr__post(dev, CHR__WRITABLE);
         return;
     }
-    chr__urge(dev);
-    chr__loop_poke(dev->ctx);
+    chr__update_before_wait(dev);
+    chr__loop_timeout_changed(dev->ctx);
 }
 
-/* -- output that waits: history= and obuf=, both fixed in size -- */
+/* -- the outbox: history= (what each new peer gets first) and obuf= (output queued behind a slow peer), both of a
+ * fixed size -- */
 
 typedef enum chr__when_full { CHR__FULL_WAIT, CHR__FULL_DROP, CHR__FULL_DISCONNECT } chr__when_full;
 
 typedef struct chr__outbox {
-    chr__ring       history, queue; /* size 0 = not asked for */
-    size_t          unsent;         /* of the history: what the peer has still to get */
-    int             failure;        /* what draining has met: the next write returns it */
+    chr__ring       history, queue; /* size 0 = the option is not set */
+    size_t          unsent;         /* the last bytes of history that the peer has not got yet */
+    int             drain_error;       /* error met while draining: the next write returns it */
     chr__when_full  when_full;
-    int             is_cut_off;     /* the peer is too slow: it is about to be disconnected, */
-    chr_idle        cut_off;        /* from the loop */
+    int             is_disconnecting;     /* obuf-full=disconnect: the peer is too slow, */
+    chr_idle        disconnect_idle;        /* and disconnected from the loop */
 } chr__outbox;
 
 static void chr__outbox_free(chr_dev *dev)
 {
     if (!CHR__OUTBOX(dev))
         return;
-    chr_idle_stop(&dev->outbox->cut_off);
+    chr_idle_stop(&dev->outbox->disconnect_idle);
     chr__free(dev->ctx, dev->outbox->history.bytes);
     chr__free(dev->ctx, dev->outbox->queue.bytes);
     chr__free(dev->ctx, dev->outbox);
@@ -13671,7 +13782,7 @@ static int chr__outbox_when_full(const chr_dev *dev, chr__when_full *when_full, 
     return 0;
 }
 
-static void chr__outbox_none(chr_common_options *common)
+static void chr__outbox_disable(chr_common_options *common)
 {
     common->history = common->obuf = 0;
     common->obuf_full = NULL;
@@ -13685,7 +13796,8 @@ static int chr__outbox_open(chr_dev *dev, chr_error *err)
     int                       code;
 
     if (!CHARDEV_HAS_BUFFERS)
-        return common->history || common->obuf ? chr__fail(err, CHR_ERR_NOT_SUPPORTED, "history=, obuf=: built without buffers") : 0;
+        return common->history || common->obuf ?
+                   chr__fail(err, CHR_ERR_NOT_SUPPORTED, "history=, obuf=: built without buffers") : 0;
     code = chr__outbox_when_full(dev, &when_full, err);
 
     if (code < 0 || (!common->history && !common->obuf))
@@ -13698,7 +13810,7 @@ static int chr__outbox_open(chr_dev *dev, chr_error *err)
     return 0;
 }
 
-/* There is room in the queue for so much. */
+/* Makes room in the queue for len more bytes, beyond obuf= if need be. */
 CHR__COLD int chr__outbox_reserve(chr_dev *dev, size_t len)
 {
     chr__ring            larger;
@@ -13724,26 +13836,27 @@ CHR__COLD int chr__outbox_reserve(chr_dev *dev, size_t len)
     return 0;
 }
 
-static int chr__outbox_waits(const chr_dev *dev)
+static int chr__outbox_pending(const chr_dev *dev)
 {
     return CHR__OUTBOX(dev) && (dev->outbox->unsent > 0 || dev->outbox->queue.count > 0);
 }
 
-static void chr__outbox_remember(chr__outbox *outbox, const void *buf, size_t len)
+static void chr__outbox_add_history(chr__outbox *outbox, const void *buf, size_t len)
 {
     if (outbox->history.size > 0)
         chr__ring_put(&outbox->history, buf, len);
 }
 
-/* Whether the bytes of a write with this result are lost: nobody is there, or an error has met what nobody offers again
- * (a fan's members go on without the one that fails, and a gathered write was taken long ago). */
+/* Whether bytes are lost with this result of a write: there is no peer, or the write failed and nobody offers them
+ * again (a hub goes on without the member that fails; a buffered frontend's write has already returned). */
 CHR__COLD int chr__is_lost(const chr_dev *dev, int n)
 {
-    return n == CHR_ERR_DISCONNECTED || (n < 0 && n != CHR_ERR_WOULD_BLOCK && dev->ctx->unkept > 0);
+    return n == CHR_ERR_DISCONNECTED || (n < 0 && n != CHR_ERR_WOULD_BLOCK && dev->ctx->unretried > 0);
 }
 
-/* What was taken and can't be sent is lost: counted, and remembered for the next peer. */
-CHR__COLD void chr__lose_queued(chr_dev *dev, chr__ring *queue)
+/* Discards bytes that were taken and can't be sent: they are counted as dropped, and go into the history for the
+ * next peer. */
+CHR__COLD void chr__discard_queued(chr_dev *dev, chr__ring *queue)
 {
     const unsigned char *piece;
     size_t               len;
@@ -13751,25 +13864,26 @@ CHR__COLD void chr__lose_queued(chr_dev *dev, chr__ring *queue)
     for (; queue->count > 0; chr__ring_take(queue, len)) {
         piece = chr__ring_piece(queue, 0, &len);
         if (CHR__OUTBOX(dev))
-            chr__outbox_remember(dev->outbox, piece, len);
+            chr__outbox_add_history(dev->outbox, piece, len);
         dev->bytes_dropped += len;
     }
 }
 
-/* All that waits is lost. */
-static void chr__outbox_drop(chr_dev *dev, int failure)
+/* Discards all queued output. The next write returns `failure`. */
+static void chr__outbox_discard(chr_dev *dev, int failure)
 {
     chr__outbox *outbox = dev->outbox;
 
     if (outbox->queue.count > 0)
         CHR__TRACE(dev, obuf_dropped, (int64_t)outbox->queue.count, failure);
     outbox->unsent = 0;
-    chr__lose_queued(dev, &outbox->queue);
-    outbox->failure = failure;
+    chr__discard_queued(dev, &outbox->queue);
+    outbox->drain_error = failure;
 }
 
-/* Hands over what the peer that goes has still to get, as a block that is freed by the caller; NULL when there is
- * none, or no memory: then it is lost, and counted. The first *owed bytes of it are history. */
+/* Moves the queued output of a peer that is being disconnected into a block, for the lingering close; the caller
+ * frees it. NULL when there is none, or no memory: then it is lost and counted. The first *history_size bytes of
+ * it are history. */
 CHR__PRIVATE unsigned char *chr__outbox_take(chr_dev *dev, size_t *size, size_t *owed)
 {
     chr__outbox         *outbox = dev->outbox;
@@ -13791,19 +13905,19 @@ CHR__PRIVATE unsigned char *chr__outbox_take(chr_dev *dev, size_t *size, size_t 
     for (; outbox->queue.count > 0; at += len, chr__ring_take(&outbox->queue, len)) {
         piece = chr__ring_piece(&outbox->queue, 0, &len);
         memcpy(block + at, piece, len);
-        chr__outbox_remember(outbox, piece, len);
+        chr__outbox_add_history(outbox, piece, len);
     }
     return block;
 }
 
-/* A serial line's transmit buffer is purged: what is queued for it goes too. */
+/* A serial line's transmit buffer is purged: the queued output with it. */
 CHR__PRIVATE void chr__outbox_purge(chr_dev *dev)
 {
     if (CHR__OUTBOX(dev))
-        chr__outbox_drop(dev, 0);
+        chr__outbox_discard(dev, 0);
 }
 
-/* As much as the backend takes: first the history, then what was queued behind it. */
+/* Writes queued output until a short write or EAGAIN: first the history, then the queue. */
 static void chr__outbox_send(chr_dev *dev)
 {
     chr__outbox         *outbox = dev->outbox;
@@ -13820,55 +13934,55 @@ static void chr__outbox_send(chr_dev *dev)
         piece = chr__ring_piece(&outbox->queue, 0, &len);
         n = dev->io->write(dev, piece, len);
         if (n > 0) {
-            chr__outbox_remember(outbox, piece, (size_t)n);
+            chr__outbox_add_history(outbox, piece, (size_t)n);
             chr__ring_take(&outbox->queue, (size_t)n);
         }
     }
     if (n < 0 && n != CHR_ERR_WOULD_BLOCK)
-        chr__outbox_drop(dev, n);
+        chr__outbox_discard(dev, n);
 }
 
 static void chr__outbox_drain(chr_dev *dev)
 {
-    chr__quiet_outside(dev->ctx);
+    chr__defer_begin_unasked(dev->ctx);
     chr__outbox_send(dev);
-    chr__loud_outside(dev->ctx);
+    chr__defer_end_unasked(dev->ctx);
 }
 
-/* Each new peer gets the history first. At CLOSED only the input may have ended, so that the rest still goes: not
- * from inside a slot, which may be the write that has found nobody. */
+/* OPENED: the new peer gets the history first. CLOSED may be a half-close of the input, so queued output is still
+ * sent; not from inside a slot, which may be the write that has just failed. */
 static void chr__outbox_event(chr_dev *dev, int event)
 {
     chr__outbox *outbox = dev->outbox;
 
-    outbox->is_cut_off = 0;
+    outbox->is_disconnecting = 0;
     outbox->unsent = event == CHR_EVENT_OPENED ? outbox->history.count : 0;
-    if (event == CHR_EVENT_CLOSED && dev->ctx->quiet == 0 && chr__outbox_waits(dev))
+    if (event == CHR_EVENT_CLOSED && dev->ctx->deferring == 0 && chr__outbox_pending(dev))
         chr__outbox_drain(dev);
-    else if (event == CHR_EVENT_CLOSED && chr__outbox_waits(dev))
-        chr__postpone(dev, CHR__WRITABLE);
-    outbox->failure = 0;
-    if (event == CHR_EVENT_OPENED && chr__outbox_waits(dev))
-        chr__update(dev); /* asks can_read: the chardev may be gone after it, and the outbox with it */
+    else if (event == CHR_EVENT_CLOSED && chr__outbox_pending(dev))
+        chr__post(dev, CHR__WRITABLE);
+    outbox->drain_error = 0;
+    if (event == CHR_EVENT_OPENED && chr__outbox_pending(dev))
+        chr__update(dev); /* calls can_read from the loop only: here the outbox still exists */
 }
 
-/* -- obuf-full= -- */
+/* -- obuf-full=: wait (back-pressure), drop-oldest, disconnect -- */
 
-/* The oldest bytes go out of the queue. Behind history that the peer has still to get they are history that it has
- * still to get; then it is the oldest of that which is lost. */
-static void chr__outbox_forget(chr_dev *dev, const void *buf, size_t len)
+/* Drops the oldest bytes of the queue. While the peer still has history to get, they become history that it has to
+ * get; then the oldest of that is dropped. */
+static void chr__outbox_drop_oldest(chr_dev *dev, const void *buf, size_t len)
 {
     chr__outbox *outbox = dev->outbox;
     size_t       unsent = outbox->unsent > 0 ? outbox->unsent + len : 0;
 
     CHR__TRACE(dev, obuf_dropped, (int64_t)len, 0);
-    chr__outbox_remember(outbox, buf, len);
+    chr__outbox_add_history(outbox, buf, len);
     outbox->unsent = chr__min(unsent, outbox->history.count);
     dev->bytes_dropped += unsent > 0 ? unsent - outbox->unsent : len;
 }
 
-/* Takes all of it; what has waited longest makes room. */
-static void chr__outbox_push(chr_dev *dev, const char *buf, size_t len)
+/* drop-oldest: queues all of it; the oldest queued bytes make room. */
+static void chr__outbox_queue_over(chr_dev *dev, const char *buf, size_t len)
 {
     chr__outbox         *outbox = dev->outbox;
     const unsigned char *piece;
@@ -13877,10 +13991,10 @@ static void chr__outbox_push(chr_dev *dev, const char *buf, size_t len)
     for (; excess > 0 && outbox->queue.count > 0; excess -= size, chr__ring_take(&outbox->queue, size)) {
         piece = chr__ring_piece(&outbox->queue, 0, &size);
         size = chr__min(size, excess);
-        chr__outbox_forget(dev, piece, size);
+        chr__outbox_drop_oldest(dev, piece, size);
     }
     if (excess > 0)
-        chr__outbox_forget(dev, buf, excess);
+        chr__outbox_drop_oldest(dev, buf, excess);
     chr__ring_put(&outbox->queue, buf + excess, len - excess);
 }
 
@@ -13888,32 +14002,32 @@ static void chr__outbox_disconnect(void *opaque)
 {
     chr_dev *dev = (chr_dev *)opaque;
 
-    if (!dev->outbox->is_cut_off)
+    if (!dev->outbox->is_disconnecting)
         return;
     chr__log_line(dev->ctx, dev->id, "the peer is too slow, obuf= is full: it is disconnected");
     (void)dev->kind->peer->disconnect(dev);
 }
 
-/* What waits is lost, and nothing more is taken for this peer. */
-static void chr__outbox_cut_off(chr_dev *dev)
+/* disconnect: discards what is queued, and takes nothing more for this peer. */
+static void chr__outbox_start_disconnect(chr_dev *dev)
 {
-    chr__outbox_drop(dev, 0);
-    dev->outbox->is_cut_off = 1;
-    chr_idle_start(dev->ctx, &dev->outbox->cut_off, chr__outbox_disconnect, dev);
+    chr__outbox_discard(dev, 0);
+    dev->outbox->is_disconnecting = 1;
+    chr_idle_start(dev->ctx, &dev->outbox->disconnect_idle, chr__outbox_disconnect, dev);
 }
 
-/* As much of it as goes into the queue. */
+/* Queues what fits, by obuf-full=. Returns how many bytes. */
 static size_t chr__outbox_queue(chr_dev *dev, const char *buf, size_t len)
 {
     chr__outbox *outbox = dev->outbox;
     size_t       room = outbox->queue.size - outbox->queue.count;
 
     if (len > room && outbox->when_full == CHR__FULL_DISCONNECT) {
-        chr__outbox_cut_off(dev);
+        chr__outbox_start_disconnect(dev);
         return 0;
     }
     if (len > room && outbox->when_full == CHR__FULL_DROP)
-        chr__outbox_push(dev, buf, len);
+        chr__outbox_queue_over(dev, buf, len);
     else if ((len = chr__min(len, room)) > 0)
         chr__ring_put(&outbox->queue, buf, len);
     if (len > 0)
@@ -13921,124 +14035,125 @@ static size_t chr__outbox_queue(chr_dev *dev, const char *buf, size_t len)
     return len;
 }
 
-/* To the backend, unless some waits still, or an error that was met before is told. */
-static int chr__outbox_attempt(chr_dev *dev, const void *buf, size_t len)
+/* Writes to the backend when nothing is queued before it. Returns an error that draining has met. */
+static int chr__outbox_write_through(chr_dev *dev, const void *buf, size_t len)
 {
     chr__outbox *outbox = dev->outbox;
     int          failure;
 
-    if (outbox->is_cut_off)
+    if (outbox->is_disconnecting)
         return CHR_ERR_DISCONNECTED;
-    if (chr__outbox_waits(dev))
+    if (chr__outbox_pending(dev))
         chr__outbox_drain(dev);
-    failure = outbox->failure;
-    outbox->failure = 0;
-    return failure ? failure : chr__outbox_waits(dev) ? CHR_ERR_WOULD_BLOCK : dev->io->write(dev, buf, len);
+    failure = outbox->drain_error;
+    outbox->drain_error = 0;
+    return failure ? failure : chr__outbox_pending(dev) ? CHR_ERR_WOULD_BLOCK : dev->io->write(dev, buf, len);
 }
 
 CHR__COLD int chr__outbox_write(chr_dev *dev, const void *buf, size_t len)
 {
     chr__outbox *outbox = dev->outbox;
-    int          n = chr__outbox_attempt(dev, buf, len);
+    int          n = chr__outbox_write_through(dev, buf, len);
 
     if (n > 0)
-        chr__outbox_remember(outbox, buf, (size_t)n);
+        chr__outbox_add_history(outbox, buf, (size_t)n);
     if (n >= 0 || n == CHR_ERR_WOULD_BLOCK) {
         n = n > 0 ? n : 0;
         n += (int)chr__outbox_queue(dev, (const char *)buf + n, len - (size_t)n);
         if (n == 0)
-            n = outbox->is_cut_off ? CHR_ERR_DISCONNECTED : CHR_ERR_WOULD_BLOCK;
-        if (chr__outbox_waits(dev))
+            n = outbox->is_disconnecting ? CHR_ERR_DISCONNECTED : CHR_ERR_WOULD_BLOCK;
+        if (chr__outbox_pending(dev))
             chr__update(dev);
     }
     if (chr__is_lost(dev, n))
-        chr__outbox_remember(outbox, buf, len);
+        chr__outbox_add_history(outbox, buf, len);
     return n;
 }
 
-/* -- frontends that go away while somebody uses them -- */
+/* -- frontends that are detached while a function on the stack uses them -- */
 
-/* On the stack of a function that goes on with a frontend after one of its handlers: fe is NULL when it has been
- * detached meanwhile. */
-typedef struct chr__hold {
-    chr_frontend     *fe;
-    struct chr__hold *outer;
-} chr__hold;
+/* On the stack of a function that goes on with a frontend after it called a handler: `fe` becomes NULL when the
+ * frontend is detached meanwhile. */
+typedef struct chr__fe_guard {
+    chr_frontend         *fe;
+    struct chr__fe_guard *outer;
+} chr__fe_guard;
 
-static void chr__hold_begin(chr_context *ctx, chr__hold *hold, chr_frontend *fe)
+static void chr__fe_guard_begin(chr_context *ctx, chr__fe_guard *guard, chr_frontend *fe)
 {
-    hold->fe = fe;
-    hold->outer = ctx->holds;
-    ctx->holds = hold;
+    guard->fe = fe;
+    guard->outer = ctx->guards;
+    ctx->guards = guard;
 }
 
-static void chr__hold_end(chr_context *ctx, chr__hold *hold)
+static void chr__fe_guard_end(chr_context *ctx, chr__fe_guard *guard)
 {
-    ctx->holds = hold->outer;
+    ctx->guards = guard->outer;
 }
 
-/* -- >>buffers (their state; what they do stands below the log file) -- */
+/* -- >>buffers (their state; the code is below the log file) -- */
 
-enum { CHR__MARKS = 32, CHR__MARKS_HIGH = 16 }; /* the latter: from here on no more bytes come between them */
+enum { CHR__MARKS = 32, CHR__MARKS_HIGH = 16 }; /* from MARKS_HIGH on no more input is taken */
 
-/* An event among the bytes of the input buffer. */
+/* An in-band event: its place among the bytes of the input buffer. */
 typedef struct chr__mark {
-    unsigned at; /* so many bytes after the first that was ever in the buffer */
+    unsigned at; /* count of bytes before it, as `taken` counts; wraps */
     int      event;
 } chr__mark;
 
-/* In front of the handlers of a buffered frontend stand those of its buffers (chr__buffered_...), and these are its own. */
+/* chr_fe_set_buffers(): the buffers replace the frontend's handlers by their own (chr__buffered_...), and keep the
+ * frontend's here. */
 typedef struct chr__buffers {
     chr_frontend        *fe;
-    struct chr__buffers *next;     /* of the same chardev */
-    int                  is_given; /* its memory is the caller's */
+    struct chr__buffers *next;     /* list of the chardev */
+    int                  is_given; /* the memory is the caller's */
     chr_handlers         handlers;
     void                *opaque;
     int                  opened_delivered;
-    chr__prepare         prepare;  /* before the loop waits: sends, delivers */
+    chr__prepare         prepare;  /* before the wait: flushes output, delivers input */
 
-    chr__ring            in;       /* at least as large as in_limit; larger while it holds more than that */
+    chr__ring            in;       /* of in_limit bytes; larger while more than that is buffered */
     size_t               in_limit;
-    int                  in_full;  /* it was: it takes nothing until half of it is free, so that reads stay large */
-    int                  in_slow;  /* the question for room takes the long way */
-    int                  in_room;  /* what the frontend itself takes, as it has just said; -1 = to be asked */
-    unsigned             taken;    /* bytes that have left it; wraps */
+    int                  in_full;  /* it was full: takes nothing until half of it is free, so that reads stay large */
+    int                  in_slow;  /* can_read takes the slow path */
+    int                  in_room;  /* answer of the frontend's can_read, to be used by the next read; -1 = not asked */
+    unsigned             taken;    /* count of bytes that have left it; wraps */
     chr__mark            marks[CHR__MARKS];
     int                  mark_count;
-    int                  is_open, input_ended; /* the far side, as of the bytes that have been taken */
-    int                  is_told;       /* READABLE, for what is in it now */
-    int                  is_off;        /* the handlers were taken away */
+    int                  is_open, input_ended; /* state of the far side, at this place among the bytes */
+    int                  readable_delivered;/* READABLE was delivered for what is in it now */
+    int                  handlers_off;      /* chr_fe_set_handlers() took the handlers away */
     int                  is_delivering;
-    unsigned             epoch;         /* counts changes of handlers: older answers of can_read are void */
+    unsigned             epoch;         /* incremented when handlers change: an older answer of can_read is stale */
 
     chr__ring            out;
     size_t               out_limit;
-    int                  out_slow;      /* writes take the long way, */
-    int                  tend_slow;     /* and what comes before the wait: there may be more to do than to send */
-    int                  is_blocked;    /* the backend takes no more before it says so; */
-    int                  is_writable;   /* and it has, since the frontend asked */
-    int                  is_sending, is_dropped; /* dropped: freed as soon as the send that is under way is over */
-    int                  failure;       /* of the last send: writes go straight to the backend until that takes something */
-    int                  lost;          /* the same, for the next flush to tell */
+    int                  out_slow;      /* writes take the slow path, */
+    int                  service_slow;   /* and so does the work before the wait */
+    int                  is_blocked;    /* EAGAIN: not flushed before the backend is writable */
+    int                  is_writable;   /* it became writable since chr_fe_add_watch() */
+    int                  is_flushing, free_after_flush; /* a flush is on the stack, and frees them when it ends */
+    int                  send_error;     /* of the last flush: writes bypass the buffer until one succeeds */
+    int                  flush_error;      /* the same, for the next chr_fe_flush() to return */
     void               (*writable)(void *opaque);
     void                *writable_opaque;
 } chr__buffers;
 
 typedef char chr__buffers_fit[sizeof(chr__buffers) + 16 <= CHR_BUFFERS_MEMORY(0, 0) ? 1 : -1];
 
-/* The next question for room, write and wait look at everything. */
-static void chr__buffers_look(chr__buffers *buffers)
+/* The next can_read, write and wait take the slow path, which finds out whether it is needed. */
+static void chr__buffers_recheck(chr__buffers *buffers)
 {
-    buffers->in_slow = buffers->out_slow = buffers->tend_slow = 1;
+    buffers->in_slow = buffers->out_slow = buffers->service_slow = 1;
     buffers->in_room = -1;
 }
 
-static void chr__buffers_look_all(chr_dev *dev)
+static void chr__buffers_recheck_all(chr_dev *dev)
 {
     chr__buffers *buffers;
 
     for (buffers = CHR__BUFFERS(dev); buffers; buffers = buffers->next)
-        chr__buffers_look(buffers);
+        chr__buffers_recheck(buffers);
 }
 
 static chr__buffers **chr__buffers_link(const chr__buffers *buffers)
@@ -14065,22 +14180,22 @@ static void chr__buffers_drop(chr_frontend *fe)
     *chr__buffers_link(buffers) = buffers->next;
     chr__set_slow_path(fe->dev);
     chr__prepare_stop(ctx, &buffers->prepare);
-    buffers->is_dropped = 1;
+    buffers->free_after_flush = 1;
     buffers->out.count = 0;
-    if (!buffers->is_sending)
+    if (!buffers->is_flushing)
         chr__buffers_free(ctx, buffers);
 }
 
-/* Its context stays known, for other threads that are about to call: they find no chardev. */
-CHR__PRIVATE void chr__fe_let_go(chr_frontend *fe)
+/* Detaches a frontend. fe->ctx stays set, since other threads may be about to call: they find no chardev. */
+CHR__PRIVATE void chr__fe_detach(chr_frontend *fe)
 {
-    chr__hold *hold;
+    chr__fe_guard *guard;
 
     if (CHR__BUFFERS(fe))
         chr__buffers_drop(fe);
-    for (hold = fe->ctx->holds; hold; hold = hold->outer)
-        if (hold->fe == fe)
-            hold->fe = NULL;
+    for (guard = fe->ctx->guards; guard; guard = guard->outer)
+        if (guard->fe == fe)
+            guard->fe = NULL;
     fe->opened_delivered = 0;
     fe->attached = NULL;
     CHR__STORE(fe->dev, NULL);
@@ -14090,7 +14205,7 @@ CHR__PRIVATE void chr__fe_let_go(chr_frontend *fe)
 
 /* -- writability -- */
 
-static int chr__frontend_waits(const chr_dev *dev)
+static int chr__frontend_wants_writable(const chr_dev *dev)
 {
     if (dev->kind->sharing)
         return dev->kind->sharing->wants_writable(dev);
@@ -14102,28 +14217,29 @@ CHARDEV_API int chr_be_wants_writable(const chr_dev *dev)
     int wants;
 
     CHR__LOCK(dev->ctx);
-    wants = chr__outbox_waits(dev) || dev->shutdown_pending || chr__frontend_waits(dev);
+    wants = chr__outbox_pending(dev) || dev->shutdown_pending || chr__frontend_wants_writable(dev);
     CHR__UNLOCK(dev->ctx);
     return wants;
 }
 
-/* Once all that was written is out, the backend says that no more comes. */
-CHR__COLD int chr__end_output(chr_dev *dev)
+/* Half-close of our direction: `shutdown` of the backend, once all queued output is sent. Until then it is
+ * pending. */
+CHR__COLD int chr__shutdown_output(chr_dev *dev)
 {
     int code = CHR_ERR_WOULD_BLOCK;
 
-    chr__quiet_outside(dev->ctx);
+    chr__defer_begin_unasked(dev->ctx);
     if (CHR__OUTBOX(dev))
         chr__outbox_drain(dev);
-    if (!chr__outbox_waits(dev))
+    if (!chr__outbox_pending(dev))
         code = dev->kind->peer->shutdown(dev);
-    chr__loud_outside(dev->ctx);
+    chr__defer_end_unasked(dev->ctx);
     dev->shutdown_pending = code == CHR_ERR_WOULD_BLOCK;
     chr__set_slow_path(dev);
     return dev->shutdown_pending ? 0 : code;
 }
 
-/* After the call fe may be gone. */
+/* fe may be freed when this returns. */
 CHARDEV_API void chr_be_tell_writable(chr_frontend *fe)
 {
     chr_context *ctx = fe->ctx;
@@ -14136,12 +14252,12 @@ CHARDEV_API void chr_be_tell_writable(chr_frontend *fe)
     fe->writable = NULL;
     if (writable)
         writable(fe->writable_opaque);
-    chr__return(ctx);
+    chr__leave_unfreed(ctx);
 }
 
 /* -- events -- */
 
-/* Seen from one set of handlers OPENED and CLOSED strictly alternate, OPENED first. */
+/* A set of handlers gets OPENED and CLOSED alternately, OPENED first. */
 static void chr__tell_event(chr_frontend *fe, int event)
 {
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
@@ -14151,12 +14267,12 @@ static void chr__tell_event(chr_frontend *fe, int event)
     }
     if (!fe->handlers.event)
         return;
-    if (fe->dev && !fe->dev->is_part && !fe->buffers) /* those tell it themselves, in its place among the bytes */
+    if (fe->dev && !fe->dev->is_part && !fe->buffers) /* buffers trace it when it is delivered among the bytes */
         CHR__TRACE(fe->dev, event_told, event, 0);
     fe->handlers.event(fe->opaque, event);
 }
 
-/* After the call fe may be gone. */
+/* fe may be freed when this returns. */
 CHARDEV_API void chr_be_tell_event(chr_frontend *fe, int event)
 {
     chr_context *ctx = fe->ctx;
@@ -14165,19 +14281,19 @@ CHARDEV_API void chr_be_tell_event(chr_frontend *fe, int event)
         return;
     chr__enter(ctx);
     chr__tell_event(fe, event);
-    chr__return(ctx);
+    chr__leave_unfreed(ctx);
 }
 
-/* To a frontend that has just come to this chardev, unless it knows it already. */
+/* Tells a frontend the state of its new chardev, unless it is the state that it knows. */
 static void chr__tell_state(chr_frontend *fe, chr_dev *dev)
 {
-    chr__hold hold;
+    chr__fe_guard guard;
 
-    chr__hold_begin(dev->ctx, &hold, fe);
+    chr__fe_guard_begin(dev->ctx, &guard, fe);
     chr_be_tell_event(fe, dev->be_open ? CHR_EVENT_OPENED : CHR_EVENT_CLOSED);
-    if (hold.fe && dev->input_ended && fe->dev == dev && fe->opened_delivered)
+    if (guard.fe && dev->input_ended && fe->dev == dev && fe->opened_delivered)
         chr_be_tell_event(fe, CHR_EVENT_INPUT_END);
-    chr__hold_end(dev->ctx, &hold);
+    chr__fe_guard_end(dev->ctx, &guard);
 }
 
 static void chr__deliver_event(chr_dev *dev, int event)
@@ -14200,13 +14316,14 @@ static void chr__deliver_pending(chr_dev *dev)
     for (i = 0; i < sizeof order / sizeof order[0] && !dev->removed; i++)
         if (pending & (1u << order[i]))
             chr__deliver_event(dev, order[i]);
-    if ((pending & CHR__OTHER_EVENT) && !dev->removed)
+    if ((pending & CHR__CUSTOM_EVENT) && !dev->removed)
         chr__deliver_event(dev, dev->custom_event);
     if ((pending & CHR__WRITABLE) && !dev->removed)
         chr_be_writable(dev);
 }
 
-/* What happened while a slot was under way. CLOSED before OPENED: the other order has cancelled itself out. */
+/* Delivers the events that slots have posted. CLOSED comes before OPENED: in the other order they have cancelled
+ * each other out (chr__post_event). */
 static void chr__notify(void *opaque)
 {
     chr_dev     *dev = (chr_dev *)opaque;
@@ -14214,10 +14331,10 @@ static void chr__notify(void *opaque)
 
     chr__enter(ctx);
     chr__deliver_pending(dev);
-    chr__return(ctx);
+    chr__leave_unfreed(ctx);
 }
 
-/* Before anything newer, so that all comes in the order in which it happened. */
+/* Delivers posted events before a newer event or input, to keep their order. */
 CHR__COLD void chr__notify_now(chr_dev *dev)
 {
     chr_idle_stop(&dev->notify);
@@ -14227,13 +14344,13 @@ CHR__COLD void chr__notify_now(chr_dev *dev)
 static void chr__tell_writable(chr_dev *dev)
 {
     if (dev->shutdown_pending)
-        (void)chr__end_output(dev);
+        (void)chr__shutdown_output(dev);
     else if (CHR__OUTBOX(dev))
         chr__outbox_drain(dev);
-    if (chr__outbox_waits(dev) && dev->outbox->queue.count == dev->outbox->queue.size &&
+    if (chr__outbox_pending(dev) && dev->outbox->queue.count == dev->outbox->queue.size &&
         dev->outbox->when_full == CHR__FULL_WAIT)
         return;
-    if (CHR__IS_RECORDED(dev) && chr__frontend_waits(dev))
+    if (CHR__IS_RECORDED(dev) && chr__frontend_wants_writable(dev))
         chr__record(dev, CHR__RECORD_WRITABLE, 0, 0, NULL, 0);
     if (dev->kind->sharing)
         dev->kind->sharing->writable(dev);
@@ -14247,38 +14364,38 @@ CHARDEV_API void chr_be_writable(chr_dev *dev)
 
     chr__enter(ctx);
     dev->stalled_since = 0;
-    if (ctx->quiet > 0) {
-        chr__postpone(dev, CHR__WRITABLE);
+    if (ctx->deferring > 0) {
+        chr__post(dev, CHR__WRITABLE);
     } else {
-        if (dev->pending & ~CHR__RECORDED) /* those came first */
+        if (dev->pending & ~CHR__RECORDED) /* posted earlier */
             chr__notify_now(dev);
         if (!dev->removed)
             chr__tell_writable(dev);
     }
-    chr__return(ctx);
+    chr__leave_unfreed(ctx);
 }
 
-/* From the loop. */
-static void chr__postpone(chr_dev *dev, uint32_t what)
+/* Posts to the loop. */
+static void chr__post(chr_dev *dev, uint32_t what)
 {
     dev->pending |= what;
     chr_idle_start(dev->ctx, &dev->notify, chr__notify, dev);
 }
 
-static void chr__postpone_event(chr_dev *dev, int event)
+static void chr__post_event(chr_dev *dev, int event)
 {
     dev->room_epoch++;
     if (event == CHR_EVENT_CLOSED)
         dev->pending &= ~(1u << CHR_EVENT_OPENED | 1u << CHR_EVENT_INPUT_END);
     if (event >= CHR_EVENT_BREAK && event <= CHR__LAST_EVENT) {
-        chr__postpone(dev, 1u << event);
+        chr__post(dev, 1u << event);
         return;
     }
     dev->custom_event = event;
-    chr__postpone(dev, CHR__OTHER_EVENT);
+    chr__post(dev, CHR__CUSTOM_EVENT);
 }
 
-/* A new peer, or none: what the last one was told, and has said, is over. */
+/* OPENED or CLOSED: what belongs to the last peer is reset. */
 static void chr__note_open(chr_dev *dev, int event)
 {
     dev->be_open = event == CHR_EVENT_OPENED;
@@ -14290,11 +14407,11 @@ static void chr__note_open(chr_dev *dev, int event)
     }
     if (CHR__OUTBOX(dev))
         chr__outbox_event(dev, event);
-    if (dev->shutdown_pending && dev->ctx->quiet > 0)
-        chr__postpone(dev, CHR__WRITABLE);
+    if (dev->shutdown_pending && dev->ctx->deferring > 0)
+        chr__post(dev, CHR__WRITABLE);
     else if (dev->shutdown_pending)
-        (void)chr__end_output(dev);
-    if (!dev->be_open && chr__frontend_waits(dev)) /* it learns from the next write that nobody is there */
+        (void)chr__shutdown_output(dev);
+    if (!dev->be_open && chr__frontend_wants_writable(dev)) /* its next write returns CHR_ERR_DISCONNECTED */
         chr__update(dev);
 }
 
@@ -14309,8 +14426,8 @@ static void chr__event(chr_dev *dev, int event)
         chr__note_open(dev, event);
     else if (event == CHR_EVENT_INPUT_END)
         dev->input_ended = 1;
-    if (dev->ctx->quiet > 0) {
-        chr__postpone_event(dev, event);
+    if (dev->ctx->deferring > 0) {
+        chr__post_event(dev, event);
         return;
     }
     writable = dev->pending & CHR__WRITABLE;
@@ -14320,11 +14437,11 @@ static void chr__event(chr_dev *dev, int event)
     if (!dev->removed)
         chr__deliver_event(dev, event);
     if (writable && !dev->removed)
-        chr__postpone(dev, CHR__WRITABLE);
+        chr__post(dev, CHR__WRITABLE);
 }
 
-/* Of one that stands on `member`: it comes back when that does. Its description is written over `info` (there may be
- * several on each other, and little stack), and the rest of it taken back. */
+/* For a chardev that wraps others: sets comes_back when `member` comes back. Its description is written over
+ * `info`, to save stack, and the rest of that is reset or restored. */
 CHR__PRIVATE void chr__describe_member(const chr_dev *member, chr_info *info)
 {
     uint64_t dropped = info->bytes_dropped;
@@ -14349,7 +14466,8 @@ static int chr__comes_back(const chr_dev *dev)
     return info.comes_back;
 }
 
-/* With the end of its input goes what a replay can't ask anybody: whether more may come. */
+/* A replay has no backend that knows whether more input may come after its end, so that is recorded with the
+ * event. */
 static void chr__record_event(chr_dev *dev, int event)
 {
     int is_end = event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END;
@@ -14367,7 +14485,7 @@ CHARDEV_API void chr_be_event(chr_dev *dev, int event)
     if (CHR__IS_RECORDED(dev))
         chr__record_event(dev, event);
     chr__event(dev, event);
-    chr__return(ctx);
+    chr__leave_unfreed(ctx);
 }
 
 /* -- input -- */
@@ -14380,7 +14498,7 @@ CHR__COLD void chr__trace_input(const chr_dev *dev, const void *buf, size_t len)
         CHR__TRACE_BYTES(dev, data_in, 0, 0, buf, len);
 }
 
-/* What comes before input is delivered, and seldom. */
+/* Seldom needed: delivers posted events before the input, and records the input. */
 CHR__COLD void chr__before_input(chr_dev *dev, const void *buf, size_t len)
 {
     if (dev->pending & ~CHR__RECORDED)
@@ -14389,9 +14507,9 @@ CHR__COLD void chr__before_input(chr_dev *dev, const void *buf, size_t len)
         chr__record(dev, CHR__RECORD_INPUT, 0, 0, buf, len);
 }
 
-/* The two for backends in this file, which run in the loop: it has entered the dispatch. Before the question comes
- * what waits to be told: those handlers may change the room. Who is asked may go away, set other handlers, let
- * another take its place or cause an event: then there is no answer. */
+/* For the backends of this file, in the loop, which has entered the dispatch: how much input the frontend takes
+ * (can_read). Posted events are delivered before it, since their handlers may change the room. When can_read
+ * itself removes the frontend, sets other handlers or causes an event, its answer is stale, and 0 is returned. */
 CHR__HOT_INLINE int chr__room(chr_dev *dev)
 {
     chr_frontend *fe;
@@ -14424,18 +14542,18 @@ CHR__HOT_INLINE void chr__input(chr_dev *dev, const void *buf, size_t len)
         fe->handlers.read(fe->opaque, buf, len);
 }
 
-/* From inside a slot: asked later, from the loop. */
+/* Inside a slot handlers can't be called: returns 0, and the loop runs `update`. */
 CHARDEV_API int chr_be_can_write(chr_dev *dev)
 {
     chr_context *ctx = dev->ctx;
     int          room = 0;
 
     chr__enter(ctx);
-    if (ctx->quiet > 0)
+    if (ctx->deferring > 0)
         chr__update(dev);
     else
         room = chr__room(dev);
-    chr__return(ctx);
+    chr__leave_unfreed(ctx);
     return room;
 }
 
@@ -14445,36 +14563,35 @@ CHARDEV_API void chr_be_write(chr_dev *dev, const void *buf, size_t len)
 
     chr__enter(ctx);
     chr__input(dev, buf, len);
-    chr__return(ctx);
+    chr__leave_unfreed(ctx);
 }
 
-/* Whether the frontend's side is there. */
+/* The frontend opens or closes its side: the backend may raise or drop DTR. */
 static void chr__set_open(chr_dev *dev, int is_open)
 {
-    chr__quiet(dev->ctx);
+    chr__defer_begin(dev->ctx);
     if (dev->kind->set_open)
         dev->kind->set_open(dev, is_open);
-    chr__loud(dev->ctx);
+    chr__defer_end(dev->ctx);
     if (!dev->is_part)
         CHR__TRACE(dev, frontend_open, is_open, 0);
     if (CHR__IS_RECORDED(dev))
         chr__record(dev, CHR__RECORD_SET_OPEN, is_open, 0, NULL, 0);
 }
 
-/* -- the log file: never disturbs the traffic -- */
+/* -- the log file: an error of it never affects the traffic -- */
 
 #if CHARDEV_HAS_LOG
 #define CHR__LOG(dev) ((dev)->log)
 
 typedef struct chr__log {
-    int          fd, stamped, in_line; /* -1 = switched off; in_line: the last byte was not a newline */
+    int          fd, stamped, in_line; /* fd -1 = switched off; in_line: the last byte was not a newline */
     chr__fd_type type;
-    int64_t      size, limit;          /* logsize=: what is in the file, and what may be; limit 0 = anything */
-    char        *path, *from, *to;     /* absolute; room for the names of a rotation */
+    int64_t      size, limit;          /* logsize=: bytes in the file, and the limit; 0 = no limit */
+    char        *path, *from, *to;     /* path is absolute; from, to: memory for the names of a rotation */
 } chr__log;
 
-enum { CHR__LOG_SUFFIX = 8 }; /* room for .1000 */
-enum { CHR__LOG_FILES = 5 };
+enum { CHR__LOG_SUFFIX = 8, /* room for ".1000" */ CHR__LOG_FILES = 5 };
 
 static void chr__log_close(chr_dev *dev)
 {
@@ -14490,7 +14607,7 @@ static void chr__log_close(chr_dev *dev)
     chr__free(dev->ctx, log);
 }
 
-/* From here on it is written to this file. */
+/* Logs to fd from now on, and owns it. */
 static void chr__log_use(chr_dev *dev, int fd)
 {
     chr__log *log = dev->log;
@@ -14556,7 +14673,8 @@ static int chr__log_open(chr_dev *dev, chr_error *err)
     return chr__no_memory(err);
 }
 
-/* Year, month and day of a day since 1970, by the civil calendar (years begin in March, so that leap days come last). */
+/* Days since 1970 to year, month, day in the Gregorian calendar, with years that begin in March, so that leap days
+ * come last. */
 static void chr__civil_date(int64_t days, int *year, int *month, int *day)
 {
     int64_t era, day_of_era, year_of_era, day_of_year, shifted;
@@ -14593,7 +14711,8 @@ static void chr__log_name(const chr__log *log, char *name, int64_t number)
         chr__format(name, size, "%s", log->path);
 }
 
-/* PATH becomes PATH.1, that PATH.2, ..., up to a number that none has; where all have one, the last goes. */
+/* Rotation: PATH becomes PATH.1, that PATH.2, and so on, up to the first number without a file; the last of
+ * `files` is overwritten. */
 static int chr__log_shift(chr__log *log, int64_t files)
 {
     int64_t number = 0;
@@ -14610,8 +14729,8 @@ static int chr__log_shift(chr__log *log, int64_t files)
     return code;
 }
 
-/* Without a new file the old goes on, and the next attempt comes when it has grown by as much once more. */
-static void chr__log_goes_on(chr_dev *dev, int code)
+/* The rotation failed: goes on with the old file, and tries again when it has grown by logsize= once more. */
+static void chr__log_keep_old(chr_dev *dev, int code)
 {
     char text[300];
 
@@ -14623,7 +14742,8 @@ static void chr__log_goes_on(chr_dev *dev, int code)
 
 static int chr__log_rotate(chr_dev *dev)
 {
-    int64_t   wanted = ((const chr_common_options *)dev->options)->logfiles, files = wanted ? wanted : (int64_t)CHR__LOG_FILES;
+    int64_t   wanted = ((const chr_common_options *)dev->options)->logfiles;
+    int64_t   files = wanted ? wanted : (int64_t)CHR__LOG_FILES;
     chr__log *log = dev->log;
     int       fd, code = chr__log_shift(log, files);
 
@@ -14635,7 +14755,8 @@ static int chr__log_rotate(chr_dev *dev)
     return fd;
 }
 
-/* It seems full. Somebody else may have emptied it meanwhile, or moved it away. */
+/* The file seems full. Rotates it, unless another process has truncated it meanwhile; when it was renamed
+ * (logrotate), opens the path anew. */
 static void chr__log_full(chr_dev *dev)
 {
     chr__log *log = dev->log;
@@ -14648,12 +14769,12 @@ static void chr__log_full(chr_dev *dev)
     }
     fd = is_named ? chr__log_rotate(dev) : chr__os_open(log->path, CHR__OPEN_APPEND, NULL);
     if (fd < 0)
-        chr__log_goes_on(dev, fd);
+        chr__log_keep_old(dev, fd);
     else
         chr__log_use(dev, fd);
 }
 
-/* How much of it goes into the file as it is: whole lines where that can be; 0 = it is full. */
+/* How many bytes go into the file before it is full: whole lines where possible; 0 = rotate first. */
 static size_t chr__log_room(const chr__log *log, const char *text, size_t len)
 {
     size_t room = log->size < log->limit ? (size_t)(log->limit - log->size) : 0, line;
@@ -14681,7 +14802,7 @@ static int chr__log_put(chr_dev *dev, const char *text, size_t len)
     return code;
 }
 
-/* The stamp stands before its line, in the same file. */
+/* The stamp goes into the same file as the line that follows it. */
 static int chr__log_put_stamp(chr_dev *dev, size_t line)
 {
     char   stamp[40];
@@ -14725,7 +14846,7 @@ CHR__COLD void chr__log_record(chr_dev *dev, const void *buf, size_t len)
                 ((const chr_common_options *)dev->options)->logfile, chr_error_text(code));
     chr__os_close(dev->log->fd);
     dev->log->fd = -1;
-    chr__log_line(dev->ctx, dev->id, text); /* last: the hook may well write to this chardev, or remove it */
+    chr__log_line(dev->ctx, dev->id, text); /* last: the log hook may write to this chardev, or remove it */
 }
 
 static int chr__log_reopen(chr_dev *dev)
@@ -14773,18 +14894,19 @@ static void chr__log_close(chr_dev *dev) { (void)dev; }
 static void chr__log_record(chr_dev *dev, const void *buf, size_t len) { (void)dev, (void)buf, (void)len; }
 #endif
 
-/* -- descriptors that were given with the options: the giver's until nothing can fail any more -- */
+/* -- descriptors from the options: the caller's until creation commits, the chardev's afterwards; rollback
+ * restores their flags -- */
 
 #ifdef CHR__HAS_FDS
 struct chr__caller_fd {
     struct chr__caller_fd *next;
     int                    fd;
-    int                    is_unused; /* the backend has closed it, or is a replay: commit closes it */
+    int                    is_unused; /* closed by the backend, or a replay has no use for it: commit closes it */
     int                    has_flags;
-    chr__fd_flags          flags;     /* at the call: rollback restores them */
+    chr__fd_flags          flags;     /* at creation: rollback restores them */
 };
 
-/* Whether a backend has to leave a descriptor alone when it closes. */
+/* The entry of a descriptor that the backend must not close, or NULL. */
 static struct chr__caller_fd *chr__caller_fd_find(const chr_dev *dev, int fd)
 {
     struct chr__caller_fd *entry;
@@ -14816,7 +14938,7 @@ static int chr__caller_fd_add(chr_dev *dev, int fd, int is_unused)
     return 0;
 }
 
-/* Of all rows that hold a descriptor. `kind` is what the options are of. */
+/* Notes the descriptors in the options. `kind` describes the options: with a replay that is not dev->kind. */
 static int chr__caller_fds_add(chr_dev *dev, const chr_backend *kind)
 {
     const chr_option *row;
@@ -14829,7 +14951,7 @@ static int chr__caller_fds_add(chr_dev *dev, const chr_backend *kind)
     return code;
 }
 
-/* They are the chardev's. */
+/* Commit: the chardev owns them. */
 static void chr__caller_fds_commit(chr_dev *dev)
 {
     struct chr__caller_fd *entry;
@@ -14842,7 +14964,7 @@ static void chr__caller_fds_commit(chr_dev *dev)
     }
 }
 
-/* They are the giver's again, as they were. */
+/* Rollback: they are the caller's again, with the flags that they had. */
 static void chr__caller_fds_rollback(chr_dev *dev)
 {
     struct chr__caller_fd *entry;
@@ -14875,7 +14997,7 @@ static void chr__caller_fds_rollback(chr_dev *dev) { (void)dev; }
 
 /* -- output -- */
 
-/* Output that was taken and has not left: without what frontends have gathered. */
+/* Bytes that were taken and not sent: outbox and backend, without frontends' buffers. */
 static uint64_t chr__queued(const chr_dev *dev)
 {
     uint64_t count = CHR__OUTBOX(dev) ? dev->outbox->unsent + dev->outbox->queue.count : 0;
@@ -14883,7 +15005,7 @@ static uint64_t chr__queued(const chr_dev *dev)
     return count + (dev->kind->peer && dev->kind->peer->queued ? dev->kind->peer->queued(dev) : 0);
 }
 
-/* Output waits. */
+/* Output could not be sent: notes since when, for chr_drain() and the lingering close. */
 CHR__COLD void chr__note_stall(chr_dev *dev)
 {
     uint64_t left = dev->bytes_out - chr__queued(dev);
@@ -14904,19 +15026,19 @@ static void chr__count_out(chr_dev *dev, int n, size_t len)
         dev->bytes_dropped += len;
 }
 
-CHR__HOT_INLINE int chr__write_quietly(chr_dev *dev, const void *buf, size_t len)
+CHR__HOT_INLINE int chr__write_deferring(chr_dev *dev, const void *buf, size_t len)
 {
     int n;
 
-    chr__quiet(dev->ctx);
+    chr__defer_begin(dev->ctx);
     n = dev->io->write(dev, buf, len);
-    chr__loud(dev->ctx);
+    chr__defer_end(dev->ctx);
     return n;
 }
 
 CHR__HOT static int chr__write(chr_dev *dev, const void *buf, size_t len)
 {
-    int n = chr__write_quietly(dev, buf, chr__min(len, INT_MAX));
+    int n = chr__write_deferring(dev, buf, chr__min(len, INT_MAX));
 
     chr__count_out(dev, n, len);
     return n;
@@ -14936,27 +15058,27 @@ CHR__COLD void chr__trace_output(const chr_dev *dev, int n, const void *buf, siz
         CHR__TRACE(dev, data_blocked, (int64_t)len, 0);
 }
 
-/* With a log, an outbox, a recorder, an end that waits, a trace, or any of them. */
+/* A write with any of: log file, outbox, recorder, pending half-close, trace. */
 CHR__COLD int chr__write_slow(chr_dev *dev, const void *buf, size_t len)
 {
     int n;
 
     if (dev->shutdown_pending) {
         n = CHR_ERR_DISCONNECTED;
-        if (CHR__OUTBOX(dev) && !chr__outbox_waits(dev)) /* it would come before what waits */
-            chr__outbox_remember(dev->outbox, buf, len);
+        if (CHR__OUTBOX(dev) && !chr__outbox_pending(dev)) /* else it would be before the queued bytes in the history */
+            chr__outbox_add_history(dev->outbox, buf, len);
         chr__count_out(dev, n, len);
     } else if (!CHR__OUTBOX(dev)) {
         n = chr__write(dev, buf, len);
     } else {
-        chr__quiet(dev->ctx);
+        chr__defer_begin(dev->ctx);
         n = chr__outbox_write(dev, buf, chr__min(len, INT_MAX));
-        chr__loud(dev->ctx);
+        chr__defer_end(dev->ctx);
         chr__count_out(dev, n, len);
     }
     if (CHR__TRACES(dev->ctx))
         chr__trace_output(dev, n, buf, len);
-    if (CHR__LOG(dev) && (n > 0 || chr__is_lost(dev, n))) /* by its own policy: also what nobody was there to take */
+    if (CHR__LOG(dev) && (n > 0 || chr__is_lost(dev, n))) /* also what no peer was there to take */
         chr__log_record(dev, buf, n > 0 ? (size_t)n : len);
     return n;
 }
@@ -14970,42 +15092,44 @@ CHR__COLD int chr__write_recorded(chr_dev *dev, const void *buf, size_t len)
     return n;
 }
 
-/* -- >>buffers   what stands between a frontend's calls and its chardev, when chr_fe_set_buffers() has been called. They
- * know nothing of kinds: for the chardev they are the frontend, whose handlers they have replaced by their own. -- */
+/* -- >>buffers   between a frontend's calls and its chardev, when chr_fe_set_buffers() has been called: writes are
+ * gathered and flushed before the wait, input is read ahead. For the chardev the buffers are the frontend: they
+ * have replaced its handlers. So they work with every backend -- */
 
 static size_t chr__in_readable(const chr__buffers *buffers)
 {
     return buffers->mark_count > 0 ? buffers->marks[0].at - buffers->taken : buffers->in.count;
 }
 
-static void chr__tend_soon(chr__buffers *buffers)
+static void chr__buffers_service_soon(chr__buffers *buffers)
 {
-    buffers->tend_slow = 1;
+    buffers->service_slow = 1;
     chr__prepare_start(buffers->fe->ctx, &buffers->prepare);
 }
 
-/* Descriptors came along with the input. */
+/* SCM_RIGHTS: descriptors were received with the input. */
 CHR__PRIVATE void chr__input_has_fds(chr_dev *dev)
 {
     dev->has_received_fds |= 1;
-    chr__buffers_look_all(dev);
+    chr__buffers_recheck_all(dev);
 }
 
 /* -- output -- */
 
-/* The backend takes no more, or an error has met it: what was gathered is lost, and was counted and remembered as such. */
-CHR__COLD void chr__send_failed(chr__buffers *buffers, size_t len, int code)
+/* EAGAIN: flushed when the backend is writable. Any other error: the bytes are lost, and have been counted and put
+ * into the history. */
+CHR__COLD void chr__out_flush_failed(chr__buffers *buffers, size_t len, int code)
 {
     if (code == 0 || code == CHR_ERR_WOULD_BLOCK) {
         buffers->is_blocked = 1;
         return;
     }
-    buffers->failure = buffers->lost = code;
+    buffers->send_error = buffers->flush_error = code;
     chr__ring_take(&buffers->out, len);
 }
 
-/* One piece. Returns 1 = there may be more to send. */
-static int chr__send_piece(chr_frontend *fe)
+/* Writes one contiguous piece of the buffer. Returns 1 when there may be more to flush. */
+static int chr__out_flush_piece(chr_frontend *fe)
 {
     chr__buffers        *buffers = fe->buffers;
     chr_dev             *dev = fe->dev;
@@ -15013,116 +15137,118 @@ static int chr__send_piece(chr_frontend *fe)
     const unsigned char *piece = chr__ring_piece(&buffers->out, 0, &len);
     int                  n;
 
-    dev->ctx->unkept++;
+    dev->ctx->unretried++;
     n = dev->slow_path & CHR__SLOW_OTHERS ? chr__write_recorded(dev, piece, len) : chr__write(dev, piece, len);
-    dev->ctx->unkept--;
+    dev->ctx->unretried--;
     if (n <= 0)
-        chr__send_failed(buffers, len, n);
+        chr__out_flush_failed(buffers, len, n);
     else
         chr__ring_take(&buffers->out, (size_t)n);
-    buffers->failure = n > 0 ? 0 : buffers->failure;
-    return !buffers->is_blocked && !buffers->is_dropped && fe->dev == dev;
+    buffers->send_error = n > 0 ? 0 : buffers->send_error;
+    return !buffers->is_blocked && !buffers->free_after_flush && fe->dev == dev;
 }
 
 static void chr__buffered_writable(void *opaque);
 
-static void chr__watch_out(chr_frontend *fe)
+static void chr__out_wait_writable(chr_frontend *fe)
 {
     fe->writable = chr__buffered_writable;
     fe->writable_opaque = fe;
     chr__update(fe->dev);
 }
 
-static void chr__send_over(chr_frontend *fe, chr_context *ctx, chr__buffers *buffers)
+static void chr__out_flush_end(chr_frontend *fe, chr_context *ctx, chr__buffers *buffers)
 {
-    buffers->is_sending = 0;
+    buffers->is_flushing = 0;
     if (buffers->out.count == 0)
         buffers->out.start = 0;
-    if (buffers->is_dropped)
+    if (buffers->free_after_flush)
         chr__buffers_free(ctx, buffers);
     else if (buffers->is_blocked)
-        chr__watch_out(fe);
+        chr__out_wait_writable(fe);
 }
 
-/* As much as the backend takes. A hook that logs may do anything meanwhile, but not change these buffers. */
-static void chr__send(chr_frontend *fe)
+/* Flushes until a short write or EAGAIN. The log hook may write or drop the buffers meanwhile; while is_flushing
+ * is set they are not freed. */
+static void chr__out_flush(chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
     chr_context  *ctx = fe->ctx;
 
-    if (buffers->is_sending || buffers->out.count == 0)
+    if (buffers->is_flushing || buffers->out.count == 0)
         return;
-    buffers->is_sending = buffers->out_slow = buffers->tend_slow = 1;
+    buffers->is_flushing = buffers->out_slow = buffers->service_slow = 1;
     buffers->is_blocked = 0;
-    while (buffers->out.count > 0 && chr__send_piece(fe))
+    while (buffers->out.count > 0 && chr__out_flush_piece(fe))
         ;
-    chr__send_over(fe, ctx, buffers);
+    chr__out_flush_end(fe, ctx, buffers);
 }
 
-/* The backend has not taken all, or the hook that logs has written, or dropped the buffers: then they are empty. */
-CHR__COLD void chr__send_on(chr_dev *dev, chr__buffers *buffers, size_t len, int n)
+/* The rest of a flush after a short write or an error, or when the log hook has written or dropped the buffers
+ * (they are empty then). */
+CHR__COLD void chr__out_flush_rest(chr_dev *dev, chr__buffers *buffers, size_t len, int n)
 {
     chr_context *ctx = dev->ctx;
 
-    ctx->unkept++;
+    ctx->unretried++;
     chr__count_out(dev, n, len);
-    ctx->unkept--;
-    buffers->out_slow = buffers->tend_slow = 1;
-    if (buffers->is_dropped)
+    ctx->unretried--;
+    buffers->out_slow = buffers->service_slow = 1;
+    if (buffers->free_after_flush)
         n = 0;
     else if (n > 0)
         chr__ring_take(&buffers->out, (size_t)n);
     else
-        chr__send_failed(buffers, buffers->out.count, n);
-    while (n > 0 && buffers->out.count > 0 && chr__send_piece(buffers->fe))
+        chr__out_flush_failed(buffers, buffers->out.count, n);
+    while (n > 0 && buffers->out.count > 0 && chr__out_flush_piece(buffers->fe))
         ;
-    chr__send_over(buffers->fe, ctx, buffers);
+    chr__out_flush_end(buffers->fe, ctx, buffers);
 }
 
-/* The usual case: all of it in one piece, to a backend with nothing before it. */
-CHR__HOT_INLINE void chr__send_plainly(chr_dev *dev, chr__buffers *buffers)
+/* The common case: one piece, and a backend without outbox, log or recorder. */
+CHR__HOT_INLINE void chr__out_flush_fast(chr_dev *dev, chr__buffers *buffers)
 {
     size_t count = buffers->out.count;
     int    n;
 
     if (count == 0)
         return;
-    buffers->is_sending = 1;
-    dev->ctx->unkept++;
-    n = chr__write_quietly(dev, buffers->out.bytes, count);
-    dev->ctx->unkept--;
+    buffers->is_flushing = 1;
+    dev->ctx->unretried++;
+    n = chr__write_deferring(dev, buffers->out.bytes, count);
+    dev->ctx->unretried--;
     if ((size_t)n != count || buffers->out.count != count) {
-        chr__send_on(dev, buffers, count, n);
+        chr__out_flush_rest(dev, buffers, count, n);
         return;
     }
     dev->bytes_out += count;
     buffers->out.count = 0;
-    buffers->is_sending = 0;
+    buffers->is_flushing = 0;
 }
 
-/* What others have gathered for the same chardev goes before what this one is about to write. */
-CHR__COLD void chr__send_others(chr_dev *dev, const chr_frontend *fe)
+/* Flushes what other frontends of the same chardev have gathered, to keep the order of their writes. */
+CHR__COLD void chr__out_flush_others(chr_dev *dev, const chr_frontend *fe)
 {
     chr__buffers *buffers = dev->buffers;
 
     while (buffers) {
-        if (buffers->fe == fe || buffers->is_sending || buffers->is_blocked || buffers->out.count == 0) {
+        if (buffers->fe == fe || buffers->is_flushing || buffers->is_blocked || buffers->out.count == 0) {
             buffers = buffers->next;
             continue;
         }
-        chr__send(buffers->fe);
+        chr__out_flush(buffers->fe);
         buffers = dev->buffers; /* the log hook may have changed the list */
     }
 }
 
-/* Past the buffer, which is empty. */
-static int chr__write_past(chr_frontend *fe, const char *buf, size_t len)
+/* Writes without the buffer, which is empty. */
+static int chr__write_bypassing(chr_frontend *fe, const char *buf, size_t len)
 {
     chr__buffers *buffers = fe->buffers;
     int           n = chr__write_recorded(fe->dev, buf, len);
 
     if (fe->buffers == buffers && n >= 0)
-        buffers->failure = 0;
+        buffers->send_error = 0;
     return n;
 }
 
@@ -15131,7 +15257,7 @@ static size_t chr__out_room(const chr__buffers *buffers)
     return buffers->out_limit > buffers->out.count ? buffers->out_limit - buffers->out.count : 0;
 }
 
-/* As much as fits. */
+/* Gathers what fits. */
 static int chr__gather_some(chr__buffers *buffers, const char *buf, size_t len)
 {
     len = chr__min(len, chr__out_room(buffers));
@@ -15142,19 +15268,19 @@ static int chr__gather_some(chr__buffers *buffers, const char *buf, size_t len)
     return (int)len;
 }
 
-/* It does not fit, or an error has met the last ones. A large one that finds the buffer empty goes past it, and only its
- * rest is gathered. */
-static int chr__gather_much(chr_frontend *fe, const char *buf, size_t len)
+/* The bytes don't fit, or the last flush failed. A write as large as the buffer that finds it empty goes straight
+ * to the backend; the rest after a short write is gathered. */
+static int chr__gather_overflow(chr_frontend *fe, const char *buf, size_t len)
 {
     chr__buffers *buffers = fe->buffers;
     int           n = 0;
 
     if (!buffers->is_blocked)
-        chr__send(fe);
+        chr__out_flush(fe);
     if (fe->buffers != buffers)
         return CHR_ERR_DISCONNECTED;
-    if (buffers->out.count == 0 && (buffers->failure || len >= buffers->out_limit) && !buffers->is_sending) {
-        n = chr__write_past(fe, buf, len);
+    if (buffers->out.count == 0 && (buffers->send_error || len >= buffers->out_limit) && !buffers->is_flushing) {
+        n = chr__write_bypassing(fe, buf, len);
         if (fe->buffers != buffers || (n < 0 && n != CHR_ERR_WOULD_BLOCK))
             return n;
         n = n > 0 ? n : 0;
@@ -15163,39 +15289,40 @@ static int chr__gather_much(chr_frontend *fe, const char *buf, size_t len)
     return n > 0 ? n : (int)CHR_ERR_WOULD_BLOCK;
 }
 
-/* A write of a buffered frontend, when others share its chardev, its buffer wraps, or more than that is unusual. */
+/* Slow path of a write to a buffered frontend. */
 static int chr__gather(chr_frontend *fe, const char *buf, size_t len)
 {
     chr__buffers *buffers = fe->buffers;
 
-    if (len > chr__out_room(buffers) || buffers->failure)
-        return chr__gather_much(fe, buf, len);
+    if (len > chr__out_room(buffers) || buffers->send_error)
+        return chr__gather_overflow(fe, buf, len);
     return chr__gather_some(buffers, buf, len);
 }
 
-/* The usual case: it fits behind what is there, and nothing else is to be done. */
-CHR__HOT_INLINE int chr__gather_plainly(chr__buffers *buffers, const char *buf, size_t len)
+/* Common case: it fits in one piece behind the gathered bytes. */
+CHR__HOT_INLINE int chr__gather_fast(chr__buffers *buffers, const char *buf, size_t len)
 {
     unsigned char *end = buffers->out.bytes + buffers->out.count;
 
     buffers->out.count += len;
-    if (len == 1) /* what a guest writes */
+    if (len == 1) /* a guest's UART writes single bytes */
         *end = (unsigned char)*buf;
     else
         memcpy(end, buf, len);
     return (int)len;
 }
 
-/* Whoever waits to write learns that there is room: without an output buffer when the backend says so. */
-static void chr__tell_room(chr_frontend *fe)
+/* chr_fe_add_watch(): tells the frontend that there is room in its output buffer; without one, that the backend is
+ * writable. */
+static void chr__buffers_tell_writable(chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
     void        (*writable)(void *) = buffers->writable;
 
     if (!writable || (buffers->out.count > 0 && chr__out_room(buffers) == 0))
         return;
-    if (buffers->out_limit == 0 && !buffers->is_writable) { /* the backend says it */
-        chr__watch_out(fe);
+    if (buffers->out_limit == 0 && !buffers->is_writable) { /* told when the backend is writable */
+        chr__out_wait_writable(fe);
         return;
     }
     buffers->writable = NULL;
@@ -15203,40 +15330,40 @@ static void chr__tell_room(chr_frontend *fe)
     writable(buffers->writable_opaque);
 }
 
-/* What a frontend leaves behind waits with what is in obuf=, for which that grows. */
-CHR__COLD void chr__send_rest(chr_frontend *fe)
+/* The frontend goes: flushes its output; the rest goes into the outbox, which grows for it. */
+CHR__COLD void chr__out_flush_or_queue(chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
 
-    chr__send(fe);
+    chr__out_flush(fe);
     if (fe->buffers != buffers || buffers->out.count == 0)
         return;
     if (chr__outbox_reserve(fe->dev, buffers->out.count) == 0)
-        chr__send(fe);
+        chr__out_flush(fe);
     if (fe->buffers != buffers)
         return;
-    chr__lose_queued(fe->dev, &buffers->out); /* out of memory */
+    chr__discard_queued(fe->dev, &buffers->out); /* out of memory */
     buffers->out.start = 0;
 }
 
-/* All of them, before the chardev goes. */
-static void chr__send_all_rest(chr_dev *dev)
+/* The chardev goes: the same for all its frontends. */
+static void chr__out_flush_or_queue_all(chr_dev *dev)
 {
     chr__buffers *buffers = CHR__BUFFERS(dev);
 
     while (buffers) {
-        if (buffers->is_sending || buffers->out.count == 0) {
+        if (buffers->is_flushing || buffers->out.count == 0) {
             buffers = buffers->next;
             continue;
         }
-        chr__send_rest(buffers->fe);
+        chr__out_flush_or_queue(buffers->fe);
         buffers = dev->buffers; /* the log hook may have changed the list */
     }
 }
 
 /* -- input -- */
 
-/* Bytes leave the buffer. Whoever has made room says so: from any thread. */
+/* Bytes leave the input buffer. When a full one is half empty, the backend is asked to read on. Any thread. */
 static void chr__in_take(chr__buffers *buffers, size_t len)
 {
     chr__ring_take(&buffers->in, len);
@@ -15244,14 +15371,14 @@ static void chr__in_take(chr__buffers *buffers, size_t len)
     if (buffers->in.count == 0)
         buffers->in.start = 0;
     if (chr__in_readable(buffers) == 0)
-        buffers->is_told = 0;
+        buffers->readable_delivered = 0;
     if (buffers->in_full && buffers->in.count <= buffers->in_limit / 2) {
         buffers->in_full = 0;
         chr__update(buffers->fe->dev);
     }
 }
 
-/* The same, when a call of the frontend's takes them: events that come next are told from the loop. */
+/* Copies bytes out. Events that are next are delivered from the loop. */
 static void chr__in_take_by_call(chr__buffers *buffers, void *buf, size_t len)
 {
     char                *to = (char *)buf;
@@ -15265,10 +15392,11 @@ static void chr__in_take_by_call(chr__buffers *buffers, void *buf, size_t len)
         chr__in_take(buffers, n);
     }
     if (buffers->mark_count > 0 && chr__in_readable(buffers) == 0)
-        chr__tend_soon(buffers);
+        chr__buffers_service_soon(buffers);
 }
 
-/* At the end of the input. When there are many, equal ones behind the last byte become one. */
+/* Adds an event behind the last byte. When there are many, an equal one behind the same byte is replaced; without
+ * a free mark only OPENED and CLOSED are kept. */
 static void chr__mark_put(chr__buffers *buffers, int event)
 {
     unsigned at = buffers->taken + (unsigned)buffers->in.count;
@@ -15284,7 +15412,7 @@ static void chr__mark_put(chr__buffers *buffers, int event)
         return;
     if (buffers->mark_count == CHR__MARKS)
         buffers->mark_count--;
-    buffers->in_slow = buffers->tend_slow = 1;
+    buffers->in_slow = buffers->service_slow = 1;
     buffers->in_room = -1;
     buffers->marks[buffers->mark_count].at = at;
     buffers->marks[buffers->mark_count++].event = event;
@@ -15298,7 +15426,7 @@ static int chr__mark_take(chr__buffers *buffers)
     return event;
 }
 
-/* How many events stand before the next byte. CHR_ERR_DISCONNECTED: one of them ends the input. */
+/* Number of events before the next byte, or CHR_ERR_DISCONNECTED when one of them ends the input. */
 static int chr__marks_here(const chr__buffers *buffers)
 {
     int i;
@@ -15309,7 +15437,7 @@ static int chr__marks_here(const chr__buffers *buffers)
     return i;
 }
 
-/* To the frontend's own handler, in the order of the bytes. */
+/* Delivers an event to the frontend's own handler. */
 static void chr__tell_mark(chr__buffers *buffers, int event)
 {
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
@@ -15330,8 +15458,9 @@ static void chr__tell_mark(chr__buffers *buffers, int event)
 
 enum { CHR__DELIVERED = CHR__LINE };
 
-/* To a read handler, as far as it has room. The bytes are copied out first: it may come back here. */
-static int chr__deliver_bytes(chr_frontend *fe, const chr__hold *hold)
+/* Delivers bytes to the frontend's read handler, as far as can_read allows. They are copied out first, since the
+ * handler may be re-entrant here. */
+static int chr__deliver_bytes(chr_frontend *fe, const chr__fe_guard *guard)
 {
     chr__buffers *buffers = fe->buffers;
     unsigned      epoch = buffers->epoch;
@@ -15339,13 +15468,13 @@ static int chr__deliver_bytes(chr_frontend *fe, const chr__hold *hold)
     size_t        len;
     int           room = buffers->handlers.can_read ? buffers->handlers.can_read(buffers->opaque) : CHR__DELIVERED;
 
-    if (!hold->fe || !fe->buffers)
+    if (!guard->fe || !fe->buffers)
         return 0;
     buffers = fe->buffers;
     len = chr__min(chr__in_readable(buffers), sizeof bytes);
     if (buffers->epoch != epoch || room <= 0) {
         if (buffers->epoch != epoch)
-            chr__tend_soon(buffers);
+            chr__buffers_service_soon(buffers);
         else
             chr__prepare_lazily(fe->ctx, &buffers->prepare);
         return 0;
@@ -15358,8 +15487,8 @@ static int chr__deliver_bytes(chr_frontend *fe, const chr__hold *hold)
     return 1;
 }
 
-/* The next event, bytes, or the news that there are some. Returns 0 when nothing can be told now. */
-static int chr__deliver_next(chr_frontend *fe, const chr__hold *hold)
+/* Delivers the next event, bytes, or READABLE. Returns 0 when nothing can be delivered now. */
+static int chr__deliver_next(chr_frontend *fe, const chr__fe_guard *guard)
 {
     chr__buffers *buffers = fe->buffers;
 
@@ -15369,52 +15498,53 @@ static int chr__deliver_next(chr_frontend *fe, const chr__hold *hold)
         chr__tell_mark(buffers, chr__mark_take(buffers));
         return 1;
     }
-    if (chr__in_readable(buffers) == 0 || buffers->is_off)
+    if (chr__in_readable(buffers) == 0 || buffers->handlers_off)
         return 0;
     if (buffers->handlers.read)
-        return chr__deliver_bytes(fe, hold);
-    if (buffers->is_told)
+        return chr__deliver_bytes(fe, guard);
+    if (buffers->readable_delivered)
         return 0;
-    buffers->is_told = 1;
+    buffers->readable_delivered = 1;
     chr__tell_mark(buffers, CHR_EVENT_READABLE);
     return 1;
 }
 
-/* All that can be told now. Handlers may do anything; what they add is told by the call that is under way. */
+/* Delivers what can be delivered now. Handlers may do anything; a re-entrant call leaves what it adds to this
+ * loop. */
 CHR__HOT static void chr__deliver(chr_frontend *fe)
 {
-    chr_context *ctx = fe->ctx;
-    chr__hold    hold;
+    chr_context  *ctx = fe->ctx;
+    chr__fe_guard guard;
 
     if (fe->buffers->is_delivering)
         return;
     chr__enter(ctx);
-    chr__hold_begin(ctx, &hold, fe);
+    chr__fe_guard_begin(ctx, &guard, fe);
     fe->buffers->is_delivering = 1;
-    while (hold.fe && fe->buffers && chr__deliver_next(fe, &hold))
+    while (guard.fe && fe->buffers && chr__deliver_next(fe, &guard))
         ;
-    if (hold.fe && fe->buffers)
+    if (guard.fe && fe->buffers)
         fe->buffers->is_delivering = 0;
-    chr__hold_end(ctx, &hold);
-    chr__return(ctx);
+    chr__fe_guard_end(ctx, &guard);
+    chr__leave_unfreed(ctx);
 }
 
-/* At the end of the context all is told, though nobody takes the bytes before it. */
-CHR__COLD void chr__deliver_last(chr_frontend *fe)
+/* chr_context_free(): delivers the remaining events, past bytes that the frontend does not take. */
+CHR__COLD void chr__deliver_final_events(chr_frontend *fe)
 {
-    chr_context *ctx = fe->ctx;
-    chr__hold    hold;
+    chr_context  *ctx = fe->ctx;
+    chr__fe_guard guard;
 
     chr__enter(ctx);
-    chr__hold_begin(ctx, &hold, fe);
-    while (hold.fe && fe->buffers && fe->buffers->mark_count > 0)
+    chr__fe_guard_begin(ctx, &guard, fe);
+    while (guard.fe && fe->buffers && fe->buffers->mark_count > 0)
         chr__tell_mark(fe->buffers, chr__mark_take(fe->buffers));
-    chr__hold_end(ctx, &hold);
-    chr__return(ctx);
+    chr__fe_guard_end(ctx, &guard);
+    chr__leave_unfreed(ctx);
 }
 
-/* The same for all frontends of a chardev, which the handlers may remove. */
-static void chr__deliver_rest(chr_dev *dev)
+/* The same for all frontends of a chardev. Handlers may remove any of them. */
+static void chr__deliver_final_events_all(chr_dev *dev)
 {
     chr__buffers *buffers;
 
@@ -15422,52 +15552,52 @@ static void chr__deliver_rest(chr_dev *dev)
         for (buffers = CHR__BUFFERS(dev); buffers && buffers->mark_count == 0; buffers = buffers->next)
             ;
         if (buffers)
-            chr__deliver_last(buffers->fe);
+            chr__deliver_final_events(buffers->fe);
     } while (buffers && !dev->removed);
 }
 
-/* What the next write and the next wait have to look at, when all is done that could be. */
-static void chr__find_slow(chr__buffers *buffers)
+/* After all work is done: whether the next write and the next wait can take the fast path. */
+static void chr__buffers_choose_path(chr__buffers *buffers)
 {
     chr_dev *dev = buffers->fe->dev;
 
-    buffers->out_slow = buffers->out.start > 0 || buffers->out.count > buffers->out_limit || buffers->failure ||
-                        buffers->is_sending || dev->buffers->next || CHR__TRACES(dev->ctx);
-    buffers->tend_slow = buffers->out_slow || buffers->is_blocked || buffers->in.count > 0 ||
+    buffers->out_slow = buffers->out.start > 0 || buffers->out.count > buffers->out_limit || buffers->send_error ||
+                        buffers->is_flushing || dev->buffers->next || CHR__TRACES(dev->ctx);
+    buffers->service_slow = buffers->out_slow || buffers->is_blocked || buffers->in.count > 0 ||
                          buffers->mark_count > 0 || buffers->writable || dev->slow_path != CHR__SLOW_BUFFERS;
 }
 
-/* All that is due: output goes first. */
-static void chr__tend_all(chr_frontend *fe)
+/* All work of a buffered frontend: flush, deliver, tell that there is room. */
+static void chr__buffers_service_all(chr_frontend *fe)
 {
     chr_context  *ctx = fe->ctx;
-    chr__hold     hold;
+    chr__fe_guard guard;
 
-    chr__hold_begin(ctx, &hold, fe);
+    chr__fe_guard_begin(ctx, &guard, fe);
     if (!fe->buffers->is_blocked)
-        chr__send(fe);
-    if (hold.fe && fe->buffers)
+        chr__out_flush(fe);
+    if (guard.fe && fe->buffers)
         chr__deliver(fe);
-    if (hold.fe && fe->buffers)
-        chr__tell_room(fe);
-    if (hold.fe && fe->buffers)
-        chr__find_slow(fe->buffers);
-    chr__hold_end(ctx, &hold);
+    if (guard.fe && fe->buffers)
+        chr__buffers_tell_writable(fe);
+    if (guard.fe && fe->buffers)
+        chr__buffers_choose_path(fe->buffers);
+    chr__fe_guard_end(ctx, &guard);
 }
 
-/* Before the loop waits, and when the backend takes output again. */
-CHR__HOT CHR__PRIVATE void chr__tend(void *opaque)
+/* Runs before the wait. */
+CHR__HOT CHR__PRIVATE void chr__buffers_service(void *opaque)
 {
     chr_frontend *fe = (chr_frontend *)opaque;
     chr__buffers *buffers = fe->buffers;
 
-    if (buffers->tend_slow | buffers->is_sending)
-        chr__tend_all(fe);
+    if (buffers->service_slow | buffers->is_flushing)
+        chr__buffers_service_all(fe);
     else
-        chr__send_plainly(fe->dev, buffers);
+        chr__out_flush_fast(fe->dev, buffers);
 }
 
-/* -- the handlers that stand before the frontend's own -- */
+/* -- handlers that the buffers put in place of the frontend's own -- */
 
 static void chr__buffered_writable(void *opaque)
 {
@@ -15477,11 +15607,11 @@ static void chr__buffered_writable(void *opaque)
         return;
     fe->buffers->is_blocked = 0;
     fe->buffers->is_writable = 1;
-    chr__tend_all(fe);
+    chr__buffers_service_all(fe);
 }
 
-/* Without an input buffer, and where descriptors come along: as much as the frontend itself takes. It may go away when it
- * is asked. */
+/* Without an input buffer, or when descriptors are received with the input: asks the frontend itself. Its can_read
+ * may detach it. */
 static int chr__unbuffered_room(const chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
@@ -15514,7 +15644,7 @@ CHR__APART int chr__slow_room(chr_frontend *fe)
 
     if (dev->has_received_fds == 1)
         chr__note_fds(dev);
-    if (dev->room_epoch != epoch || buffers->is_off || buffers->mark_count >= CHR__MARKS_HIGH)
+    if (dev->room_epoch != epoch || buffers->handlers_off || buffers->mark_count >= CHR__MARKS_HIGH)
         return 0;
     if (!buffers->in_limit || fe->dev->has_received_fds)
         return chr__unbuffered_room(fe);
@@ -15524,8 +15654,9 @@ CHR__APART int chr__slow_room(chr_frontend *fe)
     return buffers->in_full ? 0 : (int)(buffers->in_limit - buffers->in.count);
 }
 
-/* Nothing waits: the frontend itself is asked already now whether the next bytes may go straight to it. */
-CHR__APART int chr__ask_ahead(chr_frontend *fe, chr__buffers *buffers)
+/* Nothing is buffered: asks the frontend's can_read now, so that the next bytes may go straight to its read
+ * handler. */
+CHR__APART int chr__fast_room(chr_frontend *fe, chr__buffers *buffers)
 {
     chr_dev *dev = fe->dev;
     unsigned epoch = dev->room_epoch;
@@ -15542,10 +15673,10 @@ CHR__HOT static int chr__buffered_can_read(void *opaque)
     chr_frontend *fe = (chr_frontend *)opaque;
     chr__buffers *buffers = fe->buffers;
 
-    return buffers->in_slow || buffers->in.count > 0 ? chr__slow_room(fe) : chr__ask_ahead(fe, buffers);
+    return buffers->in_slow || buffers->in.count > 0 ? chr__slow_room(fe) : chr__fast_room(fe, buffers);
 }
 
-/* After a handler: compares addresses only. */
+/* After a handler: whether fe is still in the list. It is compared as an address only. */
 static int chr__is_buffered(const chr_dev *dev, const chr_frontend *fe)
 {
     const chr__buffers *buffers = dev->buffers;
@@ -15560,18 +15691,18 @@ CHR__COLD void chr__in_put(chr_frontend *fe, const void *buf, size_t len)
     chr__buffers *buffers = fe->buffers;
     size_t        room = buffers->in.size - buffers->in.count;
 
-    if (len > room) { /* a backend that doesn't keep to what it was told */
+    if (len > room) { /* the backend gave more than can_read allowed */
         fe->dev->bytes_dropped += len - room;
         len = room;
     }
     if (len > 0)
         chr__ring_put(&buffers->in, buf, len);
-    buffers->tend_slow = 1;
+    buffers->service_slow = 1;
     buffers->in_room = -1;
     chr__deliver(fe);
 }
 
-/* What the frontend has not said that it takes: it is asked. */
+/* Input that chr__fast_room() did not ask for: asks the frontend, and buffers what it does not take. */
 CHR__APART void chr__read_ahead(chr_frontend *fe, const void *buf, size_t len)
 {
     chr__buffers *buffers = fe->buffers;
@@ -15591,7 +15722,7 @@ CHR__APART void chr__read_ahead(chr_frontend *fe, const void *buf, size_t len)
     chr__in_put(fe, buf, len);
 }
 
-/* Where nothing waits and the frontend has room for all, it goes straight there. */
+/* Common case: nothing is buffered and the frontend takes all of it. */
 CHR__HOT static void chr__buffered_read(void *opaque, const void *buf, size_t len)
 {
     chr_frontend *fe = (chr_frontend *)opaque;
@@ -15605,13 +15736,13 @@ CHR__HOT static void chr__buffered_read(void *opaque, const void *buf, size_t le
     buffers->handlers.read(buffers->opaque, buf, len);
 }
 
-/* A com-port client drops what is on the line: in both buffers. */
+/* RFC 2217 purge: discards what is buffered in either direction. */
 static void chr__buffered_purge(chr__buffers *buffers, int in, int out)
 {
     chr_dev *dev = buffers->fe->dev;
     int      i;
 
-    if (out && !buffers->is_sending) {
+    if (out && !buffers->is_flushing) {
         dev->bytes_dropped += buffers->out.count;
         buffers->out.count = buffers->out.start = 0;
     }
@@ -15621,11 +15752,11 @@ static void chr__buffered_purge(chr__buffers *buffers, int in, int out)
     for (i = 0; i < buffers->mark_count; i++)
         buffers->marks[i].at = buffers->taken + (unsigned)buffers->in.count;
     chr__in_take(buffers, buffers->in.count);
-    chr__tend_soon(buffers);
+    chr__buffers_service_soon(buffers);
 }
 
-/* What the far side is told an answer to from inside the handler, or can be asked for at any time, is not a matter of
- * the bytes. */
+/* Events with an answer that is awaited inside the handler, or with a state that can be asked for at any time, are
+ * out of band: delivered at once, not among the bytes. */
 static int chr__is_in_band(int event)
 {
     switch (event) {
@@ -15637,26 +15768,26 @@ static int chr__is_in_band(int event)
     }
 }
 
-/* Another peer, or none: what was gathered for the last one still goes, where only its input has ended. */
+/* OPENED or CLOSED. At CLOSED gathered output is still flushed: it may be a half-close of the input. */
 static void chr__buffered_open(chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
 
     if (!fe->dev->be_open)
-        chr__send(fe);
+        chr__out_flush(fe);
     if (fe->buffers != buffers)
         return;
     if (fe->dev->be_open)
-        buffers->failure = 0;
+        buffers->send_error = 0;
     if (buffers->writable)
-        chr__tend_soon(buffers);
+        chr__buffers_service_soon(buffers);
 }
 
 static void chr__buffered_event(void *opaque, int event)
 {
     chr_frontend *fe = (chr_frontend *)opaque;
     chr_context  *ctx = fe->ctx;
-    chr__hold     hold;
+    chr__fe_guard guard;
 
     if (event == CHR_EVENT_PURGE_RECEIVE || event == CHR_EVENT_PURGE_TRANSMIT)
         chr__buffered_purge(fe->buffers, event == CHR_EVENT_PURGE_TRANSMIT, event == CHR_EVENT_PURGE_RECEIVE);
@@ -15664,22 +15795,22 @@ static void chr__buffered_event(void *opaque, int event)
         chr__tell_mark(fe->buffers, event);
         return;
     }
-    chr__hold_begin(ctx, &hold, fe);
+    chr__fe_guard_begin(ctx, &guard, fe);
     if (event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED)
         chr__buffered_open(fe);
-    if (hold.fe && fe->buffers) {
+    if (guard.fe && fe->buffers) {
         chr__mark_put(fe->buffers, event);
         chr__deliver(fe);
     }
-    if (hold.fe && fe->buffers && ctx->closing)
-        chr__deliver_last(fe);
-    chr__hold_end(ctx, &hold);
+    if (guard.fe && fe->buffers && ctx->closing)
+        chr__deliver_final_events(fe);
+    chr__fe_guard_end(ctx, &guard);
 }
 
-/* Whether it has handlers, or pulls. */
+/* Whether the frontend has handlers, or reads by chr_fe_read(). */
 CHR__PRIVATE int chr__fe_listens(const chr_frontend *fe)
 {
-    return (fe->handlers.read || fe->handlers.event) && !(CHR__BUFFERS(fe) && fe->buffers->is_off);
+    return (fe->handlers.read || fe->handlers.event) && !(CHR__BUFFERS(fe) && fe->buffers->handlers_off);
 }
 
 static int chr__buffered_change(void *opaque)
@@ -15698,22 +15829,23 @@ static void chr__buffers_interpose(chr_frontend *fe)
     fe->opaque = fe;
 }
 
-/* -- making and unmaking one chardev; the registry doesn't know it yet, or any more -- */
+/* -- creating and closing one chardev: before it is registered, after it is unregistered -- */
 
-/* What the core itself holds of it. */
-static void chr__bury(chr_dev *dev)
+/* Releases what the core has for a closed chardev, and frees it when no dispatch and no lingering connection uses
+ * it. */
+static void chr__release(chr_dev *dev)
 {
     if (dev->frontend)
-        chr__fe_let_go(dev->frontend);
+        chr__fe_detach(dev->frontend);
     dev->frontend = NULL;
     dev->room_epoch++;
     dev->removed = 1;
     chr_idle_stop(&dev->notify);
-    chr__blocked_unlink(dev);
+    chr__dev_queue_remove(dev);
     chr__log_close(dev);
     chr__outbox_free(dev);
     if (dev->linger_count == 0)
-        chr__dead(dev);
+        chr__free_later(dev);
 }
 
 static void chr__close(chr_dev *dev)
@@ -15723,17 +15855,17 @@ static void chr__close(chr_dev *dev)
     if (!dev->is_part)
         CHR__TRACE_TEXT(dev, chardev_close, 0, 0, dev->kind->name);
     if (CHR__BUFFERS(dev))
-        chr__send_all_rest(dev);
-    chr__quiet_outside(dev->ctx);
-    if (chr__outbox_waits(dev))
-        chr__outbox_drain(dev); /* what still goes without waiting */
+        chr__out_flush_or_queue_all(dev);
+    chr__defer_begin_unasked(dev->ctx);
+    if (chr__outbox_pending(dev))
+        chr__outbox_drain(dev); /* what goes without waiting */
     if (dev->kind->close)
         dev->kind->close(dev);
-    chr__loud_outside(dev->ctx);
-    chr__bury(dev);
+    chr__defer_end_unasked(dev->ctx);
+    chr__release(dev);
 }
 
-/* Closed at once, freed when nothing that runs can touch it. */
+/* Closes at once; the memory is freed when the outermost dispatch ends. */
 CHR__PRIVATE void chr__destroy(chr_dev *dev)
 {
     chr_context *ctx = dev->ctx;
@@ -15743,8 +15875,8 @@ CHR__PRIVATE void chr__destroy(chr_dev *dev)
     chr__leave(ctx);
 }
 
-/* What it was given is its giver's again. */
-CHR__PRIVATE void chr__give_up(chr_dev *fresh)
+/* Rollback of a creation: descriptors from the options are the caller's again. */
+CHR__PRIVATE void chr__destroy_uncommitted(chr_dev *fresh)
 {
     chr_context *ctx = fresh->ctx;
 
@@ -15754,14 +15886,15 @@ CHR__PRIVATE void chr__give_up(chr_dev *fresh)
     chr__leave(ctx);
 }
 
-/* The backend's `close` comes after its `open`, also a failed one, but never without. `kind` is what was asked for. */
+/* Opens. After a failed `open` of the backend its `close` is called. `kind` is the kind that was asked for;
+ * dev->kind may be a replay. */
 static int chr__open(chr_dev *dev, const chr_backend *kind, chr_error *err)
 {
     int code;
 
     if (err)
         err->code = 0;
-    chr__quiet(dev->ctx);
+    chr__defer_begin(dev->ctx);
     code = chr__log_open(dev, err);
     if (code == 0)
         code = chr__outbox_open(dev, err);
@@ -15772,15 +15905,17 @@ static int chr__open(chr_dev *dev, const chr_backend *kind, chr_error *err)
         if (code < 0 && dev->kind->close)
             dev->kind->close(dev);
     }
-    chr__loud(dev->ctx);
+    chr__defer_end(dev->ctx);
     if (code < 0 && err && err->code == 0)
         chr__fail(err, code, "%s", chr_error_text(code));
     return code;
 }
 
-static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err)
+static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend *kind, const void *options,
+                            chr_error *err)
 {
-    const chr_backend *played = CHARDEV_HAS_RECORD && ctx->replay_kind && !kind->sharing ? ctx->replay_kind(ctx, id) : NULL;
+    int                is_played = CHARDEV_HAS_RECORD && ctx->replay_kind && !kind->sharing;
+    const chr_backend *played = is_played ? ctx->replay_kind(ctx, id) : NULL;
     chr_dev           *dev = (chr_dev *)chr__allocate(ctx, played ? played->state_size : kind->state_size);
     int                code;
 
@@ -15796,8 +15931,8 @@ static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend 
         chr__free(ctx, dev);
         return NULL;
     }
-    if (played) /* what they did is in the recording */
-        chr__outbox_none((chr_common_options *)(uintptr_t)dev->options);
+    if (played) /* their effect is in the recording already */
+        chr__outbox_disable((chr_common_options *)(uintptr_t)dev->options);
     CHR__TRACE_TEXT(dev, chardev_create, 0, 0, kind->name);
     chr__record_new(dev);
     code = chr__open(dev, kind, err);
@@ -15810,13 +15945,13 @@ static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend 
     }
     chr__enter(ctx);
     chr__caller_fds_rollback(dev);
-    chr__bury(dev);
+    chr__release(dev);
     chr__leave(ctx);
     return NULL;
 }
 
-/* A chardev that is part of another one: the registry, the recorder and the log file know nothing of it, and its
- * `open` is not called: who makes it fills it in. */
+/* A chardev that is internal to another (one client of a server): not registered, recorded or logged. Its `open`
+ * is not called; the caller initializes it. */
 CHR__PRIVATE chr_dev *chr__create_part(const chr_dev *whole, const void *options, chr_error *err)
 {
     chr_context *ctx = whole->ctx;
@@ -15841,7 +15976,7 @@ CHR__PRIVATE chr_dev *chr__create_part(const chr_dev *whole, const void *options
         return dev;
     }
     chr__enter(ctx);
-    chr__bury(dev);
+    chr__release(dev);
     chr__leave(ctx);
     return NULL;
 }
@@ -15889,13 +16024,18 @@ static int chr__is_letter(char c)
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
+static int chr__is_id_character(char c)
+{
+    return chr__is_letter(c) || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_';
+}
+
 static int chr__check_id_text(const char *id, chr_error *err)
 {
     size_t i, len = id ? strlen(id) : 0;
 
     if (len == 0)
         return chr__fail(err, CHR_ERR_INVALID, "needs id=");
-    for (i = 0; i < len && (chr__is_letter(id[i]) || (i > 0 && ((id[i] >= '0' && id[i] <= '9') || strchr("-._", id[i])))); i++)
+    for (i = 0; i < len && (i > 0 ? chr__is_id_character(id[i]) : chr__is_letter(id[i])); i++)
         ;
     if (i < len)
         return chr__fail(err, CHR_ERR_INVALID, "id=%s: not a letter followed by letters, digits, '-', '.', '_'", id);
@@ -15913,10 +16053,10 @@ static int chr__check_id(chr_context *ctx, const char *id, chr_error *err)
     return 0;
 }
 
-/* Prefixes the backend's name to a message that did not know it. */
+/* Prefixes the backend's name to an error message that lacks it. */
 static void chr__name_error(chr_error *err, const chr_backend *kind)
 {
-    const char *rest = err ? chr__after(err->text, kind->name) : NULL;
+    const char *rest = err ? chr__skip_prefix(err->text, kind->name) : NULL;
     size_t      name, len;
 
     if (!CHARDEV_HAS_HELP || !err || (rest && *rest == ':'))
@@ -15930,8 +16070,9 @@ static void chr__name_error(chr_error *err, const chr_backend *kind)
 }
 
 #if CHARDEV_HAS_MUX
-/* mux=on: the chardev becomes ID-base, and a mux named ID goes on it. */
-static chr_dev *chr__open_muxed_on(chr_context *ctx, const char *id, const chr_mux_options *mux, const chr_backend *kind,
+/* mux=on: the chardev is created as ID-base, and a mux with the id ID is stacked on it. */
+static chr_dev *chr__open_muxed_on(chr_context *ctx, const char *id, const chr_mux_options *mux,
+                                   const chr_backend *kind,
                                    const void *options, chr_error *err)
 {
     chr_dev *base, *dev;
@@ -15950,12 +16091,13 @@ static chr_dev *chr__open_muxed_on(chr_context *ctx, const char *id, const chr_m
         return dev;
     }
     chr__unregister(base);
-    chr__give_up(base);
+    chr__destroy_uncommitted(base);
     return NULL;
 }
 
-/* The mux's options, with the name of its base behind them. */
-CHR__COLD chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err)
+/* One block: the mux's options, and the id of its base behind them. */
+CHR__COLD chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_backend *kind, const void *options,
+                                   chr_error *err)
 {
     size_t           len = id ? strlen(id) : 0;
     chr_mux_options *mux;
@@ -15976,7 +16118,8 @@ CHR__COLD chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_b
 
 #else
 
-static chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err)
+static chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_backend *kind, const void *options,
+                                chr_error *err)
 {
     (void)ctx, (void)id, (void)kind, (void)options;
     return (void)chr__fail(err, CHR_ERR_NOT_SUPPORTED, "mux=on: built without mux"), (chr_dev *)NULL;
@@ -16007,7 +16150,8 @@ static chr_dev *chr__open_new(chr_context *ctx, const char *id, const chr_backen
     return dev;
 }
 
-CHARDEV_API chr_dev *chr_open(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err)
+CHARDEV_API chr_dev *chr_open(chr_context *ctx, const char *id, const chr_backend *kind, const void *options,
+                              chr_error *err)
 {
     chr_dev *dev;
 
@@ -16021,7 +16165,7 @@ CHARDEV_API chr_dev *chr_open(chr_context *ctx, const char *id, const chr_backen
     return dev;
 }
 
-/* -- from text -- */
+/* -- chardevs from option text: chr_new() -- */
 
 static int chr__pair_is_help(const chr__pair *pair)
 {
@@ -16048,8 +16192,8 @@ static void chr__no_backend(chr_context *ctx, const char *name, chr_error *err)
     if (kind->name)
         chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: built without %s", name, kind->without);
     else if (chr_find(ctx, name))
-        chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is not the name of a backend; the chardev with that id is chardev:%s", name,
-                  name);
+        chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is not the name of a backend; the chardev with that id is chardev:%s",
+                  name, name);
     else
         chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is not the name of a backend ('help' lists them)", name);
 }
@@ -16067,7 +16211,8 @@ CHR__PRIVATE const chr_backend *chr__options_kind(chr_options *options, chr_erro
     chr__options_name_backend(options);
     name = chr__options_get(options, "backend");
     if (!name)
-        return (void)chr__fail(err, CHR_ERR_INVALID, "no backend is named ('help' lists them)"), (const chr_backend *)NULL;
+        return (void)chr__fail(err, CHR_ERR_INVALID, "no backend is named ('help' lists them)"),
+            (const chr_backend *)NULL;
     if (chr__asks_for_help(options, err) < 0)
         return NULL;
     kind = chr_backend_find(options->ctx, name);
@@ -16076,8 +16221,9 @@ CHR__PRIVATE const chr_backend *chr__options_kind(chr_options *options, chr_erro
     return kind;
 }
 
-/* The struct of `kind` from the list, for the caller to free; NULL and err. */
-CHR__PRIVATE void *chr__options_parse(const chr_options *options, const chr_backend *kind, chr_origin origin, chr_error *err)
+/* Fills an options struct of `kind` from the list; the caller frees it. NULL = error, in err. */
+CHR__PRIVATE void *chr__options_parse(const chr_options *options, const chr_backend *kind, chr_origin origin,
+                                      chr_error *err)
 {
     void *target = chr__allocate(options->ctx, kind->options_size + chr__lists_room(options, kind));
 
@@ -16089,7 +16235,7 @@ CHR__PRIVATE void *chr__options_parse(const chr_options *options, const chr_back
     return NULL;
 }
 
-/* A named descriptor is consumed by the chardev that has taken it. */
+/* Removes named descriptors that a chardev has taken over from the context's table. */
 CHR__PRIVATE void chr__consume_fds(const chr_options *options, const chr_backend *kind)
 {
     const chr_option *row;
@@ -16100,11 +16246,11 @@ CHR__PRIVATE void chr__consume_fds(const chr_options *options, const chr_backend
         name = row->type == CHR_OPTION_FD ? chr__options_get(options, row->name) : NULL;
         named = name ? chr__named_fd_find(options->ctx, name) : NULL;
         if (named)
-            chr__named_fd_forget(options->ctx, named);
+            chr__named_fd_remove(options->ctx, named);
     }
 }
 
-/* Backends know numbers only: a monitor's peer is told the name that it gave. */
+/* Error messages of backends name descriptors by number: appends the name that a monitor's peer gave. */
 CHR__PRIVATE void chr__name_fds(const chr_options *options, const chr_backend *kind, chr_error *err)
 {
     const chr_option *row;
@@ -16118,7 +16264,8 @@ CHR__PRIVATE void chr__name_fds(const chr_options *options, const chr_backend *k
 }
 
 #if CHARDEV_HAS_OPTIONS
-static chr_dev *chr__new_from_list(const chr_options *options, const chr_backend *kind, chr_origin origin, chr_error *err)
+static chr_dev *chr__new_from_list(const chr_options *options, const chr_backend *kind, chr_origin origin,
+                                   chr_error *err)
 {
     void    *target = chr__options_parse(options, kind, origin, err);
     chr_dev *dev;
@@ -16153,12 +16300,12 @@ CHARDEV_API chr_dev *chr_new(chr_context *ctx, const char *options, chr_error *e
 }
 #endif
 
-/* -- from a URI -- */
+/* -- chardevs from a URI: chr_new_uri() -- */
 
-/* For the `uri` slots: PREFIX and a path, which may contain anything. */
+/* For `uri` slots: PREFIX followed by a path, which may contain any character. */
 CHR__PRIVATE int chr__uri_path(const char *uri, const char *prefix, chr_options *options)
 {
-    const char *path = chr__after(uri, prefix);
+    const char *path = chr__skip_prefix(uri, prefix);
 
     if (!path || !*path)
         return path ? CHR_ERR_INVALID : 0;
@@ -16168,14 +16315,14 @@ CHR__PRIVATE int chr__uri_path(const char *uri, const char *prefix, chr_options 
 /* NAME or NAME,OPTIONS. */
 CHR__PRIVATE int chr__uri_name(const char *uri, const char *name, chr_options *options)
 {
-    const char *rest = chr__after(uri, name);
+    const char *rest = chr__skip_prefix(uri, name);
 
     if (!rest || chr__part_length(uri) != (size_t)(rest - uri))
         return 0;
     return *rest && chr__options_read(options, rest + 1, NULL) < 0 ? CHR_ERR_NO_MEMORY : 1;
 }
 
-/* Up to a comma, which may be doubled. */
+/* A part of a URI. A doubled comma is one comma. */
 CHR__PRIVATE int chr__uri_part(chr_options *options, const char *key, const char *text, size_t len)
 {
     chr__pair *pair = chr__options_pair(options, key, strlen(key), text, len);
@@ -16186,8 +16333,9 @@ CHR__PRIVATE int chr__uri_part(chr_options *options, const char *key, const char
     return 1;
 }
 
-/* [HOST]:PORT, under these keys. A host with colons stands in brackets, and behind those comes the port. */
-CHR__PRIVATE int chr__uri_host_port(const char *text, size_t len, const char *host, const char *port, chr_options *options)
+/* [HOST]:PORT into these keys. A host with colons (IPv6) is in brackets. */
+CHR__PRIVATE int chr__uri_host_port(const char *text, size_t len, const char *host, const char *port,
+                                    chr_options *options)
 {
     const char *end = text + len, *bracket = len > 0 && *text == '[' ? (const char *)memchr(text, ']', len) : NULL;
     const char *colon = (const char *)memchr(bracket ? bracket : text, ':', (size_t)(end - (bracket ? bracket : text)));
@@ -16207,11 +16355,11 @@ CHR__PRIVATE int chr__uri_host_port(const char *text, size_t len, const char *ho
 #if CHARDEV_HAS_URI
 static int chr__is_uri_of(const char *uri, const chr__left_out *kind)
 {
-    const char *rest = chr__after(uri, kind->name);
+    const char *rest = chr__skip_prefix(uri, kind->name);
     int         i;
 
     for (i = 0; i < CHR__URI_FORMS && kind->uris[i]; i++)
-        if (chr__after(uri, kind->uris[i]))
+        if (chr__skip_prefix(uri, kind->uris[i]))
             return 1;
     return rest && (*rest == 0 || *rest == ':' || *rest == ',');
 }
@@ -16224,10 +16372,11 @@ static void chr__no_uri(chr_context *ctx, const char *uri, chr_error *err)
         ;
     if (kind->name)
         chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: built without %s", uri, kind->without);
-    else if (chr__after(uri, "chardev:"))
+    else if (chr__skip_prefix(uri, "chardev:"))
         chr__fail(err, CHR_ERR_INVALID, "%s: mon: does not go before a chardev that exists: make it with mux=on", uri);
     else if (*uri == '/')
-        chr__fail(err, CHR_ERR_NOT_FOUND, "'%s': only a path in /dev may stand alone: unix:, pipe:, file: or pty: goes before",
+        chr__fail(err, CHR_ERR_NOT_FOUND,
+                  "'%s': only a path in /dev may stand alone: unix:, pipe:, file: or pty: goes before",
                   uri);
     else
         chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is not a URI of any backend", uri);
@@ -16248,7 +16397,8 @@ static int chr__uri_check(const char *uri, const chr_backend *kind, const chr_op
     return chr__asks_for_help(options, err);
 }
 
-/* Which backend reads the URI, with its keys added to the list; NULL and err. */
+/* Asks each backend whether the URI is its own. Returns that backend, with the keys added to the list; NULL =
+ * error, in err. */
 CHR__PRIVATE const chr_backend *chr__uri_read(const char *uri, chr_options *options, chr_error *err)
 {
     const chr_backend *kind;
@@ -16268,7 +16418,7 @@ CHR__PRIVATE const chr_backend *chr__uri_read(const char *uri, chr_options *opti
     return NULL;
 }
 
-/* The same, with what no URI may have refused. */
+/* The same; refuses options that are not allowed in a URI. */
 static const chr_backend *chr__uri_kind(const char *uri, chr_options *options, chr_error *err)
 {
     const chr_backend *kind = chr__uri_read(uri, options, err);
@@ -16291,7 +16441,7 @@ CHR__PRIVATE const chr_backend *chr__uri_read(const char *uri, chr_options *opti
 #endif
 
 #if CHARDEV_HAS_OPTIONS
-/* mon:, for a console and a monitor on one chardev: a mux, and no signals unless the text says otherwise. */
+/* mon: (console and monitor on one chardev) is a mux, with signal=off unless the text says otherwise. */
 static int chr__options_for_mon(chr_options *list, const chr_backend *kind)
 {
     if (chr__row(kind, "signal") && chr__options_default(list, "signal", "off") < 0)
@@ -16299,7 +16449,6 @@ static int chr__options_for_mon(chr_options *list, const chr_backend *kind)
     return chr__options_add(list, "mux", "on");
 }
 
-/* chardev:ID */
 static chr_dev *chr__existing(chr_context *ctx, const char *id, chr_error *err)
 {
     chr_dev *dev = chr_find(ctx, id);
@@ -16309,7 +16458,7 @@ static chr_dev *chr__existing(chr_context *ctx, const char *id, chr_error *err)
     return dev;
 }
 
-/* `kind` has read the list; NULL after an error. */
+/* Creates a chardev of `kind` from the list; NULL `kind` = an error before. */
 static chr_dev *chr__new_from_read(chr_options *list, const chr_backend *kind, int is_mon, chr_error *err)
 {
     if (!kind)
@@ -16322,7 +16471,8 @@ static chr_dev *chr__new_from_read(chr_options *list, const chr_backend *kind, i
 #if CHARDEV_HAS_URI
 CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *uri, chr_error *err)
 {
-    const char        *text = uri ? uri : "", *existing = chr__after(text, "chardev:"), *rest = chr__after(text, "mon:");
+    const char        *text = uri ? uri : "", *rest = chr__skip_prefix(text, "mon:");
+    const char        *existing = chr__skip_prefix(text, "chardev:");
     const chr_backend *kind;
     chr_options        list;
     chr_dev           *dev = NULL;
@@ -16340,9 +16490,9 @@ CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *u
 }
 #endif
 
-/* -- from either -- */
+/* -- chardevs from either: chr_new_any() -- */
 
-/* A ':' in its first word, or the path of a device, makes it a URI. */
+/* A ':' in the first word, or the path of a device, makes it a URI. */
 static int chr__is_uri(const char *text)
 {
     return chr__os_is_device_path(text) || text[strcspn(text, ":,=")] == ':';
@@ -16359,7 +16509,8 @@ static const chr_backend *chr__any_kind(const char *text, chr_options *list, chr
 
 CHARDEV_API chr_dev *chr_new_any(chr_context *ctx, const char *id, const char *any, chr_error *err)
 {
-    const char *text = any ? any : "", *existing = chr__after(text, "chardev:"), *rest = chr__after(text, "mon:");
+    const char *text = any ? any : "", *rest = chr__skip_prefix(text, "mon:");
+    const char *existing = chr__skip_prefix(text, "chardev:");
     chr_options list;
     chr_dev    *dev = NULL;
 
@@ -16368,7 +16519,7 @@ CHARDEV_API chr_dev *chr_new_any(chr_context *ctx, const char *id, const char *a
     if (existing)
         return chr__existing(ctx, existing, err);
     chr__options_init(&list, ctx);
-    if (id && chr__options_add(&list, "id", id) < 0) /* before the text: an id= in that comes later, and counts */
+    if (id && chr__options_add(&list, "id", id) < 0) /* first: an id= in the text overrides it */
         chr__no_memory(err);
     else
         dev = chr__new_from_read(&list, chr__any_kind(rest ? rest : text, &list, err), rest != NULL, err);
@@ -16378,7 +16529,7 @@ CHARDEV_API chr_dev *chr_new_any(chr_context *ctx, const char *id, const char *a
 #endif
 
 #if CHARDEV_HAS_HELP && CHARDEV_HAS_OPTIONS
-/* What such a text asks help for: one kind, or all (*kind = NULL), whatever else is wrong with it. */
+/* The kind that a text with "help" asks about, or *kind = NULL for all; errors elsewhere in the text are ignored. */
 static int chr__help_about(const char *text, chr_options *list, const chr_backend **kind)
 {
     const char *name;
@@ -16401,7 +16552,7 @@ static int chr__help_about(const char *text, chr_options *list, const chr_backen
 
 CHARDEV_API int chr_help(chr_context *ctx, const char *text, void (*print)(void *, const char *), void *opaque)
 {
-    const char        *rest = text ? chr__after(text, "mon:") : NULL;
+    const char        *rest = text ? chr__skip_prefix(text, "mon:") : NULL;
     const chr_backend *kind = NULL;
     chr_options        list;
     int                code;
@@ -16418,9 +16569,17 @@ CHARDEV_API int chr_help(chr_context *ctx, const char *text, void (*print)(void 
 #endif
 
 #if CHARDEV_HAS_CHANGE
-/* -- hot swap -- */
+/* -- hot swap: chr_change(). With a frontend attached:
+ *  1. the new chardev is created while the old one works (chr__change_to); a failure changes nothing;
+ *  2. pending events are delivered, gathered output is flushed, CLOSED is delivered unless the new one is open
+ *     (chr__swap);
+ *  3. the frontend moves to the new one (chr__move_frontend), and its `change` handler is called;
+ *  4. commit (chr__swap_commit): the new one is registered, the old one closed; OPENED is delivered if the new one is
+ *     open.
+ * Rollback (chr__swap_rollback), when `change` refuses or the frontend is gone: it moves back, the new chardev is
+ * destroyed, descriptors from its options are the caller's again, and the old one's state is delivered. -- */
 
-static void chr__replace(chr_dev *old, chr_dev *fresh)
+static void chr__swap_commit(chr_dev *old, chr_dev *fresh)
 {
     chr__unregister(old);
     chr__register(fresh);
@@ -16428,21 +16587,21 @@ static void chr__replace(chr_dev *old, chr_dev *fresh)
     chr__destroy(old);
 }
 
-/* What has come stays readable; what the old one has not taken goes to the new one. */
+/* Buffered input stays readable; buffered output goes to the new chardev. */
 static void chr__buffers_move(chr__buffers *buffers, chr_dev *from, chr_dev *to)
 {
     *chr__buffers_link(buffers) = buffers->next;
     buffers->next = to->buffers;
     to->buffers = buffers;
-    buffers->is_blocked = buffers->failure = 0;
+    buffers->is_blocked = buffers->send_error = 0;
     chr__set_slow_path(from);
     chr__set_slow_path(to);
-    chr__tend_soon(buffers);
+    chr__buffers_service_soon(buffers);
 }
 
-/* The old one hears that its frontend has gone before the new one hears that it is there. It stays busy: until it is gone or has its
- * frontend back, it can neither be removed nor changed. */
-static void chr__hand_over(chr_frontend *fe, chr_dev *from, chr_dev *to)
+/* Moves a frontend. The old chardev sees it close before the new one sees it open. from->frontends stays: the old
+ * one is busy, and can be neither removed nor changed, until it is destroyed or has its frontend back. */
+static void chr__move_frontend(chr_frontend *fe, chr_dev *from, chr_dev *to)
 {
     if (fe->is_open)
         chr__set_open(from, 0);
@@ -16458,15 +16617,15 @@ static void chr__hand_over(chr_frontend *fe, chr_dev *from, chr_dev *to)
         chr__set_open(to, 1);
 }
 
-/* The frontend takes its old backend again, if it is still there itself. */
-static int chr__swap_back(chr_dev *old, chr_dev *fresh, chr_error *err)
+/* Rollback: the frontend, if it is still attached, gets the old chardev back. */
+static int chr__swap_rollback(chr_dev *old, chr_dev *fresh, chr_error *err)
 {
     chr_frontend *fe = fresh->frontend;
 
     old->frontends = fe != NULL || old->frontend;
     if (fe)
-        chr__hand_over(fe, fresh, old);
-    chr__give_up(fresh);
+        chr__move_frontend(fe, fresh, old);
+    chr__destroy_uncommitted(fresh);
     chr__update(old);
     chr__fail(err, CHR_ERR_BUSY, "the frontend of '%s' refuses the new backend", old->id);
     if (fe)
@@ -16474,32 +16633,33 @@ static int chr__swap_back(chr_dev *old, chr_dev *fresh, chr_error *err)
     return CHR_ERR_BUSY;
 }
 
-/* Under a living frontend: it is told CLOSED if the new one is not open, and may refuse, or go away. */
+/* Swaps under an attached frontend. Handlers are called, which may detach it. */
 static int chr__swap(chr_dev *old, chr_dev *fresh, chr_error *err)
 {
     chr_frontend *fe;
 
-    if (old->pending & ~CHR__RECORDED) /* it won't come any more after this */
+    if (old->pending & ~CHR__RECORDED) /* posted events, before the swap: the old chardev delivers nothing after it */
         chr__notify_now(old);
     fe = old->frontend;
     if (fe && CHR__BUFFERS(fe) && !fe->buffers->is_blocked)
-        chr__send(fe);
+        chr__out_flush(fe);
     fe = old->frontend;
     if (fe && fe->opened_delivered && !fresh->be_open)
         chr_be_tell_event(fe, CHR_EVENT_CLOSED);
     if (!fe || old->frontend != fe || !fe->handlers.change)
-        return chr__swap_back(old, fresh, err);
-    chr__hand_over(fe, old, fresh);
+        return chr__swap_rollback(old, fresh, err);
+    chr__move_frontend(fe, old, fresh);
     if (fe->handlers.change(fe->opaque) < 0)
-        return chr__swap_back(old, fresh, err);
-    chr__replace(old, fresh);
+        return chr__swap_rollback(old, fresh, err);
+    chr__swap_commit(old, fresh);
     chr__update(fresh);
     if (fresh->frontend == fe)
         chr__tell_state(fe, fresh);
     return 0;
 }
 
-/* Nobody is attached: the old lets go first, so that the new may take the same place; not for options that are wrong. */
+/* Without a frontend the old chardev is closed first, so that the new one can use the same address. Options are
+ * checked before that, so that wrong ones change nothing. */
 static int chr__change_unattached(chr_dev *old, const chr_backend *kind, const void *options, chr_error *err)
 {
     chr_context *ctx = old->ctx;
@@ -16521,7 +16681,7 @@ static int chr__change_unattached(chr_dev *old, const chr_backend *kind, const v
     return code;
 }
 
-/* No handler runs while the new one is made: it may wait for its peer as any other. */
+/* Steps 1 and 2. No handler runs while the new chardev is opened, which may wait for its peer. */
 static int chr__change_to(chr_dev *old, const chr_backend *kind, const void *options, chr_error *err)
 {
     chr_context *ctx = old->ctx;
@@ -16546,7 +16706,8 @@ static int chr__change_to(chr_dev *old, const chr_backend *kind, const void *opt
     return code;
 }
 
-/* What stands on other chardevs, or serves several frontends, is not swapped: neither away nor in. */
+/* Chardevs that wrap others (`fixed`), and those that serve several frontends, are rejected: neither swapped away
+ * nor in. */
 static int chr__check_change(chr_dev *dev, const char *id, chr_error *err)
 {
     if (!dev)
@@ -16554,7 +16715,8 @@ static int chr__check_change(chr_dev *dev, const char *id, chr_error *err)
     if (chr__check_closing(dev->ctx, err) < 0)
         return err->code;
     if (dev->kind->fixed)
-        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s' is a %s: that can't be changed", id, dev->kind->name);
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s' is a %s: that can't be changed", id,
+                         dev->kind->name);
     if (dev->frontends > 0 && !dev->frontend)
         return chr__fail(err, CHR_ERR_BUSY, "chardev '%s' is busy: it has several frontends, or is being changed", id);
     if (dev->frontend && !dev->frontend->handlers.change)
@@ -16572,7 +16734,8 @@ static int chr__check_change_to(chr_dev *dev, const chr_backend *kind, chr_error
     return 0;
 }
 
-static int chr__change(chr_options *list, chr_origin origin, chr_dev *old, const char *text, const char *id, chr_error *err)
+static int chr__change(chr_options *list, chr_origin origin, chr_dev *old, const char *text, const char *id,
+                       chr_error *err)
 {
     const chr_backend *kind;
     void              *target;
@@ -16597,7 +16760,8 @@ static int chr__change(chr_options *list, chr_origin origin, chr_dev *old, const
     return code;
 }
 
-CHARDEV_API int chr_change_from(chr_context *ctx, chr_origin origin, const char *id, const char *options, chr_error *err)
+CHARDEV_API int chr_change_from(chr_context *ctx, chr_origin origin, const char *id, const char *options,
+                                chr_error *err)
 {
     chr_options list;
     chr_error  *own;
@@ -16624,7 +16788,10 @@ CHARDEV_API int chr_change(chr_context *ctx, const char *id, const char *options
 
 /* ====================================================================================================================
  * >>front   the frontend's calls
- * ================================================================================================================== */
+ * ====================================================================================================================
+ * Any thread may make most of them (with CHARDEV_THREADS): chr__fe_lock() takes the context's lock. Slots of the
+ * backend are called between chr__defer_begin() and chr__defer_end(), so that no handler runs inside the call.
+ */
 
 static int chr__fe_attach(chr_frontend *fe, chr_dev *dev, chr_error *err)
 {
@@ -16648,8 +16815,8 @@ static int chr__fe_attach(chr_frontend *fe, chr_dev *dev, chr_error *err)
     return 0;
 }
 
-/* The mark is its own address: memory that holds anything else is not attached, nor is a copy. Another thread may be
- * about to call. */
+/* A frontend is attached when fe->attached is its own address: so uninitialized memory is not, nor is a copy.
+ * fe->ctx and fe->dev are stored last, since another thread may be about to call. */
 CHARDEV_API int chr_fe_init(chr_frontend *fe, chr_dev *dev, chr_error *err)
 {
     int code = 0;
@@ -16672,8 +16839,8 @@ CHARDEV_API int chr_fe_init(chr_frontend *fe, chr_dev *dev, chr_error *err)
     return code;
 }
 
-/* Its chardev and the lock, which is the same when another chardev takes this one's place; NULL, and no lock, when
- * it has none. */
+/* Takes the lock and returns the chardev; NULL without the lock when it has none. A hot swap changes fe->dev, but
+ * not the context and its lock. */
 #ifdef CHARDEV_THREADS
 static chr_dev *chr__fe_lock(const chr_frontend *frontend)
 {
@@ -16692,7 +16859,7 @@ static chr_dev *chr__fe_lock(const chr_frontend *frontend)
 static chr_dev *chr__fe_lock(const chr_frontend *fe) { return fe->dev; }
 #endif
 
-/* For what changes something. Inside the trace hook it has none. */
+/* The same for calls that change something: NULL inside the trace hook. */
 static chr_dev *chr__fe_enter(const chr_frontend *fe)
 {
     chr_dev *dev = chr__fe_lock(fe);
@@ -16716,7 +16883,7 @@ CHARDEV_API void chr_fe_set_open(chr_frontend *fe, int is_open)
         CHR__UNLOCK(dev->ctx);
 }
 
-/* The buffers go on holding what they hold, and send it. */
+/* The buffers stay, and are flushed. */
 static void chr__buffers_drop_handlers(chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
@@ -16727,8 +16894,8 @@ static void chr__buffers_drop_handlers(chr_frontend *fe)
     fe->handlers.change = NULL;
     buffers->writable = NULL;
     buffers->opened_delivered = 0;
-    buffers->is_off = 1;
-    chr__buffers_look(buffers);
+    buffers->handlers_off = 1;
+    chr__buffers_recheck(buffers);
     chr_fe_set_open(fe, 0);
 }
 
@@ -16754,8 +16921,8 @@ CHARDEV_API void chr_fe_deinit(chr_frontend *fe)
     if (!dev)
         return;
     if (CHR__BUFFERS(fe))
-        chr__send_rest(fe);
-    if (fe->dev != dev) { /* the log hook has done it */
+        chr__out_flush_or_queue(fe);
+    if (fe->dev != dev) { /* the log hook has detached it */
         CHR__UNLOCK(dev->ctx);
         return;
     }
@@ -16767,7 +16934,7 @@ CHARDEV_API void chr_fe_deinit(chr_frontend *fe)
     else
         dev->frontend = NULL;
     dev->frontends--;
-    chr__fe_let_go(fe);
+    chr__fe_detach(fe);
     chr__update(dev);
     CHR__UNLOCK(dev->ctx);
 }
@@ -16792,16 +16959,17 @@ CHARDEV_API void chr_fe_take_focus(chr_frontend *fe)
     CHR__UNLOCK(ctx);
 }
 
-/* This side is there. Taking the focus calls the handlers of who had it: fe may be gone after that. */
-static void chr__fe_come(chr_frontend *fe, chr__hold *hold)
+/* Opens the frontend's side and takes the focus, which calls the handlers of the frontend that had it: these may
+ * detach fe. */
+static void chr__fe_activate(chr_frontend *fe, chr__fe_guard *guard)
 {
     chr_dev *dev = fe->dev;
 
     chr_fe_set_open(fe, 1);
     chr__update(dev);
-    chr__hold_begin(dev->ctx, hold, fe);
+    chr__fe_guard_begin(dev->ctx, guard, fe);
     chr__fe_take_focus(fe);
-    chr__hold_end(dev->ctx, hold);
+    chr__fe_guard_end(dev->ctx, guard);
 }
 
 static int chr__fe_is_suspended(const chr_dev *dev)
@@ -16811,52 +16979,52 @@ static int chr__fe_is_suspended(const chr_dev *dev)
 
 static void chr__fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers, void *opaque)
 {
-    chr_dev    *dev = fe->dev;
-    chr__hold   hold;
+    chr_dev      *dev = fe->dev;
+    chr__fe_guard guard;
 
     dev->room_epoch++;
     fe->handlers = *handlers;
     fe->opaque = opaque;
     fe->opened_delivered = 0;
-    chr__fe_come(fe, &hold);
-    if (hold.fe && !chr__fe_is_suspended(dev))
+    chr__fe_activate(fe, &guard);
+    if (guard.fe && !chr__fe_is_suspended(dev))
         chr__tell_state(fe, dev);
 }
 
-/* Of the far side, as of the bytes that have been taken. */
+/* Tells new handlers the state of the far side, at this place among the bytes. */
 static void chr__buffers_tell_state(chr_frontend *fe)
 {
-    chr_context *ctx = fe->ctx;
-    int          input_ended = fe->buffers->input_ended;
-    chr__hold    hold;
+    chr_context  *ctx = fe->ctx;
+    int           input_ended = fe->buffers->input_ended;
+    chr__fe_guard guard;
 
-    chr__hold_begin(ctx, &hold, fe);
+    chr__fe_guard_begin(ctx, &guard, fe);
     if (fe->buffers->is_open)
         chr__tell_mark(fe->buffers, CHR_EVENT_OPENED);
-    if (hold.fe && fe->buffers && input_ended && fe->buffers->opened_delivered)
+    if (guard.fe && fe->buffers && input_ended && fe->buffers->opened_delivered)
         chr__tell_mark(fe->buffers, CHR_EVENT_INPUT_END);
-    chr__hold_end(ctx, &hold);
+    chr__fe_guard_end(ctx, &guard);
 }
 
 static void chr__buffers_set_handlers(chr_frontend *fe, const chr_handlers *handlers, void *opaque)
 {
     chr_dev      *dev = fe->dev;
     chr__buffers *buffers = fe->buffers;
-    chr__hold     hold;
+    chr__fe_guard guard;
 
     dev->room_epoch++;
     buffers->epoch++;
     buffers->handlers = *handlers;
     buffers->opaque = opaque;
-    buffers->opened_delivered = buffers->is_told = buffers->is_off = 0;
-    chr__buffers_look(buffers);
+    buffers->opened_delivered = buffers->readable_delivered = buffers->handlers_off = 0;
+    chr__buffers_recheck(buffers);
     chr__buffers_interpose(fe);
     if (chr__fe_is_suspended(dev))
         fe->opened_delivered = buffers->is_open = 0;
-    chr__fe_come(fe, &hold);
-    if (!hold.fe || !fe->buffers)
+    chr__fe_activate(fe, &guard);
+    if (!guard.fe || !fe->buffers)
         return;
-    chr__tend_soon(fe->buffers);
+    chr__buffers_service_soon(fe->buffers);
     if (!chr__fe_is_suspended(dev))
         chr__buffers_tell_state(fe);
 }
@@ -16872,7 +17040,7 @@ CHARDEV_API void chr_fe_set_handlers(chr_frontend *fe, const chr_handlers *handl
     }
     chr__enter(ctx);
     if (CHR__IN_TRACE(ctx)) {
-        handlers = NULL; /* nothing is set */
+        handlers = NULL; /* no handlers are set inside the trace hook */
     } else if (!chr__has_handlers(handlers)) {
         if (CHR__BUFFERS(fe))
             chr__buffers_drop_handlers(fe);
@@ -16896,7 +17064,7 @@ CHARDEV_API void chr_fe_accept_input(chr_frontend *fe)
         return;
     CHR__STORE(dev->ctx->posted, 1);
     if (CHR__BUFFERS(fe))
-        chr__tend_soon(fe->buffers);
+        chr__buffers_service_soon(fe->buffers);
     chr__update(dev);
     CHR__UNLOCK(dev->ctx);
 }
@@ -16913,7 +17081,7 @@ CHARDEV_API int chr_fe_backend_open(const chr_frontend *fe)
     return is_open;
 }
 
-/* Nothing that has been read ahead waits for the frontend, but the event that ends the input. */
+/* Whether nothing is buffered for the frontend, except the event that ends the input. */
 static int chr__is_all_read(const chr_frontend *fe)
 {
     const chr__buffers *buffers = fe->buffers;
@@ -16921,16 +17089,17 @@ static int chr__is_all_read(const chr_frontend *fe)
     return !buffers || (buffers->in.count == 0 && (buffers->mark_count == 0 || chr__marks_here(buffers) < 0));
 }
 
-/* Input waits for the frontend in a chardev that it shares. */
-static int chr__is_held(const chr_dev *dev, const chr_frontend *fe)
+/* Whether a chardev with several frontends holds input for this one. */
+static int chr__input_is_held(const chr_dev *dev, const chr_frontend *fe)
 {
     const chr_sharing_slots *sharing = dev->kind->sharing;
 
     return sharing && sharing->holds && sharing->holds(dev, fe);
 }
 
-/* A guest may ask all the time, and to describe a chardev may cost system calls. */
-static int chr__is_over(chr_dev *dev)
+/* End of file. The answer of `describe` is cached, since a guest may poll this, and `describe` may make system
+ * calls. */
+static int chr__is_eof(chr_dev *dev)
 {
     if (!dev->was_open || (dev->be_open && !dev->input_ended))
         return 0;
@@ -16946,7 +17115,7 @@ CHARDEV_API int chr_fe_eof(const chr_frontend *fe)
 
     if (!dev)
         return 1;
-    is_over = chr__is_all_read(fe) && chr__is_over(dev) && !chr__is_held(dev, fe);
+    is_over = chr__is_all_read(fe) && chr__is_eof(dev) && !chr__input_is_held(dev, fe);
     CHR__UNLOCK(dev->ctx);
     return is_over;
 }
@@ -16959,7 +17128,7 @@ static int chr__buffers_are_empty(const chr__buffers *buffers)
     return buffers->in.count == 0 && buffers->out.count == 0 && buffers->mark_count == 0;
 }
 
-/* The frontend has its handlers back. */
+/* Gives the frontend its own handlers back. */
 static void chr__buffers_remove(chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
@@ -16988,7 +17157,7 @@ static void chr__ring_move(chr__ring *to, chr__ring *from)
     }
 }
 
-/* In one block: the state, the input, the output. `old` may be NULL; what it holds moves over. */
+/* Lays out one block: state, input ring, output ring. The contents of `old`, which may be NULL, move over. */
 static chr__buffers *chr__buffers_lay_out(chr_frontend *fe, void *block, chr__buffers *old, size_t in, size_t out)
 {
     chr__buffers *fresh = (chr__buffers *)block;
@@ -16998,7 +17167,7 @@ static chr__buffers *chr__buffers_lay_out(chr_frontend *fe, void *block, chr__bu
     else
         memset(fresh, 0, sizeof *fresh);
     memset(&fresh->prepare, 0, sizeof fresh->prepare);
-    fresh->prepare.run = chr__tend;
+    fresh->prepare.run = chr__buffers_service;
     fresh->prepare.opaque = fe;
     memset(&fresh->in, 0, sizeof fresh->in);
     memset(&fresh->out, 0, sizeof fresh->out);
@@ -17013,7 +17182,7 @@ static chr__buffers *chr__buffers_lay_out(chr_frontend *fe, void *block, chr__bu
     return fresh;
 }
 
-/* The first ones: they know what the frontend has been told so far. */
+/* Buffers for a frontend that had none: they take over its handlers, and what these have been told. */
 static void chr__buffers_begin(chr_frontend *fe, chr__buffers *buffers)
 {
     chr_dev *dev = fe->dev;
@@ -17031,11 +17200,11 @@ static void chr__buffers_begin(chr_frontend *fe, chr__buffers *buffers)
     dev->buffers = buffers;
     chr__set_slow_path(dev);
     chr__buffers_interpose(fe);
-    if (!buffers->handlers.event && !chr__fe_is_suspended(dev)) /* no handler is called */
+    if (!buffers->handlers.event && !chr__fe_is_suspended(dev)) /* calls no handler: there is none */
         chr__tell_state(fe, dev);
 }
 
-/* These take the place of those. */
+/* Buffers of another size replace the old ones. */
 static void chr__buffers_take_place(chr_frontend *fe, chr__buffers *old, chr__buffers *fresh)
 {
     fe->buffers = fresh;
@@ -17050,7 +17219,7 @@ static void *chr__buffers_block(chr_context *ctx, void *memory, size_t in, size_
                     chr__allocate(ctx, sizeof(chr__buffers) + in + out);
 }
 
-/* Whether memory that is offered is that of the buffers that are to move there. */
+/* Whether memory for the new buffers overlaps the old ones. */
 static int chr__buffers_overlap(const chr__buffers *old, const void *memory, size_t in, size_t out)
 {
     uintptr_t at = (uintptr_t)memory, from = (uintptr_t)old;
@@ -17074,8 +17243,8 @@ static int chr__buffers_set(chr_frontend *fe, void *memory, size_t in, size_t ou
     fresh->is_given = memory != NULL;
     fresh->in_limit = in;
     fresh->out_limit = out;
-    fresh->in_full = fresh->is_off = 0;
-    chr__buffers_look(fresh);
+    fresh->in_full = fresh->handlers_off = 0;
+    chr__buffers_recheck(fresh);
     if (old)
         chr__buffers_take_place(fe, old, fresh);
     else
@@ -17083,15 +17252,15 @@ static int chr__buffers_set(chr_frontend *fe, void *memory, size_t in, size_t ou
     return 0;
 }
 
-/* The rest of it: input comes to this frontend from now on, and is asked for anew. */
+/* Input is read ahead from now on. */
 static void chr__buffers_start(chr_frontend *fe, size_t in)
 {
-    chr__hold hold;
+    chr__fe_guard guard;
 
     fe->dev->room_epoch++;
-    chr__tend_soon(fe->buffers);
+    chr__buffers_service_soon(fe->buffers);
     if (!fe->is_open && in > 0)
-        chr__fe_come(fe, &hold);
+        chr__fe_activate(fe, &guard);
     else
         chr__update(fe->dev);
 }
@@ -17105,10 +17274,10 @@ static int chr__fe_set_buffers(chr_frontend *fe, void *memory, size_t in, size_t
         return CHR_ERR_INVALID;
     if (in > 0 && dev->has_received_fds)
         return CHR_ERR_NOT_SUPPORTED;
-    if (fe->buffers && fe->buffers->is_sending)
+    if (fe->buffers && fe->buffers->is_flushing)
         return CHR_ERR_BUSY;
     if (fe->buffers && out < fe->buffers->out_limit)
-        chr__send(fe);
+        chr__out_flush(fe);
     if (fe->dev != dev)
         return CHR_ERR_DISCONNECTED;
     if (in == 0 && out == 0 && (!fe->buffers || chr__buffers_are_empty(fe->buffers))) {
@@ -17142,7 +17311,7 @@ CHARDEV_API int chr_fe_set_buffers(chr_frontend *fe, size_t in, size_t out)
     return chr_fe_set_buffers_at(fe, NULL, in, out);
 }
 
-/* Why there is nothing to read. */
+/* The result of chr_fe_read() when nothing is buffered. */
 static int chr__fe_read_nothing(const chr__buffers *buffers)
 {
     if (!buffers || (!buffers->in_limit && buffers->mark_count == 0))
@@ -17198,19 +17367,19 @@ CHR__HOT CHARDEV_API int chr_fe_writable(const chr_frontend *fe)
 
 #endif
 
-/* Before a command goes what was written before it, as far as the backend takes it. What is purged is purged here,
- * too. NULL = the frontend has no chardev any more. */
+/* Keeps the order of output and commands: flushes gathered output first, or discards it for a purge. NULL = the
+ * log hook has detached the frontend. */
 static chr_dev *chr__fe_ioctl_order(chr_frontend *fe, int command, const void *arg)
 {
     chr_context *ctx = fe->ctx;
     int          what = command == CHR_IOCTL_SERIAL_PURGE && arg ? *(const int *)arg : 0;
 
     if (!what)
-        chr__send_others(fe->dev, fe);
+        chr__out_flush_others(fe->dev, fe);
     if (what && CHR__BUFFERS(fe))
         chr__buffered_purge(fe->buffers, what & CHR_PURGE_RECEIVE, what & CHR_PURGE_TRANSMIT);
     else if (CHR__BUFFERS(fe))
-        chr__send(fe);
+        chr__out_flush(fe);
     if (!fe->dev)
         CHR__UNLOCK(ctx);
     return fe->dev;
@@ -17218,16 +17387,16 @@ static chr_dev *chr__fe_ioctl_order(chr_frontend *fe, int command, const void *a
 
 /* -- output -- */
 
-/* Those that share the chardev keep their order: what others have gathered goes first. */
-CHR__COLD int chr__fe_write_among(chr_frontend *fe, const void *buf, size_t len)
+/* The chardev has several frontends: what the others have gathered goes first, to keep the order of their writes. */
+CHR__COLD int chr__fe_write_shared(chr_frontend *fe, const void *buf, size_t len)
 {
-    chr__send_others(fe->dev, fe);
+    chr__out_flush_others(fe->dev, fe);
     if (!fe->dev)
         return CHR_ERR_DISCONNECTED;
     return CHR__BUFFERS(fe) ? chr__gather(fe, (const char *)buf, len) : chr__write_recorded(fe->dev, buf, len);
 }
 
-CHR__COLD int chr__fe_write_slowly(chr_frontend *fe, const void *buf, size_t len)
+CHR__COLD int chr__fe_write_any(chr_frontend *fe, const void *buf, size_t len)
 {
     chr_dev      *dev = fe->dev;
     chr__buffers *buffers = CHR__BUFFERS(dev);
@@ -17237,7 +17406,7 @@ CHR__COLD int chr__fe_write_slowly(chr_frontend *fe, const void *buf, size_t len
     if (!buffers)
         return chr__write_recorded(dev, buf, len);
     if (buffers->next || !CHR__BUFFERS(fe))
-        return chr__fe_write_among(fe, buf, len);
+        return chr__fe_write_shared(fe, buf, len);
     return chr__gather(fe, (const char *)buf, len);
 }
 
@@ -17246,9 +17415,9 @@ CHR__APART int chr__fe_write_slow(chr_frontend *fe, const void *buf, size_t len)
     chr__buffers *buffers = fe->buffers;
 
     if (!buffers || buffers->out_slow || len > buffers->out_limit - buffers->out.count ||
-        !chr__prepare_start_alone(fe->ctx, &buffers->prepare))
-        return chr__fe_write_slowly(fe, buf, len);
-    return chr__gather_plainly(buffers, (const char *)buf, len);
+        !chr__prepare_start_only(fe->ctx, &buffers->prepare))
+        return chr__fe_write_any(fe, buf, len);
+    return chr__gather_fast(buffers, (const char *)buf, len);
 }
 
 CHR__HOT CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t len)
@@ -17270,18 +17439,19 @@ CHR__HOT CHARDEV_API int chr_fe_write(chr_frontend *fe, const void *buf, size_t 
 #if CHARDEV_HAS_WAIT
 enum { CHR__WAIT_SLICE_MS = 20 };
 
-/* What write_all and read_all are at: by turns with and without the lock. */
+/* A blocking call: chr_fe_write_all(), chr_fe_read_all(), chr_fe_flush(). It alternates between attempts with the
+ * lock and waits without it. */
 typedef struct chr__transfer {
     chr_frontend  *fe;
-    int            direction; /* CHR_OUT or CHR_IN */
-    int            is_flush;  /* nothing but what is gathered: `done` is 1 when all of it is out */
+    int            direction; /* CHR_OUT = write or flush, CHR_IN = read */
+    int            is_flush;  /* chr_fe_flush(): `done` is 1 when nothing is queued any more */
     unsigned char *buf;
     size_t         len, done;
-    int64_t        deadline;  /* in real time; -1 = none */
-    int            fd, events; /* what to wait for; -1 = for the owner, who does what is needed in its loop */
-    chr__waiting   waiting;    /* for that */
-    int            failure;   /* of the last wait: it ends the transfer, unless the next attempt takes something */
-    const chr_dev *failed;    /* to whom it happened: another one may be in its place by now */
+    int64_t        deadline;  /* by chr__real_now(); -1 = none */
+    int            fd, events; /* to wait for; fd -1 = for the owner thread, whose loop does what is needed */
+    chr__waiting   waiting;    /* the wait in progress */
+    int            failure;   /* of the last wait: returned unless the next attempt succeeds */
+    const chr_dev *failed;    /* whose wait it was: after a hot swap the failure does not count */
 } chr__transfer;
 
 static int chr__transfer_attempt(const chr__transfer *transfer, chr_dev *dev)
@@ -17297,26 +17467,26 @@ static int chr__transfer_attempt(const chr__transfer *transfer, chr_dev *dev)
         return chr__write_slow(dev, buf, len);
     if (!dev->io->read)
         return CHR__BUFFERS(transfer->fe) && CHR__IS_FOREIGN(dev->ctx) ? CHR_ERR_WOULD_BLOCK : CHR_ERR_NOT_SUPPORTED;
-    chr__quiet(dev->ctx);
+    chr__defer_begin(dev->ctx);
     n = dev->io->read(dev, buf, len);
-    chr__loud(dev->ctx);
+    chr__defer_end(dev->ctx);
     dev->bytes_in += n > 0 ? (uint64_t)n : 0;
     if (n > 0 && CHR__TRACES(dev->ctx))
         chr__trace_input(dev, buf, (size_t)n);
     return n;
 }
 
-/* 0 when there is something to wait for, else why not. */
-static int chr__transfer_blocks(chr__transfer *transfer, chr_dev *dev)
+/* Before a wait. Returns 0, or why there is nothing to wait for. */
+static int chr__transfer_prepare_wait(chr__transfer *transfer, chr_dev *dev)
 {
     if (transfer->failure && transfer->failed == dev)
         return transfer->failure;
     if (chr__time_left(dev->ctx, transfer->deadline) == 0)
         return CHR_ERR_TIMEOUT;
     transfer->events = transfer->direction;
-    chr__quiet(dev->ctx);
+    chr__defer_begin(dev->ctx);
     transfer->fd = dev->io->wait_fd ? dev->io->wait_fd(dev, &transfer->events) : -1;
-    chr__loud(dev->ctx);
+    chr__defer_end(dev->ctx);
     if (transfer->fd < 0 && !CHR__IS_FOREIGN(dev->ctx))
         return CHR_ERR_WOULD_BLOCK;
     if (transfer->fd < 0 || transfer->events)
@@ -17324,7 +17494,7 @@ static int chr__transfer_blocks(chr__transfer *transfer, chr_dev *dev)
     return 0;
 }
 
-/* A recorder is told how the waiting ended, not how it went on: a replay need not wait. */
+/* Records the result of the whole call, not of each attempt: a replay need not wait. */
 static void chr__transfer_record(const chr__transfer *transfer, chr_dev *dev, int n)
 {
     chr__record_kind kind = transfer->direction == CHR_OUT ? CHR__RECORD_WRITE : CHR__RECORD_READ;
@@ -17333,26 +17503,28 @@ static void chr__transfer_record(const chr__transfer *transfer, chr_dev *dev, in
         chr__record_transfer(dev, kind, n, transfer->buf + transfer->done, transfer->len - transfer->done);
 }
 
-/* Gathered output first. 0 = there is none. What was lost before is the flush's to tell: what is written now goes on. */
-static int chr__transfer_send(const chr__transfer *transfer, const chr_dev *dev)
+/* Flushes gathered output first. 0 = there is none left. An earlier error of it is returned by a flush only;
+ * writes go on. */
+static int chr__transfer_flush_gathered(const chr__transfer *transfer, const chr_dev *dev)
 {
     chr__buffers *buffers = transfer->fe->buffers;
     int           code = 0;
 
-    if (!buffers || (buffers->out.count == 0 && !(transfer->is_flush && buffers->lost)))
+    if (!buffers || (buffers->out.count == 0 && !(transfer->is_flush && buffers->flush_error)))
         return 0;
-    chr__send(transfer->fe);
+    chr__out_flush(transfer->fe);
     if (transfer->fe->buffers != buffers || transfer->fe->dev != dev)
         return CHR_ERR_DISCONNECTED;
     if (transfer->is_flush) {
-        code = buffers->lost;
-        buffers->lost = 0;
+        code = buffers->flush_error;
+        buffers->flush_error = 0;
     }
     return code ? code : buffers->out.count > 0 ? (int)CHR_ERR_WOULD_BLOCK : 0;
 }
 
-/* Input that has been read ahead, past events: those come from the loop, after it. 0 = there is none. */
-static int chr__transfer_take(const chr__transfer *transfer)
+/* Takes input that was read ahead, even from behind events: these are delivered from the loop afterwards. 0 =
+ * there is none. */
+static int chr__transfer_take_ahead(const chr__transfer *transfer)
 {
     chr__buffers *buffers = transfer->fe->buffers;
     int           i, passed = buffers ? chr__marks_here(buffers) : 0;
@@ -17368,38 +17540,41 @@ static int chr__transfer_take(const chr__transfer *transfer)
     return (int)len;
 }
 
-/* Output that an outbox or a layer holds. */
+/* Flushes outbox and layers. */
 static int chr__transfer_flush(chr_dev *dev)
 {
-    if (CHR__OUTBOX(dev) && chr__outbox_waits(dev))
+    if (CHR__OUTBOX(dev) && chr__outbox_pending(dev))
         chr__outbox_drain(dev);
     return chr__queued(dev) > 0 ? (int)CHR_ERR_WOULD_BLOCK : 1;
 }
 
-/* Past the buffers. What others have gathered for the same chardev goes before it. */
+/* Without the buffers. What other frontends of the chardev have gathered goes first. */
 static int chr__transfer_direct(const chr__transfer *transfer, chr_dev *dev)
 {
     chr_frontend *fe = transfer->fe;
     int           n;
 
     if (transfer->direction == CHR_OUT && CHR__BUFFERS(dev))
-        chr__send_others(dev, fe);
+        chr__out_flush_others(dev, fe);
     if (fe->dev != dev)
         return CHR_ERR_DISCONNECTED;
     n = chr__transfer_attempt(transfer, dev);
     if (n > 0 && transfer->direction == CHR_OUT && CHR__BUFFERS(fe))
-        fe->buffers->failure = 0;
+        fe->buffers->send_error = 0;
     return n;
 }
 
-/* Under the lock. Returns the bytes that went; 0 = wait; or why it ends. */
+/* One attempt, with the lock. Returns the number of bytes, 0 = wait, or an error that ends the call. */
 static int chr__transfer_turn(chr__transfer *transfer, chr_dev *dev)
 {
     int n, is_direct;
 
     if (dev->ctx->depth > 0 && !transfer->is_flush)
         return CHR_ERR_IN_HANDLER;
-    n = transfer->direction == CHR_OUT ? chr__transfer_send(transfer, dev) : chr__transfer_take(transfer);
+    if (transfer->direction == CHR_OUT)
+        n = chr__transfer_flush_gathered(transfer, dev);
+    else
+        n = chr__transfer_take_ahead(transfer);
     is_direct = n == 0;
     if (is_direct && transfer->is_flush)
         n = chr__transfer_flush(dev);
@@ -17410,15 +17585,15 @@ static int chr__transfer_turn(chr__transfer *transfer, chr_dev *dev)
     else if (n == CHR_ERR_WOULD_BLOCK && dev->ctx->depth > 0)
         n = CHR_ERR_IN_HANDLER;
     else if (n == CHR_ERR_WOULD_BLOCK)
-        n = chr__transfer_blocks(transfer, dev);
+        n = chr__transfer_prepare_wait(transfer, dev);
     if (is_direct && !transfer->is_flush)
         chr__transfer_record(transfer, dev, n);
     transfer->done += n > 0 ? (size_t)n : 0;
     return n;
 }
 
-/* Without the lock. Where other threads are possible in short pieces: meanwhile the owner may close the descriptor,
- * or put another chardev in the place of this one, and a new look at the frontend is all that notices it. */
+/* Waits without the lock. With threads in slices of CHR__WAIT_SLICE_MS: meanwhile the owner thread may close the
+ * descriptor or swap the chardev, which the next attempt notices by looking at fe->dev again. */
 static void chr__transfer_wait(chr__transfer *transfer, chr_context *ctx, const chr_dev *dev)
 {
     int ready, left = chr__time_left(ctx, transfer->deadline);
@@ -17428,13 +17603,13 @@ static void chr__transfer_wait(chr__transfer *transfer, chr_context *ctx, const 
         left = CHR__WAIT_SLICE_MS;
 #endif
     ready = transfer->events == 0 && transfer->fd >= 0 ? 0 : chr__os_wait_end(&transfer->waiting, left);
-    if (ready == CHR_HUP && transfer->events == CHR_OUT) /* nobody will ever take it */
+    if (ready == CHR_HUP && transfer->events == CHR_OUT) /* the peer will never read it */
         ready = CHR_ERR_DISCONNECTED;
     transfer->failure = ready < 0 ? ready : 0;
     transfer->failed = dev;
 }
 
-/* Attempt, wait, attempt. */
+/* Attempts and waits in turn until all is done, or one fails. */
 static int chr__transfer_all(chr__transfer *transfer)
 {
     chr_context *ctx;
@@ -17456,19 +17631,20 @@ static int chr__transfer_all(chr__transfer *transfer)
     return transfer->done > 0 || n == 0 ? (int)transfer->done : n;
 }
 
-/* What fits into the output buffer needs no waiting. */
+/* What fits into the output buffer is gathered, without a wait. */
 static void chr__transfer_gather(chr__transfer *transfer, const chr_dev *dev)
 {
     chr__buffers *buffers = transfer->fe->buffers;
     int           n;
 
-    if (!buffers || buffers->failure || !transfer->buf || dev->ctx->depth > 0 || transfer->len > chr__out_room(buffers))
+    if (!buffers || buffers->send_error || !transfer->buf || dev->ctx->depth > 0 ||
+        transfer->len > chr__out_room(buffers))
         return;
     n = chr__fe_write_slow(transfer->fe, transfer->buf, transfer->len);
     transfer->done = n > 0 ? (size_t)n : 0;
 }
 
-/* The first look: 0 when it may begin. */
+/* Initializes a blocking call. Returns 0, or an error. */
 static int chr__transfer_begin(chr__transfer *transfer, chr_frontend *fe, int direction, void *buf, size_t len,
                                int timeout_ms)
 {
@@ -17485,7 +17661,7 @@ static int chr__transfer_begin(chr__transfer *transfer, chr_frontend *fe, int di
     transfer->deadline = chr__deadline(dev->ctx, timeout_ms);
     if (direction == CHR_IN && len > 0 && !dev->io->read && !CHR__BUFFERS(fe)) {
         code = CHR_ERR_NOT_SUPPORTED;
-        chr__transfer_record(transfer, dev, code); /* what is played in its place could read */
+        chr__transfer_record(transfer, dev, code); /* the replay's backend has a `read`: it needs the record */
     }
     if (direction == CHR_OUT)
         chr__transfer_gather(transfer, dev);
@@ -17523,7 +17699,8 @@ CHARDEV_API int chr_fe_flush(chr_frontend *fe, int timeout_ms)
 #endif
 
 #if CHARDEV_HAS_PRINTF
-/* Long texts are formatted in memory of the context. */
+/* Formats a text longer than the caller's buffer into memory of the context's allocator. NULL = *code is the
+ * error. */
 static char *chr__fe_format(chr_frontend *fe, const char *format, va_list args, size_t size, int *code)
 {
     chr_dev *dev = chr__fe_lock(fe);
@@ -17574,7 +17751,7 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
         fe->buffers->writable = writable;
         fe->buffers->writable_opaque = opaque;
         fe->buffers->is_writable = 0;
-        chr__tend_soon(fe->buffers);
+        chr__buffers_service_soon(fe->buffers);
     } else {
         fe->writable = writable;
         fe->writable_opaque = opaque;
@@ -17584,16 +17761,17 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
     CHR__UNLOCK(dev->ctx);
 }
 
-/* -- what only some backends can do -- */
+/* -- calls for what only some backends support -- */
 
 CHR__PRIVATE int chr__serial_params_valid(const chr_serial_params *params)
 {
-    return params->speed >= 50 && params->speed <= (int32_t)4000000 && params->data_bits >= 5 && params->data_bits <= 8 &&
+    return params->speed >= 50 && params->speed <= (int32_t)4000000 &&
+           params->data_bits >= 5 && params->data_bits <= 8 &&
            (params->stop_bits == 1 || params->stop_bits == 2 || params->stop_bits == CHR_STOP_BITS_1_5) &&
            params->parity > 0 && params->parity < 128 && strchr("NEOMS", params->parity) != NULL;
 }
 
-/* The two of a flow control that may be split. */
+/* Flow control of either direction, which may be split (CHR_FLOW_SPLIT), and both as one value. */
 CHR__PRIVATE int chr__flow_out(int flow) { return flow & 15; }
 CHR__PRIVATE int chr__flow_in(int flow) { return flow >> 4 ? (flow >> 4) - 1 : flow; }
 CHR__PRIVATE int chr__flow(int out, int in) { return out == in ? out : CHR_FLOW_SPLIT(out, in); }
@@ -17613,7 +17791,7 @@ CHR__PRIVATE int chr__purge_valid(int what)
     return what >= CHR_PURGE_RECEIVE && what <= (CHR_PURGE_RECEIVE | CHR_PURGE_TRANSMIT);
 }
 
-/* What it set, or has been told: numbers with a comma between, or bytes. */
+/* Traces the argument of an ioctl, set or returned: ints separated by commas, or a byte. */
 CHR__COLD void chr__trace_ioctl(const chr_dev *dev, int command, int code, const void *arg)
 {
     char   text[80] = "";
@@ -17642,10 +17820,10 @@ CHARDEV_API int chr_fe_ioctl(chr_frontend *fe, int command, void *arg)
         return code;
     if (CHR__BUFFERS(dev) && (dev = chr__fe_ioctl_order(fe, command, arg)) == NULL)
         return code;
-    chr__quiet(dev->ctx);
+    chr__defer_begin(dev->ctx);
     if (dev->kind->ioctl)
         code = dev->kind->ioctl(dev, command, arg);
-    chr__loud(dev->ctx);
+    chr__defer_end(dev->ctx);
     if (CHR__TRACES(dev->ctx))
         chr__trace_ioctl(dev, command, code, arg);
     if (CHR__IS_RECORDED(dev))
@@ -17667,15 +17845,15 @@ CHARDEV_API int chr_fe_set_msgfds(chr_frontend *fe, const int *fds, int count)
     if (!dev)
         return code;
     if (CHR__BUFFERS(fe))
-        chr__send(fe);
+        chr__out_flush(fe);
     if (CHR__BUFFERS(fe) && fe->buffers->out.count > 0) {
         CHR__UNLOCK(dev->ctx);
         return CHR_ERR_WOULD_BLOCK;
     }
-    chr__quiet(dev->ctx);
+    chr__defer_begin(dev->ctx);
     if (dev->kind->peer && dev->kind->peer->set_msgfds)
         code = dev->kind->peer->set_msgfds(dev, fds, count);
-    chr__loud(dev->ctx);
+    chr__defer_end(dev->ctx);
     CHR__UNLOCK(dev->ctx);
     return code;
 }
@@ -17687,10 +17865,10 @@ CHARDEV_API int chr_fe_get_msgfds(chr_frontend *fe, int *fds, int count)
 
     if (!dev)
         return code;
-    chr__quiet(dev->ctx);
+    chr__defer_begin(dev->ctx);
     if (dev->kind->peer && dev->kind->peer->get_msgfds)
         code = dev->kind->peer->get_msgfds(dev, fds, count);
-    chr__loud(dev->ctx);
+    chr__defer_end(dev->ctx);
     CHR__UNLOCK(dev->ctx);
     return code;
 }
@@ -17703,11 +17881,11 @@ CHARDEV_API int chr_fe_disconnect(chr_frontend *fe)
     if (!dev)
         return code;
     if (CHR__BUFFERS(dev) && dev->kind->peer && dev->kind->peer->disconnect)
-        chr__send_all_rest(dev);
-    chr__quiet(dev->ctx);
+        chr__out_flush_or_queue_all(dev);
+    chr__defer_begin(dev->ctx);
     if (dev->kind->peer && dev->kind->peer->disconnect)
         code = dev->kind->peer->disconnect(dev);
-    chr__loud(dev->ctx);
+    chr__defer_end(dev->ctx);
     CHR__TRACE(dev, disconnect, code, 0);
     if (CHR__IS_RECORDED(dev))
         chr__record(dev, CHR__RECORD_DISCONNECT, code, 0, NULL, 0);
@@ -17722,13 +17900,13 @@ static int chr__shutdown(chr_dev *dev)
 
     if (!dev->kind->peer || !dev->kind->peer->shutdown)
         return CHR_ERR_NOT_SUPPORTED;
-    chr__send_all_rest(dev);
-    chr__quiet(dev->ctx);
-    code = chr__end_output(dev);
-    chr__loud(dev->ctx);
+    chr__out_flush_or_queue_all(dev);
+    chr__defer_begin(dev->ctx);
+    code = chr__shutdown_output(dev);
+    chr__defer_end(dev->ctx);
     for (buffers = CHR__BUFFERS(dev); buffers && code == 0; buffers = buffers->next)
-        buffers->failure = CHR_ERR_DISCONNECTED; /* writes learn it at once */
-    chr__buffers_look_all(dev);
+        buffers->send_error = CHR_ERR_DISCONNECTED; /* so that writes fail at once */
+    chr__buffers_recheck_all(dev);
     if (dev->shutdown_pending)
         chr__update(dev);
     return code;
@@ -17755,13 +17933,14 @@ static int chr__wait_connected(chr_dev *dev, chr_error *err)
     int code;
 
     if (!dev->kind->peer || !dev->kind->peer->wait_connected)
-        return dev->be_open ? 0 : chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': a %s can't be waited for", dev->id, dev->kind->name);
+        return dev->be_open ? 0 : chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': a %s can't be waited for",
+                                            dev->id, dev->kind->name);
     if (dev->ctx->depth > 0)
         return chr__fail(err, CHR_ERR_IN_HANDLER, "chardev '%s': waiting inside a handler would block the loop",
                          dev->id);
-    chr__quiet(dev->ctx);
+    chr__defer_begin(dev->ctx);
     code = dev->kind->peer->wait_connected(dev, err);
-    chr__loud(dev->ctx);
+    chr__defer_end(dev->ctx);
     return code;
 }
 
@@ -17791,9 +17970,9 @@ CHARDEV_API int chr_fe_wait_connected(chr_frontend *fe, chr_error *err)
     return code;
 }
 
-/* -- before the end -- */
+/* -- chr_drain(), and the end of the context -- */
 
-/* What its frontends have gathered. */
+/* Bytes that its frontends have gathered. */
 static uint64_t chr__gathered(const chr_dev *dev)
 {
     const chr__buffers *buffers;
@@ -17805,7 +17984,8 @@ static uint64_t chr__gathered(const chr_dev *dev)
 }
 
 #if CHARDEV_HAS_WAIT
-/* chr__queued() of all; *left counts what has left, from any start: it grows with each byte that goes. */
+/* Sum of chr__queued() of all chardevs, with lingering ones and gathered output. *left grows with each byte that
+ * is sent (its start means nothing). */
 static uint64_t chr__queued_in_all(chr_context *ctx, uint64_t *left)
 {
     chr_dev *dev;
@@ -17824,14 +18004,14 @@ static uint64_t chr__queued_in_all(chr_context *ctx, uint64_t *left)
     return count;
 }
 
-/* Without an eye for chr_loop_stop(): that is for the loop that follows. */
+/* A step that ignores chr_loop_stop(), which stays for the loop that follows. */
 static int chr__drain_step(chr_context *ctx, int timeout_ms)
 {
     int ran;
 
     CHR__LOCK(ctx);
     CHR__OWN(ctx);
-    ran = chr__loop_step_asked(ctx, timeout_ms);
+    ran = chr__loop_step_prepare(ctx, timeout_ms);
     CHR__UNLOCK(ctx);
     return ran;
 }
@@ -17858,8 +18038,8 @@ CHARDEV_API int chr_drain(chr_context *ctx, int timeout_ms)
 }
 #endif
 
-/* What was waited for in vain counts for the lingering close at the end, if nothing has left since. */
-static void chr__stalls_hand_over(chr_context *ctx)
+/* A stall counts for the lingering close only if nothing has been sent since it began. */
+static void chr__stalls_expire(chr_context *ctx)
 {
     chr_dev *dev;
 
@@ -17869,7 +18049,7 @@ static void chr__stalls_hand_over(chr_context *ctx)
 }
 
 /* ====================================================================================================================
- * >>stacked   slots for backends of the user's that are on another chardev: down to it, and up from it
+ * >>stacked   slots for a backend that is stacked on another chardev: it is the frontend of the lower one (chr_stacked)
  * ================================================================================================================== */
 
 CHARDEV_API void chr_be_log(chr_dev *dev, const char *format, ...)
@@ -17891,7 +18071,7 @@ CHARDEV_API void *chr_be_allocate(chr_dev *dev, void *block, size_t size)
 }
 
 #if CHARDEV_HAS_STACKED
-/* -- up -- */
+/* -- from the lower chardev to the upper: handlers of the frontend below -- */
 
 static int chr__stacked_can_read(void *opaque)
 {
@@ -17914,7 +18094,7 @@ static int chr__stacked_changed(void *opaque)
     return 0;
 }
 
-/* obuf= may wait still. */
+/* Goes on waiting while the outbox of the upper chardev still has output queued. */
 static void chr__stacked_writable(void *opaque)
 {
     chr_dev *dev = (chr_dev *)opaque;
@@ -17924,9 +18104,10 @@ static void chr__stacked_writable(void *opaque)
         dev->io->update(dev);
 }
 
-/* -- life -- */
+/* -- opening and closing -- */
 
-/* In a hot swap the one that goes may not be below the one that comes. What a mux or hub stands on is theirs to know. */
+/* In a hot swap the chardev that is replaced must not be below the one that replaces it. What is below a mux or
+ * hub is not visible here, so those are rejected. */
 static int chr__stacked_check(const chr_dev *dev, const chr_dev *below, chr_error *err)
 {
     const chr_dev *on;
@@ -17935,10 +18116,11 @@ static int chr__stacked_check(const chr_dev *dev, const chr_dev *below, chr_erro
         return 0;
     for (on = below; on; on = on->below ? on->below->dev : NULL) {
         if (strcmp(on->id, dev->id) == 0)
-            return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev=%s: would stand on '%s', which it replaces", below->id,
-                             on->id);
+            return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev=%s: would stand on '%s', which it replaces",
+                             below->id, on->id);
         if (on->kind->fixed || on->kind->sharing)
-            return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev=%s: '%s' is a %s: it can't be put under another in a change",
+            return chr__fail(err, CHR_ERR_NOT_SUPPORTED,
+                             "chardev=%s: '%s' is a %s: it can't be put under another in a change",
                              below->id, on->id, on->kind->name);
     }
     return 0;
@@ -17966,7 +18148,7 @@ CHARDEV_API int chr_stacked_open(chr_dev *dev, const char *id, const chr_handler
         all.change = handlers->change ? handlers->change : all.change;
     }
     chr_fe_set_handlers(&stacked->below, &all, dev);
-    chr_fe_set_open(&stacked->below, 0); /* until a frontend comes */
+    chr_fe_set_open(&stacked->below, 0); /* closed until the upper one has a frontend */
     return 0;
 }
 
@@ -17975,7 +18157,7 @@ CHARDEV_API void chr_stacked_close(chr_dev *dev)
     chr_fe_deinit(&((chr_stacked *)dev)->below);
 }
 
-/* -- down -- */
+/* -- from the upper chardev to the lower: slots -- */
 
 CHARDEV_API int chr_stacked_write(chr_dev *dev, const void *buf, size_t len)
 {
@@ -18076,57 +18258,58 @@ CHARDEV_API size_t chr_stacked_queued(const chr_dev *dev)
 #endif
 
 /* ====================================================================================================================
- * >>the_replay   a recording is checked, and played by a backend that stands in for the real ones
+ * >>the_replay   checks a recording, and plays it by a backend that replaces the recorded ones
  * ====================================================================================================================
- * What comes by itself (input, events, writability, the end) waits for its time, and at that time for the calls that lie before it in
- * the file; what answers a call waits for that call. Each chardev reads ahead one record of each sort. Events that came inside a
- * call lie before that call's record.
+ * Two sorts of records: what comes from the far side (input, events, writability, the end), and results of calls. The
+ * former are delivered at their recorded time, but not before the calls that precede them in the file have been made;
+ * the latter are returned by the call that they belong to. Each chardev keeps the next record of each sort (`ahead`,
+ * `call`). Events that a slot reported inside a call precede that call's record.
  */
 #if CHARDEV_HAS_RECORD
 
 typedef struct chr__record_head {
-    int64_t   at, next;     /* where its data is, and the record after it */
+    int64_t   at, next;     /* offset of its data, and of the next record */
     int64_t   time;
     uint32_t  length, extra;
     unsigned  number;
-    int       kind, inside; /* kind 0 = there is none any more */
+    int       kind, inside; /* kind 0 = no more records */
     int       value;
 } chr__record_head;
 
-typedef struct chr__known {
-    int64_t  at; /* of its id, in the file */
-    int64_t  time; /* when it was made */
+typedef struct chr__recorded_dev {
+    int64_t  at;   /* offset of its id */
+    int64_t  time; /* of its creation */
     uint32_t length;
     int      taken;
-    chr_dev *dev; /* that plays it; NULL before and after */
-} chr__known;
+    chr_dev *dev; /* the chardev that plays it, or NULL */
+} chr__recorded_dev;
 
 typedef struct chr__replay {
     chr_context *ctx;
     int          fd;
-    int64_t      size, started, ends; /* the end of what was checked; on our clock; in the recording */
-    chr__known  *known;
+    int64_t      size, started, ends; /* size: of the checked part; started: chr_loop_now() then; ends: recorded time */
+    chr__recorded_dev  *known;
     unsigned     count, capacity;
-    chr_timer    timer;   /* at the nearest record, */
-    chr_idle     deliver; /* then this, after all other timers of that moment: as input came after them, too */
-    int          is_held; /* the nearest record waits for a call */
+    chr_timer    timer;   /* at the time of the next record; it starts */
+    chr_idle     deliver; /* this, which runs behind all other timers of that moment, as recorded input did */
+    int          is_waiting; /* the next record waits for a call that precedes it, or for room */
 } chr__replay;
 
 typedef struct chr__played {
     chr_dev          dev;
     unsigned         number;
     chr__record_head ahead, call;
-    uint32_t         delivered; /* of the input in `ahead` */
-    int              lacks_room; /* for `ahead`, but its moment lasts: room may come */
-    int              waits;     /* its time has come, but the frontend has no room */
+    uint32_t         delivered;  /* bytes of the input in `ahead` */
+    int              lacks_room; /* for `ahead`, while its recorded moment lasts: it may still make room */
+    int              is_blocked; /* past that moment, and the frontend has no room */
     int              diverged;
-    int              comes_back; /* as the last CLOSED or INPUT_END said */
-    uint64_t         written;   /* bytes that the frontend has written */
+    int              comes_back; /* of the last CLOSED or INPUT_END */
+    uint64_t         written;   /* total of the frontend's output */
 } chr__played;
 
-/* -- reading -- */
+/* -- reading records -- */
 
-/* Exactly so many bytes, or an error. */
+/* Reads exactly len bytes, or fails. */
 static int chr__replay_get(const chr__replay *replay, void *buf, size_t len, int64_t at)
 {
     char *to = (char *)buf;
@@ -18156,9 +18339,9 @@ static int chr__replay_head(const chr__replay *replay, int64_t at, unsigned char
     return 0;
 }
 
-/* -- checking the whole file, once -- */
+/* -- checking the whole file, before anything is played -- */
 
-/* Why the record can't be, or NULL. */
+/* What is wrong with a record, or NULL. */
 static const char *chr__replay_fault(const chr__replay *replay, const chr__record_head *record, int64_t time)
 {
     if (record->kind < CHR__RECORD_NEW || record->kind > CHR__RECORD_SHUTDOWN ||
@@ -18169,7 +18352,8 @@ static const char *chr__replay_fault(const chr__replay *replay, const chr__recor
     if (record->kind == CHR__RECORD_END)
         return record->length > 0 ? "an end with data" : NULL;
     if (record->kind == CHR__RECORD_NEW)
-        return record->number != replay->count || record->length == 0 || record->length > 139 ? "an impossible id" : NULL;
+        return record->number != replay->count || record->length == 0 || record->length > 139 ?
+                   "an impossible id" : NULL;
     if (record->number >= replay->count)
         return "a record of an unknown chardev";
     if (record->kind == CHR__RECORD_WRITE && (record->length > record->extra || record->value > (int)record->length))
@@ -18179,7 +18363,7 @@ static const char *chr__replay_fault(const chr__replay *replay, const chr__recor
     return NULL;
 }
 
-static int chr__replay_learn(chr__replay *replay, const chr__record_head *record)
+static int chr__replay_add_dev(chr__replay *replay, const chr__record_head *record)
 {
     unsigned capacity = replay->capacity ? replay->capacity * 2 : 16;
     void    *known;
@@ -18188,7 +18372,7 @@ static int chr__replay_learn(chr__replay *replay, const chr__record_head *record
         known = chr__reallocate(replay->ctx, replay->known, sizeof *replay->known * capacity);
         if (!known)
             return CHR_ERR_NO_MEMORY;
-        replay->known = (chr__known *)known;
+        replay->known = (chr__recorded_dev *)known;
         replay->capacity = capacity;
     }
     memset(&replay->known[replay->count], 0, sizeof *replay->known);
@@ -18198,8 +18382,9 @@ static int chr__replay_learn(chr__replay *replay, const chr__record_head *record
     return 0;
 }
 
-/* The checksum of what stands in the file, piece by piece: a length that lies costs no memory. */
-static int chr__replay_checksum(const chr__replay *replay, const unsigned char *head, const chr__record_head *record, uint32_t *crc)
+/* Checksum of a record in the file, read in pieces, so that a corrupt length costs no memory. */
+static int chr__replay_checksum(const chr__replay *replay, const unsigned char *head, const chr__record_head *record,
+                                uint32_t *crc)
 {
     unsigned char piece[512];
     int64_t       at;
@@ -18216,17 +18401,19 @@ static int chr__replay_checksum(const chr__replay *replay, const unsigned char *
     return code;
 }
 
-/* Where it went wrong is the record's own offset. */
+/* The error names the offset of the record. */
 static int chr__replay_bad(const char *path, int code, int64_t at, const char *why, chr_error *err)
 {
     if (code == CHR_ERR_DISCONNECTED)
-        return chr__fail(err, CHR_ERR_INVALID, "%s: the recording is cut off in the record at offset %lld", path, (long long)at);
+        return chr__fail(err, CHR_ERR_INVALID, "%s: the recording is cut off in the record at offset %lld", path,
+                         (long long)at);
     if (code < 0)
         return chr__fail(err, code, "%s: offset %lld: %s", path, (long long)at, chr_error_text(code));
     return chr__fail(err, CHR_ERR_INVALID, "%s: corrupt at offset %lld: %s", path, (long long)at, why);
 }
 
-static int chr__replay_check_record(chr__replay *replay, const char *path, int64_t at, int64_t time, chr__record_head *record, chr_error *err)
+static int chr__replay_check_record(chr__replay *replay, const char *path, int64_t at, int64_t time,
+                                    chr__record_head *record, chr_error *err)
 {
     unsigned char head[CHR__RECORD_HEAD];
     uint32_t      crc = 0;
@@ -18242,7 +18429,7 @@ static int chr__replay_check_record(chr__replay *replay, const char *path, int64
     why = chr__replay_fault(replay, record, time);
     if (why)
         return chr__replay_bad(path, 0, at, why, err);
-    if (record->kind == CHR__RECORD_NEW && chr__replay_learn(replay, record) < 0)
+    if (record->kind == CHR__RECORD_NEW && chr__replay_add_dev(replay, record) < 0)
         return chr__no_memory(err);
     return 0;
 }
@@ -18304,16 +18491,18 @@ static void chr__replay_due(void *opaque)
     chr_idle_start(replay->ctx, &replay->deliver, chr__replay_deliver, replay);
 }
 
-/* Goes on to the next record of this chardev of the same sort. The file was checked: if it has changed since, it ends here. */
+/* Advances to the chardev's next record of the same sort. If the file has changed since it was checked, the
+ * records end here. */
 static void chr__replay_advance(chr__played *played, chr__record_head *record, int call)
 {
     chr__replay  *replay = played->dev.ctx->replay;
     unsigned char head[CHR__RECORD_HEAD];
 
-    if (call && replay->is_held)
+    if (call && replay->is_waiting)
         chr__replay_due(replay);
     while (record->next + CHR__RECORD_HEAD <= replay->size) {
-        if (chr__replay_head(replay, record->next, head, record) < 0 || record->next > replay->size || record->kind == CHR__RECORD_END)
+        if (chr__replay_head(replay, record->next, head, record) < 0 || record->next > replay->size ||
+            record->kind == CHR__RECORD_END)
             break;
         if (record->number == played->number && record->kind != CHR__RECORD_NEW && chr__is_call(record) == call)
             return;
@@ -18322,7 +18511,7 @@ static void chr__replay_advance(chr__played *played, chr__record_head *record, i
     record->next = replay->size;
 }
 
-static chr__known *chr__replay_find(chr_context *ctx, const char *id)
+static chr__recorded_dev *chr__replay_find(chr_context *ctx, const char *id)
 {
     chr__replay *replay = ctx->replay;
     size_t       len = strlen(id);
@@ -18336,7 +18525,7 @@ static chr__known *chr__replay_find(chr_context *ctx, const char *id)
     return NULL;
 }
 
-/* Once for each chardev. */
+/* Logged once for each chardev. */
 static void chr__replay_diverges(chr__played *played, const char *what, int64_t at)
 {
     chr_context *ctx = played->dev.ctx;
@@ -18346,14 +18535,16 @@ static void chr__replay_diverges(chr__played *played, const char *what, int64_t 
     if (played->diverged || !ctx->replay)
         return;
     played->diverged = 1;
-    chr__format(text, sizeof text, "the replay diverges at %lld.%09lld s, at byte %llu of the output (file offset %lld): %s",
-                (long long)(now / 1000000000), (long long)(now % 1000000000), (unsigned long long)played->written, (long long)at, what);
+    chr__format(text, sizeof text,
+                "the replay diverges at %lld.%09lld s, at byte %llu of the output (file offset %lld): %s",
+                (long long)(now / 1000000000), (long long)(now % 1000000000), (unsigned long long)played->written,
+                (long long)at, what);
     chr__log_line(ctx, played->dev.id, text);
 }
 
-/* -- what comes by itself -- */
+/* -- records from the far side -- */
 
-/* As long as the moment lasts, the frontend may still make room, as it did then. */
+/* While the recorded moment lasts the frontend may still make room, as it did then. */
 static int chr__replay_lacks_room(chr__played *played, int room, size_t len)
 {
     const chr__replay *replay = played->dev.ctx->replay;
@@ -18363,7 +18554,7 @@ static int chr__replay_lacks_room(chr__played *played, int room, size_t len)
     return played->lacks_room;
 }
 
-/* A piece of recorded input, as far as the frontend has room. Returns 0 when it must wait. */
+/* Delivers recorded input, as much as the frontend takes. Returns 0 when it has no room. */
 static int chr__replay_input(chr__played *played)
 {
     chr_context *ctx = played->dev.ctx;
@@ -18371,13 +18562,13 @@ static int chr__replay_input(chr__played *played)
     size_t       left = played->ahead.length - played->delivered;
     int          room = chr_be_can_write(&played->dev);
 
-    if (!ctx->replay || (played->dev.frontend && chr__replay_lacks_room(played, room, left))) /* closed when asked */
+    if (!ctx->replay || (played->dev.frontend && chr__replay_lacks_room(played, room, left))) /* closed by can_read */
         return 0;
-    if (played->dev.frontend && (room <= 0 || (size_t)room < left)) /* below a hub or filter nobody is: that is played */
+    if (played->dev.frontend && (room <= 0 || (size_t)room < left)) /* no frontend (below a hub): not compared */
         chr__replay_diverges(played, "the frontend has less room for input", played->ahead.at);
     if (room <= 0) {
-        played->waits = 1;
-        chr__starve(&played->dev);
+        played->is_blocked = 1;
+        chr__retry_input(&played->dev);
         return 0;
     }
     left = chr__min(chr__min(left, (size_t)room), CHR__BUFFER_SIZE);
@@ -18414,7 +18605,7 @@ static int chr__replay_play(chr__played *played)
     return 1;
 }
 
-/* The one whose record comes first in the file, and does not wait for room. */
+/* The chardev whose next record is the first in the file; not one that waits for room. */
 static chr__played *chr__replay_first(chr__replay *replay)
 {
     chr__played *first = NULL, *played;
@@ -18422,15 +18613,15 @@ static chr__played *chr__replay_first(chr__replay *replay)
 
     for (i = 0; i < replay->count; i++) {
         played = (chr__played *)replay->known[i].dev;
-        if (played && played->ahead.kind && !played->waits && (!first || played->ahead.at < first->ahead.at))
+        if (played && played->ahead.kind && !played->is_blocked && (!first || played->ahead.at < first->ahead.at))
             first = played;
     }
     return first;
 }
 
-/* Whether a call for this chardev, of that moment, lies before the record in the file, and has not been made yet. The
- * call that makes the chardev is one, too. Where no frontend is (below a hub or filter, or not yet) none is made. */
-static int chr__replay_lacks_call(const chr__known *known, const chr__record_head *record)
+/* Whether a call for this chardev, of the same time, precedes the record in the file, and has not been made yet. Its
+ * creation is such a call. Without a frontend (below a hub or filter, or not yet attached) there are no others. */
+static int chr__replay_lacks_call(const chr__recorded_dev *known, const chr__record_head *record)
 {
     const chr__played *played = (const chr__played *)known->dev;
 
@@ -18454,27 +18645,28 @@ static int chr__replay_waits_for_call(const chr__replay *replay, const chr__play
     return 0;
 }
 
-/* On our clock. A call that does not come until that moment is over will not come at all. */
+/* When the record is due, by chr_loop_now(). A call that precedes it gets until the end of that moment (one
+ * nanosecond); then it will not be made at all. */
 static int64_t chr__replay_when(chr__replay *replay, const chr__played *first)
 {
-    replay->is_held = first->lacks_room || chr__replay_waits_for_call(replay, first);
-    return replay->started + first->ahead.time + replay->is_held;
+    replay->is_waiting = first->lacks_room || chr__replay_waits_for_call(replay, first);
+    return replay->started + first->ahead.time + replay->is_waiting;
 }
 
-/* The end is waited for like anything else: time must come to it. */
+/* The timer for the next record, or for the end of the recording. */
 static void chr__replay_arm(chr__replay *replay)
 {
     chr__played *first = chr__replay_first(replay);
     int64_t      when = replay->started + replay->ends;
 
-    replay->is_held = 0;
+    replay->is_waiting = 0;
     if (first)
         when = chr__replay_when(replay, first);
     if (first || !chr_replay_over(replay->ctx))
         chr__timer_start_at(replay->ctx, &replay->ctx->timers, &replay->timer, when, chr__replay_due, replay);
 }
 
-/* All that is due, in the order of the file. Any of it may close the replay. */
+/* Delivers all records that are due, in the order of the file. A handler may close the replay. */
 static void chr__replay_deliver(void *opaque)
 {
     chr__replay *replay = (chr__replay *)opaque;
@@ -18490,9 +18682,10 @@ static void chr__replay_deliver(void *opaque)
         chr__replay_arm(ctx->replay);
 }
 
-/* -- what answers calls -- */
+/* -- records that answer calls -- */
 
-/* The record for a call of this kind, or NULL. Events inside are raised on the way; when this side opened is no question. */
+/* The record of the next call of this kind, or NULL. Events that were reported inside it are delivered first.
+ * Records of chr_fe_set_open() are skipped when it is not called. */
 static const chr__record_head *chr__replay_call(chr__played *played, int kind)
 {
     chr__record_head *call = &played->call;
@@ -18509,7 +18702,7 @@ static const chr__record_head *chr__replay_call(chr__played *played, int kind)
     return call->kind == kind ? call : NULL;
 }
 
-/* Whether the frontend offers what it offered then. */
+/* Whether the frontend writes the bytes that it wrote then. */
 static int chr__replay_same(const chr__played *played, const unsigned char *buf, size_t len)
 {
     const chr__record_head *call = &played->call;
@@ -18518,13 +18711,14 @@ static int chr__replay_same(const chr__played *played, const unsigned char *buf,
 
     for (done = 0; done < call->length && done < len; done += n) {
         n = chr__min(chr__min(call->length, len) - done, sizeof piece);
-        if (chr__replay_get(played->dev.ctx->replay, piece, n, call->at + (int64_t)done) < 0 || memcmp(piece, buf + done, n) != 0)
+        if (chr__replay_get(played->dev.ctx->replay, piece, n, call->at + (int64_t)done) < 0 ||
+            memcmp(piece, buf + done, n) != 0)
             return 0;
     }
     return call->extra == len;
 }
 
-/* Where the recording knows no answer, the bytes are taken. */
+/* Without a record all bytes are taken. */
 static int chr__replay_write(chr_dev *dev, const void *buf, size_t len)
 {
     chr__played            *played = (chr__played *)dev;
@@ -18560,24 +18754,24 @@ static int chr__replay_read(chr_dev *dev, void *buf, size_t len)
     return n;
 }
 
-/* Room has come for what waits, or a watch. */
+/* The frontend has room again, or has added a watch. */
 static void chr__replay_update(chr_dev *dev)
 {
     chr__played *played = (chr__played *)dev;
 
     if (!dev->ctx->replay)
         return;
-    if (dev->ctx->replay->is_held && (played->lacks_room || played->ahead.kind == CHR__RECORD_WRITABLE)) {
+    if (dev->ctx->replay->is_waiting && (played->lacks_room || played->ahead.kind == CHR__RECORD_WRITABLE)) {
         played->lacks_room = 0;
         chr__replay_due(dev->ctx->replay);
     }
-    if (!played->waits)
+    if (!played->is_blocked)
         return;
     if (chr_be_can_write(dev) <= 0) {
-        chr__starve(dev);
+        chr__retry_input(dev);
         return;
     }
-    played->waits = 0;
+    played->is_blocked = 0;
     chr__replay_due(dev->ctx->replay);
 }
 
@@ -18625,7 +18819,7 @@ static void chr__replay_set_open(chr_dev *dev, int is_open)
         chr__replay_advance(played, &played->call, 1);
 }
 
-/* A call that the recording answers with a code. */
+/* A call whose record is a code alone. */
 static int chr__replay_answer(chr__played *played, int kind, const char *divergence)
 {
     const chr__record_head *call = chr__replay_call(played, kind);
@@ -18643,7 +18837,7 @@ static int chr__replay_disconnect(chr_dev *dev)
     return chr__replay_answer((chr__played *)dev, CHR__RECORD_DISCONNECT, "a disconnection that was not made then");
 }
 
-/* A recorded result with its text. */
+/* Returns a recorded result with its error text. */
 static int chr__replay_result(chr__played *played, const chr__record_head *call, chr_error *err)
 {
     char   text[sizeof(((chr_error *)0)->text)];
@@ -18668,7 +18862,7 @@ static int chr__replay_wait(chr_dev *dev, chr_error *err)
     return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': nobody waited here when it was recorded", dev->id);
 }
 
-/* What the hand does has its effect in the recorded input. */
+/* Emulated input devices: the effect of a movement is in the recorded input. */
 static int chr__replay_move(chr_dev *dev, int x, int y) { (void)dev, (void)x, (void)y; return 0; }
 static int chr__replay_sync(chr_dev *dev) { (void)dev; return 0; }
 
@@ -18677,7 +18871,7 @@ static int chr__replay_sync(chr_dev *dev) { (void)dev; return 0; }
 static int chr__replay_start(chr_dev *dev, chr_error *err)
 {
     chr__played            *played = (chr__played *)dev;
-    chr__known             *known = chr__replay_find(dev->ctx, dev->id);
+    chr__recorded_dev             *known = chr__replay_find(dev->ctx, dev->id);
     const chr__record_head *call;
 
     if (!known)
@@ -18814,52 +19008,64 @@ CHARDEV_API void chr_replay_close(chr_context *ctx)
 #endif
 
 /* ====================================================================================================================
- * >>stream   descriptors in and out, under layers, gated by can_read: the base of all that reads and writes descriptors
- * ================================================================================================================== */
-#if CHARDEV_HAS_FD || CHARDEV_HAS_WIN || CHARDEV_HAS_FILE || CHARDEV_HAS_PIPE || CHARDEV_HAS_PTY || CHARDEV_HAS_CONSOLE || \
-    CHARDEV_HAS_STDIO || CHARDEV_HAS_SERIAL || CHARDEV_HAS_UDP || CHARDEV_HAS_SOCKET
+ * >>stream   reads and writes descriptors for a chardev, through layers (telnet, websocket, TLS), gated by can_read
+ * ====================================================================================================================
+ * Input: chr__stream_update() asks can_read and polls for CHR_IN only while the frontend has room (back-pressure: the
+ * peer blocks when the kernel's buffers are full). chr__stream_ready() reads as much as there is room for, up to a
+ * budget per turn (fairness).
+ * Output: write() first; CHR_OUT is polled for only after a short write or EAGAIN, while somebody waits.
+ * Bytes that a layer has buffered do not show in poll(): the idle `reread` stands in for it.
+ * Hang-up (POLLHUP) while the frontend has no room: with nothing left to read it ends the stream at once, so that a
+ * server can accept the next client; else `hup_pending` keeps it out of the poll set (no busy loop) until the rest is
+ * read. A failed write (EPIPE, ECONNRESET) sets `write_failed`: what the peer sent before is still read, then it ends.
+ * Half-close: by the peer `input_ended` (chr__stream_half_close), by us `output_ended` (chr__stream_shutdown).
+ */
+#if CHARDEV_HAS_FD || CHARDEV_HAS_WIN || CHARDEV_HAS_FILE || CHARDEV_HAS_PIPE || CHARDEV_HAS_PTY || \
+    CHARDEV_HAS_CONSOLE || CHARDEV_HAS_STDIO || CHARDEV_HAS_SERIAL || CHARDEV_HAS_UDP || CHARDEV_HAS_SOCKET
 
-/* A layer has the same small interface, whatever is under it; the stream knows only the top one. Would-block is an ordinary
- * answer of step, read, write and flush. A layer that keeps bytes says so in `pending` and `unsent`, since poll() can't see
- * those. It bounds what it keeps, and tells nobody anything by itself: it may be gone when a handler returns. */
+/* A layer has the same interface whatever is below it; the stream uses the top one. CHR_ERR_WOULD_BLOCK is an
+ * ordinary result of step, read, write and flush. A layer reports what it buffers by `pending` and `unsent`, since
+ * poll() can't see it, and bounds it. It calls no handlers: the handler could free it. */
 typedef struct chr__layer chr__layer;
 
 typedef struct chr__layer_slots {
     const char *name;
-    int  (*start)(chr__layer *layer, chr_error *err);                 /* get memory, begin the handshake; or NULL */
-    int  (*step)(chr__layer *layer, int *wants, chr_error *err);      /* go on with it: 0 = done; on would-block *wants is
-                                                                         CHR_IN or CHR_OUT; NULL = nothing to shake */
-    int  (*read)(chr__layer *layer, void *buf, size_t len);           /* bytes; 0 = the end; or one of the answers below */
-    int  (*write)(chr__layer *layer, const void *buf, size_t len);    /* bytes taken */
-    int  (*pending)(const chr__layer *layer);                         /* whether it holds input, -1 = only the end; NULL = never */
-    int  (*unsent)(const chr__layer *layer);                          /* bytes of output that it holds; minus these
-                                                                         minus 1 = the peer wants none now; NULL =
-                                                                         never any */
-    int  (*flush)(chr__layer *layer);                                 /* send that: 0 = all is gone; NULL with `unsent` */
-    int  (*shutdown)(chr__layer *layer);                              /* no more output, after a flush: 0 = said, or
-                                                                         would-block; NULL = ask the layer below */
+    int  (*start)(chr__layer *layer, chr_error *err);                 /* allocate, begin the handshake; or NULL */
+    int  (*step)(chr__layer *layer, int *wants, chr_error *err);      /* continue the handshake: 0 = done; on would-
+                                                                         block *wants is CHR_IN or CHR_OUT; NULL =
+                                                                         there is none */
+    int  (*read)(chr__layer *layer, void *buf, size_t len);           /* bytes; 0 = EOF; or CHR__LAYER_... */
+    int  (*write)(chr__layer *layer, const void *buf, size_t len);    /* number of bytes taken */
+    int  (*pending)(const chr__layer *layer);                         /* 1 = has input, -1 = EOF only; NULL = 0 */
+    int  (*unsent)(const chr__layer *layer);                          /* bytes of output that it buffers; -1 minus
+                                                                         these = the peer wants none now (flow
+                                                                         control); NULL = 0 */
+    int  (*flush)(chr__layer *layer);                                 /* send these: 0 = done; NULL with `unsent` */
+    int  (*shutdown)(chr__layer *layer);                              /* half-close, after a flush: 0 = done, or
+                                                                         would-block; NULL = use the layer below */
     int  (*ioctl)(chr__layer *layer, int command, void *arg);         /* or NULL */
-    int  (*ping)(chr__layer *layer);                                  /* ask the peer for a sign of life; NULL = it
-                                                                         has no word for that */
-    void (*close)(chr__layer *layer);                                 /* free; or NULL */
+    int  (*ping)(chr__layer *layer);                                  /* send a keep-alive request; NULL = the protocol
+                                                                         has none */
+    void (*close)(chr__layer *layer);                                 /* free its memory; or NULL */
 } chr__layer_slots;
 
-/* What read answers when bytes came and none of them is for the frontend, or when the budget of this turn is spent:
- * more may be there. An event comes in its place among the bytes. */
-enum { CHR__LAYER_NOTHING = -999, CHR__LAYER_EVENT = -1000 /* minus the event */ };
+/* Results of read: CHR__LAYER_NO_DATA = bytes were consumed, none for the frontend, or the budget of this turn is
+ * spent: read again. CHR__LAYER_EVENT - event = an event, in its place among the bytes. */
+enum { CHR__LAYER_NO_DATA = -999, CHR__LAYER_EVENT = -1000 /* minus the event */ };
 
-/* Bounded work: what one turn of the loop reads under layers, or writes through them, whatever the peer sends. */
+/* Fairness: the most that one turn of the loop reads under layers, or writes through them, whatever the peer
+ * sends. */
 enum { CHR__TURN_BYTES = 65536 };
 
 struct chr__layer { /* a layer's state begins with it */
     const chr__layer_slots *slots;
     chr__layer             *below;
     chr_dev                *dev;
-    size_t                  kept; /* of the bytes that it was given: those that it holds still. A frame that is cut
-                                     is worth nothing */
+    size_t                  buffered; /* bytes of the frontend's that are not sent; of a frame that is cut off all,
+                                         since the peer can't use a part of it */
 };
 
-/* Whether any of them holds output: 1; negative = all that do are told by their peer to wait. */
+/* Whether any layer buffers output: 1; negative = only behind flow control of the peer. */
 CHR__COLD int chr__layers_unsent(const chr__layer *top)
 {
     const chr__layer *layer;
@@ -18874,18 +19080,18 @@ CHR__COLD int chr__layers_unsent(const chr__layer *top)
     return stopped;
 }
 
-/* How many bytes they hold. */
-CHR__COLD size_t chr__layers_kept(const chr__layer *top)
+/* Bytes of the frontend's in all layers. */
+CHR__COLD size_t chr__layers_buffered(const chr__layer *top)
 {
     const chr__layer *layer;
     size_t            kept = 0;
 
     for (layer = top; layer; layer = layer->below)
-        kept += layer->kept;
+        kept += layer->buffered;
     return kept;
 }
 
-/* From the top: each hands down what it holds. 0 = all is gone; else what stopped the last one. */
+/* Flushes from the top down. 0 = nothing is left; else the last error or would-block. */
 CHR__COLD int chr__layers_flush(chr__layer *top)
 {
     chr__layer *layer;
@@ -18898,8 +19104,8 @@ CHR__COLD int chr__layers_flush(chr__layer *top)
     return result;
 }
 
-/* The same for the last time: each says goodbye behind it, and the bottom sends a FIN. One that can't yet stops
- * those below it. */
+/* Final flush of a lingering close, from the top down: each layer ends its stream (close frame, close_notify), the
+ * bottom sends FIN. One that would block stops those below it. */
 CHR__COLD int chr__layers_finish(chr__layer *top)
 {
     chr__layer *layer;
@@ -18913,7 +19119,7 @@ CHR__COLD int chr__layers_finish(chr__layer *top)
     return code;
 }
 
-/* -- the bottom: channels of the system -- */
+/* -- the bottom layer: channels (descriptors) of the system -- */
 
 typedef struct chr__bottom {
     chr__layer   layer;
@@ -18934,8 +19140,8 @@ CHR__HOT static int chr__bottom_write(chr__layer *layer, const void *buf, size_t
     return chr__os_channel_write(&bottom->out, buf, len);
 }
 
-/* After FIN: what layers still answer is not for the peer any more. */
-CHR__PRIVATE int chr__bottom_swallow(chr__layer *layer, const void *buf, size_t len)
+/* After FIN: replies of the layers above are dropped. */
+CHR__PRIVATE int chr__bottom_discard(chr__layer *layer, const void *buf, size_t len)
 {
     (void)layer, (void)buf;
     return (int)len;
@@ -18962,7 +19168,7 @@ CHR__PRIVATE int chr__bottom_flush(chr__layer *layer)
 #define CHR__CHANNEL_SLOT(function) NULL
 #endif
 
-/* What the channels opened for themselves. Safe on a zeroed one. */
+/* Closes what the channels opened for themselves. Safe on a zeroed one. */
 static void chr__bottom_close(chr__layer *layer)
 {
     int is_last = layer->dev && layer->dev->ctx->closing;
@@ -18974,7 +19180,7 @@ static void chr__bottom_close(chr__layer *layer)
 CHR_TABLE(chr__layer_slots, chr__bottom_shut,
     CHR_SET(name,    "channels")
     CHR_SET(read,    chr__bottom_read)
-    CHR_SET(write,   chr__bottom_swallow)
+    CHR_SET(write,   chr__bottom_discard)
     CHR_SET(pending, CHR__CHANNEL_SLOT(chr__bottom_pending))
     CHR_SET(close,   chr__bottom_close));
 
@@ -18997,7 +19203,7 @@ CHR_TABLE(chr__layer_slots, chr__bottom_plain,
     CHR_SET(shutdown, chr__bottom_shutdown)
     CHR_SET(close,    chr__bottom_close));
 
-/* On descriptors that stay the caller's to close, behind it; -1 = no such direction. */
+/* The descriptors stay the caller's, who closes them after this layer; -1 = no such direction. */
 CHR__PRIVATE int chr__bottom_open(chr__bottom *bottom, chr_dev *dev, int in, int out, int is_exclusive)
 {
     int code;
@@ -19008,20 +19214,21 @@ CHR__PRIVATE int chr__bottom_open(chr__bottom *bottom, chr_dev *dev, int in, int
     return code < 0 ? code : chr__os_channel_open(&bottom->out, out, CHR_OUT, is_exclusive);
 }
 
-/* -- >>layer_box   bytes that a layer holds: what has come and isn't decoded yet, or what is encoded and not yet sent -- */
+/* -- >>layer_box   a buffer of a layer: input not decoded yet, or output encoded and not sent yet -- */
 
 enum {
     CHR__BOX_SIZE = 16384,
-    CHR__BOX_RESERVE = 1024 /* of an outbox, for answers: data leaves it free. A peer that fills it and reads nothing is dropped */
+    CHR__BOX_RESERVE = 1024 /* of an output box, kept free of data for replies; a peer that reads nothing until replies
+                               have filled it is disconnected */
 };
 
-/* It has memory only while there is something in it: an idle connection costs none. */
+/* Has memory only while it is not empty: an idle connection costs none. */
 typedef struct chr__box {
     size_t         start, end;
     unsigned char *bytes; /* NULL or CHR__BOX_SIZE */
 } chr__box;
 
-/* As many spare ones wait in the context, so that traffic allocates nothing: a connection seldom uses more at once. */
+/* The context keeps so many spare ones, as many as a connection mostly uses: traffic allocates nothing. */
 enum { CHR__SPARE_BOXES = 4 };
 
 typedef struct chr__spare_box {
@@ -19046,7 +19253,7 @@ CHR__PRIVATE int chr__box_open(chr__box *box, chr_context *ctx)
     return spare ? 0 : CHR_ERR_NO_MEMORY;
 }
 
-/* What is in it is lost. */
+/* The contents are lost. */
 CHR__PRIVATE void chr__box_close(chr__box *box, chr_context *ctx)
 {
     chr__spare_box *spare = (chr__spare_box *)(void *)box->bytes;
@@ -19069,7 +19276,7 @@ CHR__PRIVATE void chr__box_close_empty(chr__box *box, chr_context *ctx)
         chr__box_close(box, ctx);
 }
 
-/* For a connection that begins. */
+/* A connection begins: allocates the spare ones. */
 CHR__PRIVATE int chr__boxes_reserve(chr_context *ctx)
 {
     chr__box box;
@@ -19094,13 +19301,13 @@ CHR__PRIVATE void chr__boxes_free(chr_context *ctx)
     }
 }
 
-/* What data may take of an outbox. */
+/* Room for data in an output box. */
 CHR__PRIVATE size_t chr__box_room(const chr__box *box)
 {
     return box->end < CHR__BOX_SIZE - CHR__BOX_RESERVE ? CHR__BOX_SIZE - CHR__BOX_RESERVE - box->end : 0;
 }
 
-/* All of it, the reserve included, or nothing. */
+/* Adds all of it, into the reserve too, or nothing. */
 CHR__PRIVATE int chr__box_put(chr__box *box, chr_context *ctx, const void *buf, size_t len)
 {
     if (len > CHR__BOX_SIZE - box->end || chr__box_open(box, ctx) < 0)
@@ -19110,7 +19317,7 @@ CHR__PRIVATE int chr__box_put(chr__box *box, chr_context *ctx, const void *buf, 
     return 0;
 }
 
-/* What lies below gives as much as there is room for. */
+/* Reads from the layer below, as much as fits. */
 CHR__PRIVATE int chr__box_fill(chr__box *box, chr__layer *below)
 {
     int n;
@@ -19125,7 +19332,7 @@ CHR__PRIVATE int chr__box_fill(chr__box *box, chr__layer *below)
     return n;
 }
 
-/* Hands down what is in it. 0 = nothing is left. */
+/* Writes to the layer below. 0 = the box is empty. */
 CHR__PRIVATE int chr__box_flush(chr__box *box, chr__layer *below)
 {
     int n;
@@ -19148,29 +19355,30 @@ CHR__PRIVATE int chr__box_flush(chr__box *box, chr__layer *below)
 typedef struct chr__stream {
     chr_dev    *dev;
     chr__layer *top;               /* NULL = closed */
-    int         in, out;           /* what to poll; may be the same; -1 = no such direction */
-    int         is_one;            /* both are directions of one connection: the end of input is the end of both */
-    chr_watch   in_watch;          /* both directions, when they are the same */
-    chr_watch  *out_watch;         /* NULL = one watch is for both */
-    chr_idle    again;             /* look at the input though poll says nothing */
-    int         broken;            /* a write has failed: what is left to read comes, then the end */
-    int         held;              /* hung up, but the frontend has no room for what is left */
-    int         may_keep;          /* some layer may keep bytes that poll can't see */
-    int         reads_ahead;       /* while the frontend has no room, so that layers can answer the peer: */
+    int         in, out;           /* to poll; may be equal; -1 = no such direction */
+    int         is_duplex;         /* one connection: the end of input ends both directions */
+    chr_watch   in_watch;          /* of both directions when they are equal */
+    chr_watch  *out_watch;         /* of `out`, when that is another descriptor */
+    chr_idle    reread;            /* reads again though poll() reports nothing */
+    int         write_failed;      /* EPIPE, ECONNRESET: the rest of the input is read, then it ends */
+    int         hup_pending;       /* hung up, but the frontend has no room for the rest of the input */
+    int         may_buffer;        /* some layer may buffer bytes, which poll() can't see */
+    int         reads_ahead;       /* while the frontend has no room, so that layers can reply to the peer: */
     chr__box    ahead;             /* into this */
-    int         ahead_stop;        /* what read has answered behind it: an event, or why the input ends; 0 with */
+    int         ahead_stop;        /* result of the read behind it: an event, EOF or an error; valid with */
     int         is_ahead_stopped;
-    int         input_ended;        /* half-close by the peer: only output is left */
-    int         output_over;       /* half-close by us: only input is left */
-    void      (*ended)(struct chr__stream *stream, int code); /* 0 = end of input, else why; it closes the stream, or stops the input */
+    int         input_ended;       /* half-close by the peer */
+    int         output_ended;      /* half-close by us */
+    void      (*ended)(struct chr__stream *stream, int code); /* code 0 = EOF, else the error; it closes the stream, or
+                                                                 stops the input */
 } chr__stream;
 
-typedef struct chr__stream_dev { /* the states of stream backends begin like this */
+typedef struct chr__stream_dev { /* the state of a stream backend begins with this */
     chr_dev     dev;
     chr__stream stream;
 } chr__stream_dev;
 
-static void chr__stream_again(void *opaque);
+static void chr__stream_reread(void *opaque);
 
 CHR__COLD int chr__layers_pending(const chr__stream *stream)
 {
@@ -19183,8 +19391,8 @@ CHR__COLD int chr__layers_pending(const chr__stream *stream)
     return pending;
 }
 
-/* -- read-ahead: layers answer pings, offers and questions though the frontend takes no input. One box is read
- * ahead, then back-pressure holds the peer. -- */
+/* -- read-ahead: layers reply to pings and negotiation though the frontend takes no input. One box is read ahead;
+ * then back-pressure stops the peer -- */
 
 static int chr__stream_has_ahead(const chr__stream *stream)
 {
@@ -19196,8 +19404,8 @@ static int chr__stream_can_read_ahead(const chr__stream *stream)
     return stream->reads_ahead && !stream->is_ahead_stopped && stream->ahead.end < CHR__BOX_SIZE;
 }
 
-/* First the bytes, then what stood behind them. */
-CHR__COLD int chr__stream_read_kept(chr__stream *stream, void *buf, size_t len)
+/* The bytes read ahead first, then the result that stopped it. */
+CHR__COLD int chr__stream_read_buffered(chr__stream *stream, void *buf, size_t len)
 {
     chr__box *ahead = &stream->ahead;
 
@@ -19216,28 +19424,28 @@ CHR__COLD int chr__stream_read_kept(chr__stream *stream, void *buf, size_t len)
 
 CHR__HOT static int chr__stream_read(chr__stream *stream, void *buf, size_t len)
 {
-    return stream->reads_ahead ? chr__stream_read_kept(stream, buf, len) :
+    return stream->reads_ahead ? chr__stream_read_buffered(stream, buf, len) :
         stream->top->slots->read(stream->top, buf, len);
 }
 
-CHR__COLD int chr__stream_pending_kept(const chr__stream *stream)
+CHR__COLD int chr__stream_pending_layered(const chr__stream *stream)
 {
     if (chr__stream_has_ahead(stream))
-        return chr__box_is_empty(&stream->ahead) && stream->ahead_stop > CHR__LAYER_NOTHING ? -1 : 1;
+        return chr__box_is_empty(&stream->ahead) && stream->ahead_stop > CHR__LAYER_NO_DATA ? -1 : 1;
     return chr__layers_pending(stream);
 }
 
 static int chr__stream_pending(const chr__stream *stream)
 {
-    /* reading ahead is for layers that may keep something */
-    return stream->may_keep ? chr__stream_pending_kept(stream) : 0;
+    /* only layers that buffer read ahead */
+    return stream->may_buffer ? chr__stream_pending_layered(stream) : 0;
 }
 
 static int chr__stream_unsent(const chr__stream *stream)
 {
-    int unsent = stream->may_keep ? chr__layers_unsent(stream->top) : 0;
+    int unsent = stream->may_buffer ? chr__layers_unsent(stream->top) : 0;
 
-    return unsent > 0 && stream->broken ? 0 : unsent;
+    return unsent > 0 && stream->write_failed ? 0 : unsent;
 }
 
 static int chr__stream_flush(chr__stream *stream)
@@ -19245,34 +19453,35 @@ static int chr__stream_flush(chr__stream *stream)
     return chr__layers_flush(stream->top);
 }
 
-/* What the layers hold, encoded as it is. */
+/* Bytes that the layers buffer, as encoded. */
 CHR__PRIVATE size_t chr__stream_queued(const chr__stream *stream)
 {
     const chr__layer *layer;
     size_t            count = 0;
     int               unsent;
 
-    for (layer = stream->top; layer && !stream->broken; layer = layer->below) {
+    for (layer = stream->top; layer && !stream->write_failed; layer = layer->below) {
         unsent = layer->slots->unsent ? layer->slots->unsent(layer) : 0;
         count += (size_t)(unsent < 0 ? -1 - unsent : unsent);
     }
     return count;
 }
 
-CHR__COLD void chr__stream_look_again(chr__stream *stream)
+CHR__COLD void chr__stream_reread_soon(chr__stream *stream)
 {
-    chr_idle_start(stream->dev->ctx, &stream->again, chr__stream_again, stream);
+    chr_idle_start(stream->dev->ctx, &stream->reread, chr__stream_reread, stream);
 }
 
-/* Output is polled for while somebody waits. */
+/* CHR_OUT is polled for while layers have output to send or a frontend waits to write. */
 static int chr__stream_out_events(const chr__stream *stream)
 {
     int unsent = chr__stream_unsent(stream);
 
-    return unsent > 0 || (unsent == 0 && !stream->broken && chr_be_wants_writable(stream->dev)) ? CHR_OUT : 0;
+    return unsent > 0 || (unsent == 0 && !stream->write_failed && chr_be_wants_writable(stream->dev)) ? CHR_OUT : 0;
 }
 
-/* What to poll for: input while there is room, output while somebody waits, hang-ups always until one is held. */
+/* Sets what to poll for: CHR_IN while the frontend has room, CHR_OUT while somebody waits, CHR_HUP unless
+ * hup_pending. */
 static void chr__stream_update(chr__stream *stream)
 {
     int room, in_events, out_events;
@@ -19283,7 +19492,7 @@ static void chr__stream_update(chr__stream *stream)
     }
     if (!stream->top)
         return;
-    if (stream->dev->ctx->quiet > 0) { /* inside a slot: neither the question nor the poll set is ours to touch */
+    if (stream->dev->ctx->deferring > 0) { /* can_read is a handler, the poll set the owner's: from the loop */
         chr__update(stream->dev);
         return;
     }
@@ -19291,9 +19500,9 @@ static void chr__stream_update(chr__stream *stream)
     if (!stream->top)
         return;
     if (room > 0)
-        stream->held = 0;
+        stream->hup_pending = 0;
     out_events = chr__stream_out_events(stream);
-    in_events = room > 0 || chr__stream_can_read_ahead(stream) ? CHR_IN | CHR_HUP : stream->held ? 0 : CHR_HUP;
+    in_events = room > 0 || chr__stream_can_read_ahead(stream) ? CHR_IN | CHR_HUP : stream->hup_pending ? 0 : CHR_HUP;
     if (stream->in == stream->out) {
         chr_watch_set(&stream->in_watch, in_events | out_events);
     } else {
@@ -19302,33 +19511,33 @@ static void chr__stream_update(chr__stream *stream)
             chr_watch_set(stream->out_watch, out_events);
     }
     if (room <= 0 && stream->in >= 0 && stream->dev->frontend && stream->dev->frontend->handlers.read)
-        chr__starve(stream->dev);
-    else if (room > 0 && (stream->broken || chr__stream_pending(stream)))
-        chr__stream_look_again(stream);
+        chr__retry_input(stream->dev);
+    else if (room > 0 && (stream->write_failed || chr__stream_pending(stream)))
+        chr__stream_reread_soon(stream);
 }
 
 CHR__COLD void chr__stream_end(chr__stream *stream, int code)
 {
     CHR__TRACE(stream->dev, stream_end, code, 0);
     stream->ended(stream, code);
-    chr_be_writable(stream->dev); /* who waits to write shall learn it from the next write */
+    chr_be_writable(stream->dev); /* a frontend that waits learns it from its next write */
 }
 
-/* A read brought no bytes for the frontend. Behind a hang-up or a broken write EAGAIN is the end, once the system holds
- * no more of the peer's bytes. */
-CHR__COLD void chr__stream_nothing(chr__stream *stream, int code, int hung_up)
+/* A read returned no bytes. EAGAIN after a hang-up or a failed write is the end of the input, once the kernel has
+ * no more bytes of the peer's. */
+CHR__COLD void chr__stream_no_bytes(chr__stream *stream, int code, int hung_up)
 {
-    if (code <= CHR__LAYER_NOTHING) {
-        chr__stream_look_again(stream);
+    if (code <= CHR__LAYER_NO_DATA) {
+        chr__stream_reread_soon(stream);
         if (code <= CHR__LAYER_EVENT)
             chr_be_event(stream->dev, CHR__LAYER_EVENT - code);
     } else if (code != CHR_ERR_WOULD_BLOCK ||
-               ((stream->broken || hung_up) && chr__os_bytes_readable(stream->in) == 0)) {
+               ((stream->write_failed || hung_up) && chr__os_bytes_readable(stream->in) == 0)) {
         chr__stream_end(stream, code == CHR_ERR_WOULD_BLOCK ? 0 : code);
     }
 }
 
-/* One read a turn. What can't be delivered in its place yet stops it. */
+/* One read per turn. An event, EOF or an error stops it until the bytes before it are delivered. */
 CHR__COLD void chr__stream_read_ahead(chr__stream *stream)
 {
     chr__box *ahead = &stream->ahead;
@@ -19338,15 +19547,16 @@ CHR__COLD void chr__stream_read_ahead(chr__stream *stream)
         n = stream->top->slots->read(stream->top, ahead->bytes + ahead->end, CHR__BOX_SIZE - ahead->end);
     ahead->end += n > 0 ? (size_t)n : 0;
     chr__box_close_empty(ahead, stream->dev->ctx);
-    if (n <= 0 && n != CHR__LAYER_NOTHING && n != CHR_ERR_WOULD_BLOCK) {
+    if (n <= 0 && n != CHR__LAYER_NO_DATA && n != CHR_ERR_WOULD_BLOCK) {
         stream->ahead_stop = n;
         stream->is_ahead_stopped = 1;
     }
     if (chr__stream_can_read_ahead(stream) && chr__layers_pending(stream) > 0)
-        chr__stream_look_again(stream);
+        chr__stream_reread_soon(stream);
 }
 
-/* The frontend takes nothing now. A hang-up with nothing behind it is the end all the same: the next peer must be able to come. */
+/* The frontend has no room. A hang-up without input to read ends the stream all the same, so that the next client
+ * can be accepted. */
 CHR__COLD void chr__stream_no_room(chr__stream *stream, int hung_up)
 {
     chr_dev *dev = stream->dev;
@@ -19357,27 +19567,27 @@ CHR__COLD void chr__stream_no_room(chr__stream *stream, int hung_up)
         chr__stream_read_ahead(stream);
     pending = chr__stream_pending(stream);
     if (pending < 0) {
-        chr__stream_nothing(stream, chr__stream_read(stream, dev->ctx->buffer, CHR__BUFFER_SIZE), 1);
+        chr__stream_no_bytes(stream, chr__stream_read(stream, dev->ctx->buffer, CHR__BUFFER_SIZE), 1);
     } else if (hung_up && !pending && chr__os_bytes_readable(stream->in) == 0) {
         chr__stream_end(stream, 0);
     } else {
-        if (hung_up && stream->held && !stream->broken) { /* only output was waited for: none will be taken any more */
-            stream->broken = 1;
+        if (hung_up && stream->hup_pending && !stream->write_failed) { /* was polled for output only: won't be taken */
+            stream->write_failed = 1;
             chr_be_writable(dev);
         }
-        stream->held = hung_up;
+        stream->hup_pending = hung_up;
         chr__stream_update(stream);
     }
 }
 
-/* More may wait that poll() doesn't tell of. */
-CHR__COLD void chr__stream_look_behind(chr__stream *stream)
+/* More input may be there that poll() does not report. */
+CHR__COLD void chr__stream_reread_if_buffered(chr__stream *stream)
 {
-    if (stream->top && (stream->broken || chr__stream_pending(stream)))
-        chr__stream_look_again(stream);
+    if (stream->top && (stream->write_failed || chr__stream_pending(stream)))
+        chr__stream_reread_soon(stream);
 }
 
-/* Reads once, if there is room. Returns how many bytes when more may wait, else 0; -1 = none have come. */
+/* Reads once, as much as can_read allows. Returns the number of bytes when more may be there, else 0; -1 = none. */
 CHR__HOT_INLINE int chr__stream_input_piece(chr__stream *stream, int hung_up)
 {
     chr_dev *dev = stream->dev;
@@ -19392,15 +19602,15 @@ CHR__HOT_INLINE int chr__stream_input_piece(chr__stream *stream, int hung_up)
     want = room < CHR__BUFFER_SIZE ? room : CHR__BUFFER_SIZE;
     n = chr__stream_read(stream, dev->ctx->buffer, (size_t)want);
     if (n <= 0) {
-        chr__stream_nothing(stream, n, hung_up);
+        chr__stream_no_bytes(stream, n, hung_up);
         return -1;
     }
     chr__input(dev, dev->ctx->buffer, (size_t)n);
     return n == want && stream->top ? n : 0;
 }
 
-/* Reads while there is room and data, up to a budget that lets the others have their turn. */
-CHR__APART int chr__stream_input_on(chr__stream *stream, int hung_up, int n)
+/* Reads on while there is room and input, up to a budget per turn, so that other descriptors are not starved. */
+CHR__APART int chr__stream_input_more(chr__stream *stream, int hung_up, int n)
 {
     int budget = 4 * CHR__BUFFER_SIZE;
 
@@ -19414,45 +19624,46 @@ CHR__HOT static void chr__stream_input(chr__stream *stream, int hung_up)
     int n = chr__stream_input_piece(stream, hung_up);
 
     if (n > 0)
-        n = chr__stream_input_on(stream, hung_up, n);
-    if (n >= 0 && stream->broken | stream->may_keep)
-        chr__stream_look_behind(stream);
+        n = chr__stream_input_more(stream, hung_up, n);
+    if (n >= 0 && stream->write_failed | stream->may_buffer)
+        chr__stream_reread_if_buffered(stream);
 }
 
-/* Layers answer what they read; what can't go out at once is watched for. The peer may have said that it wants output again. */
-CHR__COLD void chr__stream_look_kept(chr__stream *stream, int hung_up)
+/* With layers: these reply to what they read; what was not sent at once is polled for. The peer may have lifted
+ * its flow control. */
+CHR__COLD void chr__stream_receive_layered(chr__stream *stream, int hung_up)
 {
     chr__stream_input(stream, hung_up);
     if (chr__stream_unsent(stream) || chr_be_wants_writable(stream->dev))
         chr__stream_update(stream);
 }
 
-static void chr__stream_look(chr__stream *stream, int hung_up)
+static void chr__stream_receive(chr__stream *stream, int hung_up)
 {
-    if (stream->may_keep)
-        chr__stream_look_kept(stream, hung_up);
+    if (stream->may_buffer)
+        chr__stream_receive_layered(stream, hung_up);
     else
         chr__stream_input(stream, hung_up);
 }
 
-static void chr__stream_again(void *opaque)
+static void chr__stream_reread(void *opaque)
 {
     chr__stream *stream = (chr__stream *)opaque;
 
-    if (stream->top && stream->input_ended && (stream->broken || stream->output_over))
+    if (stream->top && stream->input_ended && (stream->write_failed || stream->output_ended))
         chr__stream_end(stream, 0);
-    else if (stream->top && !stream->input_ended && (stream->broken || chr__stream_pending(stream)))
-        chr__stream_look(stream, stream->broken);
+    else if (stream->top && !stream->input_ended && (stream->write_failed || chr__stream_pending(stream)))
+        chr__stream_receive(stream, stream->write_failed);
 }
 
-/* A write has failed. Where the input comes from the same descriptor, its rest is read, then it ends. */
-CHR__COLD void chr__stream_broken(chr__stream *stream)
+/* A write failed. When the input is of the same connection, its rest is read, then it ends. */
+CHR__COLD void chr__stream_write_failed(chr__stream *stream)
 {
-    if (!stream->is_one)
+    if (!stream->is_duplex)
         return;
     CHR__TRACE(stream->dev, stream_broken, 0, 0);
-    stream->broken = 1;
-    chr__stream_look_again(stream);
+    stream->write_failed = 1;
+    chr__stream_reread_soon(stream);
 }
 
 CHR__COLD void chr__stream_writable(chr__stream *stream)
@@ -19460,12 +19671,12 @@ CHR__COLD void chr__stream_writable(chr__stream *stream)
     int code = chr__stream_flush(stream);
 
     if (code == CHR_ERR_WOULD_BLOCK) {
-        if (chr__stream_unsent(stream) < 0) /* what lies below has gone: no need to watch for more */
+        if (chr__stream_unsent(stream) < 0) /* the rest waits for the peer's flow control: don't poll for CHR_OUT */
             chr__stream_update(stream);
         return;
     }
     if (code < 0)
-        chr__stream_broken(stream);
+        chr__stream_write_failed(stream);
     chr_be_writable(stream->dev);
     chr__stream_update(stream);
 }
@@ -19473,7 +19684,7 @@ CHR__COLD void chr__stream_writable(chr__stream *stream)
 static void chr__stream_readable(chr__stream *stream, int events)
 {
     if (stream->top && events & (CHR_IN | CHR_HUP))
-        chr__stream_look(stream, !(events & CHR_IN));
+        chr__stream_receive(stream, !(events & CHR_IN));
 }
 
 CHR__COLD void chr__stream_ready_out(chr__stream *stream, int events)
@@ -19499,19 +19710,19 @@ static void chr__stream_stop_out(chr__stream *stream)
     stream->out_watch = NULL;
 }
 
-/* From here on a write finds nobody. */
-CHR__PRIVATE void chr__stream_output_over(chr__stream *stream)
+/* No more output: writes return CHR_ERR_DISCONNECTED. */
+CHR__PRIVATE void chr__stream_output_ended(chr__stream *stream)
 {
-    stream->output_over = 1;
+    stream->output_ended = 1;
     chr__stream_stop_out(stream);
     stream->out = -1;
     if (stream->input_ended)
-        chr__stream_look_again(stream);
+        chr__stream_reread_soon(stream);
     else
         chr__stream_update(stream);
 }
 
-/* Half-closed by the peer: a hang-up now is the end of both directions. */
+/* Half-closed by the peer: a hang-up now is a full close. */
 static void chr__stream_half_ready(void *opaque, int events)
 {
     chr__stream *stream = (chr__stream *)opaque;
@@ -19522,10 +19733,11 @@ static void chr__stream_half_ready(void *opaque, int events)
         chr__stream_end(stream, 0);
 }
 
-/* From `ended`, at the end of input of a descriptor that is both ways: output goes on. 0 = it can't: all is over. */
+/* From `ended`, at the end of file of a connection: keeps it open for output. 0 = that is impossible, as it is
+ * closed both ways. */
 CHR__PRIVATE int chr__stream_half_close(chr__stream *stream)
 {
-    if (stream->broken || stream->output_over || chr__os_wait(stream->in, CHR__FULL_HUP, 0) & CHR_HUP)
+    if (stream->write_failed || stream->output_ended || chr__os_wait(stream->in, CHR__FULL_HUP, 0) & CHR_HUP)
         return 0;
     stream->input_ended = 1;
     stream->in_watch.ready = chr__stream_half_ready;
@@ -19533,16 +19745,15 @@ CHR__PRIVATE int chr__stream_half_close(chr__stream *stream)
     return 1;
 }
 
-/* No more output. 0 = it has been said; would-block = what layers hold goes first: call it again when output is
- * possible. */
+/* Half-close by us. 0 = done; would-block = layers have output to send first: call again when output is possible. */
 CHR__PRIVATE int chr__stream_shutdown(chr__stream *stream)
 {
     chr__layer *layer;
     int         code;
 
-    if (!stream->top || stream->broken || (stream->out < 0 && !stream->output_over))
+    if (!stream->top || stream->write_failed || (stream->out < 0 && !stream->output_ended))
         return CHR_ERR_DISCONNECTED;
-    if (stream->output_over)
+    if (stream->output_ended)
         return 0;
     code = chr__stream_flush(stream);
     for (layer = stream->top; layer && !layer->slots->shutdown; layer = layer->below)
@@ -19550,7 +19761,7 @@ CHR__PRIVATE int chr__stream_shutdown(chr__stream *stream)
     if (code == 0 || !layer)
         code = layer ? layer->slots->shutdown(layer) : CHR_ERR_NOT_SUPPORTED;
     if (code == 0)
-        chr__stream_output_over(stream);
+        chr__stream_output_ended(stream);
     return code;
 }
 
@@ -19563,14 +19774,14 @@ static void chr__stream_out_ready(void *opaque, int events)
 /* Stops reading, and stays open for writing. */
 CHR__PRIVATE void chr__stream_stop_input(chr__stream *stream)
 {
-    if (stream->is_one)
+    if (stream->is_duplex)
         return;
     chr_watch_stop(&stream->in_watch);
-    chr_idle_stop(&stream->again);
+    chr_idle_stop(&stream->reread);
     stream->in = -1;
 }
 
-/* Safe on a zeroed and on a closed one. The descriptors under it stay their owner's. */
+/* Safe on a zeroed and on a closed stream. The descriptors stay open: their owner closes them. */
 static void chr__stream_close(chr__stream *stream)
 {
     chr__layer *layer = stream->top, *below;
@@ -19578,7 +19789,7 @@ static void chr__stream_close(chr__stream *stream)
     stream->top = NULL;
     chr_watch_stop(&stream->in_watch);
     chr__stream_stop_out(stream);
-    chr_idle_stop(&stream->again);
+    chr_idle_stop(&stream->reread);
     for (; layer; layer = below) {
         below = layer->below;
         if (layer->slots->close)
@@ -19600,9 +19811,9 @@ static int chr__stream_watch_out(chr__stream *stream)
         (int)CHR_ERR_NO_MEMORY;
 }
 
-/* Starts on layers whose handshakes are over. */
-static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, int in, int out, void (*ended)(chr__stream *, int),
-                            chr_error *err)
+/* Starts the traffic, when the handshakes of the layers are over. */
+static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, int in, int out,
+                            void (*ended)(chr__stream *, int), chr_error *err)
 {
     chr__layer *layer;
     int         has_answers;
@@ -19610,30 +19821,30 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
     stream->dev = dev;
     stream->in = in;
     stream->out = out;
-    stream->is_one = in == out;
-    stream->broken = stream->held = stream->input_ended = stream->output_over = 0;
+    stream->is_duplex = in == out;
+    stream->write_failed = stream->hup_pending = stream->input_ended = stream->output_ended = 0;
     stream->ended = ended;
-    for (stream->may_keep = has_answers = 0, layer = top; layer; layer = layer->below) {
-        has_answers |= layer->below && layer->slots->unsent; /* the bottom has none of its own */
-        stream->may_keep |= layer->slots->unsent || layer->slots->pending;
+    for (stream->may_buffer = has_answers = 0, layer = top; layer; layer = layer->below) {
+        has_answers |= layer->below && layer->slots->unsent; /* the bottom layer replies to nothing */
+        stream->may_buffer |= layer->slots->unsent || layer->slots->pending;
     }
     stream->reads_ahead = has_answers;
-    if (chr__need_buffer(dev->ctx) < 0 || (in >= 0 && chr_watch_start(dev->ctx, &stream->in_watch, in, 0, chr__stream_ready, stream) < 0) ||
+    if (chr__need_buffer(dev->ctx) < 0 ||
+        (in >= 0 && chr_watch_start(dev->ctx, &stream->in_watch, in, 0, chr__stream_ready, stream) < 0) ||
         (out >= 0 && out != in && chr__stream_watch_out(stream) < 0)) {
         chr__stream_close(stream);
         return chr__no_memory(err);
     }
     stream->top = top;
-    chr__update(dev); /* from the loop: whoever is asked for room may remove the chardev, and the caller goes on with
-                         it */
+    chr__update(dev); /* from the loop: can_read may remove the chardev, which the caller goes on with */
     return 0;
 }
 
-/* A write that found nobody, or went through layers that may have kept some of it. */
+/* A write failed, or went through layers that may have buffered some of it. */
 CHR__COLD int chr__stream_written(chr__stream *stream, int n)
 {
     if (n == CHR_ERR_DISCONNECTED)
-        chr__stream_broken(stream);
+        chr__stream_write_failed(stream);
     else if (chr__stream_unsent(stream))
         chr__stream_update(stream);
     return n;
@@ -19643,10 +19854,10 @@ static int chr__stream_write(chr__stream *stream, const void *buf, size_t len)
 {
     int n;
 
-    if (!stream->top || stream->out < 0 || stream->broken)
+    if (!stream->top || stream->out < 0 || stream->write_failed)
         return CHR_ERR_DISCONNECTED;
     n = stream->top->slots->write(stream->top, buf, len);
-    return n == CHR_ERR_DISCONNECTED || stream->may_keep ? chr__stream_written(stream, n) : n;
+    return n == CHR_ERR_DISCONNECTED || stream->may_buffer ? chr__stream_written(stream, n) : n;
 }
 
 /* -- the io slots of stream backends -- */
@@ -19660,27 +19871,27 @@ static int chr__stream_dev_read(chr_dev *dev, void *buf, size_t len)
 {
     enum { MOST = 16 };
     chr__stream *stream = &((chr__stream_dev *)dev)->stream;
-    int          n = CHR__LAYER_NOTHING, i;
+    int          n = CHR__LAYER_NO_DATA, i;
 
     if (!stream->top || stream->in < 0)
         return CHR_ERR_DISCONNECTED;
-    for (i = 0; i < MOST && n <= CHR__LAYER_NOTHING; i++) { /* who waits looks at the clock between */
+    for (i = 0; i < MOST && n <= CHR__LAYER_NO_DATA; i++) { /* bounded: the caller looks at the clock in between */
         n = chr__stream_read(stream, buf, len);
         if (n <= CHR__LAYER_EVENT)
             chr_be_event(dev, CHR__LAYER_EVENT - n);
     }
     if (chr__stream_unsent(stream) || chr_be_wants_writable(dev))
         chr__stream_update(stream);
-    return n <= CHR__LAYER_NOTHING ? (int)CHR_ERR_WOULD_BLOCK : n;
+    return n <= CHR__LAYER_NO_DATA ? (int)CHR_ERR_WOULD_BLOCK : n;
 }
 
-/* Where nobody is, the next write says so at once: there is nothing to wait for. */
+/* Without a connection the next write fails at once: a frontend that waits to write is told so. */
 static void chr__stream_dev_update(chr_dev *dev)
 {
     chr__stream *stream = &((chr__stream_dev *)dev)->stream;
 
-    if ((!stream->top || stream->out < 0 || stream->broken) && chr__frontend_waits(dev))
-        chr__postpone(dev, CHR__WRITABLE);
+    if ((!stream->top || stream->out < 0 || stream->write_failed) && chr__frontend_wants_writable(dev))
+        chr__post(dev, CHR__WRITABLE);
     chr__stream_update(stream);
 }
 
@@ -19689,9 +19900,9 @@ static int chr__stream_dev_wait_fd(chr_dev *dev, int *events)
     chr__stream *stream = &((chr__stream_dev *)dev)->stream;
 
     if (*events == CHR_OUT && chr__stream_unsent(stream) > 0)
-        (void)chr__stream_flush(stream); /* an error will meet the next write */
+        (void)chr__stream_flush(stream); /* the next write returns an error of it */
     if (*events == CHR_OUT && chr__stream_unsent(stream) < 0)
-        return -1; /* only the loop reads what sets it going again */
+        return -1; /* only input from the peer lifts its flow control */
     if (*events == CHR_IN && chr__stream_pending(stream))
         *events = 0;
     return *events == CHR_OUT ? stream->out : stream->in;
@@ -19704,46 +19915,46 @@ CHR_TABLE(chr_io, chr__stream_io,
     CHR_SET(wait_fd, chr__stream_dev_wait_fd));
 
 #if CHARDEV_HAS_SOCKET
-/* -- lingering close: what has been taken for a peer is sent though its chardev is done with it, or gone, and the
- * peer is told the end in the words of each layer. To close the descriptor while something from the peer is unread,
- * or on the way, would be a reset, which destroys what the peer has not read yet: so its input is thrown away until
- * it closes too. All of it for two seconds in which nothing moves (at the end of a context those count in which
- * output has waited before), and ten at most. What can't be sent is counted in bytes_dropped. The context holds these. -- */
+/* -- lingering close: what was taken for a peer is still sent when its connection ends, or its chardev is removed. Each
+ * layer ends its stream (websocket Close frame, TLS close_notify), then the socket sends FIN. close() with input
+ * unread, or arriving later, would send a reset (RST), which destroys what the peer has not read yet: so its input is
+ * read and discarded until it closes, too. Limits: 2 s without progress (at the end of a context an earlier stall
+ * counts), 10 s in all. What is not sent then is counted in bytes_dropped and logged. ctx->lingering lists them. -- */
 
 enum {
-    CHR__LINGER_MS = 2000,       /* without progress, */
-    CHR__LINGER_MOST_MS = 10000, /* and in all; */
-    CHR__LINGER_LEAST_MS = 500,  /* at the end of a context, when so much has been waited already */
+    CHR__LINGER_MS = 2000,       /* without progress */
+    CHR__LINGER_MOST_MS = 10000, /* in all */
+    CHR__LINGER_LEAST_MS = 500,  /* left at the end of a context, after a stall as long as that */
     CHR__LINGER_TICK_MS = 100,
-    CHR__LINGERING_MOST = 64     /* per context: one more ends the oldest */
+    CHR__LINGERING_MOST = 64     /* per context; one more ends the oldest */
 };
 
 typedef struct chr__linger {
-    chr_dev            *dev;                  /* its memory stays as long as this */
+    chr_dev            *dev;                  /* stays allocated while this exists */
     chr__layer         *top;
     int                 fd, is_unix;
-    unsigned char      *rest;                 /* of history= and obuf=: what has not gone through the layers yet */
-    size_t              rest_at, rest_size, rest_owed; /* owed: of it, what is only history and counts for nothing */
-    int                 waits_for_end;        /* the peer is given the time to close, too */
-    int                 is_over;              /* all is sent, and the peer knows that no more comes */
-    size_t              taken;                /* of what is left, how much the frontend has written: a goodbye is
-                                                 none of it */
-    size_t              counted;              /* of it in the context's lingering_queued */
-    size_t              left;                 /* when something moved last, and */
-    int64_t             moved, ends;          /* when that was; the end in any case */
+    unsigned char      *rest;                 /* of history= and obuf=: not yet through the layers */
+    size_t              rest_at, rest_size, rest_history; /* rest_history: of it, history, never lost */
+    int                 waits_for_eof;        /* for the peer to close, too */
+    int                 is_sent;              /* all is sent, FIN included */
+    size_t              frontend_bytes;       /* of the unsent bytes those of the frontend: without close frames */
+    size_t              counted;              /* in the context's lingering_queued */
+    size_t              last_left;            /* chr__linger_left() at the last progress, */
+    int64_t             progress_at, deadline; /* when that was, and the end in any case */
     chr_watch           watch;
     chr_timer           tick;
-    void              (*release)(struct chr__linger *linger); /* frees it, with its layers */
+    void              (*release)(struct chr__linger *linger); /* frees it, and its layers */
     struct chr__linger *next;
 } chr__linger;
 
-static void chr__linger_lost(chr__linger *linger)
+static void chr__linger_count_lost(chr__linger *linger)
 {
-    size_t lost = chr__layers_kept(linger->top) + linger->rest_size - chr__max(linger->rest_at, linger->rest_owed);
+    size_t sent = chr__max(linger->rest_at, linger->rest_history);
+    size_t lost = chr__layers_buffered(linger->top) + linger->rest_size - sent;
     char   line[120];
 
-    lost = chr__min(lost, linger->taken);
-    if (linger->is_over || lost == 0)
+    lost = chr__min(lost, linger->frontend_bytes);
+    if (linger->is_sent || lost == 0)
         return;
     linger->dev->bytes_dropped += lost;
     chr__format(line, sizeof line, "the peer has not taken the last %llu bytes: they are lost",
@@ -19751,10 +19962,10 @@ static void chr__linger_lost(chr__linger *linger)
     chr__log_line(linger->dev->ctx, linger->dev->id, line);
 }
 
-/* One more for the goodbye. */
+/* Bytes that chr_drain() waits for, and one for the end of the streams. */
 static void chr__linger_count(chr__linger *linger)
 {
-    size_t now = linger->is_over ? 0 : linger->rest_size - linger->rest_at + chr__layers_kept(linger->top) + 1;
+    size_t now = linger->is_sent ? 0 : linger->rest_size - linger->rest_at + chr__layers_buffered(linger->top) + 1;
 
     linger->dev->ctx->lingering_queued += (uint64_t)now - linger->counted;
     linger->counted = now;
@@ -19772,16 +19983,16 @@ CHR__COLD void chr__linger_end(chr__linger *linger)
     dev->ctx->lingering_queued -= linger->counted;
     chr_watch_stop(&linger->watch);
     chr_timer_stop(&linger->tick);
-    CHR__TRACE(dev, linger_end, linger->is_over, 0);
-    chr__linger_lost(linger);
+    CHR__TRACE(dev, linger_end, linger->is_sent, 0);
+    chr__linger_count_lost(linger);
     chr__os_close(linger->fd);
     chr__free(dev->ctx, linger->rest);
     linger->release(linger);
     if (--dev->linger_count == 0 && dev->removed)
-        chr__dead(dev);
+        chr__free_later(dev);
 }
 
-/* 0 = all has gone out, the goodbyes included. */
+/* 0 = all is sent, the end of each layer's stream and FIN included. */
 static int chr__linger_send(chr__linger *linger)
 {
     int n = 1;
@@ -19795,7 +20006,7 @@ static int chr__linger_send(chr__linger *linger)
     return chr__layers_finish(linger->top);
 }
 
-/* Throws input away. Would-block, or the end: 0 or an error. */
+/* Discards input. Returns would-block, 0 at EOF, or an error. */
 static int chr__linger_discard(chr__linger *linger)
 {
     char bytes[4096];
@@ -19806,45 +20017,46 @@ static int chr__linger_discard(chr__linger *linger)
     return n > 0 ? (int)CHR_ERR_WOULD_BLOCK : n;
 }
 
-/* Nothing more is to be sent, and nothing can destroy what was. Where the system can't say that, only the peer's own end
- * does: it is waited for as long as for anything else. */
+/* All is sent, and acknowledged by the peer's kernel: a reset can't destroy it any more. Where the system can't tell
+ * that, only the peer's close does: it is waited for until the deadline. */
 static int chr__linger_is_done(const chr__linger *linger)
 {
-    return linger->is_over && !linger->waits_for_end && (linger->is_unix || chr__os_bytes_unacked(linger->fd) == 0);
+    return linger->is_sent && !linger->waits_for_eof && (linger->is_unix || chr__os_bytes_unacked(linger->fd) == 0);
 }
 
-/* As far as it goes without waiting. A peer that wants no output now can't change that any more: what it says is
- * thrown away. */
-static void chr__linger_go_on(chr__linger *linger)
+/* Sends and discards what is possible without waiting. A peer whose flow control stops our output can't lift it
+ * any more, since its input is discarded: that ends it. */
+static void chr__linger_step(chr__linger *linger)
 {
-    int code = linger->is_over ? 0 : chr__linger_send(linger), input;
+    int code = linger->is_sent ? 0 : chr__linger_send(linger), input;
 
-    linger->is_over |= code == 0;
+    linger->is_sent |= code == 0;
     chr__linger_count(linger);
     input = chr__linger_discard(linger);
-    if ((code < 0 && code != CHR_ERR_WOULD_BLOCK) || (!linger->is_over && chr__layers_unsent(linger->top) < 0) ||
-        (input != CHR_ERR_WOULD_BLOCK && linger->is_over) || chr__linger_is_done(linger)) {
+    if ((code < 0 && code != CHR_ERR_WOULD_BLOCK) || (!linger->is_sent && chr__layers_unsent(linger->top) < 0) ||
+        (input != CHR_ERR_WOULD_BLOCK && linger->is_sent) || chr__linger_is_done(linger)) {
         chr__linger_end(linger);
         return;
     }
-    chr_watch_set(&linger->watch, (linger->is_over ? 0 : CHR_OUT) | (input == CHR_ERR_WOULD_BLOCK ? CHR_IN : 0));
+    chr_watch_set(&linger->watch, (linger->is_sent ? 0 : CHR_OUT) | (input == CHR_ERR_WOULD_BLOCK ? CHR_IN : 0));
 }
 
 static void chr__linger_ready(void *opaque, int events)
 {
     (void)events;
-    chr__linger_go_on((chr__linger *)opaque);
+    chr__linger_step((chr__linger *)opaque);
 }
 
-/* As much as is left, also in the system's buffers. */
+/* Bytes left to send, with those in the kernel's socket buffer. */
 static size_t chr__linger_left(const chr__linger *linger)
 {
     int unacked = linger->is_unix ? 0 : chr__os_bytes_unacked(linger->fd);
 
-    return linger->rest_size - linger->rest_at + chr__layers_kept(linger->top) + (unacked > 0 ? (size_t)unacked : 0);
+    return linger->rest_size - linger->rest_at + chr__layers_buffered(linger->top) +
+           (unacked > 0 ? (size_t)unacked : 0);
 }
 
-/* Whether it has moved lately is seen in what is left. */
+/* Progress is that fewer bytes are left than at the last tick. */
 static void chr__linger_tick(void *opaque)
 {
     chr__linger *linger = (chr__linger *)opaque;
@@ -19852,80 +20064,82 @@ static void chr__linger_tick(void *opaque)
     int64_t      now = chr__real_now(ctx);
     size_t       left = chr__linger_left(linger);
 
-    if (left < linger->left) /* the end of the stream makes it more */
-        linger->moved = now;
-    linger->left = left;
-    if (chr__linger_is_done(linger) || now >= linger->ends || now - linger->moved >= CHR__LINGER_MS * INT64_C(1000000))
+    if (left < linger->last_left) /* the end of a layer's stream adds some */
+        linger->progress_at = now;
+    linger->last_left = left;
+    if (chr__linger_is_done(linger) || now >= linger->deadline ||
+        now - linger->progress_at >= CHR__LINGER_MS * INT64_C(1000000))
         chr__linger_end(linger);
     else
         chr__timer_start_real(ctx, &linger->tick, CHR__LINGER_TICK_MS, chr__linger_tick, linger);
 }
 
-/* The oldest that only waits for its peer, or else the oldest. */
-static void chr__linger_make_room(chr_context *ctx)
+/* Ends the oldest that only waits for its peer's close, or else the oldest. */
+static void chr__linger_evict(chr_context *ctx)
 {
     chr__linger *linger = ctx->lingering;
 
-    while (linger && !linger->is_over)
+    while (linger && !linger->is_sent)
         linger = linger->next;
     chr__linger_end(linger ? linger : ctx->lingering);
 }
 
-/* Since when nothing has moved. */
-static void chr__linger_clock(chr__linger *linger)
+/* Sets the deadline, and since when there is no progress: at the end of a context since the chardev's last stall
+ * began. */
+static void chr__linger_start_clock(chr__linger *linger)
 {
     chr_dev *dev = linger->dev;
     int64_t  now = chr__real_now(dev->ctx);
 
-    linger->ends = now + CHR__LINGER_MOST_MS * INT64_C(1000000);
-    linger->left = chr__linger_left(linger);
-    linger->moved = now;
+    linger->deadline = now + CHR__LINGER_MOST_MS * INT64_C(1000000);
+    linger->last_left = chr__linger_left(linger);
+    linger->progress_at = now;
     if (dev->ctx->closing && dev->stalled_since) {
         now -= (CHR__LINGER_MS - CHR__LINGER_LEAST_MS) * INT64_C(1000000);
-        linger->moved = dev->stalled_since > now ? dev->stalled_since : now;
+        linger->progress_at = dev->stalled_since > now ? dev->stalled_since : now;
     }
 }
 
-/* Takes over the descriptor, the layers (dev, top, fd, is_unix, waits_for_end and release are set, all else is zero)
- * and what waits in the outbox of `source`, or nothing with NULL. It may be over before this returns. */
+/* Takes over descriptor and layers (dev, top, fd, is_unix, waits_for_eof and release are set, all else is zero),
+ * and the output queued in the outbox of `source`, unless that is NULL. It may have ended when this returns. */
 static void chr__linger_begin(chr__linger *linger, chr_dev *source)
 {
     chr_context  *ctx = linger->dev->ctx;
     chr__linger **last;
 
     if (ctx->lingering_count >= CHR__LINGERING_MOST)
-        chr__linger_make_room(ctx);
+        chr__linger_evict(ctx);
     for (last = &ctx->lingering; *last; last = &(*last)->next)
         ;
     *last = linger;
     ctx->lingering_count++;
     linger->dev->linger_count++;
     if (source)
-        linger->rest = chr__outbox_take(source, &linger->rest_size, &linger->rest_owed);
-    linger->taken = source ? chr__layers_kept(linger->top) + linger->rest_size - linger->rest_owed : 0;
-    chr__linger_clock(linger);
-    CHR__TRACE(linger->dev, linger, (int64_t)(linger->rest_size + chr__layers_kept(linger->top)), 0);
+        linger->rest = chr__outbox_take(source, &linger->rest_size, &linger->rest_history);
+    linger->frontend_bytes = source ? chr__layers_buffered(linger->top) + linger->rest_size - linger->rest_history : 0;
+    chr__linger_start_clock(linger);
+    CHR__TRACE(linger->dev, linger, (int64_t)(linger->rest_size + chr__layers_buffered(linger->top)), 0);
     chr__timer_start_real(ctx, &linger->tick, CHR__LINGER_TICK_MS, chr__linger_tick, linger);
     if (chr_watch_start(ctx, &linger->watch, linger->fd, 0, chr__linger_ready, linger) < 0)
         chr__linger_end(linger);
     else
-        chr__linger_go_on(linger);
+        chr__linger_step(linger);
 }
 
-/* Those that have sent all and whose peers have all: nobody waits for their close any more. Where it is not known what
- * the peers have, they get what is left to an output that waits, too. */
-static void chr__lingering_release(chr_context *ctx)
+/* Ends those that have sent all, acknowledged: their peers' close is not waited for any more. Where acknowledgement
+ * is not known, they get CHR__LINGER_LEAST_MS more, as stalled output does. */
+static void chr__lingering_end_done(chr_context *ctx)
 {
     chr__linger *linger, *next;
     int64_t      since = chr__real_now(ctx) - (CHR__LINGER_MS - CHR__LINGER_LEAST_MS) * INT64_C(1000000);
 
     for (linger = ctx->lingering; linger; linger = next) {
         next = linger->next;
-        linger->waits_for_end = 0;
+        linger->waits_for_eof = 0;
         if (chr__linger_is_done(linger))
             chr__linger_end(linger);
-        else if (linger->is_over && chr__linger_left(linger) == 0 && linger->moved > since)
-            linger->moved = since;
+        else if (linger->is_sent && chr__linger_left(linger) == 0 && linger->progress_at > since)
+            linger->progress_at = since;
     }
 }
 
@@ -19942,20 +20156,20 @@ static int chr__lingering_polls(chr_context *ctx, chr__pollfd *polls)
     return count;
 }
 
-/* At the end of a context: blocks until all has gone out, or nothing has moved for two seconds. */
+/* At the end of a context: blocks until all have ended. */
 static void chr__lingering_wait(chr_context *ctx)
 {
     chr__pollfd  polls[CHR__LINGERING_MOST];
     chr__linger *linger, *next;
     int          count, i;
 
-    for (chr__lingering_release(ctx); ctx->lingering; chr__lingering_release(ctx)) {
+    for (chr__lingering_end_done(ctx); ctx->lingering; chr__lingering_end_done(ctx)) {
         count = chr__lingering_polls(ctx, polls);
         (void)chr__os_poll(polls, count, CHR__LINGER_TICK_MS / 10);
         for (linger = ctx->lingering, i = 0; linger; linger = next, i++) {
             next = linger->next;
             if (polls[i].revents)
-                chr__linger_go_on(linger);
+                chr__linger_step(linger);
             else
                 chr__linger_tick(linger);
         }
@@ -19964,17 +20178,18 @@ static void chr__lingering_wait(chr_context *ctx)
 
 #endif
 
-/* -- a chardev right on descriptors: what fd, file, pipe, pty and stdio have in common -- */
+/* -- a chardev directly on descriptors: common to fd, file, pipe, pty and stdio -- */
 
 typedef struct chr__fd_dev {
     chr_dev     dev;
     chr__stream stream;
     chr__bottom bottom;
     int         in, out;
-    int         is_owner; /* of in and out: they are closed with it */
+    int         is_owner; /* in and out are closed with it */
 } chr__fd_dev;
 
-/* `is_exclusive`: the library has opened them; else they were inherited, and their flags stay as they are. */
+/* `is_exclusive`: the library has opened the descriptors; else they are inherited, and their O_NONBLOCK is not
+ * changed. */
 CHR__PRIVATE int chr__fd_start(chr__fd_dev *state, int in, int out, int is_exclusive, void (*ended)(chr__stream *, int),
                                chr_error *err)
 {
@@ -19986,12 +20201,12 @@ CHR__PRIVATE int chr__fd_start(chr__fd_dev *state, int in, int out, int is_exclu
     if (chr__bottom_open(bottom, &state->dev, in, out, is_exclusive) < 0)
         return chr__no_memory(err);
     code = chr__stream_open(&state->stream, &state->dev, &bottom->layer, bottom->in.fd, bottom->out.fd, ended, err);
-    state->stream.is_one = in == out;
+    state->stream.is_duplex = in == out;
     return code;
 }
 
 #if CHARDEV_HAS_FD || CHARDEV_HAS_WIN || CHARDEV_HAS_FILE || CHARDEV_HAS_PIPE
-/* A descriptor that is there for output alone ends with it. */
+/* Half-close of a descriptor for output alone is its close. */
 static int chr__fd_shutdown(chr_dev *dev)
 {
     chr__fd_dev *state = (chr__fd_dev *)dev;
@@ -19999,7 +20214,7 @@ static int chr__fd_shutdown(chr_dev *dev)
 
     if (code != CHR_ERR_NOT_SUPPORTED || state->in == state->out || !state->is_owner)
         return code;
-    chr__stream_output_over(&state->stream);
+    chr__stream_output_ended(&state->stream);
     chr__os_channel_close(&state->bottom.out, 0);
     chr__close_own(dev, state->out);
     state->out = -1;
@@ -20011,13 +20226,13 @@ static size_t chr__fd_queued(const chr_dev *dev)
     return chr__stream_queued(&((const chr__fd_dev *)dev)->stream);
 }
 
-/* Of fd, file and pipe. */
+/* For fd, file and pipe. */
 CHR_TABLE(chr_peer_slots, chr__fd_peer,
     CHR_SET(shutdown, chr__fd_shutdown)
     CHR_SET(queued,   chr__fd_queued));
 #endif
 
-/* Also after a failed open. */
+/* Also called after a failed open. */
 CHR__PRIVATE void chr__fd_close(chr_dev *dev)
 {
     chr__fd_dev *state = (chr__fd_dev *)dev;
@@ -20031,11 +20246,11 @@ CHR__PRIVATE void chr__fd_close(chr_dev *dev)
         chr__close_own(dev, state->out);
 }
 
-/* The usual end: nothing more comes, writing goes on where it has a descriptor of its own. */
-CHR__PRIVATE void chr__stream_input_over(chr__stream *stream, int code)
+/* `ended` of most backends: at the end of input, output goes on if it has a descriptor of its own. */
+CHR__PRIVATE void chr__stream_input_ended(chr__stream *stream, int code)
 {
     (void)code;
-    if (stream->is_one)
+    if (stream->is_duplex)
         chr__stream_close(stream);
     else
         chr__stream_stop_input(stream);
@@ -20814,7 +21029,7 @@ static int chr__script_send(chr__script *script)
             return 0;
     }
     if (script->send_at < end)
-        chr__starve(&script->dev);
+        chr__retry_input(&script->dev);
     return script->send_at == end;
 }
 
@@ -20943,7 +21158,7 @@ static void chr__script_update(chr_dev *dev)
     if (chr_be_wants_writable(dev) || room > 0)
         chr__script_post_play(script);
     else if (sends)
-        chr__starve(dev);
+        chr__retry_input(dev);
 }
 
 /* A frontend is attached or detached. The start is posted to the loop, because a hub without a frontend attaches and
@@ -21108,7 +21323,7 @@ static void chr__script_close(chr_dev *dev)
 
 CHR__PRIVATE int chr__script_uri(const char *uri, chr_options *options)
 {
-    const char *file = chr__after(uri, "script:");
+    const char *file = chr__skip_prefix(uri, "script:");
 
     if (!file)
         return chr__uri_name(uri, "script", options);
@@ -21209,7 +21424,7 @@ static void chr__answers_deliver(void *opaque)
         chr_be_write(&answers->dev, copy, len);
     }
     if (answers->queue.count > 0)
-        chr__starve(&answers->dev);
+        chr__retry_input(&answers->dev);
 }
 
 static void chr__answers_update(chr_dev *dev)
@@ -21222,7 +21437,7 @@ static void chr__answers_update(chr_dev *dev)
     if (chr_be_wants_writable(dev) || room > 0)
         chr_idle_start(dev->ctx, &answers->deliver, chr__answers_deliver, answers);
     else if (answers->queue.count > 0)
-        chr__starve(dev);
+        chr__retry_input(dev);
 }
 
 /* Queues a packet. When it does not fit, all of it is dropped (CHR_ERR_WOULD_BLOCK): after a part of a packet the guest
@@ -22813,7 +23028,7 @@ static void chr__mux_set_focus(chr__mux *mux, chr__mux_slot *slot)
     if (slot == mux->focus)
         return;
     mux->focus = slot;
-    if (mux->dev.ctx->quiet > 0)
+    if (mux->dev.ctx->deferring > 0)
         chr_be_event(&mux->dev, CHR_EVENT_MUX_IN);
     else
         chr__mux_report_focus(mux);
@@ -23000,7 +23215,7 @@ CHR__COLD void chr__mux_drain_queue(chr__mux *mux, chr__mux_slot *slot)
     while (chr__mux_has_slot(mux, slot) && slot->count > 0) {
         room = chr__mux_room(mux, slot);
         if (room == 0) {
-            chr__starve(&mux->dev);
+            chr__retry_input(&mux->dev);
             return;
         }
         count = chr__min(chr__min(slot->count, sizeof bytes), room);
@@ -23032,7 +23247,7 @@ CHR__COLD size_t chr__mux_queue_input(chr__mux *mux, chr__mux_slot *slot, const 
 
     memcpy(slot->queue + slot->count, bytes, count);
     slot->count += count;
-    chr__starve(&mux->dev);
+    chr__retry_input(&mux->dev);
     return count;
 }
 
@@ -23121,7 +23336,7 @@ CHR__HOT static void chr__mux_base_read(void *opaque, const void *buf, size_t le
     memcpy(mux->overflow, (const char *)buf + done, len - done);
     mux->overflow_start = 0;
     mux->overflow_end = len - done;
-    chr__starve(&mux->dev);
+    chr__retry_input(&mux->dev);
 }
 
 static void chr__mux_deliver_queued(chr__mux *mux, chr__mux_slot *slot, int arg)
@@ -23183,7 +23398,7 @@ static void chr__mux_update(chr_dev *dev)
     if (mux->can_deliver)
         chr_idle_start(dev->ctx, &mux->deliver, chr__mux_deliver, mux);
     else if (mux->has_queued || mux->overflow_start < mux->overflow_end)
-        chr__starve(dev);
+        chr__retry_input(dev);
     if (chr_be_wants_writable(dev) && !mux->base.writable)
         chr_fe_add_watch(&mux->base, chr__mux_base_writable, mux);
     chr_fe_accept_input(&mux->base);
@@ -23250,9 +23465,9 @@ static void chr__mux_detach(chr_dev *dev, chr_frontend *fe)
         for (mux->focus = mux->slots; mux->focus && (mux->focus == slot || !mux->focus->fe->is_open);
              mux->focus = mux->focus->next)
             ;
-        chr__quiet(dev->ctx); /* MUX_IN of the new focus is posted to the loop */
+        chr__defer_begin(dev->ctx); /* MUX_IN of the new focus is posted to the loop */
         chr_be_event(dev, CHR_EVENT_MUX_IN);
-        chr__loud(dev->ctx);
+        chr__defer_end(dev->ctx);
     }
     chr__mux_unlink(mux, slot);
 }
@@ -23323,7 +23538,7 @@ static void chr__mux_close(chr_dev *dev)
 
     chr_idle_stop(&mux->deliver);
     while (mux->slots) {
-        chr__fe_let_go(mux->slots->fe);
+        chr__fe_detach(mux->slots->fe);
         chr__mux_unlink(mux, mux->slots);
     }
     mux->focus = NULL;
@@ -23476,7 +23691,7 @@ static int chr__fan_write_open(chr__fan *fan, const char *buf, size_t len)
 static int chr__fan_add_history(chr_dev *dev, const char *buf, size_t len)
 {
     if (CHR__OUTBOX(dev))
-        chr__outbox_remember(dev->outbox, buf, len);
+        chr__outbox_add_history(dev->outbox, buf, len);
     return CHR_ERR_DISCONNECTED;
 }
 
@@ -23526,9 +23741,9 @@ static int chr__fan_write(chr__fan *fan, const void *buf, size_t len)
     size_t i;
     int    taken;
 
-    fan->dev->ctx->unkept++;
+    fan->dev->ctx->unretried++;
     taken = chr__fan_write_all(fan, (const char *)buf, len);
-    fan->dev->ctx->unkept--;
+    fan->dev->ctx->unretried--;
     if (taken == 0)
         return CHR_ERR_WOULD_BLOCK;
     for (i = 0; i < fan->count; i++)
@@ -24308,7 +24523,7 @@ static int chr__fault_read_names(chr__fault *fault, const char *text, chr_error 
         if (kind == CHR__FAULT_KINDS)
             return chr__fail(err, CHR_ERR_INVALID,
                              "faults=: '%.*s' is none of short, block, delay, disconnect, break, error, reorder, with "
-                             "a '+' between them", (int)chr__min(len, CHR__SHOWN), text);
+                             "a '+' between them", (int)chr__min(len, CHR__SHOWN_MOST), text);
         fault->enabled |= CHR__FAULT_BIT(kind);
         if (!text[len])
             return 0;
@@ -24448,7 +24663,7 @@ static int chr__fd_open(chr_dev *dev, chr_error *err)
     if (refusal)
         return chr__fail(err, CHR_ERR_INVALID, "%s: in=%d, out=%d: %s", dev->kind->name, options->in, options->out,
                          refusal);
-    if (chr__fd_start(state, options->in, options->out, 0, chr__stream_input_over, err) < 0)
+    if (chr__fd_start(state, options->in, options->out, 0, chr__stream_input_ended, err) < 0)
         return CHR_ERR_NO_MEMORY;
     state->is_owner = 1;
     chr__os_close_on_exec(options->in);
@@ -24518,7 +24733,7 @@ static int chr__file_open(chr_dev *dev, chr_error *err)
     state->out = chr__os_open(options->path, options->append == CHR_ON ? CHR__OPEN_APPEND : CHR__OPEN_LOG, err);
     if (state->out < 0)
         return state->out;
-    if (chr__fd_start(state, state->in, state->out, 1, chr__stream_input_over, err) < 0)
+    if (chr__fd_start(state, state->in, state->out, 1, chr__stream_input_ended, err) < 0)
         return CHR_ERR_NO_MEMORY;
     chr_be_event(dev, CHR_EVENT_OPENED);
     return 0;
@@ -24599,7 +24814,7 @@ static int chr__pipe_open(chr_dev *dev, chr_error *err)
     }
     if (state->in < 0)
         return state->in;
-    if (chr__fd_start(state, state->in, state->out, 1, chr__stream_input_over, err) < 0)
+    if (chr__fd_start(state, state->in, state->out, 1, chr__stream_input_ended, err) < 0)
         return CHR_ERR_NO_MEMORY;
     chr_be_event(dev, CHR_EVENT_OPENED);
     return 0;
@@ -24864,7 +25079,7 @@ static void chr__pty_hung_up(chr__stream *stream, int code)
 
     (void)code;
     chr__stream_close(stream);
-    chr__file_watch_look(&pty->file_watch);
+    chr__file_watch_poll(&pty->file_watch);
     pty->openers = pty->was_reopened ? pty->openers : 0;
     pty->was_closed = pty->was_reopened = 0;
     chr__pty_post_check(pty);
@@ -24893,7 +25108,7 @@ static void chr__pty_check_closed(chr__pty *pty)
 {
     int ready = chr__os_wait(pty->base.in, CHR_IN | CHR_HUP, 0);
 
-    chr__file_watch_look(&pty->file_watch);
+    chr__file_watch_poll(&pty->file_watch);
     if (!pty->was_closed || ready < 0 || (ready & CHR_HUP))
         return;
     pty->was_closed = 0;
@@ -24916,7 +25131,7 @@ static void chr__pty_check_opened(chr__pty *pty)
  * follows CLOSED at once: output written between them would be lost to the new one. */
 static void chr__pty_reopen(chr__pty *pty)
 {
-    chr__stream_look(&pty->base.stream, 0);
+    chr__stream_receive(&pty->base.stream, 0);
     if (pty->base.stream.top)
         chr__pty_hung_up(&pty->base.stream, 0);
     if (!pty->base.dev.removed && !pty->base.stream.top)
@@ -25055,7 +25270,7 @@ CHR_TABLE(chr_io, chr__pty_io,
 /* pty, pty,OPTIONS or pty:PATH. */
 CHR__PRIVATE int chr__pty_uri(const char *uri, chr_options *options)
 {
-    return chr__after(uri, "pty:") ? chr__uri_path(uri, "pty:", options) : chr__uri_name(uri, "pty", options);
+    return chr__skip_prefix(uri, "pty:") ? chr__uri_path(uri, "pty:", options) : chr__uri_name(uri, "pty", options);
 }
 
 CHR_TABLE(chr_backend, chr__pty_kind,
@@ -25140,7 +25355,7 @@ static int chr__stdio_start(chr__stdio *stdio, chr_error *err)
         in = stdio->null = chr__os_open(CHR__NULL_DEVICE, CHR__OPEN_READ, NULL);
     if (!chr__os_fd_allows(out, CHR_OUT))
         out = -1;
-    code = chr__fd_start(base, in >= 0 ? in : -1, out, 0, chr__stream_input_over, err);
+    code = chr__fd_start(base, in >= 0 ? in : -1, out, 0, chr__stream_input_ended, err);
     if (code == 0)
         chr__os_channel_text(&base->bottom.in);
     return code;
@@ -25233,7 +25448,7 @@ static int chr__console_open(chr_dev *dev, chr_error *err)
     if (fd < 0)
         return fd;
     console->has_screen = console->base.is_owner = 1;
-    if (chr__fd_start(&console->base, -1, fd, 1, chr__stream_input_over, err) < 0)
+    if (chr__fd_start(&console->base, -1, fd, 1, chr__stream_input_ended, err) < 0)
         return CHR_ERR_NO_MEMORY;
     chr_be_event(dev, CHR_EVENT_OPENED);
     return 0;
@@ -25520,7 +25735,7 @@ static int chr__serial_start_plain(chr__serial *serial, const char *path, chr_er
     if (chr__bottom_open(&serial->bottom, &serial->dev, serial->fd, serial->out, 1) < 0)
         return chr__no_memory(err);
     return chr__stream_open(&serial->stream, &serial->dev, &serial->bottom.layer, serial->bottom.in.fd,
-                            serial->bottom.out.fd, chr__stream_input_over, err);
+                            serial->bottom.out.fd, chr__stream_input_ended, err);
 }
 
 /* Sets the line, then reads back what the driver has accepted into serial->params and flow. *has_all: all of it (the
@@ -25787,7 +26002,7 @@ static const chr_option chr__parallel_rows[] = {
 
 CHR__PRIVATE int chr__parallel_uri(const char *uri, chr_options *options)
 {
-    return chr__after(uri, "/dev/parport") || chr__after(uri, "/dev/ppi") ? chr__uri_path(uri, "", options) : 0;
+    return chr__skip_prefix(uri, "/dev/parport") || chr__skip_prefix(uri, "/dev/ppi") ? chr__uri_path(uri, "", options) : 0;
 }
 
 static int chr__parallel_open(chr_dev *dev, chr_error *err)
@@ -25955,7 +26170,7 @@ static const chr_option chr__udp_rows[] = {
 /* udp:[HOST]:PORT[@[LOCALADDR]:LOCALPORT][,opts] */
 CHR__PRIVATE int chr__udp_uri(const char *uri, chr_options *options)
 {
-    const char *text = chr__after(uri, "udp:"), *at;
+    const char *text = chr__skip_prefix(uri, "udp:"), *at;
     size_t      len, peer;
     int         code;
 
@@ -26043,7 +26258,7 @@ CHR_TABLE(chr__layer_slots, chr__datagrams_slots,
 static void chr__udp_refused(chr__stream *stream, int code)
 {
     CHR__TRACE(stream->dev, udp_refused, code, 0);
-    stream->broken = 0;
+    stream->write_failed = 0;
     chr__os_socket_clear_error(stream->in);
     chr__stream_update(stream);
 }
@@ -26545,7 +26760,7 @@ static int chr__telnet_send_encoded(chr__telnet *telnet)
 {
     int code = telnet->is_suspended ? (int)CHR_ERR_WOULD_BLOCK : chr__box_flush(&telnet->out, telnet->layer.below);
 
-    telnet->layer.kept = chr__min(telnet->layer.kept, telnet->out.end - telnet->out.start);
+    telnet->layer.buffered = chr__min(telnet->layer.buffered, telnet->out.end - telnet->out.start);
     chr__box_close_empty(&telnet->out, telnet->layer.dev->ctx);
     return code;
 }
@@ -27231,7 +27446,7 @@ static int chr__telnet_write(chr__layer *layer, const void *buf, size_t len)
         size_t count = (telnet->is_3270 ? chr__telnet_encode_record : chr__telnet_encode)(telnet, from + done,
                                                                                           len - done);
         done += count;
-        layer->kept += count;
+        layer->buffered += count;
         code = count > 0 ? chr__telnet_flush(layer) : (int)CHR_ERR_WOULD_BLOCK; /* 0: out of memory */
     }
     return done > 0 ? (int)done : code;
@@ -27467,7 +27682,7 @@ static int chr__telnet_read(chr__layer *layer, void *buf, size_t len)
     (void)chr__telnet_flush(layer); /* sends the answers; the next read or write reports an error */
     if (done > 0)
         return (int)done;
-    return telnet->is_flooded ? (int)CHR_ERR_IO : (int)CHR__LAYER_NOTHING;
+    return telnet->is_flooded ? (int)CHR_ERR_IO : (int)CHR__LAYER_NO_DATA;
 }
 
 static int chr__telnet_pending(const chr__layer *layer)
@@ -27608,7 +27823,7 @@ static int chr__telnet_step_3270(chr__telnet *telnet, int *wants, chr_error *err
         *wants = CHR_IN;
         if (n <= 0)
             chr__box_close_empty(&telnet->in, telnet->layer.dev->ctx);
-        if (n == CHR_ERR_WOULD_BLOCK || n == CHR__LAYER_NOTHING)
+        if (n == CHR_ERR_WOULD_BLOCK || n == CHR__LAYER_NO_DATA)
             return CHR_ERR_WOULD_BLOCK;
         telnet->greeting += n > 0 ? n : 1;
         if (n <= 0)
@@ -27988,7 +28203,7 @@ static int chr__ws_flush_encoded(chr__websocket *ws)
     int         code = chr__box_flush(&ws->out, layer->below);
 
     if (code == 0)
-        layer->kept = 0;
+        layer->buffered = 0;
     if (code != 0 || !ws->has_pending_pong || ws->state != CHR__WS_OPEN)
         return code;
     chr__ws_queue_pong(ws);
@@ -28019,7 +28234,7 @@ static int chr__ws_write(chr__layer *layer, const void *buf, size_t len)
     for (; code == 0 && done < len; done += count) {
         count = chr__min(len - done, limit);
         (void)chr__ws_frame(ws, CHR__WS_BINARY, from + done, count);
-        layer->kept = count;
+        layer->buffered = count;
         code = chr__ws_flush(layer);
     }
     return done > 0 ? (int)done : code;
@@ -28127,7 +28342,7 @@ static int chr__ws_close_answer_code(const chr__websocket *ws)
         return CHR__WS_NO_CODE;
     if (!chr__ws_code_is_valid(code))
         return CHR__WS_PROTOCOL;
-    return chr__utf8_is_good(&utf8, ws->as.open.control + 2, ws->control_length - 2) && utf8.left == 0 ? code :
+    return chr__utf8_is_valid(&utf8, ws->as.open.control + 2, ws->control_length - 2) && utf8.left == 0 ? code :
         CHR__WS_NOT_UTF8;
 }
 
@@ -28180,7 +28395,7 @@ static int chr__ws_payload(chr__websocket *ws, unsigned char *buf, size_t len, s
     ws->left -= count;
     if (is_control)
         ws->control_length += count;
-    else if (ws->message == CHR__WS_TEXT && !chr__utf8_is_good(&ws->utf8, to, count))
+    else if (ws->message == CHR__WS_TEXT && !chr__utf8_is_valid(&ws->utf8, to, count))
         return CHR__WS_NOT_UTF8;
     else
         *done += count;
@@ -28241,7 +28456,7 @@ static int chr__ws_read(chr__layer *layer, void *buf, size_t len)
     (void)chr__ws_flush(layer); /* sends the answers; the next read or write reports an error */
     if (done > 0)
         return (int)done;
-    return ws->state == CHR__WS_CLOSED ? 0 : (int)CHR__LAYER_NOTHING;
+    return ws->state == CHR__WS_CLOSED ? 0 : (int)CHR__LAYER_NO_DATA;
 }
 
 static int chr__ws_pending(const chr__layer *layer)
@@ -28800,7 +29015,7 @@ static int chr__ws_step(chr__layer *layer, int *wants, chr_error *err)
     chr__websocket *ws = (chr__websocket *)layer;
     int             code = chr__ws_run_handshake(ws, wants);
 
-    if (code == CHR_ERR_WOULD_BLOCK || code == CHR__LAYER_NOTHING)
+    if (code == CHR_ERR_WOULD_BLOCK || code == CHR__LAYER_NO_DATA)
         return CHR_ERR_WOULD_BLOCK;
     if (ws->state == CHR__WS_PAGE) /* the page is sent: the connection ends, with nothing to log */
         return chr__fail(err, CHR_ERR_DISCONNECTED, "%s", "");
@@ -29351,7 +29566,7 @@ static int chr__tls_creds_new(const chr_options *list, const chr_backend *kind, 
     if (code == 0)
         chr__object_add(ctx, &creds->object);
     else
-        chr__object_drop(ctx, &creds->object);
+        chr__object_unref(ctx, &creds->object);
     return code;
 }
 
@@ -29389,7 +29604,7 @@ static void chr__authz_release(chr_context *ctx, chr__object *object)
     for (; authz; authz = next) {
         next = authz->next;
         authz->next = NULL;
-        chr__object_drop(ctx, &authz->object);
+        chr__object_unref(ctx, &authz->object);
     }
 }
 
@@ -29411,7 +29626,7 @@ static int chr__authz_new(const chr_options *list, const chr_backend *kind, chr_
     authz->is_glob = strcmp(options->format, "glob") == 0;
     if (!authz->is_glob && strcmp(options->format, "exact") != 0) {
         chr__fail(err, CHR_ERR_INVALID, "%s: format=%s: neither exact nor glob", kind->name, options->format);
-        chr__object_drop(ctx, &authz->object);
+        chr__object_unref(ctx, &authz->object);
         return CHR_ERR_INVALID;
     }
     authz->object.release = chr__authz_release;
@@ -29699,7 +29914,7 @@ static int chr__tls_below_read(void *opaque, unsigned char *buf, size_t len)
     chr__tls *tls = (chr__tls *)opaque;
     int       n = chr__box_is_empty(&tls->ahead) ? chr__box_fill(&tls->ahead, tls->layer.below) : 1;
 
-    tls->is_over_budget = n == CHR__LAYER_NOTHING;
+    tls->is_over_budget = n == CHR__LAYER_NO_DATA;
     if (n <= 0)
         chr__box_close_empty(&tls->ahead, tls->layer.dev->ctx);
     if (n <= 0)
@@ -30091,7 +30306,7 @@ static int chr__tls_flush(chr__layer *layer)
     tls->sent = tls->unsent_size = 0;
     if (tls->write_failed)
         return CHR_ERR_DISCONNECTED;
-    layer->kept = 0;
+    layer->buffered = 0;
     return 0;
 }
 
@@ -30179,7 +30394,7 @@ static int chr__tls_read(chr__layer *layer, void *buf, size_t len)
     if (done > 0)
         return (int)done;
     return tls->has_ended ? chr__tls_report_end(tls)
-         : tls->is_over_budget ? (int)CHR__LAYER_NOTHING : (int)CHR_ERR_WOULD_BLOCK;
+         : tls->is_over_budget ? (int)CHR__LAYER_NO_DATA : (int)CHR_ERR_WOULD_BLOCK;
 }
 
 /* Sends record by record. A record that would block is kept and counts as written: mbed TLS has encrypted it
@@ -30199,7 +30414,7 @@ static int chr__tls_write(chr__layer *layer, const void *buf, size_t len)
         n = mbedtls_ssl_write(&tls->ssl, bytes + done, size);
         if (n == MBEDTLS_ERR_SSL_WANT_WRITE || n == MBEDTLS_ERR_SSL_WANT_READ) {
             memcpy(tls->unsent, bytes + done, size);
-            tls->unsent_size = layer->kept = size;
+            tls->unsent_size = layer->buffered = size;
             return (int)(done + size);
         }
         if (n <= 0) {
@@ -30252,7 +30467,7 @@ static void chr__tls_close(chr__layer *layer)
     chr__box_close(&tls->ahead, layer->dev->ctx);
     chr__box_close(&tls->flight, layer->dev->ctx);
     if (tls->creds)
-        chr__object_drop(layer->dev->ctx, &tls->creds->object);
+        chr__object_unref(layer->dev->ctx, &tls->creds->object);
     tls->creds = NULL;
 }
 
@@ -30491,7 +30706,7 @@ static int chr__socket_read_budgeted(chr__layer *layer, void *buf, size_t len)
         bottom->budget = CHR__TURN_BYTES;
     bottom->turn = ctx->turn;
     if (bottom->budget == 0)
-        return CHR__LAYER_NOTHING;
+        return CHR__LAYER_NO_DATA;
     len = chr__min(len, (size_t)bottom->budget);
     n = bottom->is_unix ? chr__socket_read_unix(layer, buf, len) : chr__socket_read(layer, buf, len);
     bottom->budget -= n > 0 ? n : 0;
@@ -30524,10 +30739,10 @@ static const chr__layer_slots chr__socket_bottoms[2][2] = { /* [has_upper][is_un
       CHR__SOCKET_BOTTOM(chr__socket_read_budgeted, chr__socket_write_traced, chr__socket_send_fin) }
 };
 static const chr__layer_slots chr__socket_shut[2][2] = { /* likewise, after the FIN: output is discarded */
-    { CHR__SOCKET_BOTTOM(chr__socket_read,         chr__bottom_swallow,    NULL),
-      CHR__SOCKET_BOTTOM(chr__socket_read_unix,    chr__bottom_swallow,    NULL) },
-    { CHR__SOCKET_BOTTOM(chr__socket_read_budgeted, chr__bottom_swallow,    NULL),
-      CHR__SOCKET_BOTTOM(chr__socket_read_budgeted, chr__bottom_swallow,    NULL) }
+    { CHR__SOCKET_BOTTOM(chr__socket_read,         chr__bottom_discard,    NULL),
+      CHR__SOCKET_BOTTOM(chr__socket_read_unix,    chr__bottom_discard,    NULL) },
+    { CHR__SOCKET_BOTTOM(chr__socket_read_budgeted, chr__bottom_discard,    NULL),
+      CHR__SOCKET_BOTTOM(chr__socket_read_budgeted, chr__bottom_discard,    NULL) }
 };
 
 #undef CHR__SOCKET_BOTTOM
@@ -30626,7 +30841,7 @@ static void chr__link_end(chr__link *link, int with_output)
     if (chr__link_socket(link)->server)
         chr__link_set_dev(link, chr__link_socket(link)->server);
     if (chr__is_caller_fd(linger->dev, link->fd) ||
-        (link->is_passed && !chr__link_has_layers(link) && !(source && chr__outbox_waits(source)))) {
+        (link->is_passed && !chr__link_has_layers(link) && !(source && chr__outbox_pending(source)))) {
         chr__close_own(linger->dev, link->fd);
         chr__link_free(linger);
         return;
@@ -30634,7 +30849,7 @@ static void chr__link_end(chr__link *link, int with_output)
     linger->top = link->top;
     linger->fd = link->fd;
     linger->is_unix = link->is_unix;
-    linger->waits_for_end = chr__link_has_layers(link);
+    linger->waits_for_eof = chr__link_has_layers(link);
     linger->release = chr__link_free;
     chr__linger_begin(linger, source);
 }
@@ -31979,13 +32194,13 @@ static void chr__socket_close(chr_dev *dev)
 
 CHR__PRIVATE int chr__socket_uri(const char *uri, chr_options *options)
 {
-    const char *path = chr__after(uri, "unix:"), *rest = path ? path : chr__after(uri, "tcp:"), *layer = NULL;
+    const char *path = chr__skip_prefix(uri, "unix:"), *rest = path ? path : chr__skip_prefix(uri, "tcp:"), *layer = NULL;
     size_t      len;
     int         i, code;
 
     for (i = 1; i < CHR__LAYERS && !rest; i++) {
         layer = chr__socket_layers[i].slots ? chr__socket_layers[i].option : NULL;
-        rest = layer ? chr__after(uri, layer) : NULL;
+        rest = layer ? chr__skip_prefix(uri, layer) : NULL;
         rest = rest && *rest == ':' ? rest + 1 : NULL;
     }
     if (!rest)
@@ -32157,7 +32372,7 @@ static void chr__spice_update(chr_dev *dev)
     if (room > 0 || (chr_be_wants_writable(dev) && chr__spice_may_write(spice)))
         chr__spice_post_step(spice);
     else if (spice->in.count > 0 && has_reader)
-        chr__starve(dev);
+        chr__retry_input(dev);
 }
 
 /* Reports one event in a turn of the loop (fairness): a handler may cause the next one. */
@@ -32550,15 +32765,15 @@ static int chr__context_start_watches(chr_context *ctx)
 {
     int fd;
 
-    ctx->walk = -1;
+    ctx->running_slot = -1;
     if (chr__os_waker_open(&ctx->waker) < 0)
         return CHR_ERR_NO_MEMORY;
     if (CHR__SET_ALONE && chr__set_begin(ctx) < 0)
         return CHR_ERR_NO_MEMORY;
     fd = chr__os_waker_fd(&ctx->waker);
     if (fd < 0)
-        return CHR__SET_ALONE && ctx->config.watch_changed ? chr__waker_show(ctx) : 0;
-    return chr_watch_start(ctx, &ctx->wake_watch, fd, CHR_IN, chr__woken, ctx);
+        return CHR__SET_ALONE && ctx->config.watch_changed ? chr__waker_watch(ctx) : 0;
+    return chr_watch_start(ctx, &ctx->wake_watch, fd, CHR_IN, chr__wake_ready, ctx);
 }
 
 static void chr__context_free_watches(chr_context *ctx)
@@ -32601,7 +32816,7 @@ static void chr__context_reset_watches(chr_context *ctx)
         if (!chr__is_own_watch(ctx, ctx->watches[i]))
             chr_watch_stop(ctx->watches[i]);
     if (CHR__SETS && !CHR__SET_ALONE)
-        chr__set_many(ctx, ctx->watch_capacity > CHR__MANY_WATCHES ? CHR__MANY : CHR__FEW);
+        chr__set_state_set(ctx, ctx->watch_capacity > CHR__MANY_WATCHES ? CHR__SET_WANTED : CHR__SET_UNUSED);
     chr__os_waker_drain(&ctx->waker);
 }
 
@@ -32623,7 +32838,7 @@ static int chr__context_start(chr_context *ctx)
     chr__dev_queue_init(&ctx->blocked);
     ctx->builtins = chr__builtins;
     ctx->left_out = chr__left_outs;
-    ctx->untidy = ctx->config.timeout_changed != NULL;
+    ctx->cleanup_due = ctx->config.timeout_changed != NULL;
     ctx->object_kinds = chr__object_kinds;
 #if CHARDEV_HAS_MUX
     ctx->mux = &chr__mux_kind;
@@ -32738,7 +32953,7 @@ static void chr__context_close_dev(chr_dev *dev)
     else if (!dev->removed && dev->kind->sharing) /* to frontends with buffered input before it */
         chr__deliver_event(dev, CHR_EVENT_CLOSED);
     if (!dev->removed)
-        chr__deliver_rest(dev);
+        chr__deliver_final_events_all(dev);
     if (!dev->removed) {
         chr__unregister(dev);
         chr__close(dev);
@@ -32784,7 +32999,7 @@ static void chr__named_fds_free(chr_context *ctx) { (void)ctx; }
 
 static void chr__object_free_entry(void *object, void *ctx)
 {
-    chr__object_drop((chr_context *)ctx, (chr__object *)object);
+    chr__object_unref((chr_context *)ctx, (chr__object *)object);
 }
 
 static void chr__context_free_tables(chr_context *ctx)
@@ -32810,12 +33025,12 @@ static void chr__context_close(chr_context *ctx)
     (void)chr_record_stop(ctx);
     ctx->closing = 1;
     chr__context_close_set(ctx);
-    chr__stalls_hand_over(ctx);
+    chr__stalls_expire(ctx);
     chr__context_close_devs(ctx);
     (void)chr_record_stop(ctx); /* a handler may have started another one */
     chr__context_drain(ctx);
-    if (ctx->dead)
-        chr__tidy(ctx); /* removed outside of any dispatch */
+    if (ctx->removed)
+        chr__free_removed(ctx); /* removed outside of any dispatch */
     chr_replay_close(ctx);
     chr__context_free_tables(ctx);
 }
@@ -32926,7 +33141,7 @@ static int chr__inject(chr_dev *dev, const void *data, size_t len)
 {
     int room;
 
-    if (dev->ctx->quiet > 0)
+    if (dev->ctx->deferring > 0)
         return CHR_ERR_WOULD_BLOCK;
     if (dev->kind->sharing)
         return dev->kind->sharing->inject ? dev->kind->sharing->inject(dev, data, len) : CHR_ERR_NOT_SUPPORTED;
@@ -32950,7 +33165,7 @@ CHARDEV_API int chr_inject(chr_dev *dev, const void *data, size_t len)
     ctx = dev->ctx; /* the frontend may remove it */
     chr__enter(ctx);
     n = len > 0 ? chr__inject(dev, data, len) : 0;
-    chr__return(ctx);
+    chr__leave_unfreed(ctx);
     return n;
 }
 
@@ -32966,9 +33181,9 @@ static int chr__add_client(chr_dev *dev, int fd, chr_error *err)
         return chr__fail_in_trace(err);
     if (chr__caller_fd_add(dev, fd, 0) < 0)
         return chr__no_memory(err);
-    chr__quiet_outside(ctx);
+    chr__defer_begin_unasked(ctx);
     code = dev->kind->peer->add_client(dev, fd, err);
-    chr__loud_outside(ctx);
+    chr__defer_end_unasked(ctx);
     if (code < 0)
         chr__caller_fds_rollback(dev);
     else
@@ -33379,7 +33594,7 @@ CHARDEV_API void chr_mux_suspend_open(chr_context *ctx)
 /* Delivers the deferred OPENED, then the input after it. */
 static void chr__mux_reopen(chr_dev *dev)
 {
-    chr__postpone(dev, 1u << CHR_EVENT_OPENED | (dev->input_ended ? 1u << CHR_EVENT_INPUT_END : 0));
+    chr__post(dev, 1u << CHR_EVENT_OPENED | (dev->input_ended ? 1u << CHR_EVENT_INPUT_END : 0));
     chr__update(dev);
 }
 
@@ -33403,9 +33618,9 @@ static int chr__input_move(chr_dev *dev, int (*slot)(chr_dev *, int, int), int x
     if (!slot)
         return CHR_ERR_NOT_SUPPORTED;
     CHR__LOCK(dev->ctx);
-    chr__quiet_outside(dev->ctx);
+    chr__defer_begin_unasked(dev->ctx);
     code = slot(dev, x, y);
-    chr__loud_outside(dev->ctx);
+    chr__defer_end_unasked(dev->ctx);
     CHR__UNLOCK(dev->ctx);
     return code;
 }
@@ -33437,9 +33652,9 @@ CHARDEV_API int chr_input_sync(chr_dev *dev)
     if (!input || !input->sync)
         return CHR_ERR_NOT_SUPPORTED;
     CHR__LOCK(dev->ctx);
-    chr__quiet_outside(dev->ctx);
+    chr__defer_begin_unasked(dev->ctx);
     code = input->sync(dev);
-    chr__loud_outside(dev->ctx);
+    chr__defer_end_unasked(dev->ctx);
     CHR__UNLOCK(dev->ctx);
     return code;
 }
@@ -33452,7 +33667,7 @@ static int chr__object_remove(chr_context *ctx, const char *id, int is_creds, ch
     if (!object || (object->kind == &chr__authz_kind) == is_creds)
         return chr__fail(err, CHR_ERR_NOT_FOUND, "there is no object '%s' of that kind", id);
     chr__table_remove(ctx, &ctx->objects, &object->by_id);
-    chr__object_drop(ctx, object);
+    chr__object_unref(ctx, object);
     return 0;
 }
 
@@ -33467,7 +33682,7 @@ static const chr_backend *chr__object_read(chr_options *list, const char *text, 
     chr__options_name_backend(list);
     name = chr__options_get(list, "backend");
     kind = name ? chr__object_kind_find(list->ctx, name, strlen(name)) : NULL;
-    if (!kind || !chr__after(name, prefix))
+    if (!kind || !chr__skip_prefix(name, prefix))
         return (void)chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is no kind of %s object", name ? name : "", prefix),
                (chr_backend *)NULL;
     if (chr__options_has_help(list))
@@ -33590,7 +33805,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
     if (!named)
         return chr__fail(err, CHR_ERR_NOT_FOUND, "no descriptor has the name '%s'", name);
     chr__os_close(named->fd);
-    chr__named_fd_forget(ctx, named);
+    chr__named_fd_remove(ctx, named);
     return 0;
 }
 #endif
@@ -33637,7 +33852,7 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__WS_HELP
 #undef CHR__TLS_HELP
 #undef CHR__WRITABLE
-#undef CHR__OTHER_EVENT
+#undef CHR__CUSTOM_EVENT
 #undef CHR__LOAD
 #undef CHR__STORE
 #undef CHR__OWN
@@ -33646,8 +33861,8 @@ CHARDEV_API int chr_fd_close(chr_context *ctx, const char *name, chr_error *err)
 #undef CHR__RECORDED
 #undef CHR__SIZE_MOST
 #undef CHR__SIZE_LARGE
-#undef CHR__SEE
-#undef CHR__SHOW
+#undef CHR__LOAD_ACQUIRE
+#undef CHR__STORE_RELEASE
 #undef CHR__CHANNEL_SLOT
 #undef CHR__CHANNELS_HOLD
 #undef CHR__NULL_DEVICE

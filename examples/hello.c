@@ -1,5 +1,5 @@
-/* The smallest program on chardev.h: it greets whoever comes, sends back what they type, and ends with its
- * input or at Ctrl-A x of mon:stdio.
+/* The smallest program on chardev.h: it greets each peer, echoes its input, and ends at end of file or at Ctrl-A x of
+ * mon:stdio.
  *     build/hello pty,path=/tmp/console
  *     build/hello unix:/tmp/hello,server=on,wait=off */
 #define CHARDEV_IMPLEMENTATION
@@ -22,10 +22,10 @@ int main(int argc, char **argv)
     chr_fe_init(&con, chr_new_any(ctx, "con", argc > 1 ? argv[1] : "stdio", &err), &err);
     if (!con.dev || chr_fe_set_buffers(&con, 4096, 4096) < 0) return fprintf(stderr, "%s\n", err.text), 2;
     chr_fe_set_handlers(&con, &handlers, &con);
-    while (!chr_fe_eof(&con) && chr_loop_step(ctx, -1) >= 0)     // a server goes on with its next peer
+    while (!chr_fe_eof(&con) && chr_loop_step(ctx, -1) >= 0)     // a server waits for its next peer
         while ((n = chr_fe_read(&con, text, sizeof text)) > 0)
-            chr_fe_write_all(&con, text, (size_t)n, -1);         // waits for a slow reader
-    chr_drain(ctx, 2000);                                        // for two seconds without progress
+            chr_fe_write_all(&con, text, (size_t)n, -1);         // waits while the peer is slow
+    chr_drain(ctx, 2000);                                        // gives up after 2 s without progress
     chr_context_free(ctx);
     return 0;
 }

@@ -22,7 +22,7 @@ passed=0 failed=0 skipped=0
 mkdir -p "$out"
 
 # The longest first.
-parts="levels_gcc levels_gxx without levels_clang modes mingw sizes levels_freestanding c99 cxx spice combinations macos bsd s390x mips
+parts="levels_gcc levels_gxx without levels_clang modes mingw hosted_sizes levels_freestanding c99 cxx spice combinations macos bsd s390x mips
        powerpc64 sparc64 i686_mingw clang_windows aarch64_windows features m32 tls arm rv32 avr static_libc wasi leaves"
 
 # ---- the frame ---------------------------------------------------------------------------------------------------------
@@ -486,7 +486,7 @@ hosted() { # NAME TARGET LIMIT KEPT...
     object_text "$hosted_name" "$hosted_target" "$hosted_limit" "$out/hosted.o"
 }
 
-SIZES() {
+hosted_sizes() {
     [ "$(uname -m)" = x86_64 ] || { skip "size: hosted" "the figures are those of x86-64" && return; }
     : >"$out/table"
     check "size: hosted, null" hosted "x86-64: null alone" 24576 26500

@@ -18,7 +18,7 @@
 
 int private_quiet(chr_context *ctx)
 {
-    return (int)ctx->quiet;
+    return (int)ctx->deferring;
 }
 
 int private_depth(chr_context *ctx)
@@ -28,7 +28,7 @@ int private_depth(chr_context *ctx)
 
 int private_waiting(chr_context *ctx)
 {
-    return (int)ctx->waiting;
+    return (int)ctx->prepare_count;
 }
 
 int private_locks(chr_context *ctx)
@@ -107,7 +107,7 @@ int private_utf8_length(const unsigned char *bytes, size_t count)
 int private_utf8_is_good(const unsigned char *bytes, size_t len, int *left)
 {
     chr__utf8 utf8 = { 0, 0, 0 };
-    int       good = chr__utf8_is_good(&utf8, bytes, len) != 0;
+    int       good = chr__utf8_is_valid(&utf8, bytes, len) != 0;
 
     *left = utf8.left;
     return good;

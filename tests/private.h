@@ -7,9 +7,9 @@
 
 #include <stddef.h>
 
-int    private_quiet(chr_context *ctx);                                      /* how often quiet has begun and not ended */
+int    private_quiet(chr_context *ctx);                                      /* chr__defer_begin() calls without their end */
 int    private_depth(chr_context *ctx);                                      /* how many handlers are under way */
-int    private_waiting(chr_context *ctx);                                    /* what is to be done before the loop sleeps */
+int    private_waiting(chr_context *ctx);                                    /* prepares and updates queued before the wait */
 int    private_locks(chr_context *ctx);                                      /* how often its owner has the lock */
 int    private_replays(chr_context *ctx);                                    /* whether a recording is being played */
 size_t private_unsent(chr_dev *dev);                                         /* of a stream's layers: bytes that wait for the descriptor */

@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 
-HOOKS = ("chr__loop_poke", "chr__log_hook", "chr__tidy")
+HOOKS = ("chr__loop_timeout_changed", "chr__log_hook", "chr__free_removed")
 
 
 def read(path):
