@@ -1662,3 +1662,42 @@ TEST(step_every_is_cheap_between_its_steps)
     if (!CHECK(best < 1000 * 150)) NOTE("%d ns a call", (int)(best / 1000));
     rig_close(&r);
 }
+
+/* ---- a virtual clock behind a timer that starts itself again ---------------------------------------------------------------------- */
+
+typedef struct ticks {
+    chr_context *ctx;
+    chr_timer    timer;
+    int64_t      start, last;
+    int          times;
+} ticks;
+
+static void tick_again(void *opaque)
+{
+    ticks  *t = (ticks *)opaque;
+    int64_t now = chr_loop_now(t->ctx) - t->start;
+    if (now != t->last) {
+        CHECK_INT(now - t->last, 1000000);
+        t->times++;
+    }
+    t->last = now;
+    chr_timer_start(t->ctx, &t->timer, 0, tick_again, t);
+}
+
+TEST(virtual_time_goes_on_by_milliseconds_behind_a_timer_without_delay)
+{
+    chr_config config;
+    ticks      t;
+    memset(&config, 0, sizeof config);
+    memset(&t, 0, sizeof t);
+    config.virtual_clock = 1;
+    t.ctx = chr_context_new(&config);
+    REQUIRE(t.ctx != NULL);
+    t.start = chr_loop_now(t.ctx);
+    chr_timer_start(t.ctx, &t.timer, 0, tick_again, &t);
+    CHECK(chr_loop_run_until(t.ctx, t.start + 10000000) >= 0);
+    CHECK_INT(chr_loop_now(t.ctx) - t.start, 10000000);
+    CHECK(t.times >= 9);
+    chr_timer_stop(&t.timer);
+    chr_context_free(t.ctx);
+}

@@ -363,6 +363,34 @@ TEST(files_among_many)
     close_many(&r);
 }
 
+/* One of two files goes: what poll() waited for in its place doesn't hide the others. */
+TEST(one_of_two_files_goes_among_many)
+{
+    char path[] = "/tmp/chardev-loop-XXXXXX";
+    eye  files[2];
+    int  i;
+    rig  r;
+    open_many(&r);
+    for (i = 0; i < 2; i++) {
+        eye_init(&files[i], &r);
+        files[i].fds[0] = i ? dup(files[0].fds[0]) : mkstemp(path);
+        REQUIRE(files[i].fds[0] >= 0);
+        eye_start(&files[i], files[i].fds[0], CHR_OUT);
+    }
+    unlink(path);
+    CHECK_INT(chr_loop_step(r.ctx, 0), 2);
+    chr_watch_stop(&files[1].watch);
+    say(eyes[7].fds[1], "x");
+    CHECK_INT(chr_loop_step(r.ctx, 0), 2);
+    CHECK_INT(files[0].count, 2);
+    CHECK_INT(files[1].count, 1);
+    CHECK_INT(eyes[7].count, 1);
+    hear(eyes[7].fds[0]);
+    chr_watch_stop(&files[0].watch);
+    close(files[0].fds[0]), close(files[1].fds[0]);
+    close_many(&r);
+}
+
 TEST(closed_descriptor_among_many)
 {
     eye e;

@@ -1426,6 +1426,7 @@ TEST(bad_credentials)
     bad_creds(&b.r, "tls-creds-x509,id=t,dir=$/server,endpoint=server,keyfile=$/ca-cert.pem", CHR_ERR_INVALID, "ca-cert.pem: ");
     bad_creds(&b.r, "tls-creds-psk,id=t", CHR_ERR_INVALID, "needs dir= or keyfile=");
     bad_creds(&b.r, "tls-creds-psk,id=t,dir=$/server", CHR_ERR_NOT_FOUND, "server/keys.psk");
+    bad_creds(&b.r, "tls-creds-psk,id=t,keyfile=$/none.psk,username=fred", CHR_ERR_NOT_FOUND, "cannot open ");
     bad_creds(&b.r, "tls-creds-psk,id=t,keyfile=$/conf", CHR_ERR_INVALID, "not NAME:HEX");
     bad_creds(&b.r, "tls-creds-psk,id=t,keyfile=$/zero.psk,username=fred", CHR_ERR_INVALID, "the key file holds a NUL byte, at offset 40");
     bad_creds(&b.r, "tls-creds-psk,id=t,dir=$,username=nobody", CHR_ERR_NOT_FOUND, "has no key for username=nobody");

@@ -909,3 +909,12 @@ TEST(recordings_and_replays)
     CHECK_INT(seen[CHR_TRACE_log], 0);
     scratch_clean();
 }
+
+TEST(a_line_that_a_backend_logs)
+{
+    rig r;
+    trace_open(&r);
+    chr_be_log(make(&r, "null,id=n"), "%d of %s", 3, "four");
+    TRACED("n log line=\"3 of four\"\n");
+    rig_close(&r);
+}
