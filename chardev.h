@@ -9578,7 +9578,7 @@ struct chr_context {
     int          depth;        /* handlers and dispatches on the stack: removed chardevs are freed at 0 */
     int          deferring;    /* backend slots on the stack: events are queued, no handler is called */
     int          deferring_unasked; /* those of them that no call of a frontend led to */
-    int          unretried;    /* writes on the stack whose bytes nobody offers again: an error loses them */
+    int          unretried;    /* writes on the stack that nobody repeats after an error: their bytes are lost then */
     int          cleanup_due;  /* chr__free_removed() has work: removed chardevs, or a nested loop's time-out */
     int          sleeping;     /* not 0 during a wait, ours or a foreign loop's: a change must interrupt it */
     chr__prepare prepares;     /* ring of callbacks before the wait: buffered frontends flush and deliver */
@@ -9646,11 +9646,11 @@ enum { CHR__BUFFER_SIZE = 1024 };
 enum { CHR__BUFFER_SIZE = 65536 };
 #endif
 
-/* Threads: a context has one recursive lock. Its owner thread holds it while it is in the loop (except during the
- * wait) and in each call that changes something (except while that blocks); other threads hold it in each call
- * that they may make. With it they change buffers, counters, flags, timers and idles. The poll set, handshakes of
- * layers and the registry belong to the owner thread: work on these is posted to the loop, by an idle or
- * chr__update(). Data that both need without the lock goes through CHR__LOAD and CHR__STORE. */
+/* Threads: a context has one recursive lock, which prevents data races. Its owner thread holds it while it is in the
+ * loop (except during the wait) and in each call that changes something (except while that blocks); other threads
+ * hold it in each call that they may make. With it they change buffers, counters, flags, timers and idles. The poll
+ * set, handshakes of layers and the registry belong to the owner thread: work on these is posted to the loop, by an
+ * idle or chr__update(). What is read without the lock goes through CHR__LOAD and CHR__STORE. */
 #ifdef CHARDEV_THREADS
 #define CHR__LOCK(ctx) (chr__os_lock(&(ctx)->mutex), (void)(ctx)->locks++)
 #define CHR__UNLOCK(ctx) ((void)(ctx)->locks--, chr__os_unlock(&(ctx)->mutex))
@@ -11134,8 +11134,8 @@ static int chr__loop_wait_poll(chr_context *ctx, int timeout_ms) { return (void)
 static int chr__loop_wait_all(chr_context *ctx, int timeout_ms) { return (void)ctx, (void)timeout_ms, 0; }
 #endif
 
-/* -- timers: a pairing heap linked through the timers, without an allocation. Start costs O(1); stop, and taking
- * the nearest, O(log n) amortized. -- */
+/* -- the timer heap: a pairing heap linked through the timers, without an allocation. Start costs O(1); stop, and
+ * taking the nearest, O(log n) amortized. -- */
 
 static int chr__timer_is_sooner(const chr_timer *timer, const chr_timer *other)
 {
@@ -12248,7 +12248,7 @@ CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity
     *timeout_ms = early ? 0 : chr__loop_timeout(ctx);
     if (chr__has_retries(ctx))
         *timeout_ms = chr__sooner(*timeout_ms, CHR__RETRY_MS);
-    ctx->sleeping = 1; /* as it may be from here on */
+    ctx->sleeping = 1; /* from here on the foreign loop may be in its wait */
     CHR__UNLOCK(ctx);
     return count;
 }
@@ -12455,7 +12455,7 @@ typedef struct chr__file_watch {
     chr__entry              by_number;
 } chr__file_watch;
 
-/* Its `changed` may stop this one, but no other. */
+/* `changed` may stop its own watch, but no other. */
 static void chr__file_event_deliver(void *owner, void *what)
 {
     chr__file_watch *watch = (chr__file_watch *)owner;
@@ -13884,18 +13884,18 @@ static void chr__outbox_discard(chr_dev *dev, int failure)
 /* Moves the queued output of a peer that is being disconnected into a block, for the lingering close; the caller
  * frees it. NULL when there is none, or no memory: then it is lost and counted. The first *history_size bytes of
  * it are history. */
-CHR__PRIVATE unsigned char *chr__outbox_take(chr_dev *dev, size_t *size, size_t *owed)
+CHR__PRIVATE unsigned char *chr__outbox_take(chr_dev *dev, size_t *size, size_t *history_size)
 {
     chr__outbox         *outbox = dev->outbox;
     const unsigned char *piece;
     unsigned char       *block;
     size_t               at, len;
 
-    *owed = outbox ? outbox->unsent : 0;
+    *history_size = outbox ? outbox->unsent : 0;
     *size = outbox ? outbox->unsent + outbox->queue.count : 0;
     block = *size > 0 ? (unsigned char *)chr__allocate(dev->ctx, *size) : NULL;
     if (!block) {
-        *size = *owed = 0;
+        *size = *history_size = 0;
         return NULL;
     }
     for (at = 0; outbox->unsent > 0; at += len, outbox->unsent -= len) {
@@ -13963,7 +13963,7 @@ static void chr__outbox_event(chr_dev *dev, int event)
         chr__post(dev, CHR__WRITABLE);
     outbox->drain_error = 0;
     if (event == CHR_EVENT_OPENED && chr__outbox_pending(dev))
-        chr__update(dev); /* calls can_read from the loop only: here the outbox still exists */
+        chr__update(dev);
 }
 
 /* -- obuf-full=: wait (back-pressure), drop-oldest, disconnect -- */
@@ -14284,7 +14284,7 @@ CHARDEV_API void chr_be_tell_event(chr_frontend *fe, int event)
     chr__leave_unfreed(ctx);
 }
 
-/* Tells a frontend the state of its new chardev, unless it is the state that it knows. */
+/* Delivers the state of its new chardev to a frontend (OPENED or CLOSED), unless it is the last one delivered. */
 static void chr__tell_state(chr_frontend *fe, chr_dev *dev)
 {
     chr__fe_guard guard;
@@ -14334,7 +14334,7 @@ static void chr__notify(void *opaque)
     chr__leave_unfreed(ctx);
 }
 
-/* Delivers posted events before a newer event or input, to keep their order. */
+/* Delivers posted events before a newer event or input, to keep the order. */
 CHR__COLD void chr__notify_now(chr_dev *dev)
 {
     chr_idle_stop(&dev->notify);
@@ -14415,7 +14415,8 @@ static void chr__note_open(chr_dev *dev, int event)
         chr__update(dev);
 }
 
-/* What waits is told first, but that output can be taken: that comes last, as among those that wait. */
+/* Posted events are delivered before this one, to keep their order; a posted chr_be_writable() runs after it, as it
+ * does behind the posted events. */
 static void chr__event(chr_dev *dev, int event)
 {
     uint32_t writable;
@@ -15321,7 +15322,7 @@ static void chr__buffers_tell_writable(chr_frontend *fe)
 
     if (!writable || (buffers->out.count > 0 && chr__out_room(buffers) == 0))
         return;
-    if (buffers->out_limit == 0 && !buffers->is_writable) { /* told when the backend is writable */
+    if (buffers->out_limit == 0 && !buffers->is_writable) { /* from chr__buffered_writable() */
         chr__out_wait_writable(fe);
         return;
     }
@@ -15330,7 +15331,7 @@ static void chr__buffers_tell_writable(chr_frontend *fe)
     writable(buffers->writable_opaque);
 }
 
-/* The frontend goes: flushes its output; the rest goes into the outbox, which grows for it. */
+/* The frontend is detached: flushes its output, and queues the rest in the outbox, which grows for it. */
 CHR__COLD void chr__out_flush_or_queue(chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
@@ -15346,7 +15347,7 @@ CHR__COLD void chr__out_flush_or_queue(chr_frontend *fe)
     buffers->out.start = 0;
 }
 
-/* The chardev goes: the same for all its frontends. */
+/* The chardev is closed: the same for all its frontends. */
 static void chr__out_flush_or_queue_all(chr_dev *dev)
 {
     chr__buffers *buffers = CHR__BUFFERS(dev);
@@ -15858,7 +15859,7 @@ static void chr__close(chr_dev *dev)
         chr__out_flush_or_queue_all(dev);
     chr__defer_begin_unasked(dev->ctx);
     if (chr__outbox_pending(dev))
-        chr__outbox_drain(dev); /* what goes without waiting */
+        chr__outbox_drain(dev); /* without waiting; the lingering close gets the rest */
     if (dev->kind->close)
         dev->kind->close(dev);
     chr__defer_end_unasked(dev->ctx);
@@ -18482,7 +18483,7 @@ static int chr__is_call(const chr__record_head *record)
 
 static void chr__replay_deliver(void *opaque);
 
-/* Behind the events that calls have raised so far, and that wait for the loop: those came first. */
+/* Started anew as the last idle, so that events posted by calls so far are delivered before it. */
 static void chr__replay_due(void *opaque)
 {
     chr__replay *replay = (chr__replay *)opaque;
@@ -18631,8 +18632,8 @@ static int chr__replay_lacks_call(const chr__recorded_dev *known, const chr__rec
            (played->call.inside || played->call.kind);
 }
 
-/* The same for all chardevs. Nothing is recorded of a watch: that the frontend could write is the sign that it had one.
- * Below a hub or filter nobody is. */
+/* The same for all chardevs. chr_fe_add_watch() is not recorded: a recorded writability shows that the frontend had
+ * called it by then. Below a hub or filter there is no frontend. */
 static int chr__replay_waits_for_call(const chr__replay *replay, const chr__played *first)
 {
     unsigned i;
@@ -19276,7 +19277,7 @@ CHR__PRIVATE void chr__box_close_empty(chr__box *box, chr_context *ctx)
         chr__box_close(box, ctx);
 }
 
-/* A connection begins: allocates the spare ones. */
+/* A connection begins: allocates the spare boxes. */
 CHR__PRIVATE int chr__boxes_reserve(chr_context *ctx)
 {
     chr__box box;
