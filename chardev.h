@@ -66,7 +66,7 @@
  *     websocket Close frame    >>layer_websocket  closing handshake (RFC 6455 section 7)
  *     TLS close_notify         >>socket_tls       sent before FIN; its absence (truncation) is logged
  *     hot swap, rollback       >>core             the old backend stays until `change` accepts the new one
- *     re-entrant, posted       >>core             slots post events to the loop; memory is freed after the dispatch
+ *     re-entrant, posted       >>the_loop         slots post events to the loop; memory is freed after the dispatch
  *     owner thread, data race  >>memory           one recursive lock for a context; other threads post idles
  *     poll set, timer heap     >>the_loop         epoll, kqueue, I/O completion port, monotonic clock, fairness
  *     SCM_RIGHTS               >>posix            sendmsg(), recvmsg(); see also >>descriptors
@@ -723,7 +723,7 @@ CHARDEV_API int chr_inject(chr_dev *dev, const void *data, size_t len);
 CHARDEV_API int chr_add_client(chr_context *ctx, const char *id, int fd, chr_error *err);
 /* Blocks until the chardev is connected, handshakes included, or the attempt has failed; with reconnect, until an
  * attempt succeeds. Returns 0, or the error of the attempt; CHR_ERR_IN_HANDLER from inside a handler;
- * CHR_ERR_NOT_SUPPORTED for backends without connections. Owner thread. */
+ * on backends without connections 0 when open, else CHR_ERR_NOT_SUPPORTED. Owner thread. */
 CHARDEV_API int chr_wait_connected(chr_dev *dev, chr_error *err);
 
 #if !defined(CHARDEV_NO_LOG) && !defined(CHARDEV_FREESTANDING)
@@ -1000,11 +1000,11 @@ typedef struct chr_terminal_size {
  * command or the device. Owner thread, any handler. */
 CHARDEV_API int chr_fe_ioctl(chr_frontend *fe, int command, void *arg);
 /* Descriptors to send with the first byte of the next write (SCM_RIGHTS; unix sockets only), at most 16; 0 cancels.
- * They are duplicated: yours stay yours. Returns 0, CHR_ERR_NOT_SUPPORTED, CHR_ERR_INVALID, CHR_ERR_DISCONNECTED. Owner
- * thread, any handler. */
+ * They are duplicated: yours stay yours. Returns 0, CHR_ERR_NOT_SUPPORTED (also without chardev), CHR_ERR_INVALID,
+ * CHR_ERR_DISCONNECTED, CHR_ERR_WOULD_BLOCK (earlier output is still buffered). Owner thread, any handler. */
 CHARDEV_API int chr_fe_set_msgfds(chr_frontend *fe, const int *fds, int count);
-/* Takes the descriptors that were received last (SCM_RIGHTS): fills up to `count`, returns how many. You own these; the
- * rest is closed. Owner thread, any handler. */
+/* Takes the descriptors that were received last (SCM_RIGHTS): fills up to `count`, returns how many, or
+ * CHR_ERR_NOT_SUPPORTED. You own these; the rest is closed. Owner thread, any handler. */
 CHARDEV_API int chr_fe_get_msgfds(chr_frontend *fe, int *fds, int count);
 
 /* Tells the backend whether this side is open (fe_open). chr_fe_set_handlers() does it too. Owner thread, any
@@ -1026,7 +1026,7 @@ CHARDEV_API int  chr_fe_disconnect(chr_frontend *fe);
  * backends without an end of output; a mux with several frontends), CHR_ERR_DISCONNECTED (no peer). A hub passes it to
  * all members. Never blocks. Owner thread, any handler. */
 CHARDEV_API int  chr_fe_shutdown(chr_frontend *fe);
-/* chr_wait_connected() of its chardev. */
+/* chr_wait_connected() of its chardev; CHR_ERR_DISCONNECTED without one. */
 CHARDEV_API int  chr_fe_wait_connected(chr_frontend *fe, chr_error *err);
 /* 1 while the far side is connected (be_open), else 0. Any thread, any handler. */
 CHARDEV_API int  chr_fe_backend_open(const chr_frontend *fe);
