@@ -66,7 +66,7 @@
  *     websocket Close frame    >>layer_websocket  closing handshake (RFC 6455 section 7)
  *     TLS close_notify         >>socket_tls       sent before FIN; its absence (truncation) is logged
  *     hot swap, rollback       >>core             the old backend stays until `change` accepts the new one
- *     re-entrant, posted       >>core             slots post events to the loop; memory is freed after the dispatch
+ *     re-entrant, posted       >>the_loop         slots post events to the loop; memory is freed after the dispatch
  *     owner thread, data race  >>memory           one recursive lock for a context; other threads post idles
  *     poll set, timer heap     >>the_loop         epoll, kqueue, I/O completion port, monotonic clock, fairness
  *     SCM_RIGHTS               >>posix            sendmsg(), recvmsg(); see also >>descriptors
@@ -723,7 +723,7 @@ CHARDEV_API int chr_inject(chr_dev *dev, const void *data, size_t len);
 CHARDEV_API int chr_add_client(chr_context *ctx, const char *id, int fd, chr_error *err);
 /* Blocks until the chardev is connected, handshakes included, or the attempt has failed; with reconnect, until an
  * attempt succeeds. Returns 0, or the error of the attempt; CHR_ERR_IN_HANDLER from inside a handler;
- * CHR_ERR_NOT_SUPPORTED for backends without connections. Owner thread. */
+ * on backends without connections 0 when open, else CHR_ERR_NOT_SUPPORTED. Owner thread. */
 CHARDEV_API int chr_wait_connected(chr_dev *dev, chr_error *err);
 
 #if !defined(CHARDEV_NO_LOG) && !defined(CHARDEV_FREESTANDING)
@@ -1000,11 +1000,11 @@ typedef struct chr_terminal_size {
  * command or the device. Owner thread, any handler. */
 CHARDEV_API int chr_fe_ioctl(chr_frontend *fe, int command, void *arg);
 /* Descriptors to send with the first byte of the next write (SCM_RIGHTS; unix sockets only), at most 16; 0 cancels.
- * They are duplicated: yours stay yours. Returns 0, CHR_ERR_NOT_SUPPORTED, CHR_ERR_INVALID, CHR_ERR_DISCONNECTED. Owner
- * thread, any handler. */
+ * They are duplicated: yours stay yours. Returns 0, CHR_ERR_NOT_SUPPORTED (also without chardev), CHR_ERR_INVALID,
+ * CHR_ERR_DISCONNECTED, CHR_ERR_WOULD_BLOCK (earlier output is still buffered). Owner thread, any handler. */
 CHARDEV_API int chr_fe_set_msgfds(chr_frontend *fe, const int *fds, int count);
-/* Takes the descriptors that were received last (SCM_RIGHTS): fills up to `count`, returns how many. You own these; the
- * rest is closed. Owner thread, any handler. */
+/* Takes the descriptors that were received last (SCM_RIGHTS): fills up to `count`, returns how many, or
+ * CHR_ERR_NOT_SUPPORTED. You own these; the rest is closed. Owner thread, any handler. */
 CHARDEV_API int chr_fe_get_msgfds(chr_frontend *fe, int *fds, int count);
 
 /* Tells the backend whether this side is open (fe_open). chr_fe_set_handlers() does it too. Owner thread, any
@@ -1026,7 +1026,7 @@ CHARDEV_API int  chr_fe_disconnect(chr_frontend *fe);
  * backends without an end of output; a mux with several frontends), CHR_ERR_DISCONNECTED (no peer). A hub passes it to
  * all members. Never blocks. Owner thread, any handler. */
 CHARDEV_API int  chr_fe_shutdown(chr_frontend *fe);
-/* chr_wait_connected() of its chardev. */
+/* chr_wait_connected() of its chardev; CHR_ERR_DISCONNECTED without one. */
 CHARDEV_API int  chr_fe_wait_connected(chr_frontend *fe, chr_error *err);
 /* 1 while the far side is connected (be_open), else 0. Any thread, any handler. */
 CHARDEV_API int  chr_fe_backend_open(const chr_frontend *fe);
@@ -9513,7 +9513,8 @@ typedef struct chr__object {
     char               *id;
     void               *options;
     int                 users;   /* reference count; the context has one */
-    void              (*release)(chr_context *ctx, struct chr__object *object); /* frees what the kind has added; or NULL */
+    void              (*release)(chr_context *ctx,
+                                 struct chr__object *object); /* frees the kind's additions; or NULL */
 } chr__object;
 
 enum { CHR__URI_FORMS = 5 };
@@ -9688,7 +9689,8 @@ enum { CHR__ARENA_UNITS = (int)((sizeof(chr__arena) + sizeof(chr__piece) - 1) / 
 
 CHR__PRIVATE chr__arena *chr__arena_begin(void *memory, size_t size)
 {
-    size_t      gap = memory ? (sizeof(chr__piece) - (size_t)((uintptr_t)memory % sizeof(chr__piece))) % sizeof(chr__piece) : 0;
+    size_t      over = (size_t)((uintptr_t)memory % sizeof(chr__piece));
+    size_t      gap = over > 0 ? sizeof(chr__piece) - over : 0;
     size_t      units = memory && size > gap ? (size - gap) / sizeof(chr__piece) : 0;
     chr__arena *arena = (chr__arena *)(void *)((char *)memory + gap);
 
@@ -9913,9 +9915,10 @@ CHR__PRIVATE const unsigned char *chr__ring_piece(const chr__ring *ring, size_t 
     return ring->bytes + index;
 }
 
-/* -- chr_isr_ring (>>extras), single producer and single consumer, without a lock: each index is written by one side, after
- * the bytes that it counts (release), and read by the other side before these (acquire). With compilers that lack the
- * builtins, `volatile` orders the indexes, and CHARDEV_BARRIER() all accesses, for compiler and processor. -- */
+/* -- chr_isr_ring (>>extras), single producer and single consumer, without a lock: each index is written by one side,
+ * after the bytes that it counts (release), and read by the other side before these (acquire). With compilers that
+ * lack the builtins, `volatile` orders the indexes, and CHARDEV_BARRIER() all accesses, for compiler and processor.
+ * -- */
 
 #if defined(__GNUC__) && !defined(CHARDEV_BARRIER)
 #define CHR__LOAD_ACQUIRE(number) __atomic_load_n(&(number), __ATOMIC_ACQUIRE)
@@ -10095,7 +10098,8 @@ static void chr__trace_call(chr_context *ctx, const chr_trace *event)
     ctx->in_trace = 0;
 }
 
-CHR__COLD void chr__trace(chr_context *ctx, const char *id, chr_trace_number number, int64_t a, int64_t b, const char *text,
+CHR__COLD void chr__trace(chr_context *ctx, const char *id, chr_trace_number number, int64_t a, int64_t b,
+                          const char *text,
                           const void *bytes, size_t len)
 {
     chr_trace event;
@@ -10135,7 +10139,8 @@ CHR__COLD void chr__trace(chr_context *ctx, const char *id, chr_trace_number num
 #else
 
 /* Without tracing: the arguments count as used, and no code is left. */
-CHR__PRIVATE void chr__trace(chr_context *ctx, const char *id, chr_trace_number number, int64_t a, int64_t b, const char *text,
+CHR__PRIVATE void chr__trace(chr_context *ctx, const char *id, chr_trace_number number, int64_t a, int64_t b,
+                             const char *text,
                              const void *bytes, size_t len)
 {
     (void)ctx, (void)id, (void)number, (void)a, (void)b, (void)text, (void)bytes, (void)len;
@@ -10158,7 +10163,8 @@ CHR__PRIVATE int chr__fail_in_trace(chr_error *err)
 
 #define CHR__TRACE(dev, event, a, b) CHR__TRACE_ALL((dev)->ctx, (dev)->id, event, a, b, NULL, NULL, 0)
 #define CHR__TRACE_TEXT(dev, event, a, b, text) CHR__TRACE_ALL((dev)->ctx, (dev)->id, event, a, b, text, NULL, 0)
-#define CHR__TRACE_BYTES(dev, event, a, b, bytes, len) CHR__TRACE_ALL((dev)->ctx, (dev)->id, event, a, b, NULL, bytes, len)
+#define CHR__TRACE_BYTES(dev, event, a, b, bytes, len)                                                                 \
+    CHR__TRACE_ALL((dev)->ctx, (dev)->id, event, a, b, NULL, bytes, len)
 /* A text only; the number of the event is a variable. */
 #define CHR__TRACE_NUMBER(dev, number, text)                                                                           \
     do {                                                                                                               \
@@ -10167,7 +10173,8 @@ CHR__PRIVATE int chr__fail_in_trace(chr_error *err)
     } while (0)
 /* The text of an error; `err` may be NULL. */
 #define CHR__TRACE_ERROR(dev, event, code, err) \
-    CHR__TRACE_ALL((dev)->ctx, (dev)->id, event, code, 0, (code) >= 0 ? NULL : (err) ? (err)->text : chr_error_text(code), NULL, 0)
+    CHR__TRACE_ALL((dev)->ctx, (dev)->id, event, code, 0,                                                              \
+                   (code) >= 0 ? NULL : (err) ? (err)->text : chr_error_text(code), NULL, 0)
 
 /* The log hook is a handler: chardevs that it removes stay in memory, since the function that logs goes on. */
 static void chr__log_hook(chr_context *ctx, const char *line)
@@ -10315,7 +10322,8 @@ static const char chr__base64_letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijk
 /* One to three bytes to four letters, padded with '='. */
 CHR__PRIVATE void chr__base64_group(const unsigned char *bytes, size_t count, char *out)
 {
-    unsigned long value = (unsigned long)bytes[0] << 16 | (count > 1 ? (unsigned long)bytes[1] << 8 : 0) | (count > 2 ? bytes[2] : 0u);
+    unsigned long second = count > 1 ? (unsigned long)bytes[1] << 8 : 0, third = count > 2 ? bytes[2] : 0;
+    unsigned long value = (unsigned long)bytes[0] << 16 | second | third;
 
     out[0] = chr__base64_letters[value >> 18];
     out[1] = chr__base64_letters[value >> 12 & 63];
@@ -10340,7 +10348,9 @@ CHR__PRIVATE int chr__base64_ungroup(const char *text, int is_last, unsigned cha
     int           i, padding = is_last ? (text[3] == '=') + (text[3] == '=' && text[2] == '=') : 0;
 
     for (i = 0; i < 4; i++) {
-        const char *letter = i < 4 - padding ? (const char *)memchr(chr__base64_letters, text[i], 64) : chr__base64_letters;
+        const char *letter = chr__base64_letters;
+        if (i < 4 - padding)
+            letter = (const char *)memchr(chr__base64_letters, text[i], 64);
         if (!letter)
             return -1;
         value = value << 6 | (unsigned long)(letter - chr__base64_letters);
@@ -10367,7 +10377,7 @@ CHR__PRIVATE int chr__base64_check(const char *text, size_t len)
 
 typedef struct chr__utf8 {
     int           left;      /* continuation bytes missing */
-    unsigned char low, high; /* valid range of the next byte: excludes over-long forms, surrogates, and beyond U+10FFFF */
+    unsigned char low, high; /* valid range of the next byte: no over-long form, no surrogate, none past U+10FFFF */
 } chr__utf8;
 
 CHR__PRIVATE int chr__utf8_first(chr__utf8 *utf8, unsigned char c)
@@ -10436,8 +10446,8 @@ CHR__PRIVATE int chr__utf8_is_valid(chr__utf8 *utf8, const unsigned char *bytes,
 /* ====================================================================================================================
  * >>tables   objects by a key: a list while there are few, a hash table for many
  * ====================================================================================================================
- * Keys may be chosen by an attacker (a monitor's peer): the hash has a random key (SipHash), so that nobody can make long
- * chains (hash flooding). Without memory to grow the chains get longer.
+ * Keys may be chosen by an attacker (a monitor's peer): the hash has a random key (HalfSipHash), so that nobody can
+ * make long chains (hash flooding). Without memory to grow the chains get longer.
  */
 
 CHR__PRIVATE uint32_t chr__rotate(uint32_t word, int bits)
@@ -10505,7 +10515,9 @@ enum { CHR__TABLE_FEW = 16, CHR__TABLE_CHAINS = 64 };
 
 static chr__entry **chr__table_chain(chr__table *table, const void *key, size_t length)
 {
-    return CHR__CHAINS(table) ? &table->chains[chr__hash(table->hash_key, key, length) & (table->size - 1)] : &table->few;
+    if (!CHR__CHAINS(table))
+        return &table->few;
+    return &table->chains[chr__hash(table->hash_key, key, length) & (table->size - 1)];
 }
 
 static void chr__table_put(chr__table *table, chr__entry *entry)
@@ -10597,7 +10609,8 @@ CHR__PRIVATE void *chr__table_find(const chr__table *table, const void *key, siz
 CHR__PRIVATE void chr__table_each(chr__table *table, const void *key, size_t length,
                                   void (*visit)(void *owner, void *arg), void *arg)
 {
-    chr__entry **chain = key ? chr__table_chain(table, key, length) : CHR__CHAINS(table) ? CHR__CHAINS(table) : &table->few;
+    chr__entry **all = CHR__CHAINS(table) ? CHR__CHAINS(table) : &table->few;
+    chr__entry **chain = key ? chr__table_chain(table, key, length) : all;
     chr__entry  *entry, *next;
     size_t       count = key || !CHR__CHAINS(table) ? 1 : table->size;
 
@@ -10841,8 +10854,8 @@ static void chr__watch_poll(chr_context *ctx, const chr_watch *watch)
  * would be reported at once. So a watch that turns CHR_OUT on and off again, or back-pressure that stops reading for a
  * moment, costs no system call.
  *
- * Order of the slots: [0, polled) poll() waits for; [polled, synced) the set waits for, up to date; [synced, watch_count)
- * to be applied. -- */
+ * Order of the slots: [0, polled) poll() waits for; [polled, synced) the set waits for, up to date; [synced,
+ * watch_count) to be applied. -- */
 
 /* The events to wait for. With CHR_IN a half-close shows as end of file, so CHR_HUP need not be asked for. */
 static int chr__watch_wants(const chr_watch *watch)
@@ -12585,7 +12598,8 @@ CHR__PRIVATE void chr__options_free(chr_options *options)
     options->last = &options->first;
 }
 
-static chr__pair *chr__options_pair(chr_options *options, const char *key, size_t key_len, const char *value, size_t len)
+static chr__pair *chr__options_pair(chr_options *options, const char *key, size_t key_len, const char *value,
+                                    size_t len)
 {
     chr__pair *pair = (chr__pair *)chr__allocate(options->ctx, sizeof *pair + key_len + len + 1);
 
@@ -12607,7 +12621,8 @@ CHR__PRIVATE int chr__options_add(chr_options *options, const char *key, const c
 #if CHARDEV_HAS_OPTIONS
 CHARDEV_API int chr_options_add(chr_options *options, const char *key, const char *value, size_t len)
 {
-    return chr__options_pair(options, key, strlen(key), value, len == (size_t)-1 ? strlen(value) : len) ? 0 : CHR_ERR_NO_MEMORY;
+    len = len == (size_t)-1 ? strlen(value) : len;
+    return chr__options_pair(options, key, strlen(key), value, len) ? 0 : CHR_ERR_NO_MEMORY;
 }
 #endif
 
@@ -12781,7 +12796,7 @@ static int chr__read_number(const char *text, int64_t *value)
 
     if (!end || *end)
         return 0;
-    *value = !negative ? (int64_t)size : size > 0 ? -(int64_t)(size - 1) - 1 : 0; /* INT64_MIN has no positive counterpart */
+    *value = !negative ? (int64_t)size : size > 0 ? -(int64_t)(size - 1) - 1 : 0; /* -INT64_MIN would overflow */
     return 1;
 }
 
@@ -12843,12 +12858,14 @@ static int chr__read_bool(const char *text, chr_bool *value)
 
 enum { CHR__SHOWN_MOST = 200 }; /* bytes of a wrong value in an error message, so that the reason still fits */
 
-static int chr__bad_value(const char *backend, const chr_option *row, const char *value, const char *expected, chr_error *err)
+static int chr__bad_value(const char *backend, const chr_option *row, const char *value, const char *expected,
+                          chr_error *err)
 {
     return chr__fail(err, CHR_ERR_INVALID, "%s: %s=%.*s: %s", backend, row->name, CHR__SHOWN_MOST, value, expected);
 }
 
-static int chr__set_integer(const char *backend, const chr_option *row, const char *text, int64_t *value, chr_error *err)
+static int chr__set_integer(const char *backend, const chr_option *row, const char *text, int64_t *value,
+                            chr_error *err)
 {
     int64_t number;
     int     is_number = CHARDEV_HAS_OPTIONS && row->type == CHR_OPTION_NUMBER; /* all defaults are valid sizes */
@@ -12858,7 +12875,8 @@ static int chr__set_integer(const char *backend, const chr_option *row, const ch
     if (!is_number && !chr__read_size(text, &number))
         return chr__bad_value(backend, row, text, "not a size (a number, with B, K, M, G or T)", err);
     if (number < row->min || number > row->max)
-        return chr__fail(err, CHR_ERR_INVALID, "%s: %s=%.*s: out of range, %lld to %lld (%s)", backend, row->name, CHR__SHOWN_MOST, text,
+        return chr__fail(err, CHR_ERR_INVALID, "%s: %s=%.*s: out of range, %lld to %lld (%s)", backend, row->name,
+                         CHR__SHOWN_MOST, text,
                          (long long)row->min, (long long)row->max, row->help);
     *value = number;
     return 0;
@@ -12885,26 +12903,33 @@ static int chr__set_fd_named(const char *backend, const chr_option *row, const c
     const chr__named_fd *named = chr__named_fd_find(ctx, text);
 
     if (!named)
-        return chr__fail(err, CHR_ERR_NOT_FOUND, "%s: %s=%s: no descriptor has been passed under that name", backend, row->name, text);
+        return chr__fail(err, CHR_ERR_NOT_FOUND, "%s: %s=%s: no descriptor has been passed under that name", backend,
+                         row->name, text);
     *fd = named->fd;
     return 0;
 }
 
 #else
 
-CHR__PRIVATE chr__named_fd *chr__named_fd_find(chr_context *ctx, const char *name) { return (void)ctx, (void)name, (chr__named_fd *)NULL; }
+CHR__PRIVATE chr__named_fd *chr__named_fd_find(chr_context *ctx, const char *name)
+{
+    return (void)ctx, (void)name, (chr__named_fd *)NULL;
+}
+
 CHR__PRIVATE void chr__named_fd_remove(chr_context *ctx, chr__named_fd *named) { (void)ctx, (void)named; }
 
 static int chr__set_fd_named(const char *backend, const chr_option *row, const char *text, chr_context *ctx, int *fd,
                              chr_error *err)
 {
     (void)ctx, (void)fd, (void)backend, (void)row, (void)text;
-    return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: %s=%s: built without descriptors that have names", backend, row->name, text);
+    return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: %s=%s: built without descriptors that have names", backend,
+                     row->name, text);
 }
 #endif
 
 /* A number for a local user, a name for a monitor's peer, which must not refer to descriptors of the process. */
-static int chr__set_fd(const char *backend, const chr_option *row, const char *text, chr_context *ctx, chr_origin origin,
+static int chr__set_fd(const char *backend, const chr_option *row, const char *text, chr_context *ctx,
+                       chr_origin origin,
                        void *target, chr_error *err)
 {
     int    *fd = (int *)(void *)((char *)target + row->offset);
@@ -12917,7 +12942,8 @@ static int chr__set_fd(const char *backend, const chr_option *row, const char *t
         return 0;
     }
     if (*text >= '0' && *text <= '9')
-        return chr__bad_value(backend, row, text, "a number is not allowed here: pass the descriptor with getfd and give its name", err);
+        return chr__bad_value(backend, row, text,
+                              "a number is not allowed here: pass the descriptor with getfd and give its name", err);
     return chr__set_fd_named(backend, row, text, ctx, fd, err);
 }
 
@@ -12952,13 +12978,15 @@ static int chr__unknown_key(const chr_backend *kind, const chr__pair *pair, chr_
 
     if (!err)
         return CHR_ERR_INVALID;
-    chr__fail(err, CHR_ERR_INVALID, "%s: unknown option '%.*s%s%.*s' (allowed: id", kind->name, CHR__SHOWN_MOST, pair->key,
+    chr__fail(err, CHR_ERR_INVALID, "%s: unknown option '%.*s%s%.*s' (allowed: id", kind->name, CHR__SHOWN_MOST,
+              pair->key,
               pair->value ? "=" : "", 80, pair->value ? pair->value : "");
     rows[0] = kind->options;
     rows[1] = chr__common_rows_of(kind);
     for (i = 0, len = strlen(err->text); i < 2; i++)
         for (; rows[i] && rows[i]->name; rows[i]++)
-            len = chr__append(err->text, sizeof err->text, len, ", %s%s", rows[i]->name, chr__row_suffix(rows[i], ".N"));
+            len = chr__append(err->text, sizeof err->text, len, ", %s%s", rows[i]->name, chr__row_suffix(rows[i],
+                                                                                                         ".N"));
     chr__append(err->text, sizeof err->text, len, ")");
     return CHR_ERR_INVALID;
 #else
@@ -12993,7 +13021,8 @@ static void chr__mark_absent_fds(const chr_backend *kind, void *target)
 
 /* Fills `room` with the elements of one list, from NAME.0 on without a gap; of equal numbers the last counts.
  * Returns the end, or NULL and err. */
-static const char **chr__set_list(const chr_options *options, const char *backend, const chr_option *row, const char **room, chr_error *err)
+static const char **chr__set_list(const chr_options *options, const char *backend, const chr_option *row,
+                                  const char **room, chr_error *err)
 {
     const chr__pair *pair;
     int              index, most = 0, count = 0;
@@ -13017,7 +13046,8 @@ static const char **chr__set_list(const chr_options *options, const char *backen
 }
 
 /* Arrays of all lists, behind the struct. */
-static int chr__set_lists(const chr_options *options, const chr_backend *kind, void *target, const char **room, chr_error *err)
+static int chr__set_lists(const chr_options *options, const chr_backend *kind, void *target, const char **room,
+                          chr_error *err)
 {
     const chr_option *row;
 
@@ -13047,7 +13077,8 @@ static size_t chr__lists_room(const chr_options *options, const chr_backend *kin
 }
 
 /* Fills the zeroed struct `target`. Texts in it still belong to the list. */
-static int chr__options_to_struct(const chr_options *options, const chr_backend *kind, chr_origin origin, void *target, chr_error *err)
+static int chr__options_to_struct(const chr_options *options, const chr_backend *kind, chr_origin origin, void *target,
+                                  chr_error *err)
 {
     const chr__pair  *pair;
     const chr_option *row;
@@ -13164,7 +13195,8 @@ static int chr__check_range(const char *backend, const chr_option *row, const vo
     value = *(const int64_t *)(const void *)((const char *)target + row->offset);
     if (value >= row->min && value <= row->max)
         return 0;
-    return chr__fail(err, CHR_ERR_INVALID, "%s: %s=%lld: out of range, %lld to %lld", backend, row->name, (long long)value,
+    return chr__fail(err, CHR_ERR_INVALID, "%s: %s=%lld: out of range, %lld to %lld", backend, row->name,
+                     (long long)value,
                      (long long)row->min, (long long)row->max);
 }
 
@@ -13197,7 +13229,8 @@ static void *chr__options_copy(chr_context *ctx, const chr_backend *kind, const 
         room = chr__copy_lists(kind->options, copy, copy + kind->options_size);
         chr__copy_texts(common, copy, chr__copy_texts(kind->options, copy, room));
     }
-    if (chr__fill_defaults(kind->name, kind->options, copy, err) == 0 && chr__fill_defaults(kind->name, common, copy, err) == 0)
+    if (chr__fill_defaults(kind->name, kind->options, copy, err) == 0 && chr__fill_defaults(kind->name, common, copy,
+                                                                                            err) == 0)
         return copy;
     chr__free(ctx, copy);
     return NULL;
@@ -13360,7 +13393,8 @@ CHR__PRIVATE size_t chr__ioctl_size(int command, const void *arg, int *ints)
     if (!arg) /* a user's backend may accept NULL */
         return 0;
     switch (command) {
-    case CHR_IOCTL_SET_ECHO: case CHR_IOCTL_SERIAL_SET_BREAK: case CHR_IOCTL_SERIAL_GET_TIOCM: case CHR_IOCTL_SERIAL_SET_TIOCM:
+    case CHR_IOCTL_SET_ECHO: case CHR_IOCTL_SERIAL_SET_BREAK:
+    case CHR_IOCTL_SERIAL_GET_TIOCM: case CHR_IOCTL_SERIAL_SET_TIOCM:
     case CHR_IOCTL_SERIAL_SET_FLOW: case CHR_IOCTL_SERIAL_GET_FLOW: case CHR_IOCTL_PP_DATA_DIR:
     case CHR_IOCTL_SERIAL_PURGE: case CHR_IOCTL_SERIAL_GET_ERRORS: case CHR_IOCTL_SERIAL_SET_ERRORS:
         *ints = 1;
@@ -13371,7 +13405,8 @@ CHR__PRIVATE size_t chr__ioctl_size(int command, const void *arg, int *ints)
     case CHR_IOCTL_SERIAL_SET_PARAMS: case CHR_IOCTL_SERIAL_GET_PARAMS:
         *ints = 4;
         return 16;
-    case CHR_IOCTL_PP_EPP_READ_ADDRESS: case CHR_IOCTL_PP_EPP_READ: case CHR_IOCTL_PP_EPP_WRITE_ADDRESS: case CHR_IOCTL_PP_EPP_WRITE:
+    case CHR_IOCTL_PP_EPP_READ_ADDRESS: case CHR_IOCTL_PP_EPP_READ:
+    case CHR_IOCTL_PP_EPP_WRITE_ADDRESS: case CHR_IOCTL_PP_EPP_WRITE:
         return ((const chr_parallel_epp *)arg)->count > 0 ? (size_t)((const chr_parallel_epp *)arg)->count : 0;
     default:
         return command >= CHR_IOCTL_PP_READ_DATA && command <= CHR_IOCTL_PP_READ_STATUS ? 1 : 0;
@@ -13452,7 +13487,8 @@ static void chr__record_abort(chr_context *ctx, const char *why)
 }
 
 /* Writes one record, unbuffered, so that a crash loses none. An error ends the recording, not the traffic. */
-static int chr__record_write(chr_context *ctx, unsigned number, chr__record_kind kind, int64_t value, uint32_t extra, const void *buf, size_t len)
+static int chr__record_write(chr_context *ctx, unsigned number, chr__record_kind kind, int64_t value, uint32_t extra,
+                             const void *buf, size_t len)
 {
     unsigned char head[CHR__RECORD_HEAD];
     char          line[120];
@@ -13476,7 +13512,8 @@ static int chr__record_write(chr_context *ctx, unsigned number, chr__record_kind
     return code;
 }
 
-CHR__COLD void chr__record(chr_dev *dev, chr__record_kind kind, int64_t value, uint32_t extra, const void *buf, size_t len)
+CHR__COLD void chr__record(chr_dev *dev, chr__record_kind kind, int64_t value, uint32_t extra, const void *buf,
+                           size_t len)
 {
     if (dev->ctx->recorder)
         (void)chr__record_write(dev->ctx, dev->record_number, kind, value, extra, buf, len);
@@ -13640,14 +13677,14 @@ static void chr__record_new(chr_dev *dev) { (void)dev; }
  * ====================================================================================================================
  * The path of the bytes, between the frontend's calls (>>front) and the backend's slots:
  *
- *     output   chr_fe_write() -> output buffer (>>buffers) -> outbox (history=, obuf=) -> io->write; what these take also
- *              goes to the log file and the recorder
+ *     output   chr_fe_write() -> output buffer (>>buffers) -> outbox (history=, obuf=) -> io->write; what these take
+ *              also goes to the log file and the recorder
  *     input    chr__input() or chr_be_write() -> recorder -> input buffer (>>buffers) -> the `read` handler
  *     events   chr_be_event() -> recorder -> marks among the input's bytes (>>buffers) -> the `event` handler
  *
  * While a slot runs inside a user's call, no handler is called: an event is a bit in dev->pending, and delivered by the
- * idle dev->notify (chr__post, chr__notify). Back-pressure: can_read says how much input the frontend takes; `update` of
- * the backend asks it again, before the next wait (chr__update) or in the steps that follow (chr__retry_input).
+ * idle dev->notify (chr__post, chr__notify). Back-pressure: can_read says how much input the frontend takes; `update`
+ * of the backend asks it again, before the next wait (chr__update) or in the steps that follow (chr__retry_input).
  */
 
 /* History, obuf= and buffered frontends. Without them these are NULL constants, and the compiler drops the code. */
@@ -13759,7 +13796,8 @@ static int chr__outbox_open(chr_dev *dev, chr_error *err)
     int                       code;
 
     if (!CHARDEV_HAS_BUFFERS)
-        return common->history || common->obuf ? chr__fail(err, CHR_ERR_NOT_SUPPORTED, "history=, obuf=: built without buffers") : 0;
+        return common->history || common->obuf ?
+                   chr__fail(err, CHR_ERR_NOT_SUPPORTED, "history=, obuf=: built without buffers") : 0;
     code = chr__outbox_when_full(dev, &when_full, err);
 
     if (code < 0 || (!common->history && !common->obuf))
@@ -14704,7 +14742,8 @@ static void chr__log_keep_old(chr_dev *dev, int code)
 
 static int chr__log_rotate(chr_dev *dev)
 {
-    int64_t   wanted = ((const chr_common_options *)dev->options)->logfiles, files = wanted ? wanted : (int64_t)CHR__LOG_FILES;
+    int64_t   wanted = ((const chr_common_options *)dev->options)->logfiles;
+    int64_t   files = wanted ? wanted : (int64_t)CHR__LOG_FILES;
     chr__log *log = dev->log;
     int       fd, code = chr__log_shift(log, files);
 
@@ -15872,9 +15911,11 @@ static int chr__open(chr_dev *dev, const chr_backend *kind, chr_error *err)
     return code;
 }
 
-static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err)
+static chr_dev *chr__create(chr_context *ctx, const char *id, const chr_backend *kind, const void *options,
+                            chr_error *err)
 {
-    const chr_backend *played = CHARDEV_HAS_RECORD && ctx->replay_kind && !kind->sharing ? ctx->replay_kind(ctx, id) : NULL;
+    int                is_played = CHARDEV_HAS_RECORD && ctx->replay_kind && !kind->sharing;
+    const chr_backend *played = is_played ? ctx->replay_kind(ctx, id) : NULL;
     chr_dev           *dev = (chr_dev *)chr__allocate(ctx, played ? played->state_size : kind->state_size);
     int                code;
 
@@ -15983,13 +16024,18 @@ static int chr__is_letter(char c)
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
+static int chr__is_id_character(char c)
+{
+    return chr__is_letter(c) || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_';
+}
+
 static int chr__check_id_text(const char *id, chr_error *err)
 {
     size_t i, len = id ? strlen(id) : 0;
 
     if (len == 0)
         return chr__fail(err, CHR_ERR_INVALID, "needs id=");
-    for (i = 0; i < len && (chr__is_letter(id[i]) || (i > 0 && ((id[i] >= '0' && id[i] <= '9') || strchr("-._", id[i])))); i++)
+    for (i = 0; i < len && (i > 0 ? chr__is_id_character(id[i]) : chr__is_letter(id[i])); i++)
         ;
     if (i < len)
         return chr__fail(err, CHR_ERR_INVALID, "id=%s: not a letter followed by letters, digits, '-', '.', '_'", id);
@@ -16025,7 +16071,8 @@ static void chr__name_error(chr_error *err, const chr_backend *kind)
 
 #if CHARDEV_HAS_MUX
 /* mux=on: the chardev is created as ID-base, and a mux with the id ID is stacked on it. */
-static chr_dev *chr__open_muxed_on(chr_context *ctx, const char *id, const chr_mux_options *mux, const chr_backend *kind,
+static chr_dev *chr__open_muxed_on(chr_context *ctx, const char *id, const chr_mux_options *mux,
+                                   const chr_backend *kind,
                                    const void *options, chr_error *err)
 {
     chr_dev *base, *dev;
@@ -16049,7 +16096,8 @@ static chr_dev *chr__open_muxed_on(chr_context *ctx, const char *id, const chr_m
 }
 
 /* One block: the mux's options, and the id of its base behind them. */
-CHR__COLD chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err)
+CHR__COLD chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_backend *kind, const void *options,
+                                   chr_error *err)
 {
     size_t           len = id ? strlen(id) : 0;
     chr_mux_options *mux;
@@ -16070,7 +16118,8 @@ CHR__COLD chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_b
 
 #else
 
-static chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err)
+static chr_dev *chr__open_muxed(chr_context *ctx, const char *id, const chr_backend *kind, const void *options,
+                                chr_error *err)
 {
     (void)ctx, (void)id, (void)kind, (void)options;
     return (void)chr__fail(err, CHR_ERR_NOT_SUPPORTED, "mux=on: built without mux"), (chr_dev *)NULL;
@@ -16101,7 +16150,8 @@ static chr_dev *chr__open_new(chr_context *ctx, const char *id, const chr_backen
     return dev;
 }
 
-CHARDEV_API chr_dev *chr_open(chr_context *ctx, const char *id, const chr_backend *kind, const void *options, chr_error *err)
+CHARDEV_API chr_dev *chr_open(chr_context *ctx, const char *id, const chr_backend *kind, const void *options,
+                              chr_error *err)
 {
     chr_dev *dev;
 
@@ -16142,8 +16192,8 @@ static void chr__no_backend(chr_context *ctx, const char *name, chr_error *err)
     if (kind->name)
         chr__fail(err, CHR_ERR_NOT_SUPPORTED, "%s: built without %s", name, kind->without);
     else if (chr_find(ctx, name))
-        chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is not the name of a backend; the chardev with that id is chardev:%s", name,
-                  name);
+        chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is not the name of a backend; the chardev with that id is chardev:%s",
+                  name, name);
     else
         chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is not the name of a backend ('help' lists them)", name);
 }
@@ -16161,7 +16211,8 @@ CHR__PRIVATE const chr_backend *chr__options_kind(chr_options *options, chr_erro
     chr__options_name_backend(options);
     name = chr__options_get(options, "backend");
     if (!name)
-        return (void)chr__fail(err, CHR_ERR_INVALID, "no backend is named ('help' lists them)"), (const chr_backend *)NULL;
+        return (void)chr__fail(err, CHR_ERR_INVALID, "no backend is named ('help' lists them)"),
+            (const chr_backend *)NULL;
     if (chr__asks_for_help(options, err) < 0)
         return NULL;
     kind = chr_backend_find(options->ctx, name);
@@ -16171,7 +16222,8 @@ CHR__PRIVATE const chr_backend *chr__options_kind(chr_options *options, chr_erro
 }
 
 /* Fills an options struct of `kind` from the list; the caller frees it. NULL = error, in err. */
-CHR__PRIVATE void *chr__options_parse(const chr_options *options, const chr_backend *kind, chr_origin origin, chr_error *err)
+CHR__PRIVATE void *chr__options_parse(const chr_options *options, const chr_backend *kind, chr_origin origin,
+                                      chr_error *err)
 {
     void *target = chr__allocate(options->ctx, kind->options_size + chr__lists_room(options, kind));
 
@@ -16212,7 +16264,8 @@ CHR__PRIVATE void chr__name_fds(const chr_options *options, const chr_backend *k
 }
 
 #if CHARDEV_HAS_OPTIONS
-static chr_dev *chr__new_from_list(const chr_options *options, const chr_backend *kind, chr_origin origin, chr_error *err)
+static chr_dev *chr__new_from_list(const chr_options *options, const chr_backend *kind, chr_origin origin,
+                                   chr_error *err)
 {
     void    *target = chr__options_parse(options, kind, origin, err);
     chr_dev *dev;
@@ -16281,7 +16334,8 @@ CHR__PRIVATE int chr__uri_part(chr_options *options, const char *key, const char
 }
 
 /* [HOST]:PORT into these keys. A host with colons (IPv6) is in brackets. */
-CHR__PRIVATE int chr__uri_host_port(const char *text, size_t len, const char *host, const char *port, chr_options *options)
+CHR__PRIVATE int chr__uri_host_port(const char *text, size_t len, const char *host, const char *port,
+                                    chr_options *options)
 {
     const char *end = text + len, *bracket = len > 0 && *text == '[' ? (const char *)memchr(text, ']', len) : NULL;
     const char *colon = (const char *)memchr(bracket ? bracket : text, ':', (size_t)(end - (bracket ? bracket : text)));
@@ -16321,7 +16375,8 @@ static void chr__no_uri(chr_context *ctx, const char *uri, chr_error *err)
     else if (chr__skip_prefix(uri, "chardev:"))
         chr__fail(err, CHR_ERR_INVALID, "%s: mon: does not go before a chardev that exists: make it with mux=on", uri);
     else if (*uri == '/')
-        chr__fail(err, CHR_ERR_NOT_FOUND, "'%s': only a path in /dev may stand alone: unix:, pipe:, file: or pty: goes before",
+        chr__fail(err, CHR_ERR_NOT_FOUND,
+                  "'%s': only a path in /dev may stand alone: unix:, pipe:, file: or pty: goes before",
                   uri);
     else
         chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is not a URI of any backend", uri);
@@ -16416,7 +16471,8 @@ static chr_dev *chr__new_from_read(chr_options *list, const chr_backend *kind, i
 #if CHARDEV_HAS_URI
 CHARDEV_API chr_dev *chr_new_uri(chr_context *ctx, const char *id, const char *uri, chr_error *err)
 {
-    const char        *text = uri ? uri : "", *existing = chr__skip_prefix(text, "chardev:"), *rest = chr__skip_prefix(text, "mon:");
+    const char        *text = uri ? uri : "", *rest = chr__skip_prefix(text, "mon:");
+    const char        *existing = chr__skip_prefix(text, "chardev:");
     const chr_backend *kind;
     chr_options        list;
     chr_dev           *dev = NULL;
@@ -16453,7 +16509,8 @@ static const chr_backend *chr__any_kind(const char *text, chr_options *list, chr
 
 CHARDEV_API chr_dev *chr_new_any(chr_context *ctx, const char *id, const char *any, chr_error *err)
 {
-    const char *text = any ? any : "", *existing = chr__skip_prefix(text, "chardev:"), *rest = chr__skip_prefix(text, "mon:");
+    const char *text = any ? any : "", *rest = chr__skip_prefix(text, "mon:");
+    const char *existing = chr__skip_prefix(text, "chardev:");
     chr_options list;
     chr_dev    *dev = NULL;
 
@@ -16514,11 +16571,13 @@ CHARDEV_API int chr_help(chr_context *ctx, const char *text, void (*print)(void 
 #if CHARDEV_HAS_CHANGE
 /* -- hot swap: chr_change(). With a frontend attached:
  *  1. the new chardev is created while the old one works (chr__change_to); a failure changes nothing;
- *  2. pending events are delivered, gathered output is flushed, CLOSED is delivered unless the new one is open (chr__swap);
+ *  2. pending events are delivered, gathered output is flushed, CLOSED is delivered unless the new one is open
+ *     (chr__swap);
  *  3. the frontend moves to the new one (chr__move_frontend), and its `change` handler is called;
- *  4. commit (chr__swap_commit): the new one is registered, the old one closed; OPENED is delivered if the new one is open.
- * Rollback (chr__swap_rollback), when `change` refuses or the frontend is gone: it moves back, the new chardev is destroyed,
- * descriptors from its options are the caller's again, and the old one's state is delivered. -- */
+ *  4. commit (chr__swap_commit): the new one is registered, the old one closed; OPENED is delivered if the new one is
+ *     open.
+ * Rollback (chr__swap_rollback), when `change` refuses or the frontend is gone: it moves back, the new chardev is
+ * destroyed, descriptors from its options are the caller's again, and the old one's state is delivered. -- */
 
 static void chr__swap_commit(chr_dev *old, chr_dev *fresh)
 {
@@ -16656,7 +16715,8 @@ static int chr__check_change(chr_dev *dev, const char *id, chr_error *err)
     if (chr__check_closing(dev->ctx, err) < 0)
         return err->code;
     if (dev->kind->fixed)
-        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s' is a %s: that can't be changed", id, dev->kind->name);
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s' is a %s: that can't be changed", id,
+                         dev->kind->name);
     if (dev->frontends > 0 && !dev->frontend)
         return chr__fail(err, CHR_ERR_BUSY, "chardev '%s' is busy: it has several frontends, or is being changed", id);
     if (dev->frontend && !dev->frontend->handlers.change)
@@ -16674,7 +16734,8 @@ static int chr__check_change_to(chr_dev *dev, const chr_backend *kind, chr_error
     return 0;
 }
 
-static int chr__change(chr_options *list, chr_origin origin, chr_dev *old, const char *text, const char *id, chr_error *err)
+static int chr__change(chr_options *list, chr_origin origin, chr_dev *old, const char *text, const char *id,
+                       chr_error *err)
 {
     const chr_backend *kind;
     void              *target;
@@ -16699,7 +16760,8 @@ static int chr__change(chr_options *list, chr_origin origin, chr_dev *old, const
     return code;
 }
 
-CHARDEV_API int chr_change_from(chr_context *ctx, chr_origin origin, const char *id, const char *options, chr_error *err)
+CHARDEV_API int chr_change_from(chr_context *ctx, chr_origin origin, const char *id, const char *options,
+                                chr_error *err)
 {
     chr_options list;
     chr_error  *own;
@@ -16727,8 +16789,8 @@ CHARDEV_API int chr_change(chr_context *ctx, const char *id, const char *options
 /* ====================================================================================================================
  * >>front   the frontend's calls
  * ====================================================================================================================
- * Any thread may make most of them (with CHARDEV_THREADS): chr__fe_lock() takes the context's lock. Slots of the backend are
- * called between chr__defer_begin() and chr__defer_end(), so that no handler runs inside the call.
+ * Any thread may make most of them (with CHARDEV_THREADS): chr__fe_lock() takes the context's lock. Slots of the
+ * backend are called between chr__defer_begin() and chr__defer_end(), so that no handler runs inside the call.
  */
 
 static int chr__fe_attach(chr_frontend *fe, chr_dev *dev, chr_error *err)
@@ -17509,7 +17571,10 @@ static int chr__transfer_turn(chr__transfer *transfer, chr_dev *dev)
 
     if (dev->ctx->depth > 0 && !transfer->is_flush)
         return CHR_ERR_IN_HANDLER;
-    n = transfer->direction == CHR_OUT ? chr__transfer_flush_gathered(transfer, dev) : chr__transfer_take_ahead(transfer);
+    if (transfer->direction == CHR_OUT)
+        n = chr__transfer_flush_gathered(transfer, dev);
+    else
+        n = chr__transfer_take_ahead(transfer);
     is_direct = n == 0;
     if (is_direct && transfer->is_flush)
         n = chr__transfer_flush(dev);
@@ -17572,7 +17637,8 @@ static void chr__transfer_gather(chr__transfer *transfer, const chr_dev *dev)
     chr__buffers *buffers = transfer->fe->buffers;
     int           n;
 
-    if (!buffers || buffers->send_error || !transfer->buf || dev->ctx->depth > 0 || transfer->len > chr__out_room(buffers))
+    if (!buffers || buffers->send_error || !transfer->buf || dev->ctx->depth > 0 ||
+        transfer->len > chr__out_room(buffers))
         return;
     n = chr__fe_write_slow(transfer->fe, transfer->buf, transfer->len);
     transfer->done = n > 0 ? (size_t)n : 0;
@@ -17699,7 +17765,8 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
 
 CHR__PRIVATE int chr__serial_params_valid(const chr_serial_params *params)
 {
-    return params->speed >= 50 && params->speed <= (int32_t)4000000 && params->data_bits >= 5 && params->data_bits <= 8 &&
+    return params->speed >= 50 && params->speed <= (int32_t)4000000 &&
+           params->data_bits >= 5 && params->data_bits <= 8 &&
            (params->stop_bits == 1 || params->stop_bits == 2 || params->stop_bits == CHR_STOP_BITS_1_5) &&
            params->parity > 0 && params->parity < 128 && strchr("NEOMS", params->parity) != NULL;
 }
@@ -17866,7 +17933,8 @@ static int chr__wait_connected(chr_dev *dev, chr_error *err)
     int code;
 
     if (!dev->kind->peer || !dev->kind->peer->wait_connected)
-        return dev->be_open ? 0 : chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': a %s can't be waited for", dev->id, dev->kind->name);
+        return dev->be_open ? 0 : chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': a %s can't be waited for",
+                                            dev->id, dev->kind->name);
     if (dev->ctx->depth > 0)
         return chr__fail(err, CHR_ERR_IN_HANDLER, "chardev '%s': waiting inside a handler would block the loop",
                          dev->id);
@@ -18048,10 +18116,11 @@ static int chr__stacked_check(const chr_dev *dev, const chr_dev *below, chr_erro
         return 0;
     for (on = below; on; on = on->below ? on->below->dev : NULL) {
         if (strcmp(on->id, dev->id) == 0)
-            return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev=%s: would stand on '%s', which it replaces", below->id,
-                             on->id);
+            return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev=%s: would stand on '%s', which it replaces",
+                             below->id, on->id);
         if (on->kind->fixed || on->kind->sharing)
-            return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev=%s: '%s' is a %s: it can't be put under another in a change",
+            return chr__fail(err, CHR_ERR_NOT_SUPPORTED,
+                             "chardev=%s: '%s' is a %s: it can't be put under another in a change",
                              below->id, on->id, on->kind->name);
     }
     return 0;
@@ -18191,10 +18260,10 @@ CHARDEV_API size_t chr_stacked_queued(const chr_dev *dev)
 /* ====================================================================================================================
  * >>the_replay   checks a recording, and plays it by a backend that replaces the recorded ones
  * ====================================================================================================================
- * Two sorts of records: what comes from the far side (input, events, writability, the end), and results of calls. The former
- * are delivered at their recorded time, but not before the calls that precede them in the file have been made; the latter
- * are returned by the call that they belong to. Each chardev keeps the next record of each sort (`ahead`, `call`). Events that
- * a slot reported inside a call precede that call's record.
+ * Two sorts of records: what comes from the far side (input, events, writability, the end), and results of calls. The
+ * former are delivered at their recorded time, but not before the calls that precede them in the file have been made;
+ * the latter are returned by the call that they belong to. Each chardev keeps the next record of each sort (`ahead`,
+ * `call`). Events that a slot reported inside a call precede that call's record.
  */
 #if CHARDEV_HAS_RECORD
 
@@ -18283,7 +18352,8 @@ static const char *chr__replay_fault(const chr__replay *replay, const chr__recor
     if (record->kind == CHR__RECORD_END)
         return record->length > 0 ? "an end with data" : NULL;
     if (record->kind == CHR__RECORD_NEW)
-        return record->number != replay->count || record->length == 0 || record->length > 139 ? "an impossible id" : NULL;
+        return record->number != replay->count || record->length == 0 || record->length > 139 ?
+                   "an impossible id" : NULL;
     if (record->number >= replay->count)
         return "a record of an unknown chardev";
     if (record->kind == CHR__RECORD_WRITE && (record->length > record->extra || record->value > (int)record->length))
@@ -18313,7 +18383,8 @@ static int chr__replay_add_dev(chr__replay *replay, const chr__record_head *reco
 }
 
 /* Checksum of a record in the file, read in pieces, so that a corrupt length costs no memory. */
-static int chr__replay_checksum(const chr__replay *replay, const unsigned char *head, const chr__record_head *record, uint32_t *crc)
+static int chr__replay_checksum(const chr__replay *replay, const unsigned char *head, const chr__record_head *record,
+                                uint32_t *crc)
 {
     unsigned char piece[512];
     int64_t       at;
@@ -18334,13 +18405,15 @@ static int chr__replay_checksum(const chr__replay *replay, const unsigned char *
 static int chr__replay_bad(const char *path, int code, int64_t at, const char *why, chr_error *err)
 {
     if (code == CHR_ERR_DISCONNECTED)
-        return chr__fail(err, CHR_ERR_INVALID, "%s: the recording is cut off in the record at offset %lld", path, (long long)at);
+        return chr__fail(err, CHR_ERR_INVALID, "%s: the recording is cut off in the record at offset %lld", path,
+                         (long long)at);
     if (code < 0)
         return chr__fail(err, code, "%s: offset %lld: %s", path, (long long)at, chr_error_text(code));
     return chr__fail(err, CHR_ERR_INVALID, "%s: corrupt at offset %lld: %s", path, (long long)at, why);
 }
 
-static int chr__replay_check_record(chr__replay *replay, const char *path, int64_t at, int64_t time, chr__record_head *record, chr_error *err)
+static int chr__replay_check_record(chr__replay *replay, const char *path, int64_t at, int64_t time,
+                                    chr__record_head *record, chr_error *err)
 {
     unsigned char head[CHR__RECORD_HEAD];
     uint32_t      crc = 0;
@@ -18428,7 +18501,8 @@ static void chr__replay_advance(chr__played *played, chr__record_head *record, i
     if (call && replay->is_waiting)
         chr__replay_due(replay);
     while (record->next + CHR__RECORD_HEAD <= replay->size) {
-        if (chr__replay_head(replay, record->next, head, record) < 0 || record->next > replay->size || record->kind == CHR__RECORD_END)
+        if (chr__replay_head(replay, record->next, head, record) < 0 || record->next > replay->size ||
+            record->kind == CHR__RECORD_END)
             break;
         if (record->number == played->number && record->kind != CHR__RECORD_NEW && chr__is_call(record) == call)
             return;
@@ -18461,8 +18535,10 @@ static void chr__replay_diverges(chr__played *played, const char *what, int64_t 
     if (played->diverged || !ctx->replay)
         return;
     played->diverged = 1;
-    chr__format(text, sizeof text, "the replay diverges at %lld.%09lld s, at byte %llu of the output (file offset %lld): %s",
-                (long long)(now / 1000000000), (long long)(now % 1000000000), (unsigned long long)played->written, (long long)at, what);
+    chr__format(text, sizeof text,
+                "the replay diverges at %lld.%09lld s, at byte %llu of the output (file offset %lld): %s",
+                (long long)(now / 1000000000), (long long)(now % 1000000000), (unsigned long long)played->written,
+                (long long)at, what);
     chr__log_line(ctx, played->dev.id, text);
 }
 
@@ -18488,7 +18564,7 @@ static int chr__replay_input(chr__played *played)
 
     if (!ctx->replay || (played->dev.frontend && chr__replay_lacks_room(played, room, left))) /* closed by can_read */
         return 0;
-    if (played->dev.frontend && (room <= 0 || (size_t)room < left)) /* without a frontend (below a hub or filter, which are played) there is no can_read to compare */
+    if (played->dev.frontend && (room <= 0 || (size_t)room < left)) /* no frontend (below a hub): not compared */
         chr__replay_diverges(played, "the frontend has less room for input", played->ahead.at);
     if (room <= 0) {
         played->is_blocked = 1;
@@ -18635,7 +18711,8 @@ static int chr__replay_same(const chr__played *played, const unsigned char *buf,
 
     for (done = 0; done < call->length && done < len; done += n) {
         n = chr__min(chr__min(call->length, len) - done, sizeof piece);
-        if (chr__replay_get(played->dev.ctx->replay, piece, n, call->at + (int64_t)done) < 0 || memcmp(piece, buf + done, n) != 0)
+        if (chr__replay_get(played->dev.ctx->replay, piece, n, call->at + (int64_t)done) < 0 ||
+            memcmp(piece, buf + done, n) != 0)
             return 0;
     }
     return call->extra == len;
@@ -18933,18 +19010,18 @@ CHARDEV_API void chr_replay_close(chr_context *ctx)
 /* ====================================================================================================================
  * >>stream   reads and writes descriptors for a chardev, through layers (telnet, websocket, TLS), gated by can_read
  * ====================================================================================================================
- * Input: chr__stream_update() asks can_read and polls for CHR_IN only while the frontend has room (back-pressure: the peer
- * blocks when the kernel's buffers are full). chr__stream_ready() reads as much as there is room for, up to a budget per turn
- * (fairness). Output: write() first, and CHR_OUT is polled for only after a short write or EAGAIN, while somebody waits.
+ * Input: chr__stream_update() asks can_read and polls for CHR_IN only while the frontend has room (back-pressure: the
+ * peer blocks when the kernel's buffers are full). chr__stream_ready() reads as much as there is room for, up to a
+ * budget per turn (fairness).
+ * Output: write() first; CHR_OUT is polled for only after a short write or EAGAIN, while somebody waits.
  * Bytes that a layer has buffered do not show in poll(): the idle `reread` stands in for it.
- *
- * Hang-up (POLLHUP) while the frontend has no room: with nothing left to read it ends the stream at once, so that a server can
- * accept the next client; else `hup_pending` keeps it out of the poll set (no busy loop) until the rest is read.
- * A failed write (EPIPE, ECONNRESET) sets `write_failed`: what the peer sent before is still read, then the stream ends.
+ * Hang-up (POLLHUP) while the frontend has no room: with nothing left to read it ends the stream at once, so that a
+ * server can accept the next client; else `hup_pending` keeps it out of the poll set (no busy loop) until the rest is
+ * read. A failed write (EPIPE, ECONNRESET) sets `write_failed`: what the peer sent before is still read, then it ends.
  * Half-close: by the peer `input_ended` (chr__stream_half_close), by us `output_ended` (chr__stream_shutdown).
  */
-#if CHARDEV_HAS_FD || CHARDEV_HAS_WIN || CHARDEV_HAS_FILE || CHARDEV_HAS_PIPE || CHARDEV_HAS_PTY || CHARDEV_HAS_CONSOLE || \
-    CHARDEV_HAS_STDIO || CHARDEV_HAS_SERIAL || CHARDEV_HAS_UDP || CHARDEV_HAS_SOCKET
+#if CHARDEV_HAS_FD || CHARDEV_HAS_WIN || CHARDEV_HAS_FILE || CHARDEV_HAS_PIPE || CHARDEV_HAS_PTY || \
+    CHARDEV_HAS_CONSOLE || CHARDEV_HAS_STDIO || CHARDEV_HAS_SERIAL || CHARDEV_HAS_UDP || CHARDEV_HAS_SOCKET
 
 /* A layer has the same interface whatever is below it; the stream uses the top one. CHR_ERR_WOULD_BLOCK is an
  * ordinary result of step, read, write and flush. A layer reports what it buffers by `pending` and `unsent`, since
@@ -18954,14 +19031,15 @@ typedef struct chr__layer chr__layer;
 typedef struct chr__layer_slots {
     const char *name;
     int  (*start)(chr__layer *layer, chr_error *err);                 /* allocate, begin the handshake; or NULL */
-    int  (*step)(chr__layer *layer, int *wants, chr_error *err);      /* continue the handshake: 0 = done; on would-block
-                                                                         *wants is CHR_IN or CHR_OUT; NULL = none */
+    int  (*step)(chr__layer *layer, int *wants, chr_error *err);      /* continue the handshake: 0 = done; on would-
+                                                                         block *wants is CHR_IN or CHR_OUT; NULL =
+                                                                         there is none */
     int  (*read)(chr__layer *layer, void *buf, size_t len);           /* bytes; 0 = EOF; or CHR__LAYER_... */
     int  (*write)(chr__layer *layer, const void *buf, size_t len);    /* number of bytes taken */
     int  (*pending)(const chr__layer *layer);                         /* 1 = has input, -1 = EOF only; NULL = 0 */
-    int  (*unsent)(const chr__layer *layer);                          /* bytes of output that it buffers; -1 minus these =
-                                                                         the peer wants none now (flow control);
-                                                                         NULL = 0 */
+    int  (*unsent)(const chr__layer *layer);                          /* bytes of output that it buffers; -1 minus
+                                                                         these = the peer wants none now (flow
+                                                                         control); NULL = 0 */
     int  (*flush)(chr__layer *layer);                                 /* send these: 0 = done; NULL with `unsent` */
     int  (*shutdown)(chr__layer *layer);                              /* half-close, after a flush: 0 = done, or
                                                                          would-block; NULL = use the layer below */
@@ -19140,8 +19218,8 @@ CHR__PRIVATE int chr__bottom_open(chr__bottom *bottom, chr_dev *dev, int in, int
 
 enum {
     CHR__BOX_SIZE = 16384,
-    CHR__BOX_RESERVE = 1024 /* of an output box, kept free of data for replies; when a peer that reads nothing has filled
-                               it with these, the connection ends */
+    CHR__BOX_RESERVE = 1024 /* of an output box, kept free of data for replies; a peer that reads nothing until replies
+                               have filled it is disconnected */
 };
 
 /* Has memory only while it is not empty: an idle connection costs none. */
@@ -19493,7 +19571,7 @@ CHR__COLD void chr__stream_no_room(chr__stream *stream, int hung_up)
     } else if (hung_up && !pending && chr__os_bytes_readable(stream->in) == 0) {
         chr__stream_end(stream, 0);
     } else {
-        if (hung_up && stream->hup_pending && !stream->write_failed) { /* polled for output only: it will not be taken any more */
+        if (hung_up && stream->hup_pending && !stream->write_failed) { /* was polled for output only: won't be taken */
             stream->write_failed = 1;
             chr_be_writable(dev);
         }
@@ -19593,7 +19671,7 @@ CHR__COLD void chr__stream_writable(chr__stream *stream)
     int code = chr__stream_flush(stream);
 
     if (code == CHR_ERR_WOULD_BLOCK) {
-        if (chr__stream_unsent(stream) < 0) /* what is left waits for the peer's flow control: stop polling for CHR_OUT */
+        if (chr__stream_unsent(stream) < 0) /* the rest waits for the peer's flow control: don't poll for CHR_OUT */
             chr__stream_update(stream);
         return;
     }
@@ -19734,8 +19812,8 @@ static int chr__stream_watch_out(chr__stream *stream)
 }
 
 /* Starts the traffic, when the handshakes of the layers are over. */
-static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, int in, int out, void (*ended)(chr__stream *, int),
-                            chr_error *err)
+static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, int in, int out,
+                            void (*ended)(chr__stream *, int), chr_error *err)
 {
     chr__layer *layer;
     int         has_answers;
@@ -19751,7 +19829,8 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
         stream->may_buffer |= layer->slots->unsent || layer->slots->pending;
     }
     stream->reads_ahead = has_answers;
-    if (chr__need_buffer(dev->ctx) < 0 || (in >= 0 && chr_watch_start(dev->ctx, &stream->in_watch, in, 0, chr__stream_ready, stream) < 0) ||
+    if (chr__need_buffer(dev->ctx) < 0 ||
+        (in >= 0 && chr_watch_start(dev->ctx, &stream->in_watch, in, 0, chr__stream_ready, stream) < 0) ||
         (out >= 0 && out != in && chr__stream_watch_out(stream) < 0)) {
         chr__stream_close(stream);
         return chr__no_memory(err);
@@ -19837,10 +19916,10 @@ CHR_TABLE(chr_io, chr__stream_io,
 
 #if CHARDEV_HAS_SOCKET
 /* -- lingering close: what was taken for a peer is still sent when its connection ends, or its chardev is removed. Each
- * layer ends its stream (telnet, websocket Close frame, TLS close_notify), then the socket sends FIN. close() with input
- * unread, or arriving later, would send a reset (RST), which destroys what the peer has not read yet: so its input is read
- * and discarded until it closes, too. Limits: 2 s without progress (at the end of a context an earlier stall counts), 10 s in
- * all. What is not sent then is counted in bytes_dropped and logged. The list is in the context (`lingering`). -- */
+ * layer ends its stream (websocket Close frame, TLS close_notify), then the socket sends FIN. close() with input
+ * unread, or arriving later, would send a reset (RST), which destroys what the peer has not read yet: so its input is
+ * read and discarded until it closes, too. Limits: 2 s without progress (at the end of a context an earlier stall
+ * counts), 10 s in all. What is not sent then is counted in bytes_dropped and logged. ctx->lingering lists them. -- */
 
 enum {
     CHR__LINGER_MS = 2000,       /* without progress */
@@ -19854,8 +19933,8 @@ typedef struct chr__linger {
     chr_dev            *dev;                  /* stays allocated while this exists */
     chr__layer         *top;
     int                 fd, is_unix;
-    unsigned char      *rest;                 /* output of history= and obuf= that has not gone through the layers yet */
-    size_t              rest_at, rest_size, rest_history; /* rest_history: bytes of it that are history, and not counted as lost */
+    unsigned char      *rest;                 /* of history= and obuf=: not yet through the layers */
+    size_t              rest_at, rest_size, rest_history; /* rest_history: of it, history, never lost */
     int                 waits_for_eof;        /* for the peer to close, too */
     int                 is_sent;              /* all is sent, FIN included */
     size_t              frontend_bytes;       /* of the unsent bytes those of the frontend: without close frames */
@@ -19870,7 +19949,8 @@ typedef struct chr__linger {
 
 static void chr__linger_count_lost(chr__linger *linger)
 {
-    size_t lost = chr__layers_buffered(linger->top) + linger->rest_size - chr__max(linger->rest_at, linger->rest_history);
+    size_t sent = chr__max(linger->rest_at, linger->rest_history);
+    size_t lost = chr__layers_buffered(linger->top) + linger->rest_size - sent;
     char   line[120];
 
     lost = chr__min(lost, linger->frontend_bytes);
@@ -19937,8 +20017,8 @@ static int chr__linger_discard(chr__linger *linger)
     return n > 0 ? (int)CHR_ERR_WOULD_BLOCK : n;
 }
 
-/* All is sent, and acknowledged by the peer's kernel: a reset can't destroy it any more. Where the system can't tell that,
- * only the peer's close does: it is waited for until the deadline. */
+/* All is sent, and acknowledged by the peer's kernel: a reset can't destroy it any more. Where the system can't tell
+ * that, only the peer's close does: it is waited for until the deadline. */
 static int chr__linger_is_done(const chr__linger *linger)
 {
     return linger->is_sent && !linger->waits_for_eof && (linger->is_unix || chr__os_bytes_unacked(linger->fd) == 0);
@@ -19972,7 +20052,8 @@ static size_t chr__linger_left(const chr__linger *linger)
 {
     int unacked = linger->is_unix ? 0 : chr__os_bytes_unacked(linger->fd);
 
-    return linger->rest_size - linger->rest_at + chr__layers_buffered(linger->top) + (unacked > 0 ? (size_t)unacked : 0);
+    return linger->rest_size - linger->rest_at + chr__layers_buffered(linger->top) +
+           (unacked > 0 ? (size_t)unacked : 0);
 }
 
 /* Progress is that fewer bytes are left than at the last tick. */
@@ -19986,7 +20067,8 @@ static void chr__linger_tick(void *opaque)
     if (left < linger->last_left) /* the end of a layer's stream adds some */
         linger->progress_at = now;
     linger->last_left = left;
-    if (chr__linger_is_done(linger) || now >= linger->deadline || now - linger->progress_at >= CHR__LINGER_MS * INT64_C(1000000))
+    if (chr__linger_is_done(linger) || now >= linger->deadline ||
+        now - linger->progress_at >= CHR__LINGER_MS * INT64_C(1000000))
         chr__linger_end(linger);
     else
         chr__timer_start_real(ctx, &linger->tick, CHR__LINGER_TICK_MS, chr__linger_tick, linger);
@@ -20044,8 +20126,8 @@ static void chr__linger_begin(chr__linger *linger, chr_dev *source)
         chr__linger_step(linger);
 }
 
-/* Ends those that have sent all, acknowledged: their peers' close is not waited for any more. Where acknowledgement is not
- * known, they get CHR__LINGER_LEAST_MS more, as stalled output does. */
+/* Ends those that have sent all, acknowledged: their peers' close is not waited for any more. Where acknowledgement
+ * is not known, they get CHR__LINGER_LEAST_MS more, as stalled output does. */
 static void chr__lingering_end_done(chr_context *ctx)
 {
     chr__linger *linger, *next;
@@ -20106,7 +20188,8 @@ typedef struct chr__fd_dev {
     int         is_owner; /* in and out are closed with it */
 } chr__fd_dev;
 
-/* `is_exclusive`: the library has opened the descriptors; else they are inherited, and their O_NONBLOCK is not changed. */
+/* `is_exclusive`: the library has opened the descriptors; else they are inherited, and their O_NONBLOCK is not
+ * changed. */
 CHR__PRIVATE int chr__fd_start(chr__fd_dev *state, int in, int out, int is_exclusive, void (*ended)(chr__stream *, int),
                                chr_error *err)
 {
