@@ -9578,7 +9578,7 @@ struct chr_context {
     int          depth;        /* handlers and dispatches on the stack: removed chardevs are freed at 0 */
     int          deferring;    /* backend slots on the stack: events are queued, no handler is called */
     int          deferring_unasked; /* those of them that no call of a frontend led to */
-    int          unretried;    /* writes on the stack whose bytes nobody offers again: an error loses them */
+    int          unretried;    /* writes on the stack that nobody repeats after an error: their bytes are lost then */
     int          cleanup_due;  /* chr__free_removed() has work: removed chardevs, or a nested loop's time-out */
     int          sleeping;     /* not 0 during a wait, ours or a foreign loop's: a change must interrupt it */
     chr__prepare prepares;     /* ring of callbacks before the wait: buffered frontends flush and deliver */
@@ -9646,11 +9646,11 @@ enum { CHR__BUFFER_SIZE = 1024 };
 enum { CHR__BUFFER_SIZE = 65536 };
 #endif
 
-/* Threads: a context has one recursive lock. Its owner thread holds it while it is in the loop (except during the
- * wait) and in each call that changes something (except while that blocks); other threads hold it in each call
- * that they may make. With it they change buffers, counters, flags, timers and idles. The poll set, handshakes of
- * layers and the registry belong to the owner thread: work on these is posted to the loop, by an idle or
- * chr__update(). Data that both need without the lock goes through CHR__LOAD and CHR__STORE. */
+/* Threads: a context has one recursive lock, which prevents data races. Its owner thread holds it while it is in the
+ * loop (except during the wait) and in each call that changes something (except while that blocks); other threads
+ * hold it in each call that they may make. With it they change buffers, counters, flags, timers and idles. The poll
+ * set, handshakes of layers and the registry belong to the owner thread: work on these is posted to the loop, by an
+ * idle or chr__update(). What is read without the lock goes through CHR__LOAD and CHR__STORE. */
 #ifdef CHARDEV_THREADS
 #define CHR__LOCK(ctx) (chr__os_lock(&(ctx)->mutex), (void)(ctx)->locks++)
 #define CHR__UNLOCK(ctx) ((void)(ctx)->locks--, chr__os_unlock(&(ctx)->mutex))
@@ -11044,7 +11044,7 @@ CHARDEV_API void chr_watch_set(chr_watch *watch, int events)
         ctx->config.watch_changed(ctx->config.opaque, watch, watch->fd, events);
 }
 
-static void chr__again_unlink(chr_watch *watch)
+static void chr__still_ready_unlink(chr_watch *watch)
 {
     if (!watch->still_ready)
         return;
@@ -11064,7 +11064,7 @@ CHARDEV_API void chr_watch_stop(chr_watch *watch)
     if (!watch->slot)
         return;
     chr_watch_set(watch, 0);
-    chr__again_unlink(watch);
+    chr__still_ready_unlink(watch);
     if (chr__set_is_used(ctx) && watch->slot > ctx->polled)
         chr__set_leave(ctx, watch);
     chr__bucket_remove(ctx, watch);
@@ -11106,7 +11106,7 @@ CHARDEV_API int chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int 
 }
 
 /* The next started watch of a descriptor that has not run in this round. */
-static chr_watch *chr__watch_of(const chr_context *ctx, int fd, unsigned round)
+static chr_watch *chr__watch_next_of(const chr_context *ctx, int fd, unsigned round)
 {
     chr_watch *watch;
 
@@ -11134,8 +11134,8 @@ static int chr__loop_wait_poll(chr_context *ctx, int timeout_ms) { return (void)
 static int chr__loop_wait_all(chr_context *ctx, int timeout_ms) { return (void)ctx, (void)timeout_ms, 0; }
 #endif
 
-/* -- timers: a pairing heap linked through the timers, without an allocation. Start costs O(1); stop, and taking
- * the nearest, O(log n) amortized. -- */
+/* -- the timer heap: a pairing heap linked through the timers, without an allocation. Start costs O(1); stop, and
+ * taking the nearest, O(log n) amortized. -- */
 
 static int chr__timer_is_sooner(const chr_timer *timer, const chr_timer *other)
 {
@@ -11361,9 +11361,9 @@ CHR__COLD int chr__idles_run(chr_context *ctx)
 /* -- blocking waits: the lock is released, however often it is held, so that other threads go on -- */
 
 #ifdef CHARDEV_THREADS
-static int chr__locks(const chr_context *ctx) { return ctx->locks; }
+static int chr__lock_depth(const chr_context *ctx) { return ctx->locks; }
 #else
-static int chr__locks(const chr_context *ctx) { return (void)ctx, 0; }
+static int chr__lock_depth(const chr_context *ctx) { return (void)ctx, 0; }
 #endif
 
 static void chr__unlock_times(chr_context *ctx, int times)
@@ -11380,7 +11380,7 @@ static void chr__lock_times(chr_context *ctx, int times)
 
 CHR__PRIVATE int chr__block(chr_context *ctx, int fd, int events, int timeout_ms)
 {
-    int ready, locks = chr__locks(ctx);
+    int ready, locks = chr__lock_depth(ctx);
 
     chr__unlock_times(ctx, locks);
     ready = chr__os_wait(fd, events, timeout_ms);
@@ -11391,7 +11391,7 @@ CHR__PRIVATE int chr__block(chr_context *ctx, int fd, int events, int timeout_ms
 #if CHARDEV_HAS_SOCKET
 static int chr__block_on(chr_context *ctx, chr__pollfd *polls, int count, int timeout_ms)
 {
-    int ready, locks = chr__locks(ctx);
+    int ready, locks = chr__lock_depth(ctx);
 
     chr__unlock_times(ctx, locks);
     ready = chr__os_poll(polls, count, timeout_ms);
@@ -11820,7 +11820,7 @@ static int chr__set_run_one(chr_context *ctx, const chr__ready *ready, unsigned 
             chr__set_renew(ctx);
         return 0;
     }
-    while ((watch = chr__watch_of(ctx, ready->fd, round)) != NULL) {
+    while ((watch = chr__watch_next_of(ctx, ready->fd, round)) != NULL) {
         watch->round = round;
         events = watch->slot > ctx->polled ? chr__watch_ready(watch, ready->events) : 0;
         if (!events)
@@ -11895,6 +11895,7 @@ static int chr__sooner(int timeout, int other)
 
 static int64_t chr__earlier(int64_t a, int64_t b) { return a < b ? a : b; }
 
+/* Milliseconds until there is work without a descriptor; 0 = now, -1 = never. */
 static int chr__loop_timeout(chr_context *ctx)
 {
     int64_t left = INT64_MAX;
@@ -11934,6 +11935,7 @@ CHR__COLD void chr__set_sync(chr_context *ctx)
     ctx->removals_before = ctx->removals;
 }
 
+/* Waits without the lock. While `sleeping` is set other threads must wake the loop. */
 static int chr__loop_wait(chr_context *ctx, int timeout_ms, int (*wait)(chr_context *ctx, int timeout_ms))
 {
     int ready;
@@ -11968,6 +11970,7 @@ CHR__HOT_INLINE int chr__loop_wait_poll(chr_context *ctx, int timeout_ms)
 }
 #endif
 
+/* Runs what the set reported, timers that are due, and idles. */
 CHR__COLD int chr__sources_run(chr_context *ctx)
 {
     int ran = chr__os_waker_ran(&ctx->waker);
@@ -12039,6 +12042,8 @@ CHR__COLD int chr__loop_stopped(chr_context *ctx)
     return CHR_ERR_STOPPED;
 }
 
+/* One turn, or an error: see the top of this section. Calls inside a handler are refused, as the loop is not
+ * re-entrant. */
 CHR__HOT CHARDEV_API int chr_loop_step(chr_context *ctx, int timeout_ms)
 {
     int ran;
@@ -12248,7 +12253,7 @@ CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity
     *timeout_ms = early ? 0 : chr__loop_timeout(ctx);
     if (chr__has_retries(ctx))
         *timeout_ms = chr__sooner(*timeout_ms, CHR__RETRY_MS);
-    ctx->sleeping = 1; /* as it may be from here on */
+    ctx->sleeping = 1; /* from here on the foreign loop may be in its wait */
     CHR__UNLOCK(ctx);
     return count;
 }
@@ -12260,7 +12265,7 @@ CHR__COLD void chr__watch_run(chr_context *ctx, chr_watch *watch, int events)
 {
     int fd = watch->fd, ready;
 
-    chr__again_unlink(watch);
+    chr__still_ready_unlink(watch);
     watch->ready(watch->opaque, events);
     if (!ctx->config.watch_changed || !chr__is_watched(ctx, watch, fd) || !watch->events) /* it may be freed by now */
         return;
@@ -12285,7 +12290,7 @@ CHR__COLD int chr__watches_run_again(chr_context *ctx)
     list->link = &list;
     while ((watch = list) != NULL) {
         ready = watch->still_ready;
-        chr__again_unlink(watch);
+        chr__still_ready_unlink(watch);
         if (!watch->events)
             continue;
         chr__watch_run(ctx, watch, ready);
@@ -12320,7 +12325,7 @@ static int chr__poll_run(chr_context *ctx, int fd, int events)
     chr_watch *watch;
     int        mine, ran = 0;
 
-    while ((watch = chr__watch_of(ctx, fd, round)) != NULL) {
+    while ((watch = chr__watch_next_of(ctx, fd, round)) != NULL) {
         watch->round = round;
         mine = watch->is_prepared ? chr__watch_ready(watch, events) : 0;
         if (!mine)
@@ -12333,6 +12338,7 @@ static int chr__poll_run(chr_context *ctx, int fd, int events)
 
 #endif
 
+/* chr_loop_dispatch() outside of a handler. */
 static int chr__loop_dispatch(chr_context *ctx, const chr_poll *polls, int count)
 {
     int i, ready, ran = 0;
@@ -12455,7 +12461,7 @@ typedef struct chr__file_watch {
     chr__entry              by_number;
 } chr__file_watch;
 
-/* Its `changed` may stop this one, but no other. */
+/* `changed` may stop its own watch, but no other. */
 static void chr__file_event_deliver(void *owner, void *what)
 {
     chr__file_watch *watch = (chr__file_watch *)owner;
@@ -13884,18 +13890,18 @@ static void chr__outbox_discard(chr_dev *dev, int failure)
 /* Moves the queued output of a peer that is being disconnected into a block, for the lingering close; the caller
  * frees it. NULL when there is none, or no memory: then it is lost and counted. The first *history_size bytes of
  * it are history. */
-CHR__PRIVATE unsigned char *chr__outbox_take(chr_dev *dev, size_t *size, size_t *owed)
+CHR__PRIVATE unsigned char *chr__outbox_take(chr_dev *dev, size_t *size, size_t *history_size)
 {
     chr__outbox         *outbox = dev->outbox;
     const unsigned char *piece;
     unsigned char       *block;
     size_t               at, len;
 
-    *owed = outbox ? outbox->unsent : 0;
+    *history_size = outbox ? outbox->unsent : 0;
     *size = outbox ? outbox->unsent + outbox->queue.count : 0;
     block = *size > 0 ? (unsigned char *)chr__allocate(dev->ctx, *size) : NULL;
     if (!block) {
-        *size = *owed = 0;
+        *size = *history_size = 0;
         return NULL;
     }
     for (at = 0; outbox->unsent > 0; at += len, outbox->unsent -= len) {
@@ -13963,7 +13969,7 @@ static void chr__outbox_event(chr_dev *dev, int event)
         chr__post(dev, CHR__WRITABLE);
     outbox->drain_error = 0;
     if (event == CHR_EVENT_OPENED && chr__outbox_pending(dev))
-        chr__update(dev); /* calls can_read from the loop only: here the outbox still exists */
+        chr__update(dev);
 }
 
 /* -- obuf-full=: wait (back-pressure), drop-oldest, disconnect -- */
@@ -14050,6 +14056,8 @@ static int chr__outbox_write_through(chr_dev *dev, const void *buf, size_t len)
     return failure ? failure : chr__outbox_pending(dev) ? CHR_ERR_WOULD_BLOCK : dev->io->write(dev, buf, len);
 }
 
+/* A write through the outbox: what the backend does not take (short write, EAGAIN) is queued, as far as obuf= has
+ * room. */
 CHR__COLD int chr__outbox_write(chr_dev *dev, const void *buf, size_t len)
 {
     chr__outbox *outbox = dev->outbox;
@@ -14284,7 +14292,7 @@ CHARDEV_API void chr_be_tell_event(chr_frontend *fe, int event)
     chr__leave_unfreed(ctx);
 }
 
-/* Tells a frontend the state of its new chardev, unless it is the state that it knows. */
+/* Delivers the state of its new chardev to a frontend (OPENED or CLOSED), unless it is the last one delivered. */
 static void chr__tell_state(chr_frontend *fe, chr_dev *dev)
 {
     chr__fe_guard guard;
@@ -14304,6 +14312,7 @@ static void chr__deliver_event(chr_dev *dev, int event)
         chr_be_tell_event(dev->frontend, event);
 }
 
+/* One of each pending event, whatever their number was. */
 static void chr__deliver_pending(chr_dev *dev)
 {
     static const int order[] = { CHR_EVENT_CLOSED,  CHR_EVENT_OPENED,  CHR_EVENT_BREAK,
@@ -14334,13 +14343,14 @@ static void chr__notify(void *opaque)
     chr__leave_unfreed(ctx);
 }
 
-/* Delivers posted events before a newer event or input, to keep their order. */
+/* Delivers posted events before a newer event or input, to keep the order. */
 CHR__COLD void chr__notify_now(chr_dev *dev)
 {
     chr_idle_stop(&dev->notify);
     chr__notify(dev);
 }
 
+/* The backend takes output again: a pending half-close and the outbox come first, then the frontends that wait. */
 static void chr__tell_writable(chr_dev *dev)
 {
     if (dev->shutdown_pending)
@@ -14382,6 +14392,7 @@ static void chr__post(chr_dev *dev, uint32_t what)
     chr_idle_start(dev->ctx, &dev->notify, chr__notify, dev);
 }
 
+/* CLOSED cancels an earlier OPENED or INPUT_END. An answer of can_read from before the event is stale. */
 static void chr__post_event(chr_dev *dev, int event)
 {
     dev->room_epoch++;
@@ -14415,7 +14426,8 @@ static void chr__note_open(chr_dev *dev, int event)
         chr__update(dev);
 }
 
-/* What waits is told first, but that output can be taken: that comes last, as among those that wait. */
+/* Posted events are delivered before this one, to keep their order; a posted chr_be_writable() runs after it, as it
+ * does behind the posted events. */
 static void chr__event(chr_dev *dev, int event)
 {
     uint32_t writable;
@@ -14977,6 +14989,7 @@ static void chr__caller_fds_rollback(chr_dev *dev)
     chr__caller_fds_commit(dev);
 }
 
+/* Closes a descriptor for a backend. One that is the caller's still stays open; commit closes it. */
 CHR__PRIVATE void chr__close_own(const chr_dev *dev, int fd)
 {
     struct chr__caller_fd *entry = chr__caller_fd_find(dev, fd);
@@ -15016,6 +15029,7 @@ CHR__COLD void chr__note_stall(chr_dev *dev)
     dev->stalled_bytes = left;
 }
 
+/* Counts the result of a write of len bytes. */
 static void chr__count_out(chr_dev *dev, int n, size_t len)
 {
     if (n > 0)
@@ -15036,6 +15050,7 @@ CHR__HOT_INLINE int chr__write_deferring(chr_dev *dev, const void *buf, size_t l
     return n;
 }
 
+/* One write to the backend: bytes taken (a short write is fewer than len), or an error. */
 CHR__HOT static int chr__write(chr_dev *dev, const void *buf, size_t len)
 {
     int n = chr__write_deferring(dev, buf, chr__min(len, INT_MAX));
@@ -15321,7 +15336,7 @@ static void chr__buffers_tell_writable(chr_frontend *fe)
 
     if (!writable || (buffers->out.count > 0 && chr__out_room(buffers) == 0))
         return;
-    if (buffers->out_limit == 0 && !buffers->is_writable) { /* told when the backend is writable */
+    if (buffers->out_limit == 0 && !buffers->is_writable) { /* from chr__buffered_writable() */
         chr__out_wait_writable(fe);
         return;
     }
@@ -15330,7 +15345,7 @@ static void chr__buffers_tell_writable(chr_frontend *fe)
     writable(buffers->writable_opaque);
 }
 
-/* The frontend goes: flushes its output; the rest goes into the outbox, which grows for it. */
+/* The frontend is detached: flushes its output, and queues the rest in the outbox, which grows for it. */
 CHR__COLD void chr__out_flush_or_queue(chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
@@ -15346,7 +15361,7 @@ CHR__COLD void chr__out_flush_or_queue(chr_frontend *fe)
     buffers->out.start = 0;
 }
 
-/* The chardev goes: the same for all its frontends. */
+/* The chardev is closed: the same for all its frontends. */
 static void chr__out_flush_or_queue_all(chr_dev *dev)
 {
     chr__buffers *buffers = CHR__BUFFERS(dev);
@@ -15848,6 +15863,7 @@ static void chr__release(chr_dev *dev)
         chr__free_later(dev);
 }
 
+/* Closes: flushes what is gathered and queued as far as that goes without waiting, calls `close`, releases the rest. */
 static void chr__close(chr_dev *dev)
 {
     if (dev->removed)
@@ -15858,7 +15874,7 @@ static void chr__close(chr_dev *dev)
         chr__out_flush_or_queue_all(dev);
     chr__defer_begin_unasked(dev->ctx);
     if (chr__outbox_pending(dev))
-        chr__outbox_drain(dev); /* what goes without waiting */
+        chr__outbox_drain(dev); /* without waiting; the lingering close gets the rest */
     if (dev->kind->close)
         dev->kind->close(dev);
     chr__defer_end_unasked(dev->ctx);
@@ -16579,6 +16595,7 @@ CHARDEV_API int chr_help(chr_context *ctx, const char *text, void (*print)(void 
  * Rollback (chr__swap_rollback), when `change` refuses or the frontend is gone: it moves back, the new chardev is
  * destroyed, descriptors from its options are the caller's again, and the old one's state is delivered. -- */
 
+/* The new chardev takes the id; the old one is closed, and its output lingers. */
 static void chr__swap_commit(chr_dev *old, chr_dev *fresh)
 {
     chr__unregister(old);
@@ -18078,17 +18095,17 @@ static int chr__stacked_can_read(void *opaque)
     return chr_be_can_write((chr_dev *)opaque);
 }
 
-static void chr__stacked_got(void *opaque, const void *buf, size_t len)
+static void chr__stacked_input(void *opaque, const void *buf, size_t len)
 {
     chr_be_write((chr_dev *)opaque, buf, len);
 }
 
-static void chr__stacked_happened(void *opaque, int event)
+static void chr__stacked_event(void *opaque, int event)
 {
     chr_be_event((chr_dev *)opaque, event);
 }
 
-static int chr__stacked_changed(void *opaque)
+static int chr__stacked_change(void *opaque)
 {
     (void)opaque;
     return 0;
@@ -18130,7 +18147,7 @@ CHARDEV_API int chr_stacked_open(chr_dev *dev, const char *id, const chr_handler
 {
     chr_stacked *stacked = (chr_stacked *)dev;
     chr_dev     *below = chr_find(dev->ctx, id);
-    chr_handlers all = { chr__stacked_can_read, chr__stacked_got, chr__stacked_happened, chr__stacked_changed };
+    chr_handlers all = { chr__stacked_can_read, chr__stacked_input, chr__stacked_event, chr__stacked_change };
     int          code;
 
     if (!below)
@@ -18482,7 +18499,7 @@ static int chr__is_call(const chr__record_head *record)
 
 static void chr__replay_deliver(void *opaque);
 
-/* Behind the events that calls have raised so far, and that wait for the loop: those came first. */
+/* Started anew as the last idle, so that events posted by calls so far are delivered before it. */
 static void chr__replay_due(void *opaque)
 {
     chr__replay *replay = (chr__replay *)opaque;
@@ -18631,8 +18648,8 @@ static int chr__replay_lacks_call(const chr__recorded_dev *known, const chr__rec
            (played->call.inside || played->call.kind);
 }
 
-/* The same for all chardevs. Nothing is recorded of a watch: that the frontend could write is the sign that it had one.
- * Below a hub or filter nobody is. */
+/* The same for all chardevs. chr_fe_add_watch() is not recorded: a recorded writability shows that the frontend had
+ * called it by then. Below a hub or filter there is no frontend. */
 static int chr__replay_waits_for_call(const chr__replay *replay, const chr__played *first)
 {
     unsigned i;
@@ -19276,7 +19293,7 @@ CHR__PRIVATE void chr__box_close_empty(chr__box *box, chr_context *ctx)
         chr__box_close(box, ctx);
 }
 
-/* A connection begins: allocates the spare ones. */
+/* A connection begins: allocates the spare boxes. */
 CHR__PRIVATE int chr__boxes_reserve(chr_context *ctx)
 {
     chr__box box;
