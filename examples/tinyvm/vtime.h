@@ -17,7 +17,7 @@ struct vm;
 
 struct vtime {
     int     on, replaying;
-    int     stepped; /* time stops at `limit`, which a monitor's clock-step moves */
+    int     stepped; /* time stops at `limit`, which a monitor's clock_step moves */
     int64_t jumped;  /* ns that passed without instructions */
     int64_t limit;
 };
