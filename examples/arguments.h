@@ -1,6 +1,6 @@
 /*
- * arguments.h - the command line as UTF-8, which is what chardev.h takes. Elsewhere it is that already; on Windows main() gets it in the
- * system's old code page, with what looks like a pattern replaced by the names of files.
+ * arguments.h - the command line in UTF-8, the encoding of chardev.h. On Windows main() gets it in the ANSI code page
+ * and with wildcards expanded, so it is taken from GetCommandLineW(). On other systems nothing is done.
  */
 #ifndef EXAMPLES_ARGUMENTS_H
 #define EXAMPLES_ARGUMENTS_H
@@ -22,7 +22,7 @@ static inline char *arguments_one(const WCHAR *wide)
     return text;
 }
 
-/* Without memory they stay as they are. The new ones live as long as the program. */
+/* Out of memory: they stay unchanged. The new ones are never freed. */
 static inline void arguments_to_utf8(int *argc, char ***argv)
 {
     int     i, count = 0;

@@ -2,15 +2,19 @@
  * console_share - one guest console for several people at once: on a pty, on a TCP port and in a log file.
  *
  *     build/console_share PTY_LINK PORT LOGFILE
- *     build/console_share /tmp/console 4444 /tmp/console.log      then: picocom /tmp/console, nc localhost 4444, tail -f /tmp/console.log
+ *     build/console_share /tmp/console 4444 /tmp/console.log
+ *     picocom /tmp/console                                        in other terminals, at the same time
+ *     nc localhost 4444
+ *     tail -f /tmp/console.log
  *
- * Windows has no ptys: the first one is the named pipe \\.\pipe\PIPE there,
+ * Windows has no ptys; there the first argument names the pipe \\.\pipe\PIPE:
  *
  *     console_share PIPE PORT LOGFILE
  *
- * Up to eight may be on the port. The guest here only greets and sends back what anybody types; all see all of it. Who comes late
- * gets the last 4 KiB first. A reader that is slow has 64 KiB (obuf=); behind that it holds up the others: back-pressure, so that
- * nobody loses a byte. Ctrl-C or SIGTERM ends it: what waits is sent, the link is removed.
+ * The port takes up to eight clients. The guest here only prints a greeting and echoes its input; every reader sees
+ * all output. A new client gets the last 4 KiB first (history=). Each reader has a queue of 64 KiB (obuf=); when that
+ * of a slow reader is full, the guest is stopped until there is room (back-pressure), so that no reader loses a byte.
+ * Ctrl-C or SIGTERM ends the program: queued output is sent first, and the link is removed.
  */
 #ifndef CHARDEV_LINKED /* the Makefile compiles the implementation once for several programs */
 #define CHARDEV_IMPLEMENTATION
@@ -31,28 +35,28 @@
 
 static chr_context *ctx;
 static chr_frontend console;
-static char         text[8192]; /* text[at] up to text[end] is not written yet */
+static char         text[8192]; /* pending output: text[at] up to text[end] */
 static size_t       at, end;
 
-static void write_rest(void *opaque)
+static void write_pending(void *opaque)
 {
     int n = chr_fe_write(&console, text + at, end - at);
 
     if (n > 0) at += (size_t)n;
-    else if (n != CHR_ERR_WOULD_BLOCK) at = end; /* nobody is there: log and history have it */
-    if (at < end) chr_fe_add_watch(&console, write_rest, opaque);
+    else if (n != CHR_ERR_WOULD_BLOCK) at = end; /* disconnected: log and history have the bytes */
+    if (at < end) chr_fe_add_watch(&console, write_pending, opaque);
     else chr_fe_accept_input(&console);
 }
 
-/* Twice as many bytes may become of it. */
+/* The echo of a byte is up to two bytes. */
 static int can_read(void *opaque)
 {
     (void)opaque;
     return at < end ? 0 : (int)sizeof text / 2;
 }
 
-/* As a terminal driver does: a line ends with CR and LF. */
-static void typed(void *opaque, const void *buf, size_t len)
+/* Echoes input as a terminal driver does: CR becomes CR LF. */
+static void on_read(void *opaque, const void *buf, size_t len)
 {
     const char *from = (const char *)buf;
     size_t      i;
@@ -61,7 +65,7 @@ static void typed(void *opaque, const void *buf, size_t len)
         text[end++] = from[i];
         if (from[i] == '\r') text[end++] = '\n';
     }
-    write_rest(opaque);
+    write_pending(opaque);
 }
 
 static int make(const char *format, const char *value)
@@ -69,7 +73,8 @@ static int make(const char *format, const char *value)
     char      options[4300];
     chr_error err;
 
-    if (snprintf(options, sizeof options, format, value) >= (int)sizeof options) return fprintf(stderr, "console_share: too long\n"), 0;
+    if (snprintf(options, sizeof options, format, value) >= (int)sizeof options)
+        return fprintf(stderr, "console_share: too long\n"), 0;
     if (chr_new(ctx, options, &err)) return 1;
     fprintf(stderr, "console_share: %s\n", err.text);
     return 0;
@@ -81,7 +86,8 @@ static int make_all(char **argv)
 
     if (!make(HERE ",id=here,path=%s,history=4K,obuf=64K", argv[1]) ||
         !make("socket,id=there,host=localhost,port=%s,server=on,wait=off,clients=8,history=4K,obuf=64K", argv[2]) ||
-        !make("file,id=log,path=%s", argv[3]) || !make("%s", "hub,id=console,chardevs.0=here,chardevs.1=there,chardevs.2=log"))
+        !make("file,id=log,path=%s", argv[3]) ||
+        !make("%s", "hub,id=console,chardevs.0=here,chardevs.1=there,chardevs.2=log"))
         return 0;
     if (chr_fe_init(&console, chr_find(ctx, "console"), &err) == 0) return 1;
     fprintf(stderr, "console_share: %s\n", err.text);
@@ -96,7 +102,7 @@ static void on_signal(int number)
 
 int main(int argc, char **argv)
 {
-    static const chr_handlers handlers = { .can_read = can_read, .read = typed };
+    static const chr_handlers handlers = { .can_read = can_read, .read = on_read };
     int                       status = 2;
 
     if (argc != 4) return fprintf(stderr, "usage: console_share " HERE_PATH " PORT LOGFILE\n"), 2;
@@ -109,7 +115,7 @@ int main(int argc, char **argv)
         signal(SIGHUP, on_signal);
 #endif
         chr_fe_set_handlers(&console, &handlers, NULL);
-        typed(NULL, "one console for all\r", 20);
+        on_read(NULL, "one console for all\r", 20);
         status = chr_loop_run(ctx) < 0;
         chr_drain(ctx, 2000);
     }

@@ -2,12 +2,12 @@
  * fd_handoff - how a manager gives a virtual machine its monitor socket, without a race and without a retry loop.
  *
  *     build/fd_handoff                        with build/tinyvm
- *     build/fd_handoff -- VM command...       with another one that takes -chardev, -mon and -serial, say
+ *     build/fd_handoff -- VM command...       with another one that has -chardev, -mon and -serial:
  *                                             qemu-system-x86_64 -M none -display none -nodefaults
  *
- * The manager makes the listening socket itself and hands it down. From then on one connect() is enough: it waits in the
- * backlog until the VM accepts it, and when the VM fails to start, the kernel ends it. This file is the manager's side alone:
- * plain POSIX, no chardev.h; a manager is any program.
+ * The manager creates the listening socket itself, and the VM inherits it. From then on one connect() is enough: the
+ * connection stays in the backlog until the VM accepts it, and when the VM fails to start, the kernel closes it. This
+ * file is the manager's side alone: plain POSIX, no chardev.h.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { VM_FD = 3, ANSWER_MS = 10000, LINE = 16384, MOST_WORDS = 128 };
+enum { VM_FD = 3, ANSWER_MS = 10000, LINE = 16384, MAX_WORDS = 128 };
 
 #define MONITOR_OPTIONS "socket,id=mon,fd=3,server=on,wait=off"
 #define BAD_OPTIONS     "socket,id=extra,pth=/nowhere"
@@ -30,9 +30,9 @@ static char  directory[64]; /* holds the sockets; removed at the end */
 static char  socket_path[2][80];
 static pid_t vm_pid; /* the VM that runs; 0 = none */
 
-/* ---- small things -------------------------------------------------------------------------------------------------- */
+/* ---- helpers ----------------------------------------------------------------------------------------------------- */
 
-/* At any exit: no VM outlives a manager that gave up. */
+/* At exit: no VM outlives a manager that has failed. */
 static void clean_up(void)
 {
     if (vm_pid > 0 && kill(vm_pid, SIGTERM) == 0) (void)waitpid(vm_pid, NULL, 0);
@@ -79,7 +79,7 @@ static struct sockaddr_un address_of(const char *path)
     return address;
 }
 
-/* ---- the sockets --------------------------------------------------------------------------------------------------- */
+/* ---- the sockets ------------------------------------------------------------------------------------------------- */
 
 static int new_socket(void)
 {
@@ -101,7 +101,7 @@ static int listen_at(const char *path)
     return fd;
 }
 
-/* The one attempt. Returns the connection, or -1 when it was refused. */
+/* The only attempt. Returns the connection, or -1 when it was refused. */
 static int connect_once(const char *path)
 {
     struct sockaddr_un address = address_of(path);
@@ -113,9 +113,9 @@ static int connect_once(const char *path)
     return -1;
 }
 
-/* ---- the VM's process ---------------------------------------------------------------------------------------------- */
+/* ---- the VM's process -------------------------------------------------------------------------------------------- */
 
-/* In the child: the listening socket becomes descriptor 3; every other one but 0, 1, 2 closes by itself on exec. */
+/* In the child: the listening socket becomes descriptor 3. All others but 0, 1 and 2 are close-on-exec. */
 static void become_vm(char **command, int listener, int errors)
 {
     int nowhere = open("/dev/null", O_RDWR);
@@ -141,12 +141,12 @@ static pid_t start(char **command, int listener, int errors)
     fflush(stdout);
     pid = (pid_t)checked((int)fork(), "fork");
     if (pid == 0) become_vm(command, listener, errors);
-    close(listener); /* The VM holds the only one now: when it dies, nobody listens. */
+    close(listener); /* The VM has the only copy now: when it ends, nothing listens. */
     vm_pid = pid;
     return pid;
 }
 
-/* The VM's exit status, 128 + n when signal n ended it. */
+/* The VM's exit status; 128 + n = signal n ended it. */
 static int status_of(pid_t pid)
 {
     int status = 0;
@@ -157,10 +157,10 @@ static int status_of(pid_t pid)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-/* ---- the conversation: QMP is one line of JSON each way ------------------------------------------------------------ */
+/* ---- QMP: one line of JSON each way ------------------------------------------------------------------------------ */
 
-/* Reads up to a newline or the end. Returns the length; 0 when the other side has closed. An answer that doesn't come is an
- * error of its own, so that a hanging VM doesn't hang its manager. */
+/* Reads up to a newline or EOF. Returns the length; 0 = EOF. A time-out is an error, so that a hanging VM doesn't
+ * hang its manager. */
 static int read_line(int fd, char *line, size_t size)
 {
     struct pollfd ready;
@@ -181,7 +181,7 @@ static int read_line(int fd, char *line, size_t size)
     return (int)len;
 }
 
-/* All of it: send() may take less than it was offered. */
+/* Sends all of it: send() may do a short write. */
 static void send_text(int fd, const char *text)
 {
     size_t len = strlen(text);
@@ -190,7 +190,7 @@ static void send_text(int fd, const char *text)
     for (; len > 0; text += sent, len -= (size_t)sent) sent = checked((int)send(fd, text, len, MSG_NOSIGNAL), "send");
 }
 
-/* Sends `text` with a descriptor on its first byte; what a short write leaves goes after it. */
+/* Sends `text` with a descriptor on its first byte (SCM_RIGHTS); after a short write, the rest follows without. */
 static void send_with_fd(int fd, const char *text, int passed)
 {
     union {
@@ -215,8 +215,8 @@ static void send_with_fd(int fd, const char *text, int passed)
     send_text(fd, text + checked((int)sendmsg(fd, &message, MSG_NOSIGNAL), "sendmsg"));
 }
 
-/* Prints what the VM says until a line holds `word` (NULL: until it closes). Returns whether that line came. */
-static int hear(int fd, const char *word)
+/* Prints the VM's lines until one contains `word` (NULL: until EOF). Returns whether such a line was received. */
+static int print_until(int fd, const char *word)
 {
     char line[LINE];
 
@@ -230,7 +230,7 @@ static int hear(int fd, const char *word)
     return 0;
 }
 
-/* One command and its answer; `passed` goes along unless it is -1, and then it is the VM's: our copy is closed. */
+/* Sends one command and reads its reply. `passed`: a descriptor sent with it; our copy is closed. -1 = none. */
 static void command(int monitor, const char *json, int passed)
 {
     char line[LINE];
@@ -241,30 +241,32 @@ static void command(int monitor, const char *json, int passed)
     else send_with_fd(monitor, line, passed);
     if (passed >= 0) close(passed);
     errno = 0;
-    if (!hear(monitor, "\"return\"")) fail("the VM refused the command");
+    if (!print_until(monitor, "\"return\"")) fail("the VM refused the command");
 }
 
-/* ---- the story ----------------------------------------------------------------------------------------------------- */
+/* ---- the steps --------------------------------------------------------------------------------------------------- */
 
-/* A second socket, passed over the running monitor: there a descriptor has a name, never a number. */
+/* A second socket, passed over the running monitor: a descriptor passed there has a name, not a number. */
 static void add_a_socket(int monitor)
 {
     int connection;
 
     step("A second listening socket, passed over the monitor (SCM_RIGHTS) under the name 'extra'");
     command(monitor, "{\"execute\":\"getfd\",\"arguments\":{\"fdname\":\"extra\"}}", listen_at(socket_path[1]));
-    command(monitor, "{\"execute\":\"chardev-add\",\"arguments\":{\"id\":\"extra\",\"backend\":{\"type\":\"socket\",\"data\":"
-                     "{\"addr\":{\"type\":\"fd\",\"data\":{\"str\":\"extra\"}},\"server\":true,\"wait\":false}}}}", -1);
+    command(monitor,
+            "{\"execute\":\"chardev-add\",\"arguments\":{\"id\":\"extra\",\"backend\":{\"type\":\"socket\",\"data\":"
+            "{\"addr\":{\"type\":\"fd\",\"data\":{\"str\":\"extra\"}},\"server\":true,\"wait\":false}}}}",
+            -1);
     connection = connect_once(socket_path[1]);
     printf("  one connect() to it: %s\n", connection < 0 ? "refused" : "connected");
     if (connection < 0) exit(1);
     command(monitor, "{\"execute\":\"query-chardev\"}", -1);
     command(monitor, "{\"execute\":\"chardev-remove\",\"arguments\":{\"id\":\"extra\"}}", -1);
-    if (hear(connection, NULL) == 0) printf("  the VM removed it: our connection has ended\n");
+    if (print_until(connection, NULL) == 0) printf("  the VM removed it: our connection has ended\n");
     close(connection);
 }
 
-/* The guest's serial line moves to a socket that we hold the other end of. Returns whether the guest answered. */
+/* Hot swap: the guest's serial line moves to a socket whose other end is ours. Returns whether the guest answered. */
 static int talk_to_the_guest(int monitor)
 {
     struct pollfd ready;
@@ -274,13 +276,15 @@ static int talk_to_the_guest(int monitor)
     checked(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), "socketpair");
     checked(fcntl(pair[0], F_SETFD, FD_CLOEXEC), "fcntl");
     command(monitor, "{\"execute\":\"getfd\",\"arguments\":{\"fdname\":\"line\"}}", pair[1]);
-    command(monitor, "{\"execute\":\"chardev-change\",\"arguments\":{\"id\":\"con\",\"backend\":{\"type\":\"socket\",\"data\":"
-                     "{\"addr\":{\"type\":\"fd\",\"data\":{\"str\":\"line\"}},\"server\":false}}}}", -1);
+    command(monitor,
+            "{\"execute\":\"chardev-change\",\"arguments\":{\"id\":\"con\",\"backend\":{\"type\":\"socket\",\"data\":"
+            "{\"addr\":{\"type\":\"fd\",\"data\":{\"str\":\"line\"}},\"server\":false}}}}",
+            -1);
     printf("  typed to the guest: hello\n");
     send_text(pair[0], "hello\r");
     ready.fd = pair[0];
     ready.events = POLLIN;
-    answered = poll(&ready, 1, ANSWER_MS / 5) == 1 && hear(pair[0], "hello");
+    answered = poll(&ready, 1, ANSWER_MS / 5) == 1 && print_until(pair[0], "hello");
     if (!answered) printf("  no guest answers\n");
     close(pair[0]);
     return answered;
@@ -298,7 +302,7 @@ static int run_the_vm(char **vm, int has_guest)
     step("It connects, once: the VM may not even have started");
     monitor = connect_once(socket_path[0]);
     errno = 0;
-    if (monitor < 0 || !hear(monitor, "\"QMP\"")) fail("the VM is not there");
+    if (monitor < 0 || !print_until(monitor, "\"QMP\"")) fail("the VM is not there");
     command(monitor, "{\"execute\":\"qmp_capabilities\"}", -1);
     command(monitor, "{\"execute\":\"query-status\"}", -1);
     add_a_socket(monitor);
@@ -306,14 +310,14 @@ static int run_the_vm(char **vm, int has_guest)
 
     step("The end");
     command(monitor, "{\"execute\":\"quit\"}", -1);
-    hear(monitor, NULL);
+    print_until(monitor, NULL);
     close(monitor);
     status = status_of(pid);
     printf("  the VM's exit status: %d\n", status);
     return status == 0 && (answered || !has_guest);
 }
 
-/* Everything the VM printed to stderr: the pipe ends when the VM does. */
+/* Prints the VM's stderr, until EOF: the VM has ended. */
 static void print_errors(int errors)
 {
     char line[LINE];
@@ -321,8 +325,8 @@ static void print_errors(int errors)
     while (read_line(errors, line, sizeof line) > 0) printf("  its stderr: %s", line);
 }
 
-/* The VM inherits the socket, meets a bad option and exits. Connected before that, we get end-of-file or a reset; after it, a
- * refusal. There is no third case, hence nothing to wait or to try again for. */
+/* The VM inherits the socket, finds a bad option and exits. A connection made before the exit ends with EOF or
+ * ECONNRESET; an attempt after it gets ECONNREFUSED. There is no third case, hence no wait and no retry. */
 static int run_a_vm_that_fails(char **vm)
 {
     int   errors[2], listener, monitor, status;
@@ -337,16 +341,16 @@ static int run_a_vm_that_fails(char **vm)
 
     monitor = connect_once(socket_path[0]);
     if (monitor < 0) printf("  one connect(): refused\n");
-    else if (hear(monitor, NULL) == 0) printf("  one connect(): taken, then end-of-file\n");
+    else if (print_until(monitor, NULL) == 0) printf("  one connect(): taken, then end-of-file\n");
     print_errors(errors[0]);
     status = status_of(pid);
     printf("  the VM's exit status: %d\n", status);
     return status != 0;
 }
 
-/* ---- the command line ---------------------------------------------------------------------------------------------- */
+/* ---- the command line -------------------------------------------------------------------------------------------- */
 
-/* tinyvm lies beside this program. */
+/* tinyvm is in this program's directory. */
 static char *default_vm(const char *program)
 {
     static char path[4096];
@@ -356,13 +360,14 @@ static char *default_vm(const char *program)
     return path;
 }
 
-/* The VM's own words, then the options of the story, with a NULL behind them for exec. */
-static void make_command(char *command_line[MOST_WORDS], char **words, int count, const char *const *options, int option_count)
+/* The VM's own arguments, then the options of a step, then NULL for exec. */
+static void make_command(char *command_line[MAX_WORDS], char **words, int count, const char *const *options,
+                         int option_count)
 {
     int i, n = 0;
 
     errno = E2BIG;
-    if (count + option_count >= MOST_WORDS) fail("the VM command");
+    if (count + option_count >= MAX_WORDS) fail("the VM command");
     for (i = 0; i < count; i++) command_line[n++] = words[i];
     for (i = 0; i < option_count; i++) command_line[n++] = (char *)options[i];
     command_line[n] = NULL;
@@ -373,7 +378,7 @@ int main(int argc, char **argv)
     static const char *const options[] = { "-chardev", MONITOR_OPTIONS, "-mon", "chardev=mon,mode=control",
                                            "-chardev", "null,id=con",   "-serial", "chardev:con",
                                            "-chardev", BAD_OPTIONS };
-    char  *command_line[MOST_WORDS];
+    char  *command_line[MAX_WORDS];
     char  *tinyvm = default_vm(argv[0]);
     int    own_vm = argc > 2 && strcmp(argv[1], "--") == 0;
     char **words = own_vm ? argv + 2 : &tinyvm;

@@ -1,13 +1,13 @@
 /*
- * fd_handoff_windows - how a manager gives a virtual machine its monitor socket, without a race and without a retry loop: what
- * fd_handoff.c tells, with Winsock alone. The Makefile builds it as fd_handoff.exe.
+ * fd_handoff_windows - how a manager gives a virtual machine its monitor socket, without a race and without a retry
+ * loop: the steps of fd_handoff.c, with Winsock alone. The Makefile builds it as fd_handoff.exe.
  *
- *     fd_handoff                        with tinyvm.exe, which lies beside it
- *     fd_handoff -- VM command...       with another one that takes -chardev, -mon and -serial as tinyvm does
+ *     fd_handoff                        with tinyvm.exe of the same directory
+ *     fd_handoff -- VM command...       with another one that has -chardev, -mon and -serial as tinyvm does
  *
- * A SOCKET is a kernel handle: a child that inherits it has it under the same value, which its command line says (fd=VALUE). A running
- * process is given one by WSADuplicateSocket(): what that fills in goes over the monitor as text (get-win32-socket), since there is no
- * SCM_RIGHTS. A second attempt to connect is as little needed as on other systems.
+ * A SOCKET is a kernel handle. A child that inherits it has it under the same value, which the command line states
+ * (fd=VALUE). There is no SCM_RIGHTS: for a running process, WSADuplicateSocket() fills in a structure, which is sent
+ * over the monitor as base64 (get-win32-socket). One connect() is enough, as on other systems.
  */
 #include <winsock2.h>
 #include <ws2tcpip.h>
@@ -23,9 +23,9 @@ enum { ANSWER_MS = 10000, LINE = 16384, COMMAND_LINE = 8192 };
 
 static PROCESS_INFORMATION vm; /* the VM that runs; no process = none */
 
-/* ---- small things -------------------------------------------------------------------------------------------------- */
+/* ---- helpers ----------------------------------------------------------------------------------------------------- */
 
-/* At any exit: no VM outlives a manager that gave up. */
+/* At exit: no VM outlives a manager that has failed. */
 static void clean_up(void)
 {
     if (vm.hProcess) TerminateProcess(vm.hProcess, 1);
@@ -35,20 +35,22 @@ static void fail(const char *what, DWORD error)
 {
     char text[256] = "failed";
 
-    if (error) FormatMessageA(FORMAT_MESSAGE_FROM_SYSTEM | FORMAT_MESSAGE_IGNORE_INSERTS, NULL, error, 0, text, sizeof text, NULL);
+    if (error)
+        FormatMessageA(FORMAT_MESSAGE_FROM_SYSTEM | FORMAT_MESSAGE_IGNORE_INSERTS, NULL, error, 0, text, sizeof text,
+                       NULL);
     text[strcspn(text, "\r\n")] = '\0';
     fprintf(stderr, "fd_handoff: %s: %s\n", what, text);
     exit(1);
 }
 
-/* Of Winsock's calls: 0 is good. */
+/* For Winsock's calls, which return 0 for success. */
 static void checked(int result, const char *what)
 {
     if (result != 0) fail(what, (DWORD)WSAGetLastError());
 }
 
-/* Of the other ones: 0 is not. */
-static void made(int result, const char *what)
+/* For the other calls, which return 0 for failure. */
+static void check_made(int result, const char *what)
 {
     if (!result) fail(what, GetLastError());
 }
@@ -59,9 +61,9 @@ static void step(const char *text)
     fflush(stdout);
 }
 
-/* ---- the sockets --------------------------------------------------------------------------------------------------- */
+/* ---- the sockets ------------------------------------------------------------------------------------------------- */
 
-/* Whoever inherits one is told so below; socket() would let every child have it. */
+/* Not inheritable, unlike a socket of socket(): inheritable() makes it so for the VM. */
 static SOCKET new_socket(void)
 {
     SOCKET s = WSASocketW(AF_INET, SOCK_STREAM, IPPROTO_TCP, NULL, 0, WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT);
@@ -81,7 +83,7 @@ static struct sockaddr_in loopback(unsigned short port)
     return address;
 }
 
-/* On a port that the system chooses. */
+/* Listens on a port that the system chooses. */
 static SOCKET listen_somewhere(unsigned short *port)
 {
     struct sockaddr_in address = loopback(0);
@@ -97,7 +99,7 @@ static SOCKET listen_somewhere(unsigned short *port)
     return s;
 }
 
-/* The one attempt. Returns the connection, or INVALID_SOCKET when it was refused. */
+/* The only attempt. Returns the connection, or INVALID_SOCKET when it was refused. */
 static SOCKET connect_once(unsigned short port)
 {
     struct sockaddr_in address = loopback(port);
@@ -111,19 +113,20 @@ static SOCKET connect_once(unsigned short port)
     return INVALID_SOCKET;
 }
 
-/* ---- the VM's process ---------------------------------------------------------------------------------------------- */
+/* ---- the VM's process -------------------------------------------------------------------------------------------- */
 
 static void add_word(char *line, const char *word)
 {
     size_t len = strlen(line);
 
     if (len + strlen(word) + 4 >= COMMAND_LINE || strchr(word, '"')) fail("the VM command", ERROR_INVALID_PARAMETER);
-    snprintf(line + len, COMMAND_LINE - len, strpbrk(word, " \t") || !*word ? "%s\"%s\"" : "%s%s", len ? " " : "", word);
+    snprintf(line + len, COMMAND_LINE - len, strpbrk(word, " \t") || !*word ? "%s\"%s\"" : "%s%s", len ? " " : "",
+             word);
 }
 
 static HANDLE inheritable(HANDLE handle)
 {
-    made(SetHandleInformation(handle, HANDLE_FLAG_INHERIT, HANDLE_FLAG_INHERIT), "SetHandleInformation");
+    check_made(SetHandleInformation(handle, HANDLE_FLAG_INHERIT, HANDLE_FLAG_INHERIT), "SetHandleInformation");
     return handle;
 }
 
@@ -132,13 +135,16 @@ static HANDLE our_errors(void)
 {
     HANDLE copy, process = GetCurrentProcess();
 
-    made(DuplicateHandle(process, GetStdHandle(STD_ERROR_HANDLE), process, &copy, 0, FALSE, DUPLICATE_SAME_ACCESS), "our stderr");
+    check_made(
+        DuplicateHandle(process, GetStdHandle(STD_ERROR_HANDLE), process, &copy, 0, FALSE, DUPLICATE_SAME_ACCESS),
+        "our stderr");
     return copy;
 }
 
 static HANDLE open_nowhere(void)
 {
-    HANDLE nowhere = CreateFileA("NUL", GENERIC_READ | GENERIC_WRITE, FILE_SHARE_READ | FILE_SHARE_WRITE, NULL, OPEN_EXISTING, 0, NULL);
+    HANDLE nowhere = CreateFileA("NUL", GENERIC_READ | GENERIC_WRITE, FILE_SHARE_READ | FILE_SHARE_WRITE, NULL,
+                                 OPEN_EXISTING, 0, NULL);
 
     if (nowhere == INVALID_HANDLE_VALUE) fail("NUL", GetLastError());
     return inheritable(nowhere);
@@ -153,13 +159,14 @@ static LPPROC_THREAD_ATTRIBUTE_LIST list_of(HANDLE *handles, int count)
     InitializeProcThreadAttributeList(NULL, 1, 0, &size);
     list = (LPPROC_THREAD_ATTRIBUTE_LIST)malloc(size);
     if (!list) fail("memory", ERROR_OUTOFMEMORY);
-    made(InitializeProcThreadAttributeList(list, 1, 0, &size), "InitializeProcThreadAttributeList");
-    made(UpdateProcThreadAttribute(list, 0, PROC_THREAD_ATTRIBUTE_HANDLE_LIST, handles, (size_t)count * sizeof *handles, NULL, NULL),
-         "UpdateProcThreadAttribute");
+    check_made(InitializeProcThreadAttributeList(list, 1, 0, &size), "InitializeProcThreadAttributeList");
+    check_made(UpdateProcThreadAttribute(list, 0, PROC_THREAD_ATTRIBUTE_HANDLE_LIST, handles,
+                                         (size_t)count * sizeof *handles, NULL, NULL),
+               "UpdateProcThreadAttribute");
     return list;
 }
 
-/* `listener` is the VM's from here on, and so is `errors`, its stderr. */
+/* Takes over `listener`, and `errors`, the VM's stderr: our handles are closed. */
 static void start(char *line, SOCKET listener, HANDLE errors)
 {
     STARTUPINFOEXA info;
@@ -176,12 +183,14 @@ static void start(char *line, SOCKET listener, HANDLE errors)
     info.lpAttributeList = list_of(handles, 3);
     printf("  %s\n", line);
     fflush(stdout);
-    made(CreateProcessA(NULL, line, NULL, NULL, TRUE, EXTENDED_STARTUPINFO_PRESENT, NULL, NULL, &info.StartupInfo, &vm), "the VM is not there");
+    check_made(
+        CreateProcessA(NULL, line, NULL, NULL, TRUE, EXTENDED_STARTUPINFO_PRESENT, NULL, NULL, &info.StartupInfo, &vm),
+        "the VM is not there");
     DeleteProcThreadAttributeList(info.lpAttributeList);
     free(info.lpAttributeList);
     CloseHandle(nowhere);
     CloseHandle(errors);
-    closesocket(listener); /* The VM holds the only one now: when it dies, nobody listens. */
+    closesocket(listener); /* The VM has the only copy now: when it ends, nothing listens. */
 }
 
 static int status_of_vm(void)
@@ -197,10 +206,10 @@ static int status_of_vm(void)
     return (int)status;
 }
 
-/* ---- the conversation: QMP is one line of JSON each way ------------------------------------------------------------ */
+/* ---- QMP: one line of JSON each way ------------------------------------------------------------------------------ */
 
-/* Reads up to a newline or the end. Returns the length; 0 when the other side has closed. An answer that doesn't come is an
- * error of its own, so that a hanging VM doesn't hang its manager. */
+/* Reads up to a newline or EOF. Returns the length; 0 = EOF. A time-out is an error, so that a hanging VM doesn't
+ * hang its manager. */
 static int read_line(SOCKET s, char *line, size_t size)
 {
     size_t len = 0;
@@ -215,7 +224,7 @@ static int read_line(SOCKET s, char *line, size_t size)
     return (int)len;
 }
 
-/* All of it: send() may take less than it was offered. */
+/* Sends all of it: send() may do a short write. */
 static void send_text(SOCKET s, const char *text)
 {
     int len = (int)strlen(text), sent;
@@ -224,8 +233,8 @@ static void send_text(SOCKET s, const char *text)
         if ((sent = send(s, text, len, 0)) < 0) fail("send", (DWORD)WSAGetLastError());
 }
 
-/* Prints what the VM says until a line holds `word` (NULL: until it closes). Returns whether that line came. */
-static int hear(SOCKET s, const char *word)
+/* Prints the VM's lines until one contains `word` (NULL: until EOF). Returns whether such a line was received. */
+static int print_until(SOCKET s, const char *word)
 {
     char line[LINE];
 
@@ -239,13 +248,13 @@ static int hear(SOCKET s, const char *word)
     return 0;
 }
 
-/* One command, `shown` or a shorter form of it, and its answer. */
+/* Sends one command and reads its reply. `shown` is printed for it. */
 static void command_shown(SOCKET monitor, const char *json, const char *shown)
 {
     printf("  -> %s\n", shown);
     send_text(monitor, json);
     send_text(monitor, "\n");
-    if (!hear(monitor, "\"return\"")) fail("the VM refused the command", 0);
+    if (!print_until(monitor, "\"return\"")) fail("the VM refused the command", 0);
 }
 
 static void command(SOCKET monitor, const char *json)
@@ -260,13 +269,14 @@ static void base64(const unsigned char *bytes, size_t len, char *text)
     size_t            at, i;
 
     for (at = 0; at < len; at += 3) {
-        group = (unsigned long)bytes[at] << 16 | (at + 1 < len ? bytes[at + 1] * 256ul : 0) | (at + 2 < len ? bytes[at + 2] : 0);
+        group = (unsigned long)bytes[at] << 16 | (at + 1 < len ? bytes[at + 1] * 256ul : 0) |
+                (at + 2 < len ? bytes[at + 2] : 0);
         for (i = 0; i < 4; i++) *text++ = at + i <= len ? letters[group >> (18 - 6 * i) & 63] : '=';
     }
     *text = '\0';
 }
 
-/* Gives the running VM a socket, under a name. It is the VM's then: our copy is closed. */
+/* Passes the running VM a socket, under a name. Our copy is closed. */
 static void pass_socket(SOCKET monitor, const char *name, SOCKET passed)
 {
     WSAPROTOCOL_INFOW info;
@@ -274,15 +284,17 @@ static void pass_socket(SOCKET monitor, const char *name, SOCKET passed)
 
     checked(WSADuplicateSocketW(passed, vm.dwProcessId, &info), "WSADuplicateSocket");
     base64((const unsigned char *)&info, sizeof info, text);
-    snprintf(json, sizeof json, "{\"execute\":\"get-win32-socket\",\"arguments\":{\"fdname\":\"%s\",\"info\":\"%s\"}}", name, text);
-    snprintf(shown, sizeof shown, "{\"execute\":\"get-win32-socket\",\"arguments\":{\"fdname\":\"%s\",\"info\":\"%.8s...\"}}", name, text);
+    snprintf(json, sizeof json, "{\"execute\":\"get-win32-socket\",\"arguments\":{\"fdname\":\"%s\",\"info\":\"%s\"}}",
+             name, text);
+    snprintf(shown, sizeof shown,
+             "{\"execute\":\"get-win32-socket\",\"arguments\":{\"fdname\":\"%s\",\"info\":\"%.8s...\"}}", name, text);
     command_shown(monitor, json, shown);
     closesocket(passed);
 }
 
-/* ---- the story ----------------------------------------------------------------------------------------------------- */
+/* ---- the steps --------------------------------------------------------------------------------------------------- */
 
-/* A second socket, passed over the running monitor: there a socket has a name, never a number. */
+/* A second socket, passed over the running monitor: a socket passed there has a name, not a number. */
 static void add_a_socket(SOCKET monitor)
 {
     unsigned short port;
@@ -290,18 +302,19 @@ static void add_a_socket(SOCKET monitor)
 
     step("A second listening socket, passed over the monitor (WSADuplicateSocket) under the name 'extra'");
     pass_socket(monitor, "extra", listen_somewhere(&port));
-    command(monitor, "{\"execute\":\"chardev-add\",\"arguments\":{\"id\":\"extra\",\"backend\":{\"type\":\"socket\",\"data\":"
-                     "{\"addr\":{\"type\":\"fd\",\"data\":{\"str\":\"extra\"}},\"server\":true,\"wait\":false}}}}");
+    command(monitor,
+            "{\"execute\":\"chardev-add\",\"arguments\":{\"id\":\"extra\",\"backend\":{\"type\":\"socket\",\"data\":"
+            "{\"addr\":{\"type\":\"fd\",\"data\":{\"str\":\"extra\"}},\"server\":true,\"wait\":false}}}}");
     connection = connect_once(port);
     printf("  one connect() to it: %s\n", connection == INVALID_SOCKET ? "refused" : "connected");
     if (connection == INVALID_SOCKET) exit(1);
     command(monitor, "{\"execute\":\"query-chardev\"}");
     command(monitor, "{\"execute\":\"chardev-remove\",\"arguments\":{\"id\":\"extra\"}}");
-    if (hear(connection, NULL) == 0) printf("  the VM removed it: our connection has ended\n");
+    if (print_until(connection, NULL) == 0) printf("  the VM removed it: our connection has ended\n");
     closesocket(connection);
 }
 
-/* There is no socketpair(). */
+/* In place of socketpair(), which Windows has not. */
 static void connected_pair(SOCKET pair[2])
 {
     unsigned short port;
@@ -313,7 +326,7 @@ static void connected_pair(SOCKET pair[2])
     closesocket(listener);
 }
 
-/* The guest's serial line moves to a socket that we hold the other end of. Returns whether the guest answered. */
+/* Hot swap: the guest's serial line moves to a socket whose other end is ours. Returns whether the guest answered. */
 static int talk_to_the_guest(SOCKET monitor)
 {
     WSAPOLLFD ready;
@@ -323,19 +336,20 @@ static int talk_to_the_guest(SOCKET monitor)
     step("The guest's serial line, moved while it runs to one end of a connection");
     connected_pair(pair);
     pass_socket(monitor, "line", pair[1]);
-    command(monitor, "{\"execute\":\"chardev-change\",\"arguments\":{\"id\":\"con\",\"backend\":{\"type\":\"socket\",\"data\":"
-                     "{\"addr\":{\"type\":\"fd\",\"data\":{\"str\":\"line\"}},\"server\":false}}}}");
+    command(monitor,
+            "{\"execute\":\"chardev-change\",\"arguments\":{\"id\":\"con\",\"backend\":{\"type\":\"socket\",\"data\":"
+            "{\"addr\":{\"type\":\"fd\",\"data\":{\"str\":\"line\"}},\"server\":false}}}}");
     printf("  typed to the guest: hello\n");
     send_text(pair[0], "hello\r");
     ready.fd = pair[0];
     ready.events = POLLRDNORM;
-    answered = WSAPoll(&ready, 1, ANSWER_MS / 5) == 1 && hear(pair[0], "hello");
+    answered = WSAPoll(&ready, 1, ANSWER_MS / 5) == 1 && print_until(pair[0], "hello");
     if (!answered) printf("  no guest answers\n");
     closesocket(pair[0]);
     return answered;
 }
 
-/* The VM's own words, then the options of the story. The listening socket's value stands among them. */
+/* The VM's own arguments, then the options of a step, with the listening socket's value. */
 static void make_command(char *line, char **words, int count, SOCKET listener, int is_good)
 {
     char monitor[80];
@@ -343,9 +357,11 @@ static void make_command(char *line, char **words, int count, SOCKET listener, i
 
     line[0] = '\0';
     for (i = 0; i < count; i++) add_word(line, words[i]);
-    snprintf(monitor, sizeof monitor, "-chardev socket,id=mon,fd=%llu,server=on,wait=off", (unsigned long long)listener);
-    snprintf(line + strlen(line), COMMAND_LINE - strlen(line), " %s -mon chardev=mon,mode=control -chardev null,id=con -serial chardev:con%s",
-             monitor, is_good ? "" : " -chardev " BAD_OPTIONS);
+    snprintf(monitor, sizeof monitor, "-chardev socket,id=mon,fd=%llu,server=on,wait=off",
+             (unsigned long long)listener);
+    snprintf(line + strlen(line), COMMAND_LINE - strlen(line),
+             " %s -mon chardev=mon,mode=control -chardev null,id=con -serial chardev:con%s", monitor,
+             is_good ? "" : " -chardev " BAD_OPTIONS);
 }
 
 static int run_the_vm(char **words, int count, int has_guest)
@@ -362,7 +378,7 @@ static int run_the_vm(char **words, int count, int has_guest)
 
     step("It connects, once: the VM may not even have started");
     monitor = connect_once(port);
-    if (monitor == INVALID_SOCKET || !hear(monitor, "\"QMP\"")) fail("the VM is not there", 0);
+    if (monitor == INVALID_SOCKET || !print_until(monitor, "\"QMP\"")) fail("the VM is not there", 0);
     command(monitor, "{\"execute\":\"qmp_capabilities\"}");
     command(monitor, "{\"execute\":\"query-status\"}");
     add_a_socket(monitor);
@@ -370,12 +386,12 @@ static int run_the_vm(char **words, int count, int has_guest)
 
     step("The end");
     command(monitor, "{\"execute\":\"quit\"}");
-    hear(monitor, NULL);
+    print_until(monitor, NULL);
     closesocket(monitor);
     return status_of_vm() == 0 && (answered || !has_guest);
 }
 
-/* Everything the VM printed to stderr: the pipe ends when the VM does. */
+/* Prints the VM's stderr, until EOF: the VM has ended. */
 static void print_errors(HANDLE errors)
 {
     char  text[LINE];
@@ -385,8 +401,8 @@ static void print_errors(HANDLE errors)
     CloseHandle(errors);
 }
 
-/* The VM inherits the socket, meets a bad option and exits. Connected before that, we get end-of-file or a reset; after it, a
- * refusal. There is no third case, hence nothing to wait or to try again for. */
+/* The VM inherits the socket, finds a bad option and exits. A connection made before the exit ends with EOF or
+ * ECONNRESET; an attempt after it gets ECONNREFUSED. There is no third case, hence no wait and no retry. */
 static int run_a_vm_that_fails(char **words, int count)
 {
     char           line[COMMAND_LINE];
@@ -395,21 +411,21 @@ static int run_a_vm_that_fails(char **words, int count)
     SOCKET         listener, monitor;
 
     step("A start that fails: the same socket, and one wrong option");
-    made(CreatePipe(&errors[0], &errors[1], NULL, 0), "CreatePipe");
+    check_made(CreatePipe(&errors[0], &errors[1], NULL, 0), "CreatePipe");
     listener = listen_somewhere(&port);
     make_command(line, words, count, listener, 0);
     start(line, listener, errors[1]);
 
     monitor = connect_once(port);
     if (monitor == INVALID_SOCKET) printf("  one connect(): refused\n");
-    else if (hear(monitor, NULL) == 0) printf("  one connect(): taken, then end-of-file\n");
+    else if (print_until(monitor, NULL) == 0) printf("  one connect(): taken, then end-of-file\n");
     print_errors(errors[0]);
     return status_of_vm() != 0;
 }
 
-/* ---- the command line ---------------------------------------------------------------------------------------------- */
+/* ---- the command line -------------------------------------------------------------------------------------------- */
 
-/* tinyvm.exe lies beside this program. */
+/* tinyvm.exe is in this program's directory. */
 static char *default_vm(void)
 {
     static char path[MAX_PATH + 16];

@@ -1,4 +1,5 @@
-/* A backend of your own that is stacked on another chardev: it turns letters round by 13 places, both ways. Copy it.
+/* A backend of your own that is stacked on another chardev: it rotates letters by 13 places, both ways. Copy it when
+ * you write a filter or a protocol.
  *     echo uryyb | build/filter_rot13 stdio,id=tty rot13,chardev=tty
  *     build/filter_rot13 socket,id=s,path=/tmp/s,server=on,wait=off rot13,chardev=s,rot=1,mux=on
  *     build/filter_rot13 rot13,help */
@@ -11,41 +12,43 @@
 /* ---- the backend ---- */
 
 typedef struct rot13_options {
-    chr_common_options common; /* id, mux, logfile, history, obuf... come with it */
+    chr_common_options common; /* first: id, mux, logfile, history, obuf, ... */
     const char        *chardev;
     int64_t            rot;
 } rot13_options;
 
 static const chr_option rot13_rows[] = {
     /* name      type               where                             default       range  help */
-    { "chardev", CHR_OPTION_TEXT,   offsetof(rot13_options, chardev), CHR_REQUIRED, 0, 0,  "id of the chardev that it is on" },
-    { "rot",     CHR_OPTION_NUMBER, offsetof(rot13_options, rot),     "13",         1, 25, "how far output is turned, and input back" },
-    { NULL,      CHR_OPTION_TEXT,   0,                                NULL,         0, 0,  NULL }
+    { "chardev", CHR_OPTION_TEXT,   offsetof(rot13_options, chardev), CHR_REQUIRED, 0, 0,
+      "id of the chardev that it is on" },
+    { "rot",     CHR_OPTION_NUMBER, offsetof(rot13_options, rot),     "13",         1, 25,
+      "how far output is turned, and input back" },
+    { NULL,      CHR_OPTION_TEXT,   0,                                NULL,         0, 0, NULL }
 };
 
-static int turn_letter(int c, int by)
+static int rotate_letter(int c, int by)
 {
     return c >= 'a' && c <= 'z' ? 'a' + (c - 'a' + by) % 26 : c >= 'A' && c <= 'Z' ? 'A' + (c - 'A' + by) % 26 : c;
 }
 
-/* Up to a piece of it; returns how much. */
-static size_t turn(char piece[512], const void *buf, size_t len, int by)
+/* Fills a piece with the first bytes of buf, rotated. Returns their number. */
+static size_t rotate(char piece[512], const void *buf, size_t len, int by)
 {
     size_t i, n = len < 512 ? len : 512;
-    for (i = 0; i < n; i++) piece[i] = (char)turn_letter(((const char *)buf)[i], by);
+    for (i = 0; i < n; i++) piece[i] = (char)rotate_letter(((const char *)buf)[i], by);
     return n;
 }
 
 static int rot13_by(const chr_dev *dev) { return (int)((const rot13_options *)dev->options)->rot; }
 
-/* Output. Returns how much of it the chardev below took, or why it took none. */
+/* Output. Returns the number of bytes that the lower chardev accepted (a short write is possible), or its error. */
 static int rot13_write(chr_dev *dev, const void *buf, size_t len)
 {
     char   piece[512];
     size_t done = 0, size;
     int    n = 1;
     while (done < len && n > 0) {
-        size = turn(piece, (const char *)buf + done, len - done, rot13_by(dev));
+        size = rotate(piece, (const char *)buf + done, len - done, rot13_by(dev));
         n = chr_stacked_write(dev, piece, size);
         done += n > 0 ? (size_t)n : 0;
         if (n < (int)size) break;
@@ -53,14 +56,14 @@ static int rot13_write(chr_dev *dev, const void *buf, size_t len)
     return done > 0 ? (int)done : n;
 }
 
-/* Input, never more than our frontend takes. Its handler may remove us. */
-static void rot13_got(void *opaque, const void *buf, size_t len)
+/* Input, never more than our frontend's can_read allows. Its read handler may remove this chardev (re-entrant). */
+static void rot13_on_read(void *opaque, const void *buf, size_t len)
 {
     chr_dev *dev = (chr_dev *)opaque;
     char     piece[512];
     size_t   done, size;
     for (done = 0; done < len && !dev->removed; done += size) {
-        size = turn(piece, (const char *)buf + done, len - done, 26 - rot13_by(dev));
+        size = rotate(piece, (const char *)buf + done, len - done, 26 - rot13_by(dev));
         chr_be_write(dev, piece, size);
     }
 }
@@ -69,13 +72,13 @@ static void rot13_got(void *opaque, const void *buf, size_t len)
 static int rot13_read(chr_dev *dev, void *buf, size_t len)
 {
     int i, n = chr_stacked_read(dev, buf, len);
-    for (i = 0; i < n; i++) ((char *)buf)[i] = (char)turn_letter(((char *)buf)[i], 26 - rot13_by(dev));
+    for (i = 0; i < n; i++) ((char *)buf)[i] = (char)rotate_letter(((char *)buf)[i], 26 - rot13_by(dev));
     return n;
 }
 
 static int rot13_open(chr_dev *dev, chr_error *err)
 {
-    CHR_TABLE(chr_handlers, handlers, CHR_SET(read, rot13_got)); /* the others pass on as it comes */
+    CHR_TABLE(chr_handlers, handlers, CHR_SET(read, rot13_on_read)); /* unset ones: can_read and events are passed up */
     return chr_stacked_open(dev, ((const rot13_options *)dev->options)->chardev, &handlers, err);
 }
 
@@ -99,7 +102,7 @@ CHR_TABLE(chr_backend, rot13_backend,
     CHR_SET(help,         "turns the letters of another one")
     CHR_SET(options,      rot13_rows)
     CHR_SET(options_size, sizeof(rot13_options))
-    CHR_SET(state_size,   sizeof(chr_stacked)) /* a struct that begins with it, if you need more */
+    CHR_SET(state_size,   sizeof(chr_stacked)) /* or a struct of yours that begins with it */
     CHR_SET(open,         rot13_open)
     CHR_SET(close,        chr_stacked_close)
     CHR_SET(io,           &rot13_io)
@@ -108,7 +111,7 @@ CHR_TABLE(chr_backend, rot13_backend,
     CHR_SET(set_open,     chr_stacked_set_open)
     CHR_SET(peer,         &rot13_peer));
 
-/* ---- a program with it: says hello at the last chardev, and prints what comes from there, until that ends ---- */
+/* ---- a program with it: sends hello to the last chardev and prints the input from there, until that is closed ---- */
 #ifndef FILTER_ROT13_ALONE
 
 static chr_context *ctx;
@@ -117,7 +120,7 @@ static chr_frontend con;
 static void print_line(void *opaque, const char *line) { (void)opaque, puts(line); }
 static void print_input(void *opaque, const void *buf, size_t len) { (void)opaque, fwrite(buf, 1, len, stdout); }
 
-static void happened(void *opaque, int event)
+static void on_event(void *opaque, int event)
 {
     (void)opaque;
     if (event == CHR_EVENT_OPENED) chr_fe_printf(&con, "hello\n");
@@ -126,7 +129,7 @@ static void happened(void *opaque, int event)
 
 int main(int argc, char **argv)
 {
-    const chr_handlers handlers = { NULL, print_input, happened, NULL };
+    const chr_handlers handlers = { NULL, print_input, on_event, NULL };
     chr_error          err = { CHR_ERR_INVALID, "usage: filter_rot13 CHARDEV... (rot13,chardev=ID is one more kind)" };
     chr_dev           *dev = NULL;
     char               id[20];

@@ -1,6 +1,8 @@
-/* fuzz_uart.c - any guest on tinyvm's 16550, and a line on which anything goes wrong. With clang, or afl-clang-fast and afl-fuzz:
- *     clang -g -O2 -fsanitize=fuzzer,address,undefined -I. -Iexamples/tinyvm examples/fuzz_uart.c examples/tinyvm/uart16550.c */
-#pragma clang attribute push(__attribute__((no_sanitize("coverage"))), apply_to = function) /* it's the UART that is tested */
+/* fuzz_uart.c - tinyvm's 16550 with random guest accesses and a line with injected faults. For libFuzzer or
+ * afl-clang-fast:
+ *     clang -g -O2 -fsanitize=fuzzer,address,undefined -I. -Iexamples/tinyvm examples/fuzz_uart.c \
+ *           examples/tinyvm/uart16550.c */
+#pragma clang attribute push(__attribute__((no_sanitize("coverage"))), apply_to = function) /* the UART is under test */
 #define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #pragma clang attribute pop
@@ -13,9 +15,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static chr_context *ctx;
     const chr_config    config = { .virtual_clock = 1 };
     struct uart         uart = { .irq.set = irq };
-    size_t              i, faults = size / 2; /* the first half decides what goes wrong, the other what the guest does */
+    size_t              i, faults = size / 2; /* first half: faults of the line; second half: accesses of the guest */
     if (!ctx) ctx = chr_context_new(&config);
-    chr_dev *far = chr_new(ctx, "ringbuf,id=far,size=1K", NULL), *line = chr_new(ctx, "fault,id=line,chardev=far", NULL);
+    chr_dev *far = chr_new(ctx, "ringbuf,id=far,size=1K", NULL);
+    chr_dev *line = chr_new(ctx, "fault,id=line,chardev=far", NULL);
     uart.ctx = ctx;
     if (uart_init(&uart, line, NULL) < 0 || chr_fault_feed(line, data, faults) < 0) return -1;
     for (i = faults; i + 1 < size; i += 2)

@@ -1,10 +1,11 @@
 /*
- * manager - starts a VM and connects to its monitor exactly once. The shortest one, to copy into a manager of yours; fd_handoff.c
- * goes on from here (a second socket over the running monitor, a start that fails). Plain POSIX: a manager needs no chardev.h.
+ * manager - starts a VM and connects to its monitor exactly once. Copy it into a manager of yours. fd_handoff.c shows
+ * more: a second socket passed over the running monitor, a start that fails. Plain POSIX: a manager needs no
+ * chardev.h.
  *
  *     build/manager build/tinyvm -chardev socket,id=mon,fd=3,server=on,wait=off -mon chardev=mon,mode=control
  *
- * It prints the monitor's greeting and asks the VM to quit. The exit status is the VM's; 1 when there is no monitor to talk to.
+ * It prints the monitor's greeting and sends quit. The exit status is the VM's; 1 when there was no greeting.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,8 +19,8 @@ enum { VM_FD = 3 };
 
 static int failed(const char *what) { return perror(what), 1; }
 
-/* In the child: the listener becomes descriptor 3. dup2() clears its FD_CLOEXEC, and has nothing to do if it is 3 already. */
-static void become(char **command, int listener)
+/* In the child: the listener becomes descriptor 3. dup2() clears FD_CLOEXEC on it; not needed when it is 3 already. */
+static void exec_vm(char **command, int listener)
 {
     if (listener != VM_FD && (dup2(listener, VM_FD) < 0 || close(listener) < 0)) _exit(126);
     execvp(command[0], command);
@@ -43,8 +44,8 @@ int main(int argc, char **argv)
     if (listener < 0 || bind(listener, (struct sockaddr *)&address, sizeof address) < 0 || listen(listener, 1) < 0)
         return failed(address.sun_path);
     if ((vm = fork()) < 0) return failed("fork");
-    if (vm == 0) become(argv + 1, listener);
-    close(listener); /* The VM has the only copy: when it dies, the connection is refused or ends. */
+    if (vm == 0) exec_vm(argv + 1, listener);
+    close(listener); /* The VM has the only copy: when it ends, connect() is refused or read() reports EOF. */
 
     monitor = socket(AF_UNIX, SOCK_STREAM, 0);
     if (monitor < 0 || connect(monitor, (struct sockaddr *)&address, sizeof address) < 0) perror("connect");

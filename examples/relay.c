@@ -1,31 +1,35 @@
 /*
- * relay - joins two chardevs, as socat does: what comes out of one goes into the other.
+ * relay - joins two chardevs, as socat does: the input of each is the output of the other.
  *
  *     build/relay [-v] [-x] [--keep] [-log-reopen-on-hup] [-object O]... A B
  *     build/relay help            all backends
- *     build/relay socket,help     the options of one
+ *     build/relay socket,help     the options of one backend
  *
  * A and B are chardevs in option syntax (socket,path=/tmp/a,server=on,wait=off) or URI syntax (tcp:localhost:4444).
  *
- * O is what they refer to by id: TLS credentials (tls-creds-x509,id=t,dir=certs; tls-creds-psk,...), or a list of the peers that are
- * let in (authz-list,id=who,match=NAME).
+ * O is an object that A or B names by id: TLS credentials (tls-creds-x509,id=t,dir=certs; tls-creds-psk,...), or a
+ * list of the peers that are admitted (authz-list,id=who,match=NAME).
  *
- * While one side is away but may come back, the other is not read: no byte is lost. The end of input of a side is passed on behind its
- * last byte, where the other has such a thing (chr_fe_shutdown), and output to it goes on: relay ends when both sides have ended. Where
- * the end can't be passed on, or the side was a file, the way back stays until nothing has come for half a second. For that a socket
- * that is connected once gets half-close=on; one that comes back (server, reconnect) has it when its options say so.
- * --keep goes on even so, and drops what nobody takes. Ctrl-A x on a mux, a testdev, SIGINT, SIGTERM and SIGHUP end it: what was read goes
- * out first, as long as somebody takes it, and terminals and files are put back.
+ * Back-pressure: while one side is disconnected and may reconnect, the other is not read, so that no byte is lost.
  *
- * Where a side is a serial line over the network (com-port=on), settings, modem lines, line errors and break go on to the other side, and
- * what its client purges is dropped. The size of a terminal goes on, too: from stdio or a telnet client to a telnet server or a pty.
+ * Half-close: EOF of one side is passed on after its last byte, where the other supports that (chr_fe_shutdown), and
+ * the other direction stays open. relay ends when both sides have reached EOF. Where EOF can't be passed on, or the
+ * side was a file, relay ends after half a second without input. A socket that connects once gets half-close=on for
+ * this; a server or a client with reconnect= has it when its options contain it.
  *
- * -v says on stderr what happens (connections, handshakes, events), -x shows all bytes there, in hex and as text: '>' is from A to B,
- * '<' from B to A.
+ * --keep doesn't end then, and drops bytes for a closed side. Ctrl-A x on a mux, a testdev, SIGINT, SIGTERM and
+ * SIGHUP end relay: pending output is drained first, and terminals and files are restored.
  *
- * It moves blocks of up to 64 KiB as they come, so its frontends have no buffers (chr_fe_set_buffers): these would copy each byte
- * twice more and save no system call (0.17 s of CPU time for a GiB without them, 0.20 s with), join udp's datagrams, and tell of a
- * full disk one write late.
+ * Where a side is a serial line over the network (com-port=on), settings, modem lines, line errors and break are
+ * passed to the other side, and a purge by its client drops pending bytes. The size of a terminal is passed on too:
+ * from stdio or a telnet client to a telnet server or a pty.
+ *
+ * -v logs events on stderr (connections, handshakes, ...). -x dumps all bytes there, in hex and as text: '>' is from
+ * A to B, '<' from B to A.
+ *
+ * relay moves blocks of up to 64 KiB as they are received, so its frontends have no buffers (chr_fe_set_buffers):
+ * these would copy each byte twice more and save no system call (0.17 s of CPU time for a GiB without them, 0.20 s
+ * with), join udp's datagrams, and report a full disk one write late.
  */
 #ifndef CHARDEV_LINKED /* the Makefile compiles the implementation once for several programs */
 #define CHARDEV_IMPLEMENTATION
@@ -41,7 +45,16 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BUFFER = 65536, QUIET_MS = 500, SENT_MS = 20, DRAIN_MS = 2000, BREAK_MS = 250, LINES_MS = 50, INSIST_MS = 1000, TROUBLE = 2 };
+enum {
+    BUFFER = 65536,
+    IDLE_MS = 500,      /* without input, after EOF that can't be passed on */
+    SENT_MS = 20,       /* interval of polling whether a chardev's queue is empty */
+    DRAIN_MS = 2000,    /* without progress, before the rest is given up */
+    BREAK_MS = 250,     /* duration of a break */
+    LINES_MS = 50,      /* interval of polling the modem lines of a serial port */
+    REPEAT_MS = 1000,   /* equal settings are passed on once in this time */
+    TROUBLE = 2         /* exit status */
+};
 
 struct relay;
 
@@ -50,27 +63,27 @@ struct settings {
     int               flow;
 };
 
-/* One side, and what was read from it and is not written to the other yet: buf[start..end). */
+/* One side. buf[start..end) was read from it and is not yet written to the other. */
 struct side {
     const char     *name;
     chr_dev        *dev;
     chr_frontend    fe;
     struct side    *other;
     struct relay   *relay;
-    int             comes_back; /* when closed, it may open again */
-    int             converses;  /* its input ends some day, and at that end it may wait for an answer: no file, FIFO or line */
-    int             ended;      /* its input is over */
-    int             gone;       /* closed for good */
-    int             told;       /* the other's end of input was passed on to it: 1; 0 = not yet; -1 = it has no such thing */
-    int             deaf;       /* it takes nothing any more */
-    int             in_break;   /* we hold it in break, for a while */
-    int             has_line;   /* it is a serial line over the network, and open */
-    int             refuses;    /* it has no server that corrects us later: it says at once what it can't have */
-    struct settings said;       /* its own, that we have passed on last */
-    int64_t         said_at;
-    chr_timer       break_over; /* when that has been long enough */
-    chr_timer       look;       /* at the other's modem lines: a serial port doesn't tell when they change */
-    uint64_t        dumped;     /* bytes that -x has shown of what it said */
+    int             comes_back;  /* it may reopen after CLOSED: a server, reconnect= */
+    int             is_two_way;  /* a reply is possible after its EOF: not a file, FIFO or serial line */
+    int             at_eof;      /* its input has ended */
+    int             is_closed;   /* for good */
+    int             eof_passed;  /* the other's EOF was passed to it: 1; 0 = not yet; -1 = it has no half-close */
+    int             broken;      /* output to it fails (EPIPE) */
+    int             in_break;    /* a break is being sent to it */
+    int             has_line;    /* it is a serial line over the network, and open */
+    int             rejects;     /* it rejects settings with an error at once, not with a correction later */
+    struct settings passed;      /* its settings that were passed on last */
+    int64_t         passed_at;   /* in ns */
+    chr_timer       break_timer; /* ends the break */
+    chr_timer       lines_timer; /* polls the other's modem lines: a serial port has no event for them */
+    uint64_t        dumped;      /* bytes of its input that -x has printed */
     size_t          start, end;
     unsigned char   buf[BUFFER];
 };
@@ -78,20 +91,20 @@ struct side {
 struct relay {
     chr_context *ctx;
     struct side  a, b;
-    chr_timer    quiet;
+    chr_timer    end_timer;
     int          keep;
     int          verbose;    /* -v */
     int          dumps;      /* -x */
     int          reopens;    /* its log files, on SIGHUP */
-    int          draining; /* nothing more is read */
+    int          draining;   /* nothing more is read */
     int          done;
     int          status;
 };
 
 static struct relay          relay;
-static volatile sig_atomic_t told_to_stop, told_to_reopen;
+static volatile sig_atomic_t stop_requested, reopen_requested;
 
-/* ---- the end ------------------------------------------------------------------------------------------------------- */
+/* ---- the end ----------------------------------------------------------------------------------------------------- */
 
 static void end(struct relay *r, int status)
 {
@@ -99,7 +112,7 @@ static void end(struct relay *r, int status)
     r->status = status;
 }
 
-/* With obuf= and layers bytes may still wait inside a chardev. */
+/* With obuf= and layers, bytes may be queued inside a chardev. */
 static int is_sent(const struct side *s)
 {
     chr_info info;
@@ -113,7 +126,7 @@ static void end_when_sent(void *opaque)
     struct relay *r = (struct relay *)opaque;
 
     if (is_sent(&r->a) && is_sent(&r->b)) end(r, 0);
-    else chr_timer_start(r->ctx, &r->quiet, SENT_MS, end_when_sent, r);
+    else chr_timer_start(r->ctx, &r->end_timer, SENT_MS, end_when_sent, r);
 }
 
 static int is_empty(const struct side *s)
@@ -121,36 +134,38 @@ static int is_empty(const struct side *s)
     return s->start == s->end;
 }
 
-static int is_away(const struct side *s)
+static int is_disconnected(const struct side *s)
 {
     return s->comes_back && !chr_fe_backend_open(&s->fe);
 }
 
-/* Its end was passed on, and it can hear the answer: the other ends in its own time. */
-static int waits_for_answer(const struct side *s)
+/* Its EOF was passed on, and it can still receive the reply: the other's EOF comes later. */
+static int waits_for_reply(const struct side *s)
 {
-    return s->ended && !s->deaf && (!s->gone || s->converses) && s->other->told > 0 && s->other->converses && !s->other->ended;
+    return s->at_eof && !s->broken && (!s->is_closed || s->is_two_way) && s->other->eof_passed > 0 &&
+           s->other->is_two_way && !s->other->at_eof;
 }
 
-/* The other side's end can't be told to it, and it still has its own to come: what is piped into us goes on. */
-static int has_more_to_say(const struct side *s)
+/* The other side's EOF can't be passed to it, and its own EOF is still to come: input that is piped into us
+ * continues. */
+static int may_send_more(const struct side *s)
 {
-    return s->other->ended && !s->other->gone && !s->ended && s->converses && !is_away(s) && !isatty(0);
+    return s->other->at_eof && !s->other->is_closed && !s->at_eof && s->is_two_way && !is_disconnected(s) && !isatty(0);
 }
 
-/* Called whenever bytes moved or a side went. Nothing ends while a byte is still on its way to someone who can take it. */
-static void consider_ending(struct relay *r)
+/* Called after each transfer and state change. relay doesn't end while a byte is pending for a side that is open. */
+static void end_if_complete(struct relay *r)
 {
     struct side *a = &r->a, *b = &r->b;
 
-    chr_timer_stop(&r->quiet);
-    if (r->keep || !(a->ended || b->ended || a->deaf || b->deaf) || !is_empty(a) || !is_empty(b)) return;
-    if ((a->ended && (b->ended || a->deaf)) || (b->ended && b->deaf)) end_when_sent(r);
-    else if (!waits_for_answer(a) && !waits_for_answer(b) && !has_more_to_say(a) && !has_more_to_say(b))
-        chr_timer_start(r->ctx, &r->quiet, QUIET_MS, end_when_sent, r);
+    chr_timer_stop(&r->end_timer);
+    if (r->keep || !(a->at_eof || b->at_eof || a->broken || b->broken) || !is_empty(a) || !is_empty(b)) return;
+    if ((a->at_eof && (b->at_eof || a->broken)) || (b->at_eof && b->broken)) end_when_sent(r);
+    else if (!waits_for_reply(a) && !waits_for_reply(b) && !may_send_more(a) && !may_send_more(b))
+        chr_timer_start(r->ctx, &r->end_timer, IDLE_MS, end_when_sent, r);
 }
 
-/* ---- moving bytes -------------------------------------------------------------------------------------------------- */
+/* ---- moving bytes ------------------------------------------------------------------------------------------------ */
 
 static void flush_into(void *opaque);
 
@@ -159,29 +174,30 @@ static const char *reason(int error)
     return error == CHR_ERR_NO_SPACE ? strerror(ENOSPC) : chr_error_text(error);
 }
 
-/* Behind the last byte. One that comes back is told whenever it is there. */
-static void pass_end(struct side *from)
+/* Passes EOF on after the last byte. A side that is disconnected gets it when it reopens. */
+static void pass_eof(struct side *from)
 {
     struct side *to = from->other;
 
-    if (from->ended && !from->relay->keep && is_empty(from) && !to->told && !is_away(to)) to->told = chr_fe_shutdown(&to->fe) == 0 ? 1 : -1;
+    if (from->at_eof && !from->relay->keep && is_empty(from) && !to->eof_passed && !is_disconnected(to))
+        to->eof_passed = chr_fe_shutdown(&to->fe) == 0 ? 1 : -1;
 }
 
-/* The other side took nothing: it is full, or away, or gone, or broken. */
-static void not_taken(struct side *from, int error)
+/* The write to the other side failed: EAGAIN, disconnected, or another error. */
+static void write_failed(struct side *from, int error)
 {
     struct side *to = from->other;
 
     if (error == CHR_ERR_WOULD_BLOCK) {
         chr_fe_add_watch(&to->fe, flush_into, to);
     } else if (to->comes_back) {
-        return; /* Held until its OPENED. */
+        return; /* the bytes are kept until its OPENED */
     } else if (error == CHR_ERR_DISCONNECTED) {
-        to->deaf = 1;
+        to->broken = 1;
         from->start = from->end;
     } else {
         fprintf(stderr, "relay: %s: writing: %s\n", to->name, reason(error));
-        to->deaf = 1;
+        to->broken = 1;
         from->start = from->end;
         end(from->relay, TROUBLE);
     }
@@ -192,17 +208,17 @@ static void flush_from(struct side *from)
     struct side *to = from->other;
     int          taken = 1;
 
-    while (!is_empty(from) && taken > 0 && !is_away(to)) {
+    while (!is_empty(from) && taken > 0 && !is_disconnected(to)) {
         taken = chr_fe_write(&to->fe, from->buf + from->start, from->end - from->start);
         if (taken > 0) from->start += (size_t)taken;
-        else not_taken(from, taken);
+        else write_failed(from, taken);
     }
     if (is_empty(from)) {
         from->start = from->end = 0;
         chr_fe_accept_input(&from->fe);
-        pass_end(from);
+        pass_eof(from);
     }
-    consider_ending(from->relay);
+    end_if_complete(from->relay);
 }
 
 static void flush_into(void *opaque)
@@ -210,39 +226,46 @@ static void flush_into(void *opaque)
     flush_from(((struct side *)opaque)->other);
 }
 
-/* ---- the settings of serial lines ---------------------------------------------------------------------------------- */
+/* ---- the settings of serial lines -------------------------------------------------------------------------------- */
 
-/* Two servers that each have only their own would correct each other without end: then neither is heard for a while. */
-static int insists(struct side *s, const struct settings *settings)
+/* Whether the same settings were passed on just before. Two servers that each accept only their own settings would
+ * correct each other in an endless loop. */
+static int is_repeated(struct side *s, const struct settings *settings)
 {
     int64_t now = chr_loop_now(s->relay->ctx);
 
-    if (memcmp(&s->said, settings, sizeof s->said) == 0 && now - s->said_at < INSIST_MS * INT64_C(1000000)) return 1;
-    s->said = *settings;
-    s->said_at = now;
+    if (memcmp(&s->passed, settings, sizeof s->passed) == 0 && now - s->passed_at < REPEAT_MS * INT64_C(1000000))
+        return 1;
+    s->passed = *settings;
+    s->passed_at = now;
     return 0;
 }
 
-/* To the other side; what that can't have goes back. */
+/* Passes settings to the other side; its corrections go back. */
 static void pass_settings(struct side *from)
 {
     chr_frontend   *back = &from->fe, *to = &from->other->fe;
     struct settings now;
 
     if (chr_fe_ioctl(back, CHR_IOCTL_SERIAL_GET_PARAMS, &now.params) < 0) return;
-    if (chr_fe_ioctl(back, CHR_IOCTL_SERIAL_GET_FLOW, &now.flow) < 0 || (insists(from, &now) && !from->other->refuses)) return;
-    from->other->refuses = 0;
-    if (chr_fe_ioctl(to, CHR_IOCTL_SERIAL_SET_PARAMS, &now.params) < 0 && chr_fe_ioctl(to, CHR_IOCTL_SERIAL_GET_PARAMS, &now.params) == 0) {
+    if (chr_fe_ioctl(back, CHR_IOCTL_SERIAL_GET_FLOW, &now.flow) < 0 ||
+        (is_repeated(from, &now) && !from->other->rejects))
+        return;
+    from->other->rejects = 0;
+    if (chr_fe_ioctl(to, CHR_IOCTL_SERIAL_SET_PARAMS, &now.params) < 0 &&
+        chr_fe_ioctl(to, CHR_IOCTL_SERIAL_GET_PARAMS, &now.params) == 0) {
         chr_fe_ioctl(back, CHR_IOCTL_SERIAL_SET_PARAMS, &now.params);
-        from->other->refuses = 1;
+        from->other->rejects = 1;
     }
-    if (chr_fe_ioctl(to, CHR_IOCTL_SERIAL_SET_FLOW, &now.flow) < 0 && chr_fe_ioctl(to, CHR_IOCTL_SERIAL_GET_FLOW, &now.flow) == 0) {
+    if (chr_fe_ioctl(to, CHR_IOCTL_SERIAL_SET_FLOW, &now.flow) < 0 &&
+        chr_fe_ioctl(to, CHR_IOCTL_SERIAL_GET_FLOW, &now.flow) == 0) {
         chr_fe_ioctl(back, CHR_IOCTL_SERIAL_SET_FLOW, &now.flow);
-        from->other->refuses = 1;
+        from->other->rejects = 1;
     }
 }
 
-/* What comes in at one side goes out at the other: DSR as DTR, CTS as RTS; and all as they are, to whom can tell them. */
+/* The input lines of one side are the output lines of the other: DSR as DTR, CTS as RTS. All are passed unchanged
+ * too, for a telnet server, which can report them to its client. */
 static void pass_lines(struct side *from)
 {
     int lines;
@@ -253,7 +276,7 @@ static void pass_lines(struct side *from)
     chr_fe_ioctl(&from->other->fe, CHR_IOCTL_SERIAL_SET_TIOCM, &lines);
 }
 
-/* Bytes that came in damaged. */
+/* Passes on receive errors: parity, framing, overrun. */
 static void pass_errors(struct side *from)
 {
     int errors;
@@ -262,16 +285,17 @@ static void pass_errors(struct side *from)
         chr_fe_ioctl(&from->other->fe, CHR_IOCTL_SERIAL_SET_ERRORS, &errors);
 }
 
-static void look_at_lines(void *opaque)
+static void poll_lines(void *opaque)
 {
     struct side *s = (struct side *)opaque;
 
     pass_lines(s->other);
-    pass_errors(s->other); /* of an overrun nothing else tells */
-    chr_timer_start(s->relay->ctx, &s->look, LINES_MS, look_at_lines, s);
+    pass_errors(s->other); /* an overrun has no event of its own */
+    chr_timer_start(s->relay->ctx, &s->lines_timer, LINES_MS, poll_lines, s);
 }
 
-/* Its client wants none of what the other side's line has received and we have not passed on, or none of what it has sent itself. */
+/* Its client purges: bytes that the other side's line has received and that are not yet passed on, or those that the
+ * client itself has sent. */
 static void purge(struct side *s, int what)
 {
     struct side *from = what == CHR_PURGE_RECEIVE ? s->other : s;
@@ -279,7 +303,7 @@ static void purge(struct side *s, int what)
     from->start = from->end = 0;
     chr_fe_ioctl(&s->other->fe, CHR_IOCTL_SERIAL_PURGE, &what);
     chr_fe_accept_input(&from->fe);
-    consider_ending(s->relay);
+    end_if_complete(s->relay);
 }
 
 static void pass_size(struct side *from)
@@ -290,14 +314,14 @@ static void pass_size(struct side *from)
         chr_fe_ioctl(&from->other->fe, CHR_IOCTL_SET_TERMINAL_SIZE, &size);
 }
 
-/* Its far side has changed something. */
-static void pass_line(struct side *s)
+/* The far side has changed settings or lines (CHR_EVENT_SERIAL). */
+static void pass_serial(struct side *s)
 {
     int lines;
 
     pass_settings(s);
     pass_lines(s);
-    if (!s->has_line && chr_fe_ioctl(&s->other->fe, CHR_IOCTL_SERIAL_GET_TIOCM, &lines) == 0) look_at_lines(s);
+    if (!s->has_line && chr_fe_ioctl(&s->other->fe, CHR_IOCTL_SERIAL_GET_TIOCM, &lines) == 0) poll_lines(s);
     s->has_line = 1;
 }
 
@@ -313,76 +337,78 @@ static void pass_break(struct side *to)
 {
     to->in_break = 1;
     if (chr_fe_ioctl(&to->fe, CHR_IOCTL_SERIAL_SET_BREAK, &to->in_break) == 0)
-        chr_timer_start(to->relay->ctx, &to->break_over, BREAK_MS, end_break, to);
+        chr_timer_start(to->relay->ctx, &to->break_timer, BREAK_MS, end_break, to);
 }
 
-/* ---- the handlers -------------------------------------------------------------------------------------------------- */
+/* ---- the handlers ------------------------------------------------------------------------------------------------ */
 
 static int can_read(void *opaque)
 {
     const struct side *s = (const struct side *)opaque;
-    int                nobody = is_away(s->other) || (s->other->deaf && !s->relay->keep) || s->relay->draining;
+    int is_stopped = is_disconnected(s->other) || (s->other->broken && !s->relay->keep) || s->relay->draining;
 
-    return nobody ? 0 : (int)(BUFFER - s->end);
+    return is_stopped ? 0 : (int)(BUFFER - s->end); /* 0: back-pressure */
 }
 
-/* What the other side takes at once is not copied. */
-static void got(void *opaque, const void *bytes, size_t len)
+/* Writes to the other side directly; only the rest of a short write is copied. */
+static void on_read(void *opaque, const void *bytes, size_t len)
 {
     struct side *s = (struct side *)opaque;
-    int          taken = is_empty(s) && !is_away(s->other) ? chr_fe_write(&s->other->fe, bytes, len) : 0;
-    size_t       gone = taken > 0 ? (size_t)taken : 0;
+    int          taken = is_empty(s) && !is_disconnected(s->other) ? chr_fe_write(&s->other->fe, bytes, len) : 0;
+    size_t       written = taken > 0 ? (size_t)taken : 0;
 
-    memcpy(s->buf + s->end, (const char *)bytes + gone, len - gone);
-    s->end += len - gone;
+    memcpy(s->buf + s->end, (const char *)bytes + written, len - written);
+    s->end += len - written;
     flush_from(s);
 }
 
-/* A socket that is closed for good takes nothing either; of others a write tells. */
-static void look_at(struct side *s, int is_closed)
+/* Output to a socket that is closed for good fails; for other backends the next write shows whether it does. */
+static void update_state(struct side *s, int is_closed)
 {
     chr_info info;
 
     chr_query(s->dev, &info);
     s->comes_back = info.comes_back;
-    s->gone = s->ended = is_closed && !s->comes_back;
-    s->deaf |= s->gone && strcmp(info.backend, "socket") == 0;
+    s->is_closed = s->at_eof = is_closed && !s->comes_back;
+    s->broken |= s->is_closed && strcmp(info.backend, "socket") == 0;
 }
 
-static void opened(struct side *s)
+static void on_opened(struct side *s)
 {
-    s->ended = s->gone = s->deaf = s->told = 0;
+    s->at_eof = s->is_closed = s->broken = s->eof_passed = 0;
     pass_size(s);
     pass_size(s->other);
     flush_into(s);
     chr_fe_accept_input(&s->other->fe);
 }
 
-/* The next peer of one that comes back begins anew; the last one's conversation is over, if the other only waited for its answer. */
-static void closed(struct side *s)
+/* A side that comes back starts again with its next peer. When the other has reached EOF already, it only waited for
+ * the last peer's reply: it gets EOF now. */
+static void on_closed(struct side *s)
 {
-    look_at(s, 1);
-    s->told = 0;
+    update_state(s, 1);
+    s->eof_passed = 0;
     s->has_line = 0;
-    chr_timer_stop(&s->look);
-    if (s->comes_back && s->other->ended && !s->other->gone && is_empty(s)) s->other->told = chr_fe_shutdown(&s->other->fe) == 0 ? 1 : -1;
+    chr_timer_stop(&s->lines_timer);
+    if (s->comes_back && s->other->at_eof && !s->other->is_closed && is_empty(s))
+        s->other->eof_passed = chr_fe_shutdown(&s->other->fe) == 0 ? 1 : -1;
     flush_into(s);
     flush_from(s);
 }
 
-static void happened(void *opaque, int event)
+static void on_event(void *opaque, int event)
 {
     struct side *s = (struct side *)opaque;
 
     if (event == CHR_EVENT_OPENED) {
-        opened(s);
+        on_opened(s);
     } else if (event == CHR_EVENT_CLOSED) {
-        closed(s);
+        on_closed(s);
     } else if (event == CHR_EVENT_INPUT_END) {
-        s->ended = 1;
+        s->at_eof = 1;
         flush_from(s);
     } else if (event == CHR_EVENT_SERIAL) {
-        pass_line(s);
+        pass_serial(s);
     } else if (event == CHR_EVENT_LINE_ERROR) {
         pass_errors(s);
     } else if (event == CHR_EVENT_PURGE_RECEIVE || event == CHR_EVENT_PURGE_TRANSMIT) {
@@ -394,7 +420,7 @@ static void happened(void *opaque, int event)
     }
 }
 
-/* ---- opening ------------------------------------------------------------------------------------------------------- */
+/* ---- opening ----------------------------------------------------------------------------------------------------- */
 
 static int begins_with(const char *text, const char *word)
 {
@@ -411,12 +437,13 @@ static int is_socket(const char *text)
     return 0;
 }
 
-static int converses(const char *text)
+static int is_two_way(const char *text)
 {
-    return is_socket(text) || begins_with(text, "stdio") || begins_with(text, "mon:stdio") || (begins_with(text, "fd,") && strstr(text, ",in="));
+    return is_socket(text) || begins_with(text, "stdio") || begins_with(text, "mon:stdio") ||
+           (begins_with(text, "fd,") && strstr(text, ",in="));
 }
 
-/* A socket that is connected once, and whose layers have a half-close; options are words behind commas. */
+/* A socket that connects once, and whose layers support half-close. */
 static int wants_half_close(const char *text)
 {
     static const char *const others[] = { ",server", ",reconnect", ",websocket", ",half-close" };
@@ -432,7 +459,8 @@ static chr_dev *open_chardev(chr_context *ctx, const char *id, const char *text,
     char options[4200];
 
     if (!wants_half_close(text)) return chr_new_any(ctx, id, text, err);
-    if (snprintf(options, sizeof options, "%s,half-close=on", text) < (int)sizeof options) return chr_new_any(ctx, id, options, err);
+    if (snprintf(options, sizeof options, "%s,half-close=on", text) < (int)sizeof options)
+        return chr_new_any(ctx, id, options, err);
     snprintf(err->text, sizeof err->text, "too long");
     return NULL;
 }
@@ -444,21 +472,21 @@ static int open_side(struct relay *r, struct side *s, struct side *other, const 
     s->name = text;
     s->other = other;
     s->relay = r;
-    s->converses = converses(text);
+    s->is_two_way = is_two_way(text);
     s->dev = open_chardev(r->ctx, id, text, &err);
     if (!s->dev || chr_fe_init(&s->fe, s->dev, &err) < 0) {
         fprintf(stderr, "relay: %s: %s\n", text, err.text);
         return 0;
     }
-    look_at(s, 0);
+    update_state(s, 0);
     return 1;
 }
 
-/* ---- -v and -x ----------------------------------------------------------------------------------------------------- */
+/* ---- -v and -x --------------------------------------------------------------------------------------------------- */
 
 #ifndef CHARDEV_NO_TRACE
 
-/* "2026/11/27 12:30:00.123456", as its user's clock shows it. */
+/* "2026/11/27 12:30:00.123456", in local time. */
 static void print_time(const chr_trace *event)
 {
     time_t           seconds = (time_t)(event->wall_time / 1000000000);
@@ -482,7 +510,7 @@ static void dump_line(const unsigned char *bytes, size_t len)
     fprintf(stderr, "%s\n", text);
 }
 
-/* As socat -x does. */
+/* In the format of socat -x. */
 static void dump(struct side *s, char direction, const chr_trace *event)
 {
     size_t at;
@@ -513,11 +541,11 @@ static void on_trace(void *opaque, const chr_trace *event)
     } else if (relay.verbose && chr_trace_match("*,-data_out,-client_in,-client_out,-wire_*,-log", event->name)) {
         chr_trace_format(event, line, sizeof line);
         print_time(event);
-        fprintf(stderr, " %s\n", strchr(line, ' ') + 1); /* in place of its own */
+        fprintf(stderr, " %s\n", strchr(line, ' ') + 1); /* without its own time */
     }
 }
 
-/* The context is made before the options are read. */
+/* Looked for first, because the context is created before the options are parsed. */
 static int wants_trace(char **words)
 {
     for (; *words && **words == '-'; words++)
@@ -527,20 +555,20 @@ static int wants_trace(char **words)
 
 #endif
 
-/* ---- the program --------------------------------------------------------------------------------------------------- */
+/* ---- the program ------------------------------------------------------------------------------------------------- */
 
-/* The first signal ends the relay in order; a second one ends it at once. */
+/* The first signal ends relay after draining; a second one ends it at once. */
 static void on_signal(int number)
 {
     signal(number, SIG_DFL);
-    told_to_stop = 1;
+    stop_requested = 1;
     chr_loop_wake(relay.ctx);
 }
 
 static void on_hang_up(int number)
 {
     signal(number, on_hang_up);
-    told_to_reopen = 1;
+    reopen_requested = 1;
     chr_loop_wake(relay.ctx);
 }
 
@@ -550,8 +578,8 @@ static void on_log(void *opaque, const char *line)
     fprintf(stderr, "relay: %s\n", line);
 }
 
-/* Ctrl-A x on a mux; a testdev, which says with what status. */
-static void on_exit_asked(void *opaque, int code)
+/* Ctrl-A x on a mux, or a testdev, with its exit status. */
+static void on_exit_request(void *opaque, int code)
 {
     (void)opaque;
     end(&relay, code);
@@ -581,12 +609,14 @@ static int help(chr_context *ctx, const char *text)
 
 static const char usage_text[] =
     "usage: relay [-v] [-x] [--keep] [-log-reopen-on-hup] [-object O]... A B\n"
-    "  A, B       the chardevs to join: socket,path=/tmp/a,server=on,wait=off and the like, or a URI, tcp:localhost:4444\n"
+    "  A, B       the chardevs to join: socket,path=/tmp/a,server=on,wait=off and the like, or a URI, "
+    "tcp:localhost:4444\n"
     "  -v         say on stderr what happens: connections, handshakes, events\n"
     "  -x         show all bytes there, in hex and as text, with times: > from A to B, < from B to A\n"
     "  --keep     go on when a side has closed for good, and drop what nobody takes\n"
     "  -log-reopen-on-hup  open all log files anew on SIGHUP, instead of ending: for logrotate\n"
-    "  -object O  TLS credentials that a socket names, tls-creds-x509,id=t,dir=DIR, or a list of the peers that are let in,\n"
+    "  -object O  TLS credentials that a socket names, tls-creds-x509,id=t,dir=DIR, or a list of the peers that are "
+    "let in,\n"
     "             authz-list,id=who,match=NAME\n"
     "relay help lists all backends, relay BACKEND,help the options of one.\n";
 
@@ -606,51 +636,53 @@ static void catch_signals(const struct relay *r)
 
 static void reopen_logs(struct relay *r)
 {
-    told_to_reopen = 0;
-    chr_log_reopen(r->ctx); /* on_log() gets what fails */
+    reopen_requested = 0;
+    chr_log_reopen(r->ctx); /* errors go to on_log() */
 }
 
-/* What was read and can still be taken. */
-static size_t waiting(const struct side *from)
+/* The number of bytes read and still to be written. */
+static size_t pending_bytes(const struct side *from)
 {
-    return is_away(from->other) || from->other->deaf ? 0 : from->end - from->start;
+    return is_disconnected(from->other) || from->other->broken ? 0 : from->end - from->start;
 }
 
-/* Before the end: what was read goes out, then what chardevs hold, as long as there is progress. */
+/* Drains pending bytes, then the queues of the chardevs, as long as there is progress. */
 static void drain(struct relay *r)
 {
     int64_t limit = (int64_t)DRAIN_MS * 1000000, deadline = chr_loop_now(r->ctx) + limit;
     size_t  before, left;
 
     r->draining = 1;
-    for (left = waiting(&r->a) + waiting(&r->b); left > 0 && chr_loop_now(r->ctx) < deadline; left = waiting(&r->a) + waiting(&r->b)) {
+    for (left = pending_bytes(&r->a) + pending_bytes(&r->b); left > 0 && chr_loop_now(r->ctx) < deadline;
+         left = pending_bytes(&r->a) + pending_bytes(&r->b)) {
         before = left;
         if (chr_loop_step(r->ctx, (int)((deadline - chr_loop_now(r->ctx)) / 1000000) + 1) < 0) return;
-        if (waiting(&r->a) + waiting(&r->b) < before) deadline = chr_loop_now(r->ctx) + limit;
+        if (pending_bytes(&r->a) + pending_bytes(&r->b) < before) deadline = chr_loop_now(r->ctx) + limit;
     }
-    if (left > 0 || chr_drain(r->ctx, DRAIN_MS) < 0) fprintf(stderr, "relay: the rest was not taken within %d seconds\n", DRAIN_MS / 1000);
+    if (left > 0 || chr_drain(r->ctx, DRAIN_MS) < 0)
+        fprintf(stderr, "relay: the rest was not taken within %d seconds\n", DRAIN_MS / 1000);
 }
 
-static void leave(struct side *s)
+static void close_side(struct side *s)
 {
-    chr_timer_stop(&s->break_over);
-    chr_timer_stop(&s->look);
+    chr_timer_stop(&s->break_timer);
+    chr_timer_stop(&s->lines_timer);
     chr_fe_deinit(&s->fe);
 }
 
 static void relay_until_done(struct relay *r)
 {
-    static const chr_handlers handlers = { .can_read = can_read, .read = got, .event = happened };
+    static const chr_handlers handlers = { .can_read = can_read, .read = on_read, .event = on_event };
 
     chr_fe_set_handlers(&r->a.fe, &handlers, &r->a);
     chr_fe_set_handlers(&r->b.fe, &handlers, &r->b);
-    while (!r->done && !told_to_stop) {
+    while (!r->done && !stop_requested) {
         if (chr_loop_step(r->ctx, -1) < 0) end(r, TROUBLE);
-        if (told_to_reopen) reopen_logs(r);
+        if (reopen_requested) reopen_logs(r);
     }
     drain(r);
-    leave(&r->a);
-    leave(&r->b);
+    close_side(&r->a);
+    close_side(&r->b);
 }
 
 static int run(struct relay *r, const char *a, const char *b)
@@ -664,7 +696,7 @@ static int run(struct relay *r, const char *a, const char *b)
 static int add_object(chr_context *ctx, const char *text)
 {
     chr_error err;
-    int       code = strncmp(text, "authz", 5) == 0 ? chr_authz_add(ctx, text, &err) : chr_tls_creds_add(ctx, text, &err);
+    int code = strncmp(text, "authz", 5) == 0 ? chr_authz_add(ctx, text, &err) : chr_tls_creds_add(ctx, text, &err);
 
     if (code < 0) fprintf(stderr, "relay: -object %s: %s\n", text, err.text);
     return code;
@@ -683,7 +715,8 @@ static int run_arguments(struct relay *r, int argc, char **argv)
 {
     int i;
 
-    if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) return fputs(usage_text, stdout) < 0;
+    if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
+        return fputs(usage_text, stdout) < 0;
     argc -= 1, argv += 1;
     for (; argc > 0 && take_switch(r, argv[0]); argc--, argv++) {}
     for (; argc > 1 && strcmp(argv[0], "-object") == 0; argc -= 2, argv += 2)
@@ -693,7 +726,7 @@ static int run_arguments(struct relay *r, int argc, char **argv)
     return argc == 2 ? run(r, argv[0], argv[1]) : usage();
 }
 
-/* What a script has not got to when the relay ends, it has missed. One that has failed was logged. */
+/* A script that is not at its end when relay ends has failed. Other failures were logged already. */
 static int scripts_passed(const struct relay *r)
 {
     int passed = 1;
@@ -723,7 +756,7 @@ int main(int argc, char **argv)
     arguments_to_utf8(&argc, &argv);
     memset(&config, 0, sizeof config);
     config.log = on_log;
-    config.exit = on_exit_asked;
+    config.exit = on_exit_request;
 #ifndef CHARDEV_NO_TRACE
     if (wants_trace(argv + 1)) config.trace = on_trace;
 #endif

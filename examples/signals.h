@@ -1,8 +1,9 @@
 /*
  * signals.h - the signals that end a program, by ISO C's signal() alone: the same for POSIX systems and Windows.
  *
- * On Windows SIGINT is Ctrl-C, and what takes the place of SIGHUP is SIGBREAK: Ctrl-Break, or a console window that is closed.
- * The handler runs in a thread of its own there, and is forgotten when it has been called: one that stays installs itself again.
+ * On Windows SIGINT is Ctrl-C, and SIGBREAK replaces SIGHUP: Ctrl-Break, or a console window that is closed. There
+ * the handler runs in a thread of its own, and is reset to SIG_DFL before the call: to stay, it installs itself
+ * again.
  */
 #ifndef EXAMPLES_SIGNALS_H
 #define EXAMPLES_SIGNALS_H
@@ -13,13 +14,13 @@
 #define SIGHUP SIGBREAK
 #endif
 
-/* What nohup ignores stays ignored. */
+/* A signal that is ignored (nohup) stays ignored. */
 static inline void signals_catch(int number, void (*handler)(int))
 {
     if (signal(number, handler) == SIG_IGN) signal(number, SIG_IGN);
 }
 
-/* For what is said on stderr: who reads it may leave. */
+/* EPIPE instead of SIGPIPE, when the reader of stderr has ended. */
 static inline void signals_ignore_pipe(void)
 {
 #ifdef SIGPIPE
