@@ -15646,7 +15646,8 @@ static int chr__unbuffered_room(const chr_frontend *fe)
 CHR__COLD void chr__note_fds(chr_dev *dev)
 {
     dev->has_received_fds = 2;
-    chr__log_line(dev->ctx, dev->id, "descriptors come along with the input: it is not read ahead any more");
+    chr__log_line(dev->ctx, dev->id,
+                  "descriptors (SCM_RIGHTS) are received with the input: it is not read ahead any more");
 }
 
 CHR__APART int chr__slow_room(chr_frontend *fe)
@@ -18131,11 +18132,11 @@ static int chr__stacked_check(const chr_dev *dev, const chr_dev *below, chr_erro
         return 0;
     for (on = below; on; on = on->below ? on->below->dev : NULL) {
         if (strcmp(on->id, dev->id) == 0)
-            return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev=%s: would stand on '%s', which it replaces",
+            return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev=%s: would be stacked on '%s', which it replaces",
                              below->id, on->id);
         if (on->kind->fixed || on->kind->sharing)
             return chr__fail(err, CHR_ERR_NOT_SUPPORTED,
-                             "chardev=%s: '%s' is a %s: it can't be put under another in a change",
+                             "chardev=%s: '%s' is a %s: it can't be the lower layer in a change",
                              below->id, on->id, on->kind->name);
     }
     return 0;
@@ -18874,7 +18875,7 @@ static int chr__replay_wait(chr_dev *dev, chr_error *err)
     if (call)
         return chr__replay_result(played, call, err);
     chr__replay_diverges(played, "a wait that was not made then", played->call.at);
-    return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': nobody waited here when it was recorded", dev->id);
+    return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': it was not waited for when it was recorded", dev->id);
 }
 
 /* Emulated input devices: the effect of a movement is in the recorded input. */
