@@ -10633,7 +10633,7 @@ CHR__PRIVATE void chr__table_each(chr__table *table, const void *key, size_t len
  *  3. the callbacks of ready watches, chr__watches_run() or chr__set_run(), then of timers that are due, then of idles;
  *  4. chr__leave_locked(): the memory of chardevs that were removed during the turn is freed.
  * Fairness: a callback bounds its own work (ctx->turn says when a new turn begins), and each kind of callback runs only
- * what was ready when its part of the turn began. So no descriptor, timer or idle that stays ready starves the others.
+ * what was ready when its part of the turn began. So what stays ready causes no starvation of the others.
  * A nested loop runs the same parts: 1 in chr_loop_prepare(), 3 and 4 in chr_loop_dispatch().
  */
 
@@ -14099,7 +14099,7 @@ static void chr__fe_guard_end(chr_context *ctx, chr__fe_guard *guard)
 
 /* -- >>buffers (their state; the code is below the log file) -- */
 
-enum { CHR__MARKS = 32, CHR__MARKS_HIGH = 16 }; /* from MARKS_HIGH on no more input is taken */
+enum { CHR__MARKS = 32, CHR__MARKS_HIGH = 16 }; /* high-water mark: from here on no more input is taken */
 
 /* An in-band event: its place among the bytes of the input buffer. */
 typedef struct chr__mark {
@@ -14120,7 +14120,7 @@ typedef struct chr__buffers {
 
     chr__ring            in;       /* of in_limit bytes; larger while more than that is buffered */
     size_t               in_limit;
-    int                  in_full;  /* it was full: takes nothing until half of it is free, so that reads stay large */
+    int                  in_full;  /* full (high-water mark): takes nothing until half of it is free, for large reads */
     int                  in_slow;  /* can_read takes the slow path */
     int                  in_room;  /* answer of the frontend's can_read, to be used by the next read; -1 = not asked */
     unsigned             taken;    /* count of bytes that have left it; wraps */
