@@ -10633,7 +10633,7 @@ CHR__PRIVATE void chr__table_each(chr__table *table, const void *key, size_t len
  *  3. the callbacks of ready watches, chr__watches_run() or chr__set_run(), then of timers that are due, then of idles;
  *  4. chr__leave_locked(): the memory of chardevs that were removed during the turn is freed.
  * Fairness: a callback bounds its own work (ctx->turn says when a new turn begins), and each kind of callback runs only
- * what was ready when its part of the turn began. So no descriptor, timer or idle that stays ready starves the others.
+ * what was ready when its part of the turn began. So what stays ready causes no starvation of the others.
  * A nested loop runs the same parts: 1 in chr_loop_prepare(), 3 and 4 in chr_loop_dispatch().
  */
 
@@ -10838,8 +10838,8 @@ static int chr__watch_close_gap(chr_context *ctx, int slot, int last)
     return last;
 }
 
-/* Fills the entry in the poll set. Without events it is -1, which poll() skips: else POLLHUP, which can't be
- * masked, would make a busy loop. */
+/* Fills the entry in the poll set. Without events its descriptor is -1, which poll() skips: else POLLHUP, which can't
+ * be masked, would make a busy loop. */
 static void chr__watch_poll(chr_context *ctx, const chr_watch *watch)
 {
     chr__pollfd *entry = &ctx->polls[watch->slot - 1];
@@ -10871,11 +10871,11 @@ static int chr__watch_ready(const chr_watch *watch, int events)
     return (events & watch->events & (CHR_IN | CHR_OUT)) | (events & CHR_HUP) | half;
 }
 
-/* Whether the entry must change before the wait: an event is missing, or CHR_OUT is reported though nobody waits
- * for it (a busy loop). */
-static int chr__set_is_short(int known, int wants)
+/* Whether the entry must change before the wait: an event is missing, or CHR_OUT is reported though no watch
+ * waits for it (a busy loop). */
+static int chr__set_is_short(int events, int wants)
 {
-    return (wants & ~known) || (known & ~wants & CHR_OUT);
+    return (wants & ~events) || (events & ~wants & CHR_OUT);
 }
 
 /* The events that all watches of a descriptor in the set wait for. *holder becomes the watch that holds the entry,
@@ -10987,7 +10987,6 @@ CHR__COLD int chr__set_begin(chr_context *ctx)
         ctx->ready = (chr__ready *)chr__allocate(ctx, sizeof *ctx->ready * CHR__READY_MOST);
     if (ctx->ready)
         code = chr__os_set_open(&ctx->set, &ctx->waker, &ctx->config);
-
     chr__set_state_set(ctx, code < 0 ? CHR__SET_UNUSED : CHR__SET_USED);
     if (code < 0)
         return code;
@@ -12985,8 +12984,7 @@ static int chr__unknown_key(const chr_backend *kind, const chr__pair *pair, chr_
     if (!err)
         return CHR_ERR_INVALID;
     chr__fail(err, CHR_ERR_INVALID, "%s: unknown option '%.*s%s%.*s' (allowed: id", kind->name, CHR__SHOWN_MOST,
-              pair->key,
-              pair->value ? "=" : "", 80, pair->value ? pair->value : "");
+              pair->key, pair->value ? "=" : "", 80, pair->value ? pair->value : "");
     rows[0] = kind->options;
     rows[1] = chr__common_rows_of(kind);
     for (i = 0, len = strlen(err->text); i < 2; i++)
@@ -14101,7 +14099,7 @@ static void chr__fe_guard_end(chr_context *ctx, chr__fe_guard *guard)
 
 /* -- >>buffers (their state; the code is below the log file) -- */
 
-enum { CHR__MARKS = 32, CHR__MARKS_HIGH = 16 }; /* from MARKS_HIGH on no more input is taken */
+enum { CHR__MARKS = 32, CHR__MARKS_HIGH = 16 }; /* high-water mark: from here on no more input is taken */
 
 /* An in-band event: its place among the bytes of the input buffer. */
 typedef struct chr__mark {
@@ -14122,7 +14120,7 @@ typedef struct chr__buffers {
 
     chr__ring            in;       /* of in_limit bytes; larger while more than that is buffered */
     size_t               in_limit;
-    int                  in_full;  /* it was full: takes nothing until half of it is free, so that reads stay large */
+    int                  in_full;  /* full (high-water mark): takes nothing until half of it is free, for large reads */
     int                  in_slow;  /* can_read takes the slow path */
     int                  in_room;  /* answer of the frontend's can_read, to be used by the next read; -1 = not asked */
     unsigned             taken;    /* count of bytes that have left it; wraps */
@@ -15648,7 +15646,8 @@ static int chr__unbuffered_room(const chr_frontend *fe)
 CHR__COLD void chr__note_fds(chr_dev *dev)
 {
     dev->has_received_fds = 2;
-    chr__log_line(dev->ctx, dev->id, "descriptors come along with the input: it is not read ahead any more");
+    chr__log_line(dev->ctx, dev->id,
+                  "descriptors (SCM_RIGHTS) are received with the input: it is not read ahead any more");
 }
 
 CHR__APART int chr__slow_room(chr_frontend *fe)
@@ -18133,11 +18132,11 @@ static int chr__stacked_check(const chr_dev *dev, const chr_dev *below, chr_erro
         return 0;
     for (on = below; on; on = on->below ? on->below->dev : NULL) {
         if (strcmp(on->id, dev->id) == 0)
-            return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev=%s: would stand on '%s', which it replaces",
+            return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev=%s: would be stacked on '%s', which it replaces",
                              below->id, on->id);
         if (on->kind->fixed || on->kind->sharing)
             return chr__fail(err, CHR_ERR_NOT_SUPPORTED,
-                             "chardev=%s: '%s' is a %s: it can't be put under another in a change",
+                             "chardev=%s: '%s' is a %s: it can't be the lower layer in a change",
                              below->id, on->id, on->kind->name);
     }
     return 0;
@@ -18876,7 +18875,7 @@ static int chr__replay_wait(chr_dev *dev, chr_error *err)
     if (call)
         return chr__replay_result(played, call, err);
     chr__replay_diverges(played, "a wait that was not made then", played->call.at);
-    return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': nobody waited here when it was recorded", dev->id);
+    return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': it was not waited for when it was recorded", dev->id);
 }
 
 /* Emulated input devices: the effect of a movement is in the recorded input. */
@@ -19030,7 +19029,7 @@ CHARDEV_API void chr_replay_close(chr_context *ctx)
  * Input: chr__stream_update() asks can_read and polls for CHR_IN only while the frontend has room (back-pressure: the
  * peer blocks when the kernel's buffers are full). chr__stream_ready() reads as much as there is room for, up to a
  * budget per turn (fairness).
- * Output: write() first; CHR_OUT is polled for only after a short write or EAGAIN, while somebody waits.
+ * Output: write() first; CHR_OUT is polled for only after a short write or EAGAIN, while output is pending.
  * Bytes that a layer has buffered do not show in poll(): the idle `reread` stands in for it.
  * Hang-up (POLLHUP) while the frontend has no room: with nothing left to read it ends the stream at once, so that a
  * server can accept the next client; else `hup_pending` keeps it out of the poll set (no busy loop) until the rest is
@@ -19101,11 +19100,11 @@ CHR__COLD int chr__layers_unsent(const chr__layer *top)
 CHR__COLD size_t chr__layers_buffered(const chr__layer *top)
 {
     const chr__layer *layer;
-    size_t            kept = 0;
+    size_t            count = 0;
 
     for (layer = top; layer; layer = layer->below)
-        kept += layer->buffered;
-    return kept;
+        count += layer->buffered;
+    return count;
 }
 
 /* Flushes from the top down. 0 = nothing is left; else the last error or would-block. */
@@ -19497,7 +19496,7 @@ static int chr__stream_out_events(const chr__stream *stream)
     return unsent > 0 || (unsent == 0 && !stream->write_failed && chr_be_wants_writable(stream->dev)) ? CHR_OUT : 0;
 }
 
-/* Sets what to poll for: CHR_IN while the frontend has room, CHR_OUT while somebody waits, CHR_HUP unless
+/* Sets what to poll for: CHR_IN while the frontend has room, CHR_OUT while output is pending, CHR_HUP unless
  * hup_pending. */
 static void chr__stream_update(chr__stream *stream)
 {
@@ -19572,7 +19571,7 @@ CHR__COLD void chr__stream_read_ahead(chr__stream *stream)
         chr__stream_reread_soon(stream);
 }
 
-/* The frontend has no room. A hang-up without input to read ends the stream all the same, so that the next client
+/* The frontend has no room. A hang-up without input to read ends the stream nevertheless, so that the next client
  * can be accepted. */
 CHR__COLD void chr__stream_no_room(chr__stream *stream, int hung_up)
 {
@@ -26019,7 +26018,9 @@ static const chr_option chr__parallel_rows[] = {
 
 CHR__PRIVATE int chr__parallel_uri(const char *uri, chr_options *options)
 {
-    return chr__skip_prefix(uri, "/dev/parport") || chr__skip_prefix(uri, "/dev/ppi") ? chr__uri_path(uri, "", options) : 0;
+    if (!chr__skip_prefix(uri, "/dev/parport") && !chr__skip_prefix(uri, "/dev/ppi"))
+        return 0;
+    return chr__uri_path(uri, "", options);
 }
 
 static int chr__parallel_open(chr_dev *dev, chr_error *err)
@@ -32211,7 +32212,8 @@ static void chr__socket_close(chr_dev *dev)
 
 CHR__PRIVATE int chr__socket_uri(const char *uri, chr_options *options)
 {
-    const char *path = chr__skip_prefix(uri, "unix:"), *rest = path ? path : chr__skip_prefix(uri, "tcp:"), *layer = NULL;
+    const char *path = chr__skip_prefix(uri, "unix:"), *layer = NULL;
+    const char *rest = path ? path : chr__skip_prefix(uri, "tcp:");
     size_t      len;
     int         i, code;
 
