@@ -5750,12 +5750,12 @@ CHR__PRIVATE int chr__os_dup(int fd, int least)
 
 enum {
     CHR__SET_ALONE = 1, CHR__FD_BITS = 2, CHR__MANY_WATCHES = 0,
-    CHR__PORT_THRESHOLD = 32,  /* sockets */
-    CHR__SKIPPED_MAX = 4  /* turns with ready entries in which the system is not queried for more */
+    CHR__PORT_THRESHOLD = 32, /* sockets */
+    CHR__SKIPPED_MAX = 4      /* turns with ready entries in which the system is not queried for more */
 };
 
 enum {
-    CHR__AFD_POLL = 0x12024, /* the driver's control code, and its events */
+    CHR__AFD_POLL = 0x12024,      /* the driver's control code, and its events */
     CHR__AFD_RECEIVE = 0x1, CHR__AFD_SEND = 0x4, CHR__AFD_DISCONNECT = 0x8, CHR__AFD_ABORT = 0x10,
     CHR__AFD_LOCAL_CLOSE = 0x20, CHR__AFD_ACCEPT = 0x80, CHR__AFD_CONNECT_FAIL = 0x100,
     CHR__BASE_HANDLE = 0x48000022 /* SIO_BASE_HANDLE: the socket below layered service providers */
@@ -5770,24 +5770,24 @@ typedef struct chr__afd_request {
 } chr__afd_request;
 
 typedef struct chr__set_entry {
-    OVERLAPPED              operation; /* first member: the port returns its address */
+    OVERLAPPED              operation;    /* first member: the port returns its address */
     chr__afd_request        request;
     HANDLE                  handle;
-    PTP_WAIT                wait;      /* of the thread pool; NULL = a socket */
-    struct chr__wakeup       *wakeup;      /* used by its callback */
+    PTP_WAIT                wait;         /* of the thread pool; NULL = a socket */
+    struct chr__wakeup     *wakeup;       /* used by its callback */
     struct chr__set_entry  *next_signaled;
     int                     fd;
     unsigned                key;
     int                     wants;
-    int                     requested;     /* events of the pending request; 0 = none pending */
+    int                     requested;    /* events of the pending request; 0 = none pending */
     int                     ready;
-    int                     is_closed;   /* its socket was closed: no more requests */
+    int                     is_closed;    /* its socket was closed: no more requests */
     int                     is_cancelled; /* the pending request is cancelled, to be issued again */
     int                     is_short;     /* its request times out, and is issued again (Wine) */
-    int                     is_ended;  /* removed from the set: the completion of its request is ignored */
-    struct chr__set_entry  *next;      /* in its hash bucket, or in the list of free entries */
+    int                     is_ended;     /* removed from the set: the completion of its request is ignored */
+    struct chr__set_entry  *next;         /* in its hash bucket, or in the list of free entries */
     struct chr__set_entry  *next_queued, **link;
-    struct chr__set_queue  *queue;     /* NULL = in none */
+    struct chr__set_queue  *queue;        /* NULL = in none */
 } chr__set_entry;
 
 typedef struct chr__set_queue {
@@ -5815,17 +5815,17 @@ typedef struct chr__set_block {
 } chr__set_block;
 
 typedef struct chr__set {
-    int               fd;          /* -1: Windows has no descriptor for it */
-    HANDLE            afd;         /* handle of the driver for all requests; NULL = none */
-    int               is_quick;    /* a request that completes at once is not queued to the port */
-    chr__wakeup        *wakeup;
-    int               sockets;     /* number of sockets in it */
-    int               in_flight;   /* pending requests of removed entries */
-    int               cancelled;   /* other cancelled requests, which will be issued again */
-    int               skipped;      /* turns since the system was queried */
-    chr__set_queue    due, ready;  /* entries to request before the wait; entries to report */
-    chr__set_queue    requested;       /* without the port: entries with a pending request */
-    const chr_config *config;      /* NULL: its entries are the caller's, and in no hash bucket */
+    int               fd;         /* -1: Windows has no descriptor for it */
+    HANDLE            afd;        /* handle of the driver for all requests; NULL = none */
+    int               is_quick;   /* a request that completes at once is not queued to the port */
+    chr__wakeup      *wakeup;
+    int               sockets;    /* number of sockets in it */
+    int               in_flight;  /* pending requests of removed entries */
+    int               cancelled;  /* other cancelled requests, which will be issued again */
+    int               skipped;    /* turns since the system was queried */
+    chr__set_queue    due, ready; /* entries to request before the wait; entries to report */
+    chr__set_queue    requested;  /* without the port: entries with a pending request */
+    const chr_config *config;     /* NULL: its entries are the caller's, and in no hash bucket */
     chr__set_block   *blocks;
     chr__set_entry   *spare, **buckets;
     int               capacity;
@@ -6060,7 +6060,7 @@ static void chr__set_queue_request(chr__set *set, chr__set_entry *entry)
         chr__queue_enter(&set->requested, entry);
 }
 
-static void chr__set_ask_socket(chr__set *set, chr__set_entry *entry)
+static void chr__set_request_socket(chr__set *set, chr__set_entry *entry)
 {
     chr__afd_request *request = &entry->request;
     DWORD             size;
@@ -6103,7 +6103,7 @@ static void chr__set_request(chr__set *set, chr__set_entry *entry)
         return;
     }
     if (!entry->requested) {
-        chr__set_ask_socket(set, entry);
+        chr__set_request_socket(set, entry);
         return;
     }
     if (entry->wants & ~entry->requested && !entry->is_cancelled) {
@@ -6223,7 +6223,7 @@ static int chr__set_collect_now(chr__set *set)
     return chr__set_collect(set, 0);
 }
 
-static int chr__set_tell_all(chr__set *set, chr__ready *ready, int most)
+static int chr__set_report_all(chr__set *set, chr__ready *ready, int most)
 {
     chr__set_entry *entry;
     int             count = 0;
@@ -6276,7 +6276,7 @@ static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int time
             break;
         left = chr__set_time_left(timeout_ms, deadline);
     } while (1);
-    return is_rung < 0 ? is_rung : chr__set_tell_all(set, ready, most);
+    return is_rung < 0 ? is_rung : chr__set_report_all(set, ready, most);
 }
 
 /* Removes an entry; it is reused when its request has completed. */
@@ -6749,7 +6749,7 @@ CHR__PRIVATE int chr__os_wait_end(chr__waiting *waiting, int timeout_ms)
 
     if (code == 0 && !waiting->set.ready.first)
         code = chr__set_collect(&waiting->set, timeout_ms);
-    if (code >= 0 && chr__set_tell_all(&waiting->set, &ready, 1) > 0)
+    if (code >= 0 && chr__set_report_all(&waiting->set, &ready, 1) > 0)
         events = chr__os_ready_events((short)chr__poll_events(waiting->entry.wants, ready.events));
     chr__poll_end(&waiting->set, &waiting->entry, 1);
     if (waiting->own)
@@ -7086,8 +7086,8 @@ CHR__PRIVATE void chr__os_unlink_own(const char *path, const chr__file_id *own)
 #endif
 
 enum {
-    CHR__KEY_TEXT = 16,    /* bytes: the longest sequence of a key */
-    CHR__KEY_EVENTS = 16,  /* events per read */
+    CHR__KEY_TEXT = 16,      /* bytes: the longest sequence of a key */
+    CHR__KEY_EVENTS = 16,    /* events per read */
     CHR__CONSOLE_UNITS = 512 /* UTF-16 units per write */
 };
 
@@ -7170,7 +7170,7 @@ CHR__PRIVATE int chr__console_write(int fd, chr__console_out *out, const void *b
 
 /* A console mode that is restored at the end, unless another process has changed it since. */
 typedef struct chr__console_mode {
-    HANDLE handle; /* NULL = none */
+    HANDLE handle;                    /* NULL = none */
     int    is_set;
     DWORD  saved, requested, applied; /* the saved mode, the requested one, and that as read back */
 } chr__console_mode;
@@ -7570,10 +7570,10 @@ static void chr__os_screen_release(void)
 #define CHR__CHANNELS_HOLD 1 /* channels buffer bytes, which a poll does not report */
 
 enum {
-    CHR__CHANNEL_SIZE = 16384,   /* bytes that are read ahead, or written at a time */
-    CHR__CHANNEL_LINE = 256,     /* the same on a serial line, which sends them soon, unless flow control stops it */
-    CHR__CHANNEL_LINE_MS = 500,  /* how long close waits for them: the port is busy until then */
-    CHR__CHANNEL_END_MS = 1000,  /* how long close waits for a cancelled call */
+    CHR__CHANNEL_SIZE = 16384,    /* bytes that are read ahead, or written at a time */
+    CHR__CHANNEL_LINE = 256,      /* the same on a serial line, which sends them soon, unless flow control stops it */
+    CHR__CHANNEL_LINE_MS = 500,   /* how long close waits for them: the port is busy until then */
+    CHR__CHANNEL_END_MS = 1000,   /* how long close waits for a cancelled call */
     CHR__CHANNEL_LINGER_MS = 2000 /* how long a closed channel drains its output */
 };
 
@@ -7582,19 +7582,19 @@ enum { CHR__READ, CHR__WRITE, CHR__CONNECT };
 /* A pending call. Its memory is not the context's, since the system and the thread may write into it after a close. */
 typedef struct chr__operation {
     OVERLAPPED    overlapped;
-    HANDLE        handle;        /* the channel's, or a duplicate */
-    HANDLE        done;          /* the event that is watched; set by the system or the thread */
-    HANDLE        thread, go;    /* NULL = overlapped; go: an event that starts the thread's next call */
-    volatile LONG references;       /* reference count of thread and channel: the last one frees it */
-    volatile LONG must_exit;       /* the thread exits */
-    DWORD         count, error;  /* result of the thread's call */
+    HANDLE        handle;         /* the channel's, or a duplicate */
+    HANDLE        done;           /* the event that is watched; set by the system or the thread */
+    HANDLE        thread, go;     /* NULL = overlapped; go: an event that starts the thread's next call */
+    volatile LONG references;     /* reference count of thread and channel: the last one frees it */
+    volatile LONG must_exit;      /* the thread exits */
+    DWORD         count, error;   /* result of the thread's call */
     uint64_t      offset;         /* offset in an overlapped regular file */
     int           kind, has_copy, is_pipe, is_file, is_line;
-    int           line_errors;   /* CHR_LINE_... since the last query */
+    int           line_errors;    /* CHR_LINE_... since the last query */
     int           under_way;
     int           is_ended, code; /* read: ended, 0 = end of file, or an error; write: the error; connect: 0 = the
                                      client is connected */
-    int           is_told;        /* the end was reported to the stream */
+    int           is_reported;    /* the end was reported to the stream */
     DWORD         at, end;        /* buffered: not delivered, or not written */
     unsigned char bytes[CHR__CHANNEL_SIZE];
 } chr__operation;
@@ -7982,7 +7982,7 @@ static int chr__operation_read(chr__operation *operation, void *buf, size_t len)
             chr__operation_start(operation);
         return (int)len;
     }
-    operation->is_told |= operation->is_ended;
+    operation->is_reported |= operation->is_ended;
     return operation->is_ended ? operation->code : (int)CHR_ERR_WOULD_BLOCK;
 }
 
@@ -8045,7 +8045,7 @@ CHR__PRIVATE int chr__os_channel_pending(const chr__channel *channel)
     if (!operation)
         return channel->fd != -1 && !channel->is_read;
     chr__operation_collect(operation);
-    return operation->at < operation->end ? 1 : operation->is_ended && !operation->is_told ? -1 : 0;
+    return operation->at < operation->end ? 1 : operation->is_ended && !operation->is_reported ? -1 : 0;
 }
 
 /* Bytes of output that are buffered. */
@@ -20419,8 +20419,8 @@ enum { CHR__TESTDEV_START, CHR__TESTDEV_NUMBER, CHR__TESTDEV_AFTER_NUMBER, CHR__
 
 typedef struct chr__testdev {
     chr_dev  dev;
-    int      state;  /* of the parser: CHR__TESTDEV_... */
-    int64_t  number; /* parsed so far; saturates at CHR__TESTDEV_MAX, whose exit status is the largest int */
+    int      state;           /* of the parser: CHR__TESTDEV_... */
+    int64_t  number;          /* parsed so far; saturates at CHR__TESTDEV_MAX, whose exit status is the largest int */
     chr_idle exit;
     int      is_posted, code; /* an exit with `code` is posted to the loop */
 } chr__testdev;
@@ -20771,24 +20771,24 @@ static void chr__matcher_set(chr__matcher *matcher, const char *text, const char
 
 typedef struct chr__script {
     chr_dev            dev;
-    char              *text;       /* content of file=; NULL when text= is used */
-    chr__script_cursor next;       /* the next statement */
-    chr__script_step   step;       /* the current statement; valid while is_playing */
+    char              *text;                    /* content of file=; NULL when text= is used */
+    chr__script_cursor next;                    /* the next statement */
+    chr__script_step   step;                    /* the current statement; valid while is_playing */
     int                is_playing;
     int                has_frontend, has_begun; /* has_begun: the loop ran while a frontend was attached */
-    int                opens;      /* number of `open` statements not yet run */
-    int                wait_expired; /* the timer of the current `wait` has expired */
-    int                output_ended; /* half-close: the frontend has called chr_fe_shutdown() */
+    int                opens;                   /* number of `open` statements not yet run */
+    int                wait_expired;            /* the timer of the current `wait` has expired */
+    int                output_ended;            /* half-close: the frontend has called chr_fe_shutdown() */
     chr__matcher       expected, rejected[CHR__SCRIPT_REJECTS];
     chr__script_step   rejects[CHR__SCRIPT_REJECTS];
     int                reject_count;
-    chr__ring          output;     /* output since the last match */
-    size_t             searched;   /* bytes of `output` that `expected` was fed with */
-    const char        *send_at;    /* the unsent rest of the current `send` */
-    int64_t            timeout;    /* of expect and send, in milliseconds; 0 = none */
+    chr__ring          output;                  /* output since the last match */
+    size_t             searched;                /* bytes of `output` that `expected` was fed with */
+    const char        *send_at;                 /* the unsent rest of the current `send` */
+    int64_t            timeout;                 /* of expect and send, in milliseconds; 0 = none */
     chr_timer          timer;
     chr_idle           play, end;
-    chr_error          verdict;    /* code: CHR_ERR_WOULD_BLOCK while the script runs */
+    chr_error          verdict;                 /* code: CHR_ERR_WOULD_BLOCK while the script runs */
 } chr__script;
 
 static const chr_option chr__script_rows[] = {
@@ -21484,10 +21484,10 @@ enum { CHR__MSMOUSE_STEP = 127 }; /* largest movement in one packet */
 
 typedef struct chr__msmouse {
     chr__answers answers;
-    int          lines;  /* CHR_TIOCM_DTR, CHR_TIOCM_RTS */
-    int64_t      dx, dy; /* movement since the last sync */
+    int          lines;                   /* CHR_TIOCM_DTR, CHR_TIOCM_RTS */
+    int64_t      dx, dy;                  /* movement since the last sync */
     int          changed, middle_changed; /* since the last sync */
-    int          buttons; /* one bit for each CHR_BUTTON_... */
+    int          buttons;                 /* one bit for each CHR_BUTTON_... */
 } chr__msmouse;
 
 static int chr__msmouse_open(chr_dev *dev, chr_error *err)
@@ -21678,11 +21678,11 @@ enum { CHR__WCTABLET_SPEED = 9600, CHR__WCTABLET_MAX = 32767, CHR__WCTABLET_WIDT
 
 typedef struct chr__wctablet {
     chr__answers answers;
-    int32_t      speed;   /* of the line, in baud; 9600 until the guest sets one */
-    char         line[4]; /* the first bytes of the line being received */
-    size_t       length;  /* bytes in it */
-    int          started;              /* between ST and SP: a packet for each sync */
-    int          x, y, down, changed;  /* position and tip of the pen; changed since the last packet */
+    int32_t      speed;               /* of the line, in baud; 9600 until the guest sets one */
+    char         line[4];             /* the first bytes of the line being received */
+    size_t       length;              /* bytes in it */
+    int          started;             /* between ST and SP: a packet for each sync */
+    int          x, y, down, changed; /* position and tip of the pen; changed since the last packet */
 } chr__wctablet;
 
 static int chr__wctablet_open(chr_dev *dev, chr_error *err)
