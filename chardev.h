@@ -5796,17 +5796,16 @@ typedef struct chr__set_queue {
 
 /* Ends a wait from another thread: chr_loop_wake(), and the thread pool. */
 typedef struct chr__wakeup {
-    HANDLE                          event;    /* for few sockets */
-    HANDLE                          port;     /* for many; NULL = not yet */
-    volatile LONG                   has_port; /* the port is used, not the event */
-    volatile LONG                   is_raised;     /* a wake-up is pending */
-    volatile LONG                   is_woken; /* by chr_loop_wake() */
-    chr__set_entry *volatile        signaled; /* list of entries signaled by the thread pool, newest first */
-    HANDLE                          timer;    /* high-resolution timer: time-outs of waits last up to 16 ms longer; NULL
-                                                 = none */
-    PTP_WAIT                        timer_wait; /* with the port */
-    int64_t                         timer_at; /* when it expires; 0 = not set */
-    int                             has_woken; /* the last wait */
+    HANDLE                   event;      /* for few sockets */
+    HANDLE                   port;       /* for many; NULL = not yet */
+    volatile LONG            has_port;   /* the port is used, not the event */
+    volatile LONG            is_raised;  /* a wake-up is pending */
+    volatile LONG            is_woken;   /* by chr_loop_wake() */
+    chr__set_entry *volatile signaled;   /* list of entries signaled by the thread pool, newest first */
+    HANDLE                   timer;      /* high-resolution, NULL = none: time-outs of waits last up to 16 ms longer */
+    PTP_WAIT                 timer_wait; /* with the port: waits for `timer` */
+    int64_t                  timer_at;   /* when it expires; 0 = not set */
+    int                      has_woken;  /* chr_loop_wake() has ended the last wait */
 } chr__wakeup;
 
 typedef struct chr__set_block {
