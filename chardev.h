@@ -5750,12 +5750,12 @@ CHR__PRIVATE int chr__os_dup(int fd, int least)
 
 enum {
     CHR__SET_ALONE = 1, CHR__FD_BITS = 2, CHR__MANY_WATCHES = 0,
-    CHR__PORT_THRESHOLD = 32,  /* sockets */
-    CHR__SKIPPED_MAX = 4  /* turns with ready entries in which the system is not queried for more */
+    CHR__PORT_THRESHOLD = 32, /* sockets */
+    CHR__SKIPPED_MAX = 4      /* turns with ready entries in which the system is not queried for more */
 };
 
 enum {
-    CHR__AFD_POLL = 0x12024, /* the driver's control code, and its events */
+    CHR__AFD_POLL = 0x12024,      /* the driver's control code, and its events */
     CHR__AFD_RECEIVE = 0x1, CHR__AFD_SEND = 0x4, CHR__AFD_DISCONNECT = 0x8, CHR__AFD_ABORT = 0x10,
     CHR__AFD_LOCAL_CLOSE = 0x20, CHR__AFD_ACCEPT = 0x80, CHR__AFD_CONNECT_FAIL = 0x100,
     CHR__BASE_HANDLE = 0x48000022 /* SIO_BASE_HANDLE: the socket below layered service providers */
@@ -5770,24 +5770,24 @@ typedef struct chr__afd_request {
 } chr__afd_request;
 
 typedef struct chr__set_entry {
-    OVERLAPPED              operation; /* first member: the port returns its address */
+    OVERLAPPED              operation;    /* first member: the port returns its address */
     chr__afd_request        request;
     HANDLE                  handle;
-    PTP_WAIT                wait;      /* of the thread pool; NULL = a socket */
-    struct chr__wakeup       *wakeup;      /* used by its callback */
+    PTP_WAIT                wait;         /* of the thread pool; NULL = a socket */
+    struct chr__wakeup     *wakeup;       /* used by its callback */
     struct chr__set_entry  *next_signaled;
     int                     fd;
     unsigned                key;
     int                     wants;
-    int                     requested;     /* events of the pending request; 0 = none pending */
+    int                     requested;    /* events of the pending request; 0 = none pending */
     int                     ready;
-    int                     is_closed;   /* its socket was closed: no more requests */
+    int                     is_closed;    /* its socket was closed: no more requests */
     int                     is_cancelled; /* the pending request is cancelled, to be issued again */
     int                     is_short;     /* its request times out, and is issued again (Wine) */
-    int                     is_ended;  /* removed from the set: the completion of its request is ignored */
-    struct chr__set_entry  *next;      /* in its hash bucket, or in the list of free entries */
+    int                     is_ended;     /* removed from the set: the completion of its request is ignored */
+    struct chr__set_entry  *next;         /* in its hash bucket, or in the list of free entries */
     struct chr__set_entry  *next_queued, **link;
-    struct chr__set_queue  *queue;     /* NULL = in none */
+    struct chr__set_queue  *queue;        /* NULL = in none */
 } chr__set_entry;
 
 typedef struct chr__set_queue {
@@ -5796,17 +5796,16 @@ typedef struct chr__set_queue {
 
 /* Ends a wait from another thread: chr_loop_wake(), and the thread pool. */
 typedef struct chr__wakeup {
-    HANDLE                          event;    /* for few sockets */
-    HANDLE                          port;     /* for many; NULL = not yet */
-    volatile LONG                   has_port; /* the port is used, not the event */
-    volatile LONG                   is_raised;     /* a wake-up is pending */
-    volatile LONG                   is_woken; /* by chr_loop_wake() */
-    chr__set_entry *volatile        signaled; /* list of entries signaled by the thread pool, newest first */
-    HANDLE                          timer;    /* high-resolution timer: time-outs of waits last up to 16 ms longer; NULL
-                                                 = none */
-    PTP_WAIT                        timer_wait; /* with the port */
-    int64_t                         timer_at; /* when it expires; 0 = not set */
-    int                             has_woken; /* the last wait */
+    HANDLE                   event;      /* for few sockets */
+    HANDLE                   port;       /* for many; NULL = not yet */
+    volatile LONG            has_port;   /* the port is used, not the event */
+    volatile LONG            is_raised;  /* a wake-up is pending */
+    volatile LONG            is_woken;   /* by chr_loop_wake() */
+    chr__set_entry *volatile signaled;   /* list of entries signaled by the thread pool, newest first */
+    HANDLE                   timer;      /* high-resolution, NULL = none: time-outs of waits last up to 16 ms longer */
+    PTP_WAIT                 timer_wait; /* with the port: waits for `timer` */
+    int64_t                  timer_at;   /* when it expires; 0 = not set */
+    int                      has_woken;  /* chr_loop_wake() has ended the last wait */
 } chr__wakeup;
 
 typedef struct chr__set_block {
@@ -5815,17 +5814,17 @@ typedef struct chr__set_block {
 } chr__set_block;
 
 typedef struct chr__set {
-    int               fd;          /* -1: Windows has no descriptor for it */
-    HANDLE            afd;         /* handle of the driver for all requests; NULL = none */
-    int               is_quick;    /* a request that completes at once is not queued to the port */
-    chr__wakeup        *wakeup;
-    int               sockets;     /* number of sockets in it */
-    int               in_flight;   /* pending requests of removed entries */
-    int               cancelled;   /* other cancelled requests, which will be issued again */
-    int               skipped;      /* turns since the system was queried */
-    chr__set_queue    due, ready;  /* entries to request before the wait; entries to report */
-    chr__set_queue    requested;       /* without the port: entries with a pending request */
-    const chr_config *config;      /* NULL: its entries are the caller's, and in no hash bucket */
+    int               fd;         /* -1: Windows has no descriptor for it */
+    HANDLE            afd;        /* handle of the driver for all requests; NULL = none */
+    int               is_quick;   /* a request that completes at once is not queued to the port */
+    chr__wakeup      *wakeup;
+    int               sockets;    /* number of sockets in it */
+    int               in_flight;  /* pending requests of removed entries */
+    int               cancelled;  /* other cancelled requests, which will be issued again */
+    int               skipped;    /* turns since the system was queried */
+    chr__set_queue    due, ready; /* entries to request before the wait; entries to report */
+    chr__set_queue    requested;  /* without the port: entries with a pending request */
+    const chr_config *config;     /* NULL: its entries are the caller's, and in no hash bucket */
     chr__set_block   *blocks;
     chr__set_entry   *spare, **buckets;
     int               capacity;
@@ -6060,7 +6059,7 @@ static void chr__set_queue_request(chr__set *set, chr__set_entry *entry)
         chr__queue_enter(&set->requested, entry);
 }
 
-static void chr__set_ask_socket(chr__set *set, chr__set_entry *entry)
+static void chr__set_request_socket(chr__set *set, chr__set_entry *entry)
 {
     chr__afd_request *request = &entry->request;
     DWORD             size;
@@ -6103,7 +6102,7 @@ static void chr__set_request(chr__set *set, chr__set_entry *entry)
         return;
     }
     if (!entry->requested) {
-        chr__set_ask_socket(set, entry);
+        chr__set_request_socket(set, entry);
         return;
     }
     if (entry->wants & ~entry->requested && !entry->is_cancelled) {
@@ -6223,7 +6222,7 @@ static int chr__set_collect_now(chr__set *set)
     return chr__set_collect(set, 0);
 }
 
-static int chr__set_tell_all(chr__set *set, chr__ready *ready, int most)
+static int chr__set_report_all(chr__set *set, chr__ready *ready, int most)
 {
     chr__set_entry *entry;
     int             count = 0;
@@ -6276,7 +6275,7 @@ static int chr__os_set_wait(chr__set *set, chr__ready *ready, int most, int time
             break;
         left = chr__set_time_left(timeout_ms, deadline);
     } while (1);
-    return is_rung < 0 ? is_rung : chr__set_tell_all(set, ready, most);
+    return is_rung < 0 ? is_rung : chr__set_report_all(set, ready, most);
 }
 
 /* Removes an entry; it is reused when its request has completed. */
@@ -6749,7 +6748,7 @@ CHR__PRIVATE int chr__os_wait_end(chr__waiting *waiting, int timeout_ms)
 
     if (code == 0 && !waiting->set.ready.first)
         code = chr__set_collect(&waiting->set, timeout_ms);
-    if (code >= 0 && chr__set_tell_all(&waiting->set, &ready, 1) > 0)
+    if (code >= 0 && chr__set_report_all(&waiting->set, &ready, 1) > 0)
         events = chr__os_ready_events((short)chr__poll_events(waiting->entry.wants, ready.events));
     chr__poll_end(&waiting->set, &waiting->entry, 1);
     if (waiting->own)
@@ -7086,8 +7085,8 @@ CHR__PRIVATE void chr__os_unlink_own(const char *path, const chr__file_id *own)
 #endif
 
 enum {
-    CHR__KEY_TEXT = 16,    /* bytes: the longest sequence of a key */
-    CHR__KEY_EVENTS = 16,  /* events per read */
+    CHR__KEY_TEXT = 16,      /* bytes: the longest sequence of a key */
+    CHR__KEY_EVENTS = 16,    /* events per read */
     CHR__CONSOLE_UNITS = 512 /* UTF-16 units per write */
 };
 
@@ -7170,7 +7169,7 @@ CHR__PRIVATE int chr__console_write(int fd, chr__console_out *out, const void *b
 
 /* A console mode that is restored at the end, unless another process has changed it since. */
 typedef struct chr__console_mode {
-    HANDLE handle; /* NULL = none */
+    HANDLE handle;                    /* NULL = none */
     int    is_set;
     DWORD  saved, requested, applied; /* the saved mode, the requested one, and that as read back */
 } chr__console_mode;
@@ -7570,10 +7569,10 @@ static void chr__os_screen_release(void)
 #define CHR__CHANNELS_HOLD 1 /* channels buffer bytes, which a poll does not report */
 
 enum {
-    CHR__CHANNEL_SIZE = 16384,   /* bytes that are read ahead, or written at a time */
-    CHR__CHANNEL_LINE = 256,     /* the same on a serial line, which sends them soon, unless flow control stops it */
-    CHR__CHANNEL_LINE_MS = 500,  /* how long close waits for them: the port is busy until then */
-    CHR__CHANNEL_END_MS = 1000,  /* how long close waits for a cancelled call */
+    CHR__CHANNEL_SIZE = 16384,    /* bytes that are read ahead, or written at a time */
+    CHR__CHANNEL_LINE = 256,      /* the same on a serial line, which sends them soon, unless flow control stops it */
+    CHR__CHANNEL_LINE_MS = 500,   /* how long close waits for them: the port is busy until then */
+    CHR__CHANNEL_END_MS = 1000,   /* how long close waits for a cancelled call */
     CHR__CHANNEL_LINGER_MS = 2000 /* how long a closed channel drains its output */
 };
 
@@ -7582,19 +7581,19 @@ enum { CHR__READ, CHR__WRITE, CHR__CONNECT };
 /* A pending call. Its memory is not the context's, since the system and the thread may write into it after a close. */
 typedef struct chr__operation {
     OVERLAPPED    overlapped;
-    HANDLE        handle;        /* the channel's, or a duplicate */
-    HANDLE        done;          /* the event that is watched; set by the system or the thread */
-    HANDLE        thread, go;    /* NULL = overlapped; go: an event that starts the thread's next call */
-    volatile LONG references;       /* reference count of thread and channel: the last one frees it */
-    volatile LONG must_exit;       /* the thread exits */
-    DWORD         count, error;  /* result of the thread's call */
+    HANDLE        handle;         /* the channel's, or a duplicate */
+    HANDLE        done;           /* the event that is watched; set by the system or the thread */
+    HANDLE        thread, go;     /* NULL = overlapped; go: an event that starts the thread's next call */
+    volatile LONG references;     /* reference count of thread and channel: the last one frees it */
+    volatile LONG must_exit;      /* the thread exits */
+    DWORD         count, error;   /* result of the thread's call */
     uint64_t      offset;         /* offset in an overlapped regular file */
     int           kind, has_copy, is_pipe, is_file, is_line;
-    int           line_errors;   /* CHR_LINE_... since the last query */
+    int           line_errors;    /* CHR_LINE_... since the last query */
     int           under_way;
     int           is_ended, code; /* read: ended, 0 = end of file, or an error; write: the error; connect: 0 = the
                                      client is connected */
-    int           is_told;        /* the end was reported to the stream */
+    int           is_reported;    /* the end was reported to the stream */
     DWORD         at, end;        /* buffered: not delivered, or not written */
     unsigned char bytes[CHR__CHANNEL_SIZE];
 } chr__operation;
@@ -7982,7 +7981,7 @@ static int chr__operation_read(chr__operation *operation, void *buf, size_t len)
             chr__operation_start(operation);
         return (int)len;
     }
-    operation->is_told |= operation->is_ended;
+    operation->is_reported |= operation->is_ended;
     return operation->is_ended ? operation->code : (int)CHR_ERR_WOULD_BLOCK;
 }
 
@@ -8045,7 +8044,7 @@ CHR__PRIVATE int chr__os_channel_pending(const chr__channel *channel)
     if (!operation)
         return channel->fd != -1 && !channel->is_read;
     chr__operation_collect(operation);
-    return operation->at < operation->end ? 1 : operation->is_ended && !operation->is_told ? -1 : 0;
+    return operation->at < operation->end ? 1 : operation->is_ended && !operation->is_reported ? -1 : 0;
 }
 
 /* Bytes of output that are buffered. */
@@ -9578,7 +9577,7 @@ struct chr_context {
     int          depth;        /* handlers and dispatches on the stack: removed chardevs are freed at 0 */
     int          deferring;    /* backend slots on the stack: events are queued, no handler is called */
     int          deferring_unasked; /* those of them that no call of a frontend led to */
-    int          unretried;    /* writes on the stack whose bytes nobody offers again: an error loses them */
+    int          unretried;    /* writes on the stack that nobody repeats after an error: their bytes are lost then */
     int          cleanup_due;  /* chr__free_removed() has work: removed chardevs, or a nested loop's time-out */
     int          sleeping;     /* not 0 during a wait, ours or a foreign loop's: a change must interrupt it */
     chr__prepare prepares;     /* ring of callbacks before the wait: buffered frontends flush and deliver */
@@ -9646,11 +9645,11 @@ enum { CHR__BUFFER_SIZE = 1024 };
 enum { CHR__BUFFER_SIZE = 65536 };
 #endif
 
-/* Threads: a context has one recursive lock. Its owner thread holds it while it is in the loop (except during the
- * wait) and in each call that changes something (except while that blocks); other threads hold it in each call
- * that they may make. With it they change buffers, counters, flags, timers and idles. The poll set, handshakes of
- * layers and the registry belong to the owner thread: work on these is posted to the loop, by an idle or
- * chr__update(). Data that both need without the lock goes through CHR__LOAD and CHR__STORE. */
+/* Threads: a context has one recursive lock, which prevents data races. Its owner thread holds it while it is in the
+ * loop (except during the wait) and in each call that changes something (except while that blocks); other threads
+ * hold it in each call that they may make. With it they change buffers, counters, flags, timers and idles. The poll
+ * set, handshakes of layers and the registry belong to the owner thread: work on these is posted to the loop, by an
+ * idle or chr__update(). What is read without the lock goes through CHR__LOAD and CHR__STORE. */
 #ifdef CHARDEV_THREADS
 #define CHR__LOCK(ctx) (chr__os_lock(&(ctx)->mutex), (void)(ctx)->locks++)
 #define CHR__UNLOCK(ctx) ((void)(ctx)->locks--, chr__os_unlock(&(ctx)->mutex))
@@ -10633,7 +10632,7 @@ CHR__PRIVATE void chr__table_each(chr__table *table, const void *key, size_t len
  *  3. the callbacks of ready watches, chr__watches_run() or chr__set_run(), then of timers that are due, then of idles;
  *  4. chr__leave_locked(): the memory of chardevs that were removed during the turn is freed.
  * Fairness: a callback bounds its own work (ctx->turn says when a new turn begins), and each kind of callback runs only
- * what was ready when its part of the turn began. So no descriptor, timer or idle that stays ready starves the others.
+ * what was ready when its part of the turn began. So what stays ready causes no starvation of the others.
  * A nested loop runs the same parts: 1 in chr_loop_prepare(), 3 and 4 in chr_loop_dispatch().
  */
 
@@ -10838,8 +10837,8 @@ static int chr__watch_close_gap(chr_context *ctx, int slot, int last)
     return last;
 }
 
-/* Fills the entry in the poll set. Without events it is -1, which poll() skips: else POLLHUP, which can't be
- * masked, would make a busy loop. */
+/* Fills the entry in the poll set. Without events its descriptor is -1, which poll() skips: else POLLHUP, which can't
+ * be masked, would make a busy loop. */
 static void chr__watch_poll(chr_context *ctx, const chr_watch *watch)
 {
     chr__pollfd *entry = &ctx->polls[watch->slot - 1];
@@ -10871,11 +10870,11 @@ static int chr__watch_ready(const chr_watch *watch, int events)
     return (events & watch->events & (CHR_IN | CHR_OUT)) | (events & CHR_HUP) | half;
 }
 
-/* Whether the entry must change before the wait: an event is missing, or CHR_OUT is reported though nobody waits
- * for it (a busy loop). */
-static int chr__set_is_short(int known, int wants)
+/* Whether the entry must change before the wait: an event is missing, or CHR_OUT is reported though no watch
+ * waits for it (a busy loop). */
+static int chr__set_is_short(int events, int wants)
 {
-    return (wants & ~known) || (known & ~wants & CHR_OUT);
+    return (wants & ~events) || (events & ~wants & CHR_OUT);
 }
 
 /* The events that all watches of a descriptor in the set wait for. *holder becomes the watch that holds the entry,
@@ -10987,7 +10986,6 @@ CHR__COLD int chr__set_begin(chr_context *ctx)
         ctx->ready = (chr__ready *)chr__allocate(ctx, sizeof *ctx->ready * CHR__READY_MOST);
     if (ctx->ready)
         code = chr__os_set_open(&ctx->set, &ctx->waker, &ctx->config);
-
     chr__set_state_set(ctx, code < 0 ? CHR__SET_UNUSED : CHR__SET_USED);
     if (code < 0)
         return code;
@@ -11044,7 +11042,7 @@ CHARDEV_API void chr_watch_set(chr_watch *watch, int events)
         ctx->config.watch_changed(ctx->config.opaque, watch, watch->fd, events);
 }
 
-static void chr__again_unlink(chr_watch *watch)
+static void chr__still_ready_unlink(chr_watch *watch)
 {
     if (!watch->still_ready)
         return;
@@ -11064,7 +11062,7 @@ CHARDEV_API void chr_watch_stop(chr_watch *watch)
     if (!watch->slot)
         return;
     chr_watch_set(watch, 0);
-    chr__again_unlink(watch);
+    chr__still_ready_unlink(watch);
     if (chr__set_is_used(ctx) && watch->slot > ctx->polled)
         chr__set_leave(ctx, watch);
     chr__bucket_remove(ctx, watch);
@@ -11106,7 +11104,7 @@ CHARDEV_API int chr_watch_start(chr_context *ctx, chr_watch *watch, int fd, int 
 }
 
 /* The next started watch of a descriptor that has not run in this round. */
-static chr_watch *chr__watch_of(const chr_context *ctx, int fd, unsigned round)
+static chr_watch *chr__watch_next_of(const chr_context *ctx, int fd, unsigned round)
 {
     chr_watch *watch;
 
@@ -11134,8 +11132,8 @@ static int chr__loop_wait_poll(chr_context *ctx, int timeout_ms) { return (void)
 static int chr__loop_wait_all(chr_context *ctx, int timeout_ms) { return (void)ctx, (void)timeout_ms, 0; }
 #endif
 
-/* -- timers: a pairing heap linked through the timers, without an allocation. Start costs O(1); stop, and taking
- * the nearest, O(log n) amortized. -- */
+/* -- the timer heap: a pairing heap linked through the timers, without an allocation. Start costs O(1); stop, and
+ * taking the nearest, O(log n) amortized. -- */
 
 static int chr__timer_is_sooner(const chr_timer *timer, const chr_timer *other)
 {
@@ -11361,9 +11359,9 @@ CHR__COLD int chr__idles_run(chr_context *ctx)
 /* -- blocking waits: the lock is released, however often it is held, so that other threads go on -- */
 
 #ifdef CHARDEV_THREADS
-static int chr__locks(const chr_context *ctx) { return ctx->locks; }
+static int chr__lock_depth(const chr_context *ctx) { return ctx->locks; }
 #else
-static int chr__locks(const chr_context *ctx) { return (void)ctx, 0; }
+static int chr__lock_depth(const chr_context *ctx) { return (void)ctx, 0; }
 #endif
 
 static void chr__unlock_times(chr_context *ctx, int times)
@@ -11380,7 +11378,7 @@ static void chr__lock_times(chr_context *ctx, int times)
 
 CHR__PRIVATE int chr__block(chr_context *ctx, int fd, int events, int timeout_ms)
 {
-    int ready, locks = chr__locks(ctx);
+    int ready, locks = chr__lock_depth(ctx);
 
     chr__unlock_times(ctx, locks);
     ready = chr__os_wait(fd, events, timeout_ms);
@@ -11391,7 +11389,7 @@ CHR__PRIVATE int chr__block(chr_context *ctx, int fd, int events, int timeout_ms
 #if CHARDEV_HAS_SOCKET
 static int chr__block_on(chr_context *ctx, chr__pollfd *polls, int count, int timeout_ms)
 {
-    int ready, locks = chr__locks(ctx);
+    int ready, locks = chr__lock_depth(ctx);
 
     chr__unlock_times(ctx, locks);
     ready = chr__os_poll(polls, count, timeout_ms);
@@ -11820,7 +11818,7 @@ static int chr__set_run_one(chr_context *ctx, const chr__ready *ready, unsigned 
             chr__set_renew(ctx);
         return 0;
     }
-    while ((watch = chr__watch_of(ctx, ready->fd, round)) != NULL) {
+    while ((watch = chr__watch_next_of(ctx, ready->fd, round)) != NULL) {
         watch->round = round;
         events = watch->slot > ctx->polled ? chr__watch_ready(watch, ready->events) : 0;
         if (!events)
@@ -11895,6 +11893,7 @@ static int chr__sooner(int timeout, int other)
 
 static int64_t chr__earlier(int64_t a, int64_t b) { return a < b ? a : b; }
 
+/* Milliseconds until there is work without a descriptor; 0 = now, -1 = never. */
 static int chr__loop_timeout(chr_context *ctx)
 {
     int64_t left = INT64_MAX;
@@ -11934,6 +11933,7 @@ CHR__COLD void chr__set_sync(chr_context *ctx)
     ctx->removals_before = ctx->removals;
 }
 
+/* Waits without the lock. While `sleeping` is set other threads must wake the loop. */
 static int chr__loop_wait(chr_context *ctx, int timeout_ms, int (*wait)(chr_context *ctx, int timeout_ms))
 {
     int ready;
@@ -11968,6 +11968,7 @@ CHR__HOT_INLINE int chr__loop_wait_poll(chr_context *ctx, int timeout_ms)
 }
 #endif
 
+/* Runs what the set reported, timers that are due, and idles. */
 CHR__COLD int chr__sources_run(chr_context *ctx)
 {
     int ran = chr__os_waker_ran(&ctx->waker);
@@ -12039,6 +12040,8 @@ CHR__COLD int chr__loop_stopped(chr_context *ctx)
     return CHR_ERR_STOPPED;
 }
 
+/* One turn, or an error: see the top of this section. Calls inside a handler are refused, as the loop is not
+ * re-entrant. */
 CHR__HOT CHARDEV_API int chr_loop_step(chr_context *ctx, int timeout_ms)
 {
     int ran;
@@ -12248,7 +12251,7 @@ CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity
     *timeout_ms = early ? 0 : chr__loop_timeout(ctx);
     if (chr__has_retries(ctx))
         *timeout_ms = chr__sooner(*timeout_ms, CHR__RETRY_MS);
-    ctx->sleeping = 1; /* as it may be from here on */
+    ctx->sleeping = 1; /* from here on the foreign loop may be in its wait */
     CHR__UNLOCK(ctx);
     return count;
 }
@@ -12260,7 +12263,7 @@ CHR__COLD void chr__watch_run(chr_context *ctx, chr_watch *watch, int events)
 {
     int fd = watch->fd, ready;
 
-    chr__again_unlink(watch);
+    chr__still_ready_unlink(watch);
     watch->ready(watch->opaque, events);
     if (!ctx->config.watch_changed || !chr__is_watched(ctx, watch, fd) || !watch->events) /* it may be freed by now */
         return;
@@ -12285,7 +12288,7 @@ CHR__COLD int chr__watches_run_again(chr_context *ctx)
     list->link = &list;
     while ((watch = list) != NULL) {
         ready = watch->still_ready;
-        chr__again_unlink(watch);
+        chr__still_ready_unlink(watch);
         if (!watch->events)
             continue;
         chr__watch_run(ctx, watch, ready);
@@ -12320,7 +12323,7 @@ static int chr__poll_run(chr_context *ctx, int fd, int events)
     chr_watch *watch;
     int        mine, ran = 0;
 
-    while ((watch = chr__watch_of(ctx, fd, round)) != NULL) {
+    while ((watch = chr__watch_next_of(ctx, fd, round)) != NULL) {
         watch->round = round;
         mine = watch->is_prepared ? chr__watch_ready(watch, events) : 0;
         if (!mine)
@@ -12333,6 +12336,7 @@ static int chr__poll_run(chr_context *ctx, int fd, int events)
 
 #endif
 
+/* chr_loop_dispatch() outside of a handler. */
 static int chr__loop_dispatch(chr_context *ctx, const chr_poll *polls, int count)
 {
     int i, ready, ran = 0;
@@ -12455,7 +12459,7 @@ typedef struct chr__file_watch {
     chr__entry              by_number;
 } chr__file_watch;
 
-/* Its `changed` may stop this one, but no other. */
+/* `changed` may stop its own watch, but no other. */
 static void chr__file_event_deliver(void *owner, void *what)
 {
     chr__file_watch *watch = (chr__file_watch *)owner;
@@ -12979,8 +12983,7 @@ static int chr__unknown_key(const chr_backend *kind, const chr__pair *pair, chr_
     if (!err)
         return CHR_ERR_INVALID;
     chr__fail(err, CHR_ERR_INVALID, "%s: unknown option '%.*s%s%.*s' (allowed: id", kind->name, CHR__SHOWN_MOST,
-              pair->key,
-              pair->value ? "=" : "", 80, pair->value ? pair->value : "");
+              pair->key, pair->value ? "=" : "", 80, pair->value ? pair->value : "");
     rows[0] = kind->options;
     rows[1] = chr__common_rows_of(kind);
     for (i = 0, len = strlen(err->text); i < 2; i++)
@@ -13884,18 +13887,18 @@ static void chr__outbox_discard(chr_dev *dev, int failure)
 /* Moves the queued output of a peer that is being disconnected into a block, for the lingering close; the caller
  * frees it. NULL when there is none, or no memory: then it is lost and counted. The first *history_size bytes of
  * it are history. */
-CHR__PRIVATE unsigned char *chr__outbox_take(chr_dev *dev, size_t *size, size_t *owed)
+CHR__PRIVATE unsigned char *chr__outbox_take(chr_dev *dev, size_t *size, size_t *history_size)
 {
     chr__outbox         *outbox = dev->outbox;
     const unsigned char *piece;
     unsigned char       *block;
     size_t               at, len;
 
-    *owed = outbox ? outbox->unsent : 0;
+    *history_size = outbox ? outbox->unsent : 0;
     *size = outbox ? outbox->unsent + outbox->queue.count : 0;
     block = *size > 0 ? (unsigned char *)chr__allocate(dev->ctx, *size) : NULL;
     if (!block) {
-        *size = *owed = 0;
+        *size = *history_size = 0;
         return NULL;
     }
     for (at = 0; outbox->unsent > 0; at += len, outbox->unsent -= len) {
@@ -13963,7 +13966,7 @@ static void chr__outbox_event(chr_dev *dev, int event)
         chr__post(dev, CHR__WRITABLE);
     outbox->drain_error = 0;
     if (event == CHR_EVENT_OPENED && chr__outbox_pending(dev))
-        chr__update(dev); /* calls can_read from the loop only: here the outbox still exists */
+        chr__update(dev);
 }
 
 /* -- obuf-full=: wait (back-pressure), drop-oldest, disconnect -- */
@@ -14050,6 +14053,8 @@ static int chr__outbox_write_through(chr_dev *dev, const void *buf, size_t len)
     return failure ? failure : chr__outbox_pending(dev) ? CHR_ERR_WOULD_BLOCK : dev->io->write(dev, buf, len);
 }
 
+/* A write through the outbox: what the backend does not take (short write, EAGAIN) is queued, as far as obuf= has
+ * room. */
 CHR__COLD int chr__outbox_write(chr_dev *dev, const void *buf, size_t len)
 {
     chr__outbox *outbox = dev->outbox;
@@ -14093,7 +14098,7 @@ static void chr__fe_guard_end(chr_context *ctx, chr__fe_guard *guard)
 
 /* -- >>buffers (their state; the code is below the log file) -- */
 
-enum { CHR__MARKS = 32, CHR__MARKS_HIGH = 16 }; /* from MARKS_HIGH on no more input is taken */
+enum { CHR__MARKS = 32, CHR__MARKS_HIGH = 16 }; /* high-water mark: from here on no more input is taken */
 
 /* An in-band event: its place among the bytes of the input buffer. */
 typedef struct chr__mark {
@@ -14114,7 +14119,7 @@ typedef struct chr__buffers {
 
     chr__ring            in;       /* of in_limit bytes; larger while more than that is buffered */
     size_t               in_limit;
-    int                  in_full;  /* it was full: takes nothing until half of it is free, so that reads stay large */
+    int                  in_full;  /* full (high-water mark): takes nothing until half of it is free, for large reads */
     int                  in_slow;  /* can_read takes the slow path */
     int                  in_room;  /* answer of the frontend's can_read, to be used by the next read; -1 = not asked */
     unsigned             taken;    /* count of bytes that have left it; wraps */
@@ -14284,7 +14289,7 @@ CHARDEV_API void chr_be_tell_event(chr_frontend *fe, int event)
     chr__leave_unfreed(ctx);
 }
 
-/* Tells a frontend the state of its new chardev, unless it is the state that it knows. */
+/* Delivers the state of its new chardev to a frontend (OPENED or CLOSED), unless it is the last one delivered. */
 static void chr__tell_state(chr_frontend *fe, chr_dev *dev)
 {
     chr__fe_guard guard;
@@ -14304,6 +14309,7 @@ static void chr__deliver_event(chr_dev *dev, int event)
         chr_be_tell_event(dev->frontend, event);
 }
 
+/* One of each pending event, whatever their number was. */
 static void chr__deliver_pending(chr_dev *dev)
 {
     static const int order[] = { CHR_EVENT_CLOSED,  CHR_EVENT_OPENED,  CHR_EVENT_BREAK,
@@ -14334,13 +14340,14 @@ static void chr__notify(void *opaque)
     chr__leave_unfreed(ctx);
 }
 
-/* Delivers posted events before a newer event or input, to keep their order. */
+/* Delivers posted events before a newer event or input, to keep the order. */
 CHR__COLD void chr__notify_now(chr_dev *dev)
 {
     chr_idle_stop(&dev->notify);
     chr__notify(dev);
 }
 
+/* The backend takes output again: a pending half-close and the outbox come first, then the frontends that wait. */
 static void chr__tell_writable(chr_dev *dev)
 {
     if (dev->shutdown_pending)
@@ -14382,6 +14389,7 @@ static void chr__post(chr_dev *dev, uint32_t what)
     chr_idle_start(dev->ctx, &dev->notify, chr__notify, dev);
 }
 
+/* CLOSED cancels an earlier OPENED or INPUT_END. An answer of can_read from before the event is stale. */
 static void chr__post_event(chr_dev *dev, int event)
 {
     dev->room_epoch++;
@@ -14415,7 +14423,8 @@ static void chr__note_open(chr_dev *dev, int event)
         chr__update(dev);
 }
 
-/* What waits is told first, but that output can be taken: that comes last, as among those that wait. */
+/* Posted events are delivered before this one, to keep their order; a posted chr_be_writable() runs after it, as it
+ * does behind the posted events. */
 static void chr__event(chr_dev *dev, int event)
 {
     uint32_t writable;
@@ -14977,6 +14986,7 @@ static void chr__caller_fds_rollback(chr_dev *dev)
     chr__caller_fds_commit(dev);
 }
 
+/* Closes a descriptor for a backend. One that is the caller's still stays open; commit closes it. */
 CHR__PRIVATE void chr__close_own(const chr_dev *dev, int fd)
 {
     struct chr__caller_fd *entry = chr__caller_fd_find(dev, fd);
@@ -15016,6 +15026,7 @@ CHR__COLD void chr__note_stall(chr_dev *dev)
     dev->stalled_bytes = left;
 }
 
+/* Counts the result of a write of len bytes. */
 static void chr__count_out(chr_dev *dev, int n, size_t len)
 {
     if (n > 0)
@@ -15036,6 +15047,7 @@ CHR__HOT_INLINE int chr__write_deferring(chr_dev *dev, const void *buf, size_t l
     return n;
 }
 
+/* One write to the backend: bytes taken (a short write is fewer than len), or an error. */
 CHR__HOT static int chr__write(chr_dev *dev, const void *buf, size_t len)
 {
     int n = chr__write_deferring(dev, buf, chr__min(len, INT_MAX));
@@ -15321,7 +15333,7 @@ static void chr__buffers_tell_writable(chr_frontend *fe)
 
     if (!writable || (buffers->out.count > 0 && chr__out_room(buffers) == 0))
         return;
-    if (buffers->out_limit == 0 && !buffers->is_writable) { /* told when the backend is writable */
+    if (buffers->out_limit == 0 && !buffers->is_writable) { /* from chr__buffered_writable() */
         chr__out_wait_writable(fe);
         return;
     }
@@ -15330,7 +15342,7 @@ static void chr__buffers_tell_writable(chr_frontend *fe)
     writable(buffers->writable_opaque);
 }
 
-/* The frontend goes: flushes its output; the rest goes into the outbox, which grows for it. */
+/* The frontend is detached: flushes its output, and queues the rest in the outbox, which grows for it. */
 CHR__COLD void chr__out_flush_or_queue(chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
@@ -15346,7 +15358,7 @@ CHR__COLD void chr__out_flush_or_queue(chr_frontend *fe)
     buffers->out.start = 0;
 }
 
-/* The chardev goes: the same for all its frontends. */
+/* The chardev is closed: the same for all its frontends. */
 static void chr__out_flush_or_queue_all(chr_dev *dev)
 {
     chr__buffers *buffers = CHR__BUFFERS(dev);
@@ -15633,7 +15645,8 @@ static int chr__unbuffered_room(const chr_frontend *fe)
 CHR__COLD void chr__note_fds(chr_dev *dev)
 {
     dev->has_received_fds = 2;
-    chr__log_line(dev->ctx, dev->id, "descriptors come along with the input: it is not read ahead any more");
+    chr__log_line(dev->ctx, dev->id,
+                  "descriptors (SCM_RIGHTS) are received with the input: it is not read ahead any more");
 }
 
 CHR__APART int chr__slow_room(chr_frontend *fe)
@@ -15848,6 +15861,7 @@ static void chr__release(chr_dev *dev)
         chr__free_later(dev);
 }
 
+/* Closes: flushes what is gathered and queued as far as that goes without waiting, calls `close`, releases the rest. */
 static void chr__close(chr_dev *dev)
 {
     if (dev->removed)
@@ -15858,7 +15872,7 @@ static void chr__close(chr_dev *dev)
         chr__out_flush_or_queue_all(dev);
     chr__defer_begin_unasked(dev->ctx);
     if (chr__outbox_pending(dev))
-        chr__outbox_drain(dev); /* what goes without waiting */
+        chr__outbox_drain(dev); /* without waiting; the lingering close gets the rest */
     if (dev->kind->close)
         dev->kind->close(dev);
     chr__defer_end_unasked(dev->ctx);
@@ -16579,6 +16593,7 @@ CHARDEV_API int chr_help(chr_context *ctx, const char *text, void (*print)(void 
  * Rollback (chr__swap_rollback), when `change` refuses or the frontend is gone: it moves back, the new chardev is
  * destroyed, descriptors from its options are the caller's again, and the old one's state is delivered. -- */
 
+/* The new chardev takes the id; the old one is closed, and its output lingers. */
 static void chr__swap_commit(chr_dev *old, chr_dev *fresh)
 {
     chr__unregister(old);
@@ -18078,17 +18093,17 @@ static int chr__stacked_can_read(void *opaque)
     return chr_be_can_write((chr_dev *)opaque);
 }
 
-static void chr__stacked_got(void *opaque, const void *buf, size_t len)
+static void chr__stacked_input(void *opaque, const void *buf, size_t len)
 {
     chr_be_write((chr_dev *)opaque, buf, len);
 }
 
-static void chr__stacked_happened(void *opaque, int event)
+static void chr__stacked_event(void *opaque, int event)
 {
     chr_be_event((chr_dev *)opaque, event);
 }
 
-static int chr__stacked_changed(void *opaque)
+static int chr__stacked_change(void *opaque)
 {
     (void)opaque;
     return 0;
@@ -18116,11 +18131,11 @@ static int chr__stacked_check(const chr_dev *dev, const chr_dev *below, chr_erro
         return 0;
     for (on = below; on; on = on->below ? on->below->dev : NULL) {
         if (strcmp(on->id, dev->id) == 0)
-            return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev=%s: would stand on '%s', which it replaces",
+            return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev=%s: would be stacked on '%s', which it replaces",
                              below->id, on->id);
         if (on->kind->fixed || on->kind->sharing)
             return chr__fail(err, CHR_ERR_NOT_SUPPORTED,
-                             "chardev=%s: '%s' is a %s: it can't be put under another in a change",
+                             "chardev=%s: '%s' is a %s: it can't be the lower layer in a change",
                              below->id, on->id, on->kind->name);
     }
     return 0;
@@ -18130,7 +18145,7 @@ CHARDEV_API int chr_stacked_open(chr_dev *dev, const char *id, const chr_handler
 {
     chr_stacked *stacked = (chr_stacked *)dev;
     chr_dev     *below = chr_find(dev->ctx, id);
-    chr_handlers all = { chr__stacked_can_read, chr__stacked_got, chr__stacked_happened, chr__stacked_changed };
+    chr_handlers all = { chr__stacked_can_read, chr__stacked_input, chr__stacked_event, chr__stacked_change };
     int          code;
 
     if (!below)
@@ -18482,7 +18497,7 @@ static int chr__is_call(const chr__record_head *record)
 
 static void chr__replay_deliver(void *opaque);
 
-/* Behind the events that calls have raised so far, and that wait for the loop: those came first. */
+/* Started anew as the last idle, so that events posted by calls so far are delivered before it. */
 static void chr__replay_due(void *opaque)
 {
     chr__replay *replay = (chr__replay *)opaque;
@@ -18631,8 +18646,8 @@ static int chr__replay_lacks_call(const chr__recorded_dev *known, const chr__rec
            (played->call.inside || played->call.kind);
 }
 
-/* The same for all chardevs. Nothing is recorded of a watch: that the frontend could write is the sign that it had one.
- * Below a hub or filter nobody is. */
+/* The same for all chardevs. chr_fe_add_watch() is not recorded: a recorded writability shows that the frontend had
+ * called it by then. Below a hub or filter there is no frontend. */
 static int chr__replay_waits_for_call(const chr__replay *replay, const chr__played *first)
 {
     unsigned i;
@@ -18859,7 +18874,7 @@ static int chr__replay_wait(chr_dev *dev, chr_error *err)
     if (call)
         return chr__replay_result(played, call, err);
     chr__replay_diverges(played, "a wait that was not made then", played->call.at);
-    return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': nobody waited here when it was recorded", dev->id);
+    return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s': it was not waited for when it was recorded", dev->id);
 }
 
 /* Emulated input devices: the effect of a movement is in the recorded input. */
@@ -19013,7 +19028,7 @@ CHARDEV_API void chr_replay_close(chr_context *ctx)
  * Input: chr__stream_update() asks can_read and polls for CHR_IN only while the frontend has room (back-pressure: the
  * peer blocks when the kernel's buffers are full). chr__stream_ready() reads as much as there is room for, up to a
  * budget per turn (fairness).
- * Output: write() first; CHR_OUT is polled for only after a short write or EAGAIN, while somebody waits.
+ * Output: write() first; CHR_OUT is polled for only after a short write or EAGAIN, while output is pending.
  * Bytes that a layer has buffered do not show in poll(): the idle `reread` stands in for it.
  * Hang-up (POLLHUP) while the frontend has no room: with nothing left to read it ends the stream at once, so that a
  * server can accept the next client; else `hup_pending` keeps it out of the poll set (no busy loop) until the rest is
@@ -19084,11 +19099,11 @@ CHR__COLD int chr__layers_unsent(const chr__layer *top)
 CHR__COLD size_t chr__layers_buffered(const chr__layer *top)
 {
     const chr__layer *layer;
-    size_t            kept = 0;
+    size_t            count = 0;
 
     for (layer = top; layer; layer = layer->below)
-        kept += layer->buffered;
-    return kept;
+        count += layer->buffered;
+    return count;
 }
 
 /* Flushes from the top down. 0 = nothing is left; else the last error or would-block. */
@@ -19276,7 +19291,7 @@ CHR__PRIVATE void chr__box_close_empty(chr__box *box, chr_context *ctx)
         chr__box_close(box, ctx);
 }
 
-/* A connection begins: allocates the spare ones. */
+/* A connection begins: allocates the spare boxes. */
 CHR__PRIVATE int chr__boxes_reserve(chr_context *ctx)
 {
     chr__box box;
@@ -19480,7 +19495,7 @@ static int chr__stream_out_events(const chr__stream *stream)
     return unsent > 0 || (unsent == 0 && !stream->write_failed && chr_be_wants_writable(stream->dev)) ? CHR_OUT : 0;
 }
 
-/* Sets what to poll for: CHR_IN while the frontend has room, CHR_OUT while somebody waits, CHR_HUP unless
+/* Sets what to poll for: CHR_IN while the frontend has room, CHR_OUT while output is pending, CHR_HUP unless
  * hup_pending. */
 static void chr__stream_update(chr__stream *stream)
 {
@@ -19555,7 +19570,7 @@ CHR__COLD void chr__stream_read_ahead(chr__stream *stream)
         chr__stream_reread_soon(stream);
 }
 
-/* The frontend has no room. A hang-up without input to read ends the stream all the same, so that the next client
+/* The frontend has no room. A hang-up without input to read ends the stream nevertheless, so that the next client
  * can be accepted. */
 CHR__COLD void chr__stream_no_room(chr__stream *stream, int hung_up)
 {
@@ -20403,8 +20418,8 @@ enum { CHR__TESTDEV_START, CHR__TESTDEV_NUMBER, CHR__TESTDEV_AFTER_NUMBER, CHR__
 
 typedef struct chr__testdev {
     chr_dev  dev;
-    int      state;  /* of the parser: CHR__TESTDEV_... */
-    int64_t  number; /* parsed so far; saturates at CHR__TESTDEV_MAX, whose exit status is the largest int */
+    int      state;           /* of the parser: CHR__TESTDEV_... */
+    int64_t  number;          /* parsed so far; saturates at CHR__TESTDEV_MAX, whose exit status is the largest int */
     chr_idle exit;
     int      is_posted, code; /* an exit with `code` is posted to the loop */
 } chr__testdev;
@@ -20755,24 +20770,24 @@ static void chr__matcher_set(chr__matcher *matcher, const char *text, const char
 
 typedef struct chr__script {
     chr_dev            dev;
-    char              *text;       /* content of file=; NULL when text= is used */
-    chr__script_cursor next;       /* the next statement */
-    chr__script_step   step;       /* the current statement; valid while is_playing */
+    char              *text;                    /* content of file=; NULL when text= is used */
+    chr__script_cursor next;                    /* the next statement */
+    chr__script_step   step;                    /* the current statement; valid while is_playing */
     int                is_playing;
     int                has_frontend, has_begun; /* has_begun: the loop ran while a frontend was attached */
-    int                opens;      /* number of `open` statements not yet run */
-    int                wait_expired; /* the timer of the current `wait` has expired */
-    int                output_ended; /* half-close: the frontend has called chr_fe_shutdown() */
+    int                opens;                   /* number of `open` statements not yet run */
+    int                wait_expired;            /* the timer of the current `wait` has expired */
+    int                output_ended;            /* half-close: the frontend has called chr_fe_shutdown() */
     chr__matcher       expected, rejected[CHR__SCRIPT_REJECTS];
     chr__script_step   rejects[CHR__SCRIPT_REJECTS];
     int                reject_count;
-    chr__ring          output;     /* output since the last match */
-    size_t             searched;   /* bytes of `output` that `expected` was fed with */
-    const char        *send_at;    /* the unsent rest of the current `send` */
-    int64_t            timeout;    /* of expect and send, in milliseconds; 0 = none */
+    chr__ring          output;                  /* output since the last match */
+    size_t             searched;                /* bytes of `output` that `expected` was fed with */
+    const char        *send_at;                 /* the unsent rest of the current `send` */
+    int64_t            timeout;                 /* of expect and send, in milliseconds; 0 = none */
     chr_timer          timer;
     chr_idle           play, end;
-    chr_error          verdict;    /* code: CHR_ERR_WOULD_BLOCK while the script runs */
+    chr_error          verdict;                 /* code: CHR_ERR_WOULD_BLOCK while the script runs */
 } chr__script;
 
 static const chr_option chr__script_rows[] = {
@@ -21468,10 +21483,10 @@ enum { CHR__MSMOUSE_STEP = 127 }; /* largest movement in one packet */
 
 typedef struct chr__msmouse {
     chr__answers answers;
-    int          lines;  /* CHR_TIOCM_DTR, CHR_TIOCM_RTS */
-    int64_t      dx, dy; /* movement since the last sync */
+    int          lines;                   /* CHR_TIOCM_DTR, CHR_TIOCM_RTS */
+    int64_t      dx, dy;                  /* movement since the last sync */
     int          changed, middle_changed; /* since the last sync */
-    int          buttons; /* one bit for each CHR_BUTTON_... */
+    int          buttons;                 /* one bit for each CHR_BUTTON_... */
 } chr__msmouse;
 
 static int chr__msmouse_open(chr_dev *dev, chr_error *err)
@@ -21662,11 +21677,11 @@ enum { CHR__WCTABLET_SPEED = 9600, CHR__WCTABLET_MAX = 32767, CHR__WCTABLET_WIDT
 
 typedef struct chr__wctablet {
     chr__answers answers;
-    int32_t      speed;   /* of the line, in baud; 9600 until the guest sets one */
-    char         line[4]; /* the first bytes of the line being received */
-    size_t       length;  /* bytes in it */
-    int          started;              /* between ST and SP: a packet for each sync */
-    int          x, y, down, changed;  /* position and tip of the pen; changed since the last packet */
+    int32_t      speed;               /* of the line, in baud; 9600 until the guest sets one */
+    char         line[4];             /* the first bytes of the line being received */
+    size_t       length;              /* bytes in it */
+    int          started;             /* between ST and SP: a packet for each sync */
+    int          x, y, down, changed; /* position and tip of the pen; changed since the last packet */
 } chr__wctablet;
 
 static int chr__wctablet_open(chr_dev *dev, chr_error *err)
@@ -26002,7 +26017,9 @@ static const chr_option chr__parallel_rows[] = {
 
 CHR__PRIVATE int chr__parallel_uri(const char *uri, chr_options *options)
 {
-    return chr__skip_prefix(uri, "/dev/parport") || chr__skip_prefix(uri, "/dev/ppi") ? chr__uri_path(uri, "", options) : 0;
+    if (!chr__skip_prefix(uri, "/dev/parport") && !chr__skip_prefix(uri, "/dev/ppi"))
+        return 0;
+    return chr__uri_path(uri, "", options);
 }
 
 static int chr__parallel_open(chr_dev *dev, chr_error *err)
@@ -32194,7 +32211,8 @@ static void chr__socket_close(chr_dev *dev)
 
 CHR__PRIVATE int chr__socket_uri(const char *uri, chr_options *options)
 {
-    const char *path = chr__skip_prefix(uri, "unix:"), *rest = path ? path : chr__skip_prefix(uri, "tcp:"), *layer = NULL;
+    const char *path = chr__skip_prefix(uri, "unix:"), *layer = NULL;
+    const char *rest = path ? path : chr__skip_prefix(uri, "tcp:");
     size_t      len;
     int         i, code;
 

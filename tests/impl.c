@@ -33,7 +33,7 @@ int private_waiting(chr_context *ctx)
 
 int private_locks(chr_context *ctx)
 {
-    return chr__locks(ctx);
+    return chr__lock_depth(ctx);
 }
 
 int private_replays(chr_context *ctx)

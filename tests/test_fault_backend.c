@@ -772,7 +772,7 @@ TEST(hot_swaps)
     CHECK_INT(chr_change(s.r.ctx, "b", "fault,chardev=r", &s.err), CHR_ERR_BUSY);
     CHECK_INT(chr_change(s.r.ctx, "b", "fault,chardev=h", &s.err), CHR_ERR_NOT_SUPPORTED); /* the hub could be on it */
     CHECK_INT(chr_change(s.r.ctx, "b", "fault,chardev=f", &s.err), CHR_ERR_NOT_SUPPORTED); /* a circle */
-    CHECK_HAS(s.err.text, "would stand on 'b', which it replaces");
+    CHECK_HAS(s.err.text, "would be stacked on 'b', which it replaces");
     CHECK_INT(chr_remove(s.r.ctx, "h", &s.err), 0);
     CHECK_INT(chr_change(s.r.ctx, "b", "fault,chardev=r", &s.err), 0);
     CHECK_INT(write_to(&s, "z"), 1);

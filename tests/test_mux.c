@@ -1,6 +1,7 @@
 /* mux: one chardev, many frontends. The base here is a socket pair, so that the test is the far side. */
 #include "chardev.h"
 #include "rig.h"
+#include "hosted.h"
 
 #define CTRL_A "\x01"
 
@@ -943,6 +944,95 @@ TEST(held_input_comes_before_the_next_peer)
     b.far = next;
     close_mux(&b);
     scratch_clean();
+}
+
+/* A peer that says no more still listens: the frontend for which input is held learns of that end alone, behind it. */
+TEST(held_input_comes_before_a_half_close)
+{
+    char  options[100];
+    int   fds[2];
+    bench b;
+    memset(&b, 0, sizeof b);
+    rig_open_virtual(&b.r);
+    socket_pair(fds);
+    snprintf(options, sizeof options, "socket,id=m,fd=%d,mux=on,half-close=on", fds[0]);
+    b.mux = make(&b.r, options);
+    b.far = fds[1];
+    for (b.count = 0; b.count < 2; b.count++) attach(&b.fe[b.count], b.mux);
+    settle(&b.r);
+    clear_events(&b);
+    b.fe[1].room = 0;
+    say(b.far, "last words");
+    shutdown(b.far, SHUT_WR);
+    settle(&b.r);
+    CHECK_STR(b.fe[0].events, "E");
+    CHECK_STR(b.fe[1].events, "");
+    give_room(&b.fe[1], UNLIMITED);
+    settle(&b.r);
+    CHECK_INPUT(&b.fe[1], "last words");
+    CHECK_STR(b.fe[1].events, "E");
+    CHECK_INT(chr_fe_write(&b.fe[1].fe, "x", 1), 1);
+    CHECK_STR(hear(b.far), "x");
+    close_mux(&b);
+}
+
+static int mux_nested, mux_most_nested;
+
+/* Tries to inject, once, in the handler of the input that was held. */
+static void inject_more(recorder *rec, int what)
+{
+    if (what != 'r') return;
+    if (++mux_nested > mux_most_nested) mux_most_nested = mux_nested;
+    if (rec->user) {
+        chr_dev *mux = (chr_dev *)rec->user;
+        rec->user = NULL;
+        CHECK_INT(chr_inject(mux, "more", 4), CHR_ERR_WOULD_BLOCK);
+    }
+    mux_nested--;
+}
+
+/* While held input is delivered nothing can be injected: it would come within its handler. Afterwards it can. */
+TEST(injected_while_held_input_is_delivered)
+{
+    bench b;
+    open_mux(&b, 1);
+    b.fe[0].room = 0;
+    type(&b, "held");
+    b.fe[0].then = inject_more;
+    b.fe[0].user = b.mux;
+    give_room(&b.fe[0], UNLIMITED);
+    settle(&b.r);
+    CHECK_INPUT(&b.fe[0], "held");
+    CHECK_INT(chr_inject(b.mux, "more", 4), 4);
+    settle(&b.r);
+    CHECK_INPUT(&b.fe[0], "heldmore");
+    CHECK_INT(mux_most_nested, 1);
+    close_mux(&b);
+}
+
+/* In another one's loop, where nothing is asked again by itself: when room has come for what is held, the rest flows. */
+TEST(held_input_flows_on_in_another_loop)
+{
+    static char block[30000];
+    char        options[60];
+    int         fds[2];
+    recorder    rec;
+    rig         r;
+    memset(block, 'x', sizeof block - 1);
+    rig_open_hosted(&r);
+    socket_pair(fds);
+    snprintf(options, sizeof options, "socket,id=m,fd=%d,mux=on", fds[0]);
+    attach_with_room(&rec, make(&r, options), 0);
+    host_turns(&r, 10);
+    say(fds[1], block);
+    host_turns(&r, 10);
+    CHECK_INT(rec.length, 0);
+    give_room(&rec, UNLIMITED);
+    host_turns(&r, 20);
+    CHECK_INT(rec.length, sizeof block - 1);
+    detach(&rec);
+    close(fds[1]);
+    rig_close(&r);
 }
 
 /* The end of the context doesn't wait for room. */

@@ -1538,7 +1538,7 @@ TEST(each_divergence_has_its_words)
                  : i == 4 ? chr_fe_wait_connected(&rec.fe, &err)
                           : chr_fe_read_all(&rec.fe, &byte, 1, 10);
         CHECK_INT(answer, table[i].answer);
-        if (i == 4) CHECK_STR(err.text, "chardev 'con': nobody waited here when it was recorded");
+        if (i == 4) CHECK_STR(err.text, "chardev 'con': it was not waited for when it was recorded");
         snprintf(want, sizeof want, "chardev con: the replay diverges at 1.000000007 s, at byte 0 of the output (file offset 167): %s\n", table[i].words);
         CHECK_STR(r.log, want);
         chr_fe_write(&rec.fe, "again", 5);

@@ -68,6 +68,43 @@ TEST(hang_up_behind_unread_input_while_output_waits)
     }
 }
 
+/* The peer shuts both directions down and takes nothing more: what layers still have for it is not tried again and again, though the
+ * frontend neither reads nor writes. */
+TEST(output_that_nobody_takes_wakes_nobody)
+{
+    int  i, steps;
+    line l;
+    NEED_LITTLE_ROOM();
+    line_open(&l, ",telnet=on", 0);
+    fill_up(&l.rec.fe);
+    say(l.far, "last words");
+    settle(&l.r);
+    shutdown(l.far, SHUT_RDWR);
+    settle(&l.r);
+    for (steps = i = 0; i < 5; i++) steps += chr_loop_step(l.r.ctx, 1) > 0;
+    CHECK_INT(steps, 0);
+    CHECK_STR(l.rec.events, "O");
+    give_room(&l.rec, UNLIMITED);
+    settle(&l.r);
+    CHECK_INPUT(&l.rec, "last words");
+    CHECK_STR(l.rec.events, "OC");
+    line_close(&l);
+}
+
+/* A frontend that says it has no room any more learns of a peer that goes without a word. */
+TEST(hang_up_when_room_has_gone)
+{
+    line l;
+    line_open(&l, "", UNLIMITED);
+    give_room(&l.rec, 0);
+    settle(&l.r);
+    close(l.far);
+    l.far = -1;
+    settle(&l.r);
+    CHECK_STR(l.rec.events, "OC");
+    line_close(&l);
+}
+
 /* Input that comes is no room for output. */
 TEST(input_while_output_waits)
 {

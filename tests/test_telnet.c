@@ -1092,6 +1092,7 @@ TEST(each_failed_allocation_is_an_error_that_leaks_nothing)
         snprintf(options, sizeof options, "socket,id=t,fd=%d,telnet=on", fds[1]);
         r.fail_at = r.calls + at;
         made = chr_new(r.ctx, options, &err) != NULL;
+        CHECK_INT(r.failed, !made); /* one that is made lacks nothing */
         if (!made) {
             CHECK_INT(err.code, CHR_ERR_NO_MEMORY);
             close(fds[1]); /* after an error it is still ours */

@@ -1,8 +1,9 @@
-/* chardev.h without an operating system and without malloc. A UART by interrupt is a backend of our own, and a mux on it has a shell
- * and a log channel (Ctrl-A c goes from one to the other). What is logged goes to a hub: to that channel, and to a ring buffer
- * that the shell shows. It runs on a Cortex-M3 (mps2.c) and on tinyvm (tinyvm.c):
+/* chardev.h without an operating system and without malloc. An interrupt-driven UART is a backend of its own. A mux
+ * on it has a shell and a log channel (Ctrl-A c switches between them). The log goes to a hub: to that channel, and
+ * to a ring buffer that the shell prints. It runs on a Cortex-M3 (mps2.c) and on tinyvm (tinyvm.c):
  *     make cross        builds both into build/cross, and runs them
- *     qemu-system-arm -M mps2-an385 -display none -monitor none -serial stdio -semihosting -kernel build/cross/firmware.elf
+ *     qemu-system-arm -M mps2-an385 -display none -monitor none -serial stdio -semihosting \
+ *         -kernel build/cross/firmware.elf
  *     build/tinyvm -serial stdio -bios build/cross/firmware-rv32.elf */
 #define CHARDEV_FREESTANDING
 #define CHARDEV_NO_URI
@@ -12,7 +13,7 @@
 #include "machine.h"
 #include <string.h>
 
-/* ---- the UART as a backend: a state that begins with a chr_dev, a few slots, one table ------------------------------- */
+/* ---- the UART as a backend: a state that begins with a chr_dev, a few slots, one table --------------------------- */
 
 typedef struct uart {
     chr_dev dev;
@@ -27,8 +28,8 @@ static int uart_write(chr_dev *dev, const void *buf, size_t len)
     return n > 0 || len == 0 ? (int)n : CHR_ERR_WOULD_BLOCK;
 }
 
-/* From the main loop, after each interrupt: what has come goes to the frontend as far as that has room. */
-static void uart_look(chr_dev *dev)
+/* Called in the main loop after each interrupt: passes input to the frontend, as can_read allows (back-pressure). */
+static void uart_poll(chr_dev *dev)
 {
     const void *bytes;
     size_t      count, room;
@@ -46,7 +47,7 @@ static void uart_look(chr_dev *dev)
 
 static void uart_update(chr_dev *dev)
 {
-    (void)dev; /* uart_look() does */
+    (void)dev; /* the main loop calls uart_poll() */
 }
 
 static int uart_open(chr_dev *dev, chr_error *err)
@@ -69,7 +70,7 @@ CHR_TABLE(chr_backend, uart_kind,
     CHR_SET(open,         uart_open)
     CHR_SET(io,           &uart_io));
 
-/* ---- the log channel as a backend: what is written to it goes to the mux --------------------------------------------- */
+/* ---- the log channel as a backend: its output goes to the mux ---------------------------------------------------- */
 
 static chr_frontend shell, channel, logger;
 
@@ -97,16 +98,16 @@ CHR_TABLE(chr_backend, channel_kind,
     CHR_SET(open,         channel_open)
     CHR_SET(io,           &channel_io));
 
-/* ---- what runs on it -------------------------------------------------------------------------------------------------- */
+/* ---- the application --------------------------------------------------------------------------------------------- */
 
-static uint64_t     memory[1200]; /* all that the library has: 9600 bytes */
+static uint64_t     memory[1200]; /* the library's heap: 9600 bytes */
 static chr_context *ctx;
 static chr_dev     *history;
 static int          counted, status = 1;
 
 enum { SHELL_OUT = 512, SHELL_LINE = 80 };
 
-static void shell_say(const char *text) { chr_fe_write(&shell, text, strlen(text)); }
+static void shell_print(const char *text) { chr_fe_write(&shell, text, strlen(text)); }
 
 static void shell_history(void)
 {
@@ -122,7 +123,8 @@ static void shell_status(void)
     chr_memory use;
 
     if (chr_context_memory(ctx, &use) < 0) return;
-    chr_fe_printf(&shell, "%d bytes counted\r\n%u of %u bytes used\r\n", counted, (unsigned)use.most, (unsigned)use.size);
+    chr_fe_printf(&shell, "%d bytes counted\r\n%u of %u bytes used\r\n", counted, (unsigned)use.most,
+                  (unsigned)use.size);
 }
 
 static void shell_line(const char *line)
@@ -139,7 +141,7 @@ static void shell_line(const char *line)
     }
 }
 
-/* What is typed waits, in the end in the UART, until the answers to what was typed before have gone. */
+/* Back-pressure: no input while the shell's output buffer is more than half full. It waits in the UART. */
 static int shell_room(void *opaque)
 {
     (void)opaque;
@@ -158,9 +160,9 @@ static void shell_read(void *opaque, const void *buf, size_t len)
         if (bytes[i] == '\r' || bytes[i] == '\n') {
             line[used] = 0;
             used = 0;
-            shell_say("\r\n");
+            shell_print("\r\n");
             shell_line(line);
-            shell_say("> ");
+            shell_print("> ");
         } else if (used < SHELL_LINE) {
             line[used++] = bytes[i];
             chr_fe_write(&shell, &bytes[i], 1);
@@ -171,7 +173,7 @@ static void shell_read(void *opaque, const void *buf, size_t len)
 static void shell_event(void *opaque, int event)
 {
     (void)opaque;
-    if (event == CHR_EVENT_OPENED) shell_say("chardev.h on bare metal: history, status, quit, Ctrl-A h\r\n> ");
+    if (event == CHR_EVENT_OPENED) shell_print("chardev.h on bare metal: history, status, quit, Ctrl-A h\r\n> ");
 }
 
 static void channel_read(void *opaque, const void *buf, size_t len)
@@ -195,7 +197,8 @@ int main(void)
     unsigned                  seen;
 
     ctx = chr_context_init(memory, sizeof memory);
-    if (!ctx || chr_backend_register(ctx, &uart_kind, NULL) < 0 || chr_backend_register(ctx, &channel_kind, NULL) < 0) return 2;
+    if (!ctx || chr_backend_register(ctx, &uart_kind, NULL) < 0 || chr_backend_register(ctx, &channel_kind, NULL) < 0)
+        return 2;
     console = chr_new(ctx, "uart,id=console,mux=on", NULL);
     if (!attach(&channel, console, &channel_handlers) || !attach(&shell, console, &shell_handlers)) return 3;
     if (chr_fe_set_buffers(&channel, 0, SHELL_LINE + 16) < 0 || chr_fe_set_buffers(&shell, 0, SHELL_OUT) < 0) return 4;
@@ -204,7 +207,7 @@ int main(void)
     if (!attach(&logger, chr_new(ctx, "hub,id=log,chardevs.0=history,chardevs.1=channel", NULL), NULL)) return 6;
     do {
         seen = machine_interrupts;
-        uart_look(chr_find(ctx, "console-base"));
+        uart_poll(chr_find(ctx, "console-base"));
         if (chr_loop_timeout(ctx) != 0) machine_wait(seen);
     } while (chr_loop_step(ctx, 0) >= 0);
     while (chr_isr_ring_count(&machine_tx) > 0)

@@ -1,4 +1,4 @@
-/* A Cortex-M3 board, Arm's MPS2 (QEMU: -M mps2-an385): start, exit, and UART0 by its two interrupts. */
+/* A Cortex-M3 board, Arm's MPS2 (QEMU: -M mps2-an385): reset, exit, and UART0 with its two interrupts. */
 #include "machine.h"
 #include <string.h>
 
@@ -29,7 +29,7 @@ static void fault(void)
     machine_exit(99);
 }
 
-/* ---- the UART --------------------------------------------------------------------------------------------------------- */
+/* ---- the UART ---------------------------------------------------------------------------------------------------- */
 
 typedef struct uart_registers {
     volatile uint32_t data, state, control, interrupt, divider;
@@ -50,7 +50,7 @@ chr_isr_ring         machine_rx, machine_tx;
 volatile unsigned    machine_interrupts;
 static unsigned char rx_bytes[64], tx_bytes[64];
 
-/* A byte stays in the UART while there is no room for it. */
+/* While the ring is full, bytes stay in the UART. */
 static void received(void)
 {
     unsigned char byte;
@@ -83,11 +83,11 @@ void machine_start(void)
     NVIC_ON = RX_LINE | TX_LINE;
 }
 
-/* The handlers look for themselves: to call one is to raise its interrupt. */
+/* Sets the interrupts pending: the handlers check the state of the UART themselves. */
 void machine_send(void) { NVIC_RAISE = TX_LINE; }
 void machine_receive(void) { NVIC_RAISE = RX_LINE; }
 
-/* With interrupts off wfi still returns when one is pending. */
+/* wfi returns when an interrupt is pending, even while interrupts are disabled. */
 void machine_wait(unsigned seen)
 {
     __asm__ volatile("cpsid i" : : : "memory");
@@ -102,5 +102,6 @@ typedef struct vector_table {
 
 __attribute__((section(".vectors"), used)) static const vector_table vectors = {
     stack_top,
-    { reset, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, received, transmitted }
+    { reset, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, received,
+      transmitted }
 };

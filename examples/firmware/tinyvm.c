@@ -1,4 +1,4 @@
-/* The RISC-V board of examples/tinyvm (and QEMU's virt): start, exit, and the first UART by its interrupt. */
+/* The RISC-V board of examples/tinyvm (and QEMU's virt): reset, exit, and the first UART with its interrupt. */
 #include "machine.h"
 #include <string.h>
 
@@ -83,11 +83,11 @@ void machine_start(void)
     __asm__ volatile("csrw mtvec, %0\n csrw mie, %1\n csrsi mstatus, 8" : : "r"(trap), "r"(0x800) : "memory");
 }
 
-/* The interrupt comes at once, since there is something to do for it. */
+/* Enables the interrupts; one is pending already, and is raised at once. */
 void machine_send(void) { UART[ENABLE] = RX_INTERRUPT | TX_INTERRUPT; }
 void machine_receive(void) { UART[ENABLE] = RX_INTERRUPT | TX_INTERRUPT; }
 
-/* With interrupts off wfi still returns when one is pending. */
+/* wfi returns when an interrupt is pending, even while interrupts are disabled. */
 void machine_wait(unsigned seen)
 {
     __asm__ volatile("csrci mstatus, 8" : : : "memory");

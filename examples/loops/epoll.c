@@ -1,4 +1,4 @@
-/* A chardev on an epoll loop of your own: what comes is sent back, and that loop's timer says how much it was. */
+/* A chardev on an epoll loop of your own: input is echoed, and a timer of that loop prints the number of bytes. */
 #include "chardev.h"
 #include <stdio.h>
 #include <sys/epoll.h>

@@ -1,4 +1,4 @@
-/* A chardev on a libuv loop: what comes is sent back, and that loop's timer says how much it was. */
+/* A chardev on a libuv loop: input is echoed, and a timer of that loop prints the number of bytes. */
 #include "chardev.h"
 #include <stdio.h>
 #include <uv.h>

@@ -1,4 +1,4 @@
-/* buf.c - a growing run of bytes. */
+/* buf.c - a growing byte buffer. */
 #include "buf.h"
 
 #include <stdarg.h>
@@ -28,7 +28,7 @@ char *xstrdup(const char *text)
 
 static void reserve(struct buf *b, size_t more)
 {
-    size_t wanted = b->len + more + 1; /* one for the zero */
+    size_t wanted = b->len + more + 1; /* 1: the zero after the end */
     if (wanted <= b->capacity) return;
     if (wanted < b->capacity * 2) wanted = b->capacity * 2;
     b->data = checked(realloc(b->data, wanted));

@@ -1,8 +1,8 @@
 /*
- * buf.h - a growing run of bytes: what monitors queue, what commands answer, what a file held.
+ * buf.h - a growing byte buffer: output queues of monitors, replies of commands, contents of files.
  *
- * Zero-initialise it. The text functions keep a zero after the end, so that `data` can be read as a string once anything
- * was put in. A program that runs out of memory here ends with a message: for an emulator there is nothing left to do.
+ * Zero-initialise it. The text functions keep a zero after the end, so that `data` is a string as soon as anything was
+ * appended. Out of memory ends the program with a message.
  */
 #ifndef TINYVM_BUF_H
 #define TINYVM_BUF_H
@@ -30,7 +30,7 @@ void        buf_printf(struct buf *b, const char *format, ...) BUF_PRINTF;
 void        buf_drop(struct buf *b, size_t len); /* the first `len` bytes */
 void        buf_clear(struct buf *b);            /* keeps the memory */
 void        buf_free(struct buf *b);
-const char *buf_text(const struct buf *b); /* "" when nothing was ever put in */
+const char *buf_text(const struct buf *b); /* "" while nothing was appended */
 
 /* Appends a whole file. Returns 0, or -1 with errno set. */
 int buf_read_file(struct buf *b, const char *path);

@@ -47,7 +47,7 @@ int64_t clint_deadline(const struct clint *clint)
 void clint_reset(struct clint *clint)
 {
     set_time(clint, 0);
-    clint->compare = UINT64_MAX; /* no interrupt until software asks for one */
+    clint->compare = UINT64_MAX; /* no interrupt until software sets it */
     clint->software = 0;
     cpu_set_irq(clint->cpu, CPU_IRQ_SOFTWARE, 0);
     clint_update(clint);

@@ -1,8 +1,8 @@
 /*
- * cpu.c - the hart, an interpreter that decodes as it goes.
+ * cpu.c - the hart: an interpreter that decodes each instruction when it executes it.
  *
- * One instruction: fetch, execute() by major opcode, then pc = next_pc. Whatever goes wrong calls trap(), which points next_pc
- * at the handler; the function that met the problem then returns without touching a register.
+ * One instruction: fetch, execute() by major opcode, then pc = next_pc. An exception calls trap(), which sets next_pc
+ * to the handler; the function that raised it then returns without writing a register.
  */
 #include "cpu.h"
 
@@ -47,12 +47,14 @@ static uint32_t imm_s(uint32_t insn) { return sign_extend(bits(insn, 25, 7) << 5
 
 static uint32_t imm_b(uint32_t insn)
 {
-    return sign_extend(bits(insn, 31, 1) << 12 | bits(insn, 7, 1) << 11 | bits(insn, 25, 6) << 5 | bits(insn, 8, 4) << 1, 13);
+    return sign_extend(
+        bits(insn, 31, 1) << 12 | bits(insn, 7, 1) << 11 | bits(insn, 25, 6) << 5 | bits(insn, 8, 4) << 1, 13);
 }
 
 static uint32_t imm_j(uint32_t insn)
 {
-    return sign_extend(bits(insn, 31, 1) << 20 | bits(insn, 12, 8) << 12 | bits(insn, 20, 1) << 11 | bits(insn, 21, 10) << 1, 21);
+    return sign_extend(
+        bits(insn, 31, 1) << 20 | bits(insn, 12, 8) << 12 | bits(insn, 20, 1) << 11 | bits(insn, 21, 10) << 1, 21);
 }
 
 /* ---- traps and interrupts ---- */
@@ -79,7 +81,7 @@ static void illegal(struct cpu *cpu, uint32_t insn)
     trap(cpu, CAUSE_ILLEGAL, insn);
 }
 
-/* The architecture's order: external, software, timer. */
+/* Priority of interrupts, by the architecture: external, software, timer. */
 static uint32_t first_interrupt(uint32_t pending)
 {
     if (pending & CPU_IRQ_EXTERNAL) return 11;
@@ -109,7 +111,7 @@ int cpu_runnable(const struct cpu *cpu)
 
 /* ---- memory ---- */
 
-/* Addresses below the RAM come out as the highest numbers. */
+/* Addresses below the RAM wrap to large offsets, which are outside too. */
 static int in_ram(const struct cpu_bus *bus, uint32_t address, unsigned size)
 {
     return address - bus->ram_base <= bus->ram_size - size;
@@ -131,7 +133,7 @@ static void ram_write(const struct cpu_bus *bus, uint32_t address, unsigned size
     if (size == 4) p[2] = (uint8_t)(value >> 16), p[3] = (uint8_t)(value >> 24);
 }
 
-/* RAM takes misaligned accesses as the virt board's does; devices don't. */
+/* Misaligned accesses are allowed in RAM, as on the virt board; devices raise an exception. */
 static int load(struct cpu *cpu, uint32_t address, unsigned size, uint32_t *value)
 {
     if (in_ram(&cpu->bus, address, size)) {
@@ -162,7 +164,7 @@ static void do_load(struct cpu *cpu, uint32_t insn)
     if (!load(cpu, cpu->x[rs1_of(insn)] + imm_i(insn), size[kind], &value)) return;
     if (kind == 0) value = sign_extend(value & 0xff, 8);
     if (kind == 1) value = sign_extend(value & 0xffff, 16);
-    if (kind == 4) value &= 0xff; /* a device may have answered with more */
+    if (kind == 4) value &= 0xff; /* the device may have returned more bits */
     if (kind == 5) value &= 0xffff;
     cpu->x[rd_of(insn)] = value;
 }
@@ -182,7 +184,7 @@ static uint32_t shift_right_arithmetic(uint32_t value, uint32_t by)
     return (value >> 31) && by ? shifted | ~(0xffffffffu >> by) : shifted;
 }
 
-/* Below, signed comparison is unsigned comparison with the sign bits turned over. */
+/* Signed comparison by unsigned comparison, with inverted sign bits. */
 static int less_signed(uint32_t a, uint32_t b)
 {
     return (a ^ 0x80000000u) < (b ^ 0x80000000u);
@@ -207,8 +209,8 @@ static uint32_t negate_if(int condition, uint32_t value)
     return condition ? 0u - value : value;
 }
 
-/* The two divisions that C leaves undefined have their answers in the architecture: x/0 = -1, x%0 = x, and MIN/-1 = MIN, MIN%-1 =
- * 0, which is what dividing the magnitudes as unsigned gives. */
+/* The architecture defines the two divisions that C leaves undefined: x/0 = -1 and x%0 = x; MIN/-1 = MIN and
+ * MIN%-1 = 0, which is the result of dividing the magnitudes as unsigned. */
 static uint32_t divide(uint32_t a, uint32_t b, int is_signed)
 {
     int a_negative = is_signed && a >> 31, b_negative = is_signed && b >> 31;
@@ -223,7 +225,7 @@ static uint32_t remainder_of(uint32_t a, uint32_t b, int is_signed)
     return negate_if(a_negative, negate_if(a_negative, a) % negate_if(b_negative, b));
 }
 
-/* The upper half of a product: the unsigned one, less what each negative operand put in too much. */
+/* The upper half of a product: the unsigned product, corrected for each negative operand. */
 static uint32_t multiply_high(uint32_t a, uint32_t b, int a_signed, int b_signed)
 {
     uint32_t high = (uint32_t)(((uint64_t)a * b) >> 32);
@@ -337,11 +339,12 @@ static uint32_t *csr_storage(struct cpu *cpu, uint32_t number)
     }
 }
 
-/* Registers that exist and always read the same: misa, mstatush, mcountinhibit, event selectors, mvendorid ... mconfigptr. */
+/* Registers with a constant value: misa, mstatush, mcountinhibit, event selectors, mvendorid ... mconfigptr. */
 static int csr_constant(uint32_t number, uint32_t *value)
 {
     *value = number == 0x301 ? MISA : 0;
-    return number == 0x301 || number == 0x310 || (number >= 0x320 && number <= 0x33f && number != 0x321 && number != 0x322) ||
+    return number == 0x301 || number == 0x310 ||
+           (number >= 0x320 && number <= 0x33f && number != 0x321 && number != 0x322) ||
            (number >= 0xf11 && number <= 0xf15);
 }
 
@@ -367,9 +370,13 @@ static void csr_write(struct cpu *cpu, uint32_t number, uint32_t value)
     case 0x304: cpu->mie = value & MIE_WRITABLE; return;
     case 0x305: cpu->mtvec = value & ~2u; return;
     case 0x341: cpu->mepc = value & ~3u; return;
-    case 0x344: return; /* its three bits follow their lines */
-    case 0xb00: case 0xb80: cpu->cycles_zero = cpu->steps - with_half(cpu->steps - cpu->cycles_zero, number, value); return;
-    case 0xb02: case 0xb82: cpu->not_retired = cpu->steps - with_half(cpu->steps - cpu->not_retired, number, value); return;
+    case 0x344: return; /* mip: its three bits are the interrupt lines */
+    case 0xb00: case 0xb80:
+        cpu->cycles_zero = cpu->steps - with_half(cpu->steps - cpu->cycles_zero, number, value);
+        return;
+    case 0xb02: case 0xb82:
+        cpu->not_retired = cpu->steps - with_half(cpu->steps - cpu->not_retired, number, value);
+        return;
     default: if (storage) *storage = value; return;
     }
 }
@@ -413,7 +420,7 @@ static void do_system(struct cpu *cpu, uint32_t insn)
 
 /* ---- the loop ---- */
 
-/* By the major opcode without its two lowest bits, which are set in all that are 32 bits long. */
+/* By the major opcode without its two lowest bits, which are set in all 32-bit instructions. */
 static void execute(struct cpu *cpu, uint32_t insn)
 {
     if ((insn & 3) != 3) {
@@ -422,7 +429,9 @@ static void execute(struct cpu *cpu, uint32_t insn)
     }
     switch (bits(insn, 2, 5)) {
     case 0x03 >> 2: do_load(cpu, insn); return;
-    case 0x0f >> 2: if (funct3_of(insn) > 1) illegal(cpu, insn); return; /* fence, fence.i: all is in order already */
+    case 0x0f >> 2:
+        if (funct3_of(insn) > 1) illegal(cpu, insn);
+        return; /* fence, fence.i: no effect, all accesses are in order */
     case 0x13 >> 2: do_register_immediate(cpu, insn); return;
     case 0x17 >> 2: cpu->x[rd_of(insn)] = cpu->pc + (insn & 0xfffff000u); return; /* auipc */
     case 0x23 >> 2: do_store(cpu, insn); return;
@@ -449,8 +458,8 @@ static void step(struct cpu *cpu)
     cpu->pc = cpu->next_pc;
 }
 
-/* What happens between two instructions when something has changed. 0 = the hart waits, or was told to leave. */
-static int attend(struct cpu *cpu)
+/* Runs before an instruction when `attention` is set. Returns 0 when the hart waits in wfi or is paused. */
+static int handle_attention(struct cpu *cpu)
 {
     if (cpu->pause || !cpu_runnable(cpu)) return 0;
     cpu->waiting = cpu->attention = 0;
@@ -462,7 +471,7 @@ void cpu_run(struct cpu *cpu, unsigned count)
 {
     cpu->pause = 0;
     for (; count > 0; count--) {
-        if (cpu->attention && !attend(cpu)) return;
+        if (cpu->attention && !handle_attention(cpu)) return;
         step(cpu);
     }
 }

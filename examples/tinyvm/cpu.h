@@ -1,8 +1,9 @@
 /*
- * cpu.h - one RV32IM hart with machine mode: the base integer set, multiply and divide, Zicsr, Zifencei, traps, interrupts, wfi.
+ * cpu.h - one RV32IM hart with machine mode: base integer set, multiply and divide, Zicsr, Zifencei, traps,
+ * interrupts, wfi.
  *
- * The hart knows its memory and nothing of what stands around it: loads and stores outside of the RAM go through the bus hooks,
- * and whoever drives an interrupt says so with cpu_set_irq(). Only machine mode exists: mret always returns to it.
+ * The hart accesses the RAM directly. Loads and stores elsewhere go through the bus hooks, and interrupt lines are
+ * driven with cpu_set_irq(). Only machine mode exists: mret always returns to it.
  */
 #ifndef TINYVM_CPU_H
 #define TINYVM_CPU_H
@@ -15,9 +16,9 @@ struct cpu_bus {
     uint8_t *ram;
     uint32_t ram_base, ram_size;
     void    *opaque;
-    int      (*read)(void *opaque, uint32_t address, unsigned size, uint32_t *value); /* 0 = nothing answers there */
+    int (*read)(void *opaque, uint32_t address, unsigned size, uint32_t *value); /* 0 = access fault: no device there */
     int      (*write)(void *opaque, uint32_t address, unsigned size, uint32_t value);
-    uint64_t (*time)(void *opaque); /* what the `time` CSR reads */
+    uint64_t (*time)(void *opaque); /* the value of the `time` CSR */
 };
 
 struct cpu {
@@ -25,24 +26,24 @@ struct cpu {
     uint32_t       x[32];
     uint32_t       pc, next_pc;
     uint32_t       mstatus, mie, mip, mtvec, mscratch, mepc, mcause, mtval, mcounteren;
-    uint32_t       pmpcfg[4], pmpaddr[16]; /* kept for software that sets them up; they protect nothing from machine mode */
-    uint64_t       steps;       /* instructions begun since power-on: a count that software can't touch */
-    uint64_t       cycles_zero; /* what mcycle is less than that, and minstret (traps don't retire) */
-    uint64_t       not_retired;
-    int            attention;   /* interrupts, wfi or a pause are to be looked at before the next instruction */
-    int            waiting;     /* in wfi: nothing to do until an enabled interrupt is pending */
-    int            pause;       /* cpu_pause() */
+    uint32_t       pmpcfg[4], pmpaddr[16]; /* stored only: they don't restrict machine mode */
+    uint64_t       steps;       /* instructions started since power-on; software can't write it */
+    uint64_t       cycles_zero; /* steps - mcycle */
+    uint64_t       not_retired; /* steps - minstret: instructions that trapped don't retire */
+    int            attention;   /* check for interrupts, wfi and pause before the next instruction */
+    int            waiting;     /* in wfi: idle until an enabled interrupt is pending */
+    int            pause;       /* cpu_pause() was called */
 };
 
-/* Power-on state; the RAM is left alone. Starts at `pc` with a0 = the hart's number, 0. */
+/* Sets the power-on state: execution starts at `pc` with a0 = 0, the hart's number. The RAM is unchanged. */
 void cpu_reset(struct cpu *cpu, uint32_t pc);
-/* Runs up to `count` instructions, less when the hart waits or is paused. */
+/* Runs up to `count` instructions; fewer when the hart waits in wfi or is paused. */
 void cpu_run(struct cpu *cpu, unsigned count);
-/* From a bus hook: leaves cpu_run() after the current instruction. */
+/* Called in a bus hook: cpu_run() returns after the current instruction. */
 void cpu_pause(struct cpu *cpu);
-/* Drives one of the interrupt lines (CPU_IRQ_...). */
+/* Sets the level of one of the interrupt lines (CPU_IRQ_...). */
 void cpu_set_irq(struct cpu *cpu, uint32_t line, int level);
-/* Whether cpu_run() has something to do. */
+/* Whether cpu_run() would run an instruction. */
 int cpu_runnable(const struct cpu *cpu);
 
 #endif

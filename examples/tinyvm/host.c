@@ -1,4 +1,4 @@
-/* host.c - the same three functions for POSIX systems and for Windows. */
+/* host.c - the functions of host.h, for Windows and for POSIX systems. */
 #include "host.h"
 
 #ifdef _WIN32
@@ -25,8 +25,9 @@ int64_t host_wall_clock(void)
     return ((int64_t)units.QuadPart - INT64_C(116444736000000000)) * 100;
 }
 
-/* The descriptors are sockets and handles, for which Windows has no common wait; and what wakes the loop is none of them. So it looks at the
- * sockets every few milliseconds, and comes back from time to time, as a signal makes poll() come back. */
+/* The descriptors are sockets and handles, which no call of Windows waits for together, and chr_loop_wake()
+ * signals none of them. So they are polled every 4 ms, and after 20 ms without result host_poll() returns as after
+ * a signal. */
 enum { POLL_SLICE_MS = 4, POLL_TURN_MS = 20 };
 
 static int is_socket(int fd)
@@ -43,15 +44,17 @@ static short socket_ready(const chr_poll *one)
     item.events = (short)((one->events & CHR_IN ? POLLRDNORM : 0) | (one->events & CHR_OUT ? POLLWRNORM : 0));
     if (WSAPoll(&item, 1, 0) <= 0) return 0;
     if (item.revents & (POLLERR | POLLNVAL)) return CHR_IN | CHR_OUT | CHR_HUP;
-    return (short)(one->events & ((item.revents & (POLLRDNORM | POLLHUP) ? CHR_IN : 0) | (item.revents & POLLWRNORM ? CHR_OUT : 0)));
+    return (short)(one->events &
+                   ((item.revents & (POLLRDNORM | POLLHUP) ? CHR_IN : 0) | (item.revents & POLLWRNORM ? CHR_OUT : 0)));
 }
 
-static int look_at_all(chr_poll *polls, int count)
+static int poll_all(chr_poll *polls, int count)
 {
     int found = 0;
     for (int i = 0; i < count; i++) {
         if (is_socket(polls[i].fd)) polls[i].revents = socket_ready(&polls[i]);
-        else if (WaitForSingleObject((HANDLE)(intptr_t)polls[i].fd, 0) == WAIT_OBJECT_0) polls[i].revents = CHR_IN | CHR_OUT;
+        else if (WaitForSingleObject((HANDLE)(intptr_t)polls[i].fd, 0) == WAIT_OBJECT_0)
+            polls[i].revents = CHR_IN | CHR_OUT;
         else polls[i].revents = 0;
         found += polls[i].revents != 0;
     }
@@ -64,7 +67,7 @@ int host_poll(chr_poll *polls, int count, int timeout_ms)
     int     is_short = timeout_ms >= 0 && timeout_ms <= POLL_TURN_MS;
     if (is_short) end = host_clock() + (int64_t)timeout_ms * 1000000;
     for (;;) {
-        int found = look_at_all(polls, count);
+        int found = poll_all(polls, count);
         if (found) return found;
         if (host_clock() >= end) return !is_short;
         Sleep(is_short && timeout_ms < POLL_SLICE_MS ? 1 : POLL_SLICE_MS);
@@ -99,7 +102,8 @@ int host_take_socket(const char *info)
     WSADATA           data;
     SOCKET            taken;
     if (!decode_base64(info, (unsigned char *)&from, sizeof from) || WSAStartup(MAKEWORD(2, 2), &data) != 0) return -1;
-    taken = WSASocketW(FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, &from, 0, WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT);
+    taken = WSASocketW(FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, &from, 0,
+                       WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT);
     return taken == INVALID_SOCKET ? -1 : (int)taken;
 }
 

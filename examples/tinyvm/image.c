@@ -1,4 +1,4 @@
-/* image.c - the few fields of ELF that matter to a machine without an operating system. */
+/* image.c - an ELF loader for a machine without an operating system: program headers only. */
 #include "image.h"
 
 #include <stdio.h>
@@ -23,14 +23,15 @@ static int fail(chr_error *err, const char *what)
 static const char *check_header(const uint8_t *elf, size_t size)
 {
     if (size < ELF_HEADER) return "the ELF file is cut off";
-    if (elf[4] != 1 || elf[5] != 1 || u16_at(elf + 18) != EM_RISCV) return "the ELF file is not for 32-bit little-endian RISC-V";
+    if (elf[4] != 1 || elf[5] != 1 || u16_at(elf + 18) != EM_RISCV)
+        return "the ELF file is not for 32-bit little-endian RISC-V";
     uint32_t at = u32_at(elf + 28), count = u16_at(elf + 44);
     if (u16_at(elf + 42) != PROGRAM_HEADER || at > size || (uint64_t)count * PROGRAM_HEADER > size - at)
         return "the ELF file's program headers are broken";
     return NULL;
 }
 
-/* Linkers like to put the file's own headers into a page before the program: what lies before the RAM is left away. */
+/* Removes the part of a segment before the RAM: linkers put the ELF headers into a page before the program. */
 static void clip_front(const struct cpu_bus *bus, struct segment *s)
 {
     uint32_t before = bus->ram_base - s->address;
@@ -52,8 +53,8 @@ static struct segment segment_at(const struct cpu_bus *bus, const uint8_t *elf, 
 static int fits(const struct cpu_bus *bus, const struct segment *s, size_t size)
 {
     uint32_t at = s->address - bus->ram_base;
-    return s->address >= bus->ram_base && at <= bus->ram_size && s->size <= bus->ram_size - at && s->file_size <= s->size &&
-           s->offset <= size && s->file_size <= size - s->offset;
+    return s->address >= bus->ram_base && at <= bus->ram_size && s->size <= bus->ram_size - at &&
+           s->file_size <= s->size && s->offset <= size && s->file_size <= size - s->offset;
 }
 
 static int load_elf(struct cpu_bus *bus, const uint8_t *elf, size_t size, uint32_t *entry, chr_error *err)
@@ -63,7 +64,8 @@ static int load_elf(struct cpu_bus *bus, const uint8_t *elf, size_t size, uint32
     uint32_t count = u16_at(elf + 44);
     for (uint32_t i = 0; i < count; i++) {
         struct segment s = segment_at(bus, elf, i);
-        if (s.type == PT_LOAD && s.size && !fits(bus, &s, size)) return fail(err, "a segment of the ELF file doesn't fit into the RAM");
+        if (s.type == PT_LOAD && s.size && !fits(bus, &s, size))
+            return fail(err, "a segment of the ELF file doesn't fit into the RAM");
     }
     for (uint32_t i = 0; i < count; i++) {
         struct segment s = segment_at(bus, elf, i);

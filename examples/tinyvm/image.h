@@ -1,5 +1,5 @@
 /*
- * image.h - puts a program into the RAM: RV32 executables in ELF, anything else as a raw image for the start of the RAM.
+ * image.h - loads a program into the RAM: an RV32 ELF executable, or else a raw image for the start of the RAM.
  */
 #ifndef TINYVM_IMAGE_H
 #define TINYVM_IMAGE_H
@@ -7,7 +7,7 @@
 #include "chardev.h"
 #include "cpu.h"
 
-/* *entry is where to begin. Nothing is written when it fails. */
+/* Returns 0, or an error with nothing written. *entry: the address of the first instruction. */
 int image_load(struct cpu_bus *bus, const void *image, size_t size, uint32_t *entry, chr_error *err);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * irq.h - an interrupt line: what a device drives without knowing what listens.
+ * irq.h - an interrupt line, from a device to an interrupt controller that the device doesn't know.
  */
 #ifndef TINYVM_IRQ_H
 #define TINYVM_IRQ_H

@@ -1,16 +1,17 @@
-/* json.c - cutting, reading, writing. */
+/* json.c - splitting, parsing, writing. */
 #include "json.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- cutting ----
- * A message is what stands between an opening bracket and the one that closes it; only brackets and strings matter here. All
- * else that is wrong is found when the message is read. */
+/* ---- splitting ----
+ * A message is the text from an opening bracket to the one that closes it. Only brackets and strings are tracked here;
+ * other syntax errors are found by the parser. */
 
-#define RESET_BYTE '\xff' /* never part of UTF-8: a client sends it to get out of a half-sent message */
+#define RESET_BYTE '\xff' /* not valid in UTF-8: a client sends it to abandon an incomplete message */
 
-/* After an error what follows is noise: up to the next opening brace, or, where that may still belong to it, to the line's end. */
+/* Resynchronization after an error: bytes are skipped up to the next opening brace or, where that could be inside of
+ * the faulty message, to the end of the line. */
 enum { NOISE_TO_BRACE = 1, NOISE_TO_LINE_END };
 
 static enum json_cut cut_error(struct json_cutter *c, int noise, const char *what)
@@ -30,7 +31,8 @@ void json_cut_reset(struct json_cutter *c)
 
 static enum json_cut cut_in_string(struct json_cutter *c, char byte)
 {
-    if ((unsigned char)byte < 0x20) return cut_error(c, NOISE_TO_BRACE, "a string isn't closed before the end of the line");
+    if ((unsigned char)byte < 0x20)
+        return cut_error(c, NOISE_TO_BRACE, "a string isn't closed before the end of the line");
     if (c->escaped) c->escaped = 0;
     else if (byte == '\\') c->escaped = 1;
     else if (byte == c->quote) c->quote = 0;
@@ -46,7 +48,8 @@ static enum json_cut cut_open(struct json_cutter *c, char closer)
 
 static enum json_cut cut_close(struct json_cutter *c, char closer)
 {
-    if (c->closers[c->depth - 1] != closer) return cut_error(c, NOISE_TO_BRACE, "a bracket is closed by one of the other kind");
+    if (c->closers[c->depth - 1] != closer)
+        return cut_error(c, NOISE_TO_BRACE, "a bracket is closed by one of the other kind");
     c->done = --c->depth == 0;
     return c->done ? JSON_CUT_MESSAGE : JSON_CUT_MORE;
 }
@@ -97,7 +100,7 @@ enum json_cut json_cut(struct json_cutter *c, const char *data, size_t len, size
     return result;
 }
 
-/* ---- reading ---- */
+/* ---- parsing ---- */
 
 struct reader {
     const char *at, *end;
@@ -164,7 +167,7 @@ static int hex_digit(char c)
     return -1;
 }
 
-/* Four hex digits; -1 if they aren't. */
+/* The value of four hex digits; -1 = something else. */
 static int32_t read_hex4(struct reader *r)
 {
     int32_t value = 0;
@@ -177,7 +180,7 @@ static int32_t read_hex4(struct reader *r)
     return value;
 }
 
-/* What follows \u, with the second half of a surrogate pair. Returns -1 on an error. */
+/* Parses the digits after \u, and after a high surrogate the low one. Returns the character; -1 = error. */
 static int32_t read_code_point(struct reader *r)
 {
     int32_t first = read_hex4(r);
@@ -204,11 +207,11 @@ static int read_escape(struct reader *r, struct buf *out)
     return found != NULL;
 }
 
-/* How many bytes the UTF-8 sequence at p has, 0 if it is none: overlong forms, surrogates and too high ones are none. */
+/* The length of the UTF-8 sequence at p; 0 = invalid: overlong, a surrogate, or above U+10FFFF. */
 static size_t utf8_length(const char *text, size_t len)
 {
     const unsigned char *p = (const unsigned char *)text;
-    size_t               n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
+    size_t n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
     if (n > len) return 0;
     for (size_t i = 1; i < n; i++)
         if ((p[i] & 0xc0) != 0x80) return 0;
@@ -217,7 +220,7 @@ static size_t utf8_length(const char *text, size_t len)
     return n;
 }
 
-/* The reader stands behind the opening quote. */
+/* Parses a string whose opening quote was consumed. */
 static int read_string(struct reader *r, char quote, struct buf *out)
 {
     buf_puts(out, "");
@@ -260,7 +263,7 @@ static const char *digits(const char *p, const char *end)
     return p;
 }
 
-/* The end of the number at p, or NULL if it is none: -? (0 | 1-9 digits) (. digits)? ([eE] [+-]? digits)? */
+/* The end of the number at p; NULL = not a number: -? (0 | 1-9 digits) (. digits)? ([eE] [+-]? digits)? */
 static const char *number_end(const char *p, const char *end)
 {
     const char *from;
@@ -329,7 +332,7 @@ static struct json *read_member(struct reader *r)
     return value;
 }
 
-/* Elements of an array or members of an object, up to and with the closing bracket. */
+/* Parses elements of an array or members of an object, including the closing bracket. */
 static struct json *read_list(struct reader *r, enum json_type type, char closer)
 {
     struct json  *list = new_value(type);
@@ -414,7 +417,7 @@ int json_integer(const struct json *value, int64_t *out)
     int64_t     n = 0;
     for (; *p; p++) {
         int digit = *p - '0';
-        if (n < (INT64_MIN + digit) / 10) return 0; /* counted downwards: there is one more of those */
+        if (n < (INT64_MIN + digit) / 10) return 0; /* n is negative: -INT64_MIN would overflow */
         n = n * 10 - digit;
     }
     if (!negative && n == INT64_MIN) return 0;

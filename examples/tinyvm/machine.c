@@ -1,4 +1,4 @@
-/* machine.c - what stands where on the bus, reset, and the slices in which the hart runs. */
+/* machine.c - the address map of the bus, reset, and time slices of the hart. */
 #include "machine.h"
 
 #include <errno.h>
@@ -9,7 +9,7 @@
 #include "firmware.h"
 #include "image.h"
 
-#define TURN            2000u /* instructions between two looks at the UARTs' input */
+#define TURN            2000u /* instructions between two uart_turn() */
 #define UART_BASE       0x10000000u
 #define UART_STRIDE     0x100u
 #define UART_FIRST_IRQ  10
@@ -30,8 +30,8 @@ static void finisher_write(void *opaque, uint32_t offset, unsigned size, uint32_
     uint32_t        word = value & 0xffff;
     (void)size;
     if (offset || (word != FINISH_PASS && word != FINISH_FAIL && word != FINISH_RESET)) return;
-    m->wish = word == FINISH_RESET ? MACHINE_RESET : MACHINE_POWER_OFF;
-    m->wish_code = word == FINISH_FAIL ? (int)(value >> 16) : 0;
+    m->request = word == FINISH_RESET ? MACHINE_RESET : MACHINE_POWER_OFF;
+    m->request_code = word == FINISH_FAIL ? (int)(value >> 16) : 0;
     cpu_pause(&m->cpu);
 }
 
@@ -44,7 +44,7 @@ struct region {
     void    *opaque;
 };
 
-/* Fills in the device at an address. UARTs that weren't added aren't there. */
+/* Finds the device at an address. Returns 0 when there is none. */
 static int find_region(struct machine *m, uint32_t address, struct region *out)
 {
     uint32_t      uart = (address - UART_BASE) / UART_STRIDE;
@@ -89,7 +89,7 @@ static void external_interrupt(void *opaque, int number, int level)
     cpu_set_irq(&m->cpu, CPU_IRQ_EXTERNAL, level);
 }
 
-/* ---- putting it together ---- */
+/* ---- assembling the machine ---- */
 
 int machine_init(struct machine *m, chr_context *ctx, uint32_t ram_size, chr_error *err)
 {
@@ -143,12 +143,12 @@ void machine_reset(struct machine *m)
 {
     uint32_t  entry = MACHINE_RAM_BASE;
     chr_error err;
-    image_load(&m->cpu.bus, m->image.data, m->image.len, &entry, &err); /* it did fit when it was given */
+    image_load(&m->cpu.bus, m->image.data, m->image.len, &entry, &err); /* can't fail: machine_load() has checked it */
     cpu_reset(&m->cpu, entry);
     clint_reset(&m->clint);
     for (int i = 0; i < m->uart_count; i++) uart_reset(&m->uarts[i]);
     plic_reset(&m->plic);
-    m->wish = MACHINE_GOES_ON;
+    m->request = MACHINE_NO_REQUEST;
 }
 
 void machine_pause(struct machine *m, int paused)
@@ -161,13 +161,13 @@ static void serve_uarts(struct machine *m)
     for (int i = 0; i < m->uart_count; i++) uart_turn(&m->uarts[i]);
 }
 
-/* The UARTs come last, too: what they still have may be what the hart waits for. */
+/* The UARTs are served after the last slice too: their input may end the hart's wfi. */
 int machine_run(struct machine *m, unsigned most)
 {
     clint_update(&m->clint);
     for (unsigned done = 0;; done += TURN) {
         serve_uarts(m);
-        if (done >= most || m->wish != MACHINE_GOES_ON || !cpu_runnable(&m->cpu)) break;
+        if (done >= most || m->request != MACHINE_NO_REQUEST || !cpu_runnable(&m->cpu)) break;
         cpu_run(&m->cpu, most - done < TURN ? most - done : TURN);
     }
     if (cpu_runnable(&m->cpu)) return 0;

@@ -7,7 +7,7 @@
  *     0x10000000  UARTs       16550A, 0x100 apart, interrupts 10, 11, 12 ...
  *     0x80000000  RAM         execution starts here with a0 = 0 (hart) and a1 = 0 (there is no device tree)
  *
- * It knows nothing of monitors or of what is behind its serial ports.
+ * It is independent of monitors and of the kinds of its chardevs.
  */
 #ifndef TINYVM_MACHINE_H
 #define TINYVM_MACHINE_H
@@ -22,7 +22,8 @@
 #define MACHINE_RAM_BASE 0x80000000u
 #define MACHINE_UARTS    8
 
-enum machine_wish { MACHINE_GOES_ON, MACHINE_POWER_OFF, MACHINE_RESET }; /* what the guest has asked of the finisher */
+/* Requests of the guest through the finisher. */
+enum machine_request { MACHINE_NO_REQUEST, MACHINE_POWER_OFF, MACHINE_RESET };
 
 struct machine {
     chr_context      *ctx;
@@ -31,25 +32,26 @@ struct machine {
     struct plic       plic;
     struct uart       uarts[MACHINE_UARTS];
     int               uart_count;
-    struct buf        image; /* loaded anew at each reset */
-    enum machine_wish wish;
-    int               wish_code; /* the exit status that goes with it */
+    struct buf        image; /* loaded again at each reset */
+    enum machine_request request;
+    int               request_code; /* exit status of MACHINE_POWER_OFF */
 };
 
-/* Zero-initialise it. Gets the RAM; the program is the built-in firmware until machine_load(). */
+/* Allocates the RAM of a zero-initialised machine. The program is the built-in firmware until machine_load(). */
 int machine_init(struct machine *m, chr_context *ctx, uint32_t ram_size, chr_error *err);
-/* Takes a program: an RV32 ELF file, or a raw image for the start of the RAM. */
+/* Loads a program from a file: an RV32 ELF executable, or a raw image for the start of the RAM. */
 int machine_load(struct machine *m, const char *path, chr_error *err);
-/* One more serial port. */
+/* Adds a serial port. */
 int machine_add_uart(struct machine *m, chr_dev *dev, chr_error *err);
 void machine_free(struct machine *m);
 
 void machine_reset(struct machine *m);
-void machine_pause(struct machine *m, int paused); /* stops the clock or lets it go on */
-/* Runs a slice. Returns how many milliseconds may pass until there is something to do again: 0 = go on, -1 = only an event helps. */
+void machine_pause(struct machine *m, int paused); /* stops or starts mtime */
+/* Runs up to `most` instructions. Returns the milliseconds that the hart stays idle: 0 = it isn't, -1 = until an
+ * event. */
 int machine_run(struct machine *m, unsigned most);
-/* When there is something to do again, on the context's clock: 0 = now, INT64_MAX = only an event helps. */
+/* The time on the context's clock, in ns, until which the hart stays idle: 0 = it isn't, INT64_MAX = until an event. */
 int64_t machine_deadline(const struct machine *m);
-int machine_flushed(const struct machine *m); /* whether the UARTs have nothing left to send */
+int machine_flushed(const struct machine *m); /* whether the transmit FIFOs of all UARTs are empty */
 
 #endif

@@ -1,15 +1,16 @@
 /*
  * main.c - tinyvm: a small RISC-V virtual machine around chardev.h.
  *
- * Everything that comes in or goes out is a chardev: serial ports, the monitor for people, the monitor for programs. What is at
- * their far sides is said on the command line and may change while the machine runs. Try
+ * All input and output goes through chardevs: serial ports, the readline monitor, the control monitor (QMP). The
+ * command line selects their backends, which can be changed while the machine runs (hot swap). Try
  *
  *     tinyvm                                             # serial port and monitor on this terminal; Ctrl-A h
  *     tinyvm -chardev pty,id=c,path=/tmp/console -serial chardev:c
  *     tinyvm -chardev socket,id=mon,path=/tmp/mon,server=on,wait=off -mon chardev=mon,mode=control
  *
- * The order matters: chardevs first, so that the others can name them; monitors before serial ports, so that on a shared (mux)
- * chardev the serial port has the focus. Exit status: what the guest said, 0 after quit or a signal, 1 after a bad option.
+ * Order of creation: chardevs first, so that the others can name them; monitors before serial ports, so that on a
+ * shared (mux) chardev the serial port has the focus. Exit status: that of the guest; 0 after quit or a signal; 1
+ * after a bad option.
  */
 #include <stdio.h>
 #include <string.h>
@@ -28,7 +29,7 @@ static void log_line(void *opaque, const char *line)
     fprintf(stderr, "tinyvm: %s\n", line);
 }
 
-/* The mux's Ctrl-A x, or a guest's wish through testdev: the reason is the one that QEMU gives. */
+/* Ctrl-A x on a mux, or a request of the guest through testdev: with the reason that QEMU reports. */
 static void exit_asked(void *opaque, int code)
 {
     vm_request_shutdown(opaque, 0, "host-qmp-quit", code);
@@ -50,7 +51,8 @@ static void print_line(void *opaque, const char *line)
 static int print_chardev_help(chr_context *ctx, const char *words)
 {
     if (chr_help(ctx, words, print_line, NULL) == 0) return 0;
-    complain("-chardev %s: there is no backend '%.*s' (-chardev help lists them)", words, (int)strcspn(words, ","), words);
+    complain("-chardev %s: there is no backend '%.*s' (-chardev help lists them)", words, (int)strcspn(words, ","),
+             words);
     return 1;
 }
 
@@ -61,7 +63,8 @@ static int add_objects(struct vm *vm, const struct options *o)
     chr_error err;
     for (int i = 0; i < o->object_count; i++) {
         int is_list = strncmp(o->objects[i], "authz", 5) == 0;
-        int code = is_list ? chr_authz_add(vm->ctx, o->objects[i], &err) : chr_tls_creds_add(vm->ctx, o->objects[i], &err);
+        int code = is_list ? chr_authz_add(vm->ctx, o->objects[i], &err)
+                           : chr_tls_creds_add(vm->ctx, o->objects[i], &err);
         if (code < 0) return complain("-object %s: %s", o->objects[i], err.text);
     }
     return 0;
@@ -97,7 +100,7 @@ static int add_monitors(struct vm *vm, const struct options *o)
     return 0;
 }
 
-/* -monitor and -qmp: a chardev of their own, with the id that it has in QEMU. */
+/* -monitor and -qmp create a chardev, with the id that it has in QEMU. */
 static int add_monitors_with_chardevs(struct vm *vm, const struct options *o)
 {
     for (int i = 0; i < o->monitor_count; i++) {
@@ -112,7 +115,7 @@ static int add_monitors_with_chardevs(struct vm *vm, const struct options *o)
     return 0;
 }
 
-/* "none" leaves the port there with nothing plugged in; "mon:..." shares it with a readline monitor. */
+/* "none": the port exists without a chardev. "mon:...": it is shared with a readline monitor (mux). */
 static int open_serial(struct vm *vm, const char *text, int number, chr_dev **dev)
 {
     char      id[24];
@@ -125,10 +128,11 @@ static int open_serial(struct vm *vm, const char *text, int number, chr_dev **de
     return !strncmp(text, "mon:", 4) ? add_monitor(vm, *dev, 0, "-serial", text) : 0;
 }
 
-/* As on the virt board the first port is always there. */
+/* The first port always exists, as on the virt board. */
 static int add_serials(struct vm *vm, const struct options *o)
 {
-    if (o->serial_count > MACHINE_UARTS) return complain("-serial: there are %d ports, not %d", MACHINE_UARTS, o->serial_count);
+    if (o->serial_count > MACHINE_UARTS)
+        return complain("-serial: there are %d ports, not %d", MACHINE_UARTS, o->serial_count);
     for (int i = 0; i < o->serial_count || i == 0; i++) {
         const char *uri = i < o->serial_count ? o->serials[i] : "none";
         chr_dev    *dev;
@@ -139,7 +143,7 @@ static int add_serials(struct vm *vm, const struct options *o)
     return 0;
 }
 
-/* Nobody else knows where a new one is, unless it has a path=. */
+/* Prints the path of a new pty, which without path= is not known otherwise. */
 static void tell_where_ptys_are(struct vm *vm)
 {
     for (const chr_dev *dev = chr_next(vm->ctx, NULL); dev; dev = chr_next(vm->ctx, dev)) {
@@ -150,7 +154,7 @@ static void tell_where_ptys_are(struct vm *vm)
     }
 }
 
-/* Before there is any chardev. */
+/* Before any chardev is created. */
 static int start_tapes(struct vm *vm, const struct options *o)
 {
     chr_error err;
@@ -165,7 +169,7 @@ static int build(struct vm *vm, const struct options *o)
     if (start_tapes(vm, o) < 0) return -1;
     if (machine_init(&vm->machine, vm->ctx, o->ram_size, &err) < 0) return complain("-m: %s", err.text);
     if (o->bios && machine_load(&vm->machine, o->bios, &err) < 0) return complain("-bios %s: %s", o->bios, err.text);
-    chr_mux_suspend_open(vm->ctx); /* banners wait until it is clear who has the focus */
+    chr_mux_suspend_open(vm->ctx); /* banners are delayed until the focus is set */
     int rc = add_objects(vm, o) < 0 ? -1 : add_chardevs(vm, o);
     if (rc == 0) rc = add_monitors(vm, o);
     if (rc == 0) rc = add_monitors_with_chardevs(vm, o);

@@ -10,19 +10,19 @@ static void flush(void *opaque)
 {
     struct monitor *m = opaque;
     int             was_busy = monitor_busy(m);
-    while (m->out.len && !m->held) {
+    while (m->out.len && !m->is_held) {
         int taken = chr_fe_write(&m->fe, m->out.data, m->out.len);
         if (taken == CHR_ERR_WOULD_BLOCK || taken == 0) {
             chr_fe_add_watch(&m->fe, flush, m);
             break;
         }
-        if (taken < 0) buf_clear(&m->out); /* nobody is there any more */
+        if (taken < 0) buf_clear(&m->out); /* disconnected */
         else buf_drop(&m->out, (size_t)taken);
     }
     if (was_busy && !monitor_busy(m)) m->drained(m);
 }
 
-/* An answer is never cut in the middle: what doesn't fit is left out whole. */
+/* Queues and sends a reply or event. It is dropped whole when the queue is full. */
 void monitor_send(struct monitor *m, const void *bytes, size_t len)
 {
     int idle = m->out.len == 0;
@@ -31,13 +31,13 @@ void monitor_send(struct monitor *m, const void *bytes, size_t len)
     if (idle) flush(m);
 }
 
-void monitor_hold(struct monitor *m, int held)
+void monitor_hold(struct monitor *m, int is_held)
 {
-    m->held = held;
-    if (!held) flush(m);
+    m->is_held = is_held;
+    if (!is_held) flush(m);
 }
 
-void monitor_forget(struct monitor *m)
+void monitor_drop_output(struct monitor *m)
 {
     buf_clear(&m->out);
     chr_fe_add_watch(&m->fe, NULL, NULL);
@@ -57,7 +57,7 @@ void monitor_event(struct monitor *monitors, const char *name, const char *data)
 int monitors_flushed(const struct monitor *monitors)
 {
     for (const struct monitor *m = monitors; m; m = m->next)
-        if (m->out.len && !m->held) return 0;
+        if (m->out.len && !m->is_held) return 0;
     return 1;
 }
 
@@ -81,6 +81,6 @@ int monitor_getfd(struct vm *vm, chr_frontend *fe, const char *name, chr_error *
         return err->code;
     }
     int rc = chr_fd_put(vm->ctx, name, fd, err);
-    if (rc < 0) close(fd); /* it is still ours */
+    if (rc < 0) close(fd); /* not owned by the context after an error */
     return rc;
 }

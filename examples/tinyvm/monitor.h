@@ -1,8 +1,9 @@
 /*
- * monitor.h - what the two kinds of monitor share: a frontend on a chardev and an output queue that never makes anybody wait.
+ * monitor.h - common to both kinds of monitor: a frontend on a chardev and an output queue, so that no write blocks.
  *
- * Output goes straight to the chardev while it takes it; the rest is queued and follows when there is room. A monitor whose
- * reader is slow takes no further commands until the queue is short again, so that the queue stays bounded.
+ * Output is written to the chardev at once; after a short write the rest is queued until the chardev is writable.
+ * Back-pressure: while more than MONITOR_BUSY bytes are queued, the monitor reads no commands, so that the queue
+ * stays bounded.
  */
 #ifndef TINYVM_MONITOR_H
 #define TINYVM_MONITOR_H
@@ -19,31 +20,31 @@ struct monitor {
     struct monitor *next;
     chr_frontend    fe;
     struct buf      out;
-    int             held;      /* on a mux, without the focus: output waits */
-    void          (*event)(struct monitor *monitor, const char *name, const char *data); /* something happened to the VM; or NULL */
-    void          (*stepped)(struct monitor *monitor, int64_t now);                      /* the step that it asked for is over */
-    void          (*drained)(struct monitor *monitor);                                   /* the queue has become short again */
+    int             is_held;      /* without the focus of a mux: output stays queued */
+    void          (*event)(struct monitor *monitor, const char *name, const char *data); /* of the VM; or NULL */
+    void          (*stepped)(struct monitor *monitor, int64_t now);                      /* its clock step has ended */
+    void (*drained)(struct monitor *monitor); /* the queue is below MONITOR_BUSY again */
     void          (*free)(struct monitor *monitor);
 };
 
-/* Make one on a chardev, the readline kind for people, the control kind (QMP) for programs. NULL and err on failure. */
+/* Create a monitor on a chardev: readline for people, control (QMP) for programs. NULL and err on failure. */
 struct monitor *hmp_new(struct vm *vm, chr_dev *dev, chr_error *err);
 struct monitor *qmp_new(struct vm *vm, chr_dev *dev, chr_error *err);
 
-/* Runs one line of the readline kind and appends what it prints. `fe`: where descriptors for getfd come from. */
+/* Runs one line of the readline monitor and appends its output. `fe`: receives the descriptors for getfd. */
 void hmp_execute(struct vm *vm, chr_frontend *fe, const char *line, struct buf *out);
 
 void monitors_free(struct monitor *monitors);
 int  monitors_flushed(const struct monitor *monitors);
-/* Tells all that listen; `data` is JSON text or NULL. */
+/* Sends an event to all monitors that report events; `data` is JSON text or NULL. */
 void monitor_event(struct monitor *monitors, const char *name, const char *data);
 
-/* For the two kinds. */
+/* For the implementations of the two kinds. */
 void monitor_send(struct monitor *monitor, const void *bytes, size_t len);
-void monitor_hold(struct monitor *monitor, int held);
-void monitor_forget(struct monitor *monitor); /* the reader is gone: so is what waits for it */
+void monitor_hold(struct monitor *monitor, int is_held);
+void monitor_drop_output(struct monitor *monitor); /* disconnected: drops the queue */
 int  monitor_busy(const struct monitor *monitor);
-/* Names the descriptor that came last over this frontend. CHR_ERR_NOT_FOUND when none came. */
+/* Names the descriptor received last over this frontend (SCM_RIGHTS). CHR_ERR_NOT_FOUND = none was received. */
 int monitor_getfd(struct vm *vm, chr_frontend *fe, const char *name, chr_error *err);
 
 #endif

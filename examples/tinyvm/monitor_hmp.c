@@ -1,7 +1,8 @@
 /*
- * monitor_hmp.c - the readline monitor: a prompt, a line, an answer.
+ * monitor_hmp.c - the readline monitor: a prompt, a line, the output of a command.
  *
- * Editing is kept simple: Backspace, Ctrl-U (the line), Ctrl-W (a word), Ctrl-C (give up the line), Up and Down (earlier lines).
+ * Line editing: Backspace, Ctrl-U (delete the line), Ctrl-W (delete a word), Ctrl-C (cancel the line), Up and Down
+ * (history).
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,26 +21,26 @@ struct hmp {
     size_t         len;
     char          *history[HISTORY_MAX];
     int            history_count, history_at;
-    int            escape;       /* how far into an escape sequence: 0 no, 1 after ESC, 2 after ESC [ */
-    int            after_cr;     /* the LF of a CR LF is no second Enter */
+    int            escape;       /* state of escape sequences: 0 none, 1 after ESC, 2 after ESC [ */
+    int            after_cr;     /* ignore the LF of a CR LF */
     int            prompt_shown; /* since the last OPENED */
 };
 
 /* ====================================================================================================================
  * commands
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 
 struct call {
     struct vm            *vm;
     chr_frontend         *fe;
     struct buf           *out;
     char                **arg;
-    const struct command *commands; /* all there are */
+    const struct command *commands; /* the table */
 };
 
 struct command {
     const char *name, *alias;
-    int         args; /* how many it needs */
+    int         args; /* number of required arguments */
     const char *usage, *help;
     void      (*run)(const struct call *c);
 };
@@ -105,7 +106,7 @@ static void do_info(const struct call *c)
     else buf_puts(c->out, "info chardev  -- the character devices\ninfo status  -- running or paused\n");
 }
 
-/* Prints the help that the options asked for instead of a chardev. */
+/* Prints the help that the options request in place of a chardev. */
 static void chardev_help(const struct call *c, const char *options)
 {
     char   backend[64];
@@ -169,7 +170,7 @@ static void do_ringbuf_write(const struct call *c)
     if (dev) report(c, chr_ringbuf_write(dev, c->arg[1], strlen(c->arg[1]), CHR_UTF8, &err), &err);
 }
 
-/* Shows what a terminal would choke on as \ooo. */
+/* Prints control characters as \ooo. */
 static void print_escaped(struct buf *out, const char *text, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
@@ -198,7 +199,7 @@ static void do_ringbuf_read(const struct call *c)
     buf_putc(c->out, '\n');
 }
 
-/* ---- mouse and tablet: whatever chardev takes it ---- */
+/* ---- mouse and tablet: input for all chardevs that support it ---- */
 
 static int parse_int(const struct call *c, int at, int *value)
 {
@@ -209,7 +210,7 @@ static int parse_int(const struct call *c, int at, int *value)
     return 0;
 }
 
-/* Tells each chardev that has such an input; 1 = at least one is there. */
+/* Sends the input to each chardev that supports it. Returns 1 when there is at least one. */
 static int move_all(const struct call *c, int (*move)(chr_dev *, int, int), int x, int y)
 {
     int found = 0;
@@ -245,34 +246,35 @@ static void do_mouse_button(const struct call *c)
 }
 
 static const struct command commands[] = {
-    { "help",               "?", 0, "[command]",      "this list",                                    do_help },
-    { "quit",               "q", 0, "",               "end tinyvm",                                   do_quit },
-    { "stop",               "s", 0, "",               "pause the machine",                            do_stop },
-    { "cont",               "c", 0, "",               "let it run again",                             do_cont },
-    { "system_reset",       "",  0, "",               "reset it",                                     do_reset },
-    { "info",               "",  0, "status|chardev", "show something",                               do_info },
+    { "help",               "?", 0, "[command]",      "this list", do_help },
+    { "quit",               "q", 0, "",               "end tinyvm", do_quit },
+    { "stop",               "s", 0, "",               "pause the machine", do_stop },
+    { "cont",               "c", 0, "",               "let it run again", do_cont },
+    { "system_reset",       "",  0, "",               "reset it", do_reset },
+    { "info",               "",  0, "status|chardev", "show something", do_info },
     { "chardev-add",        "",  1, "options",        "make a chardev; fd= is a name given by getfd", do_chardev_add },
-    { "chardev-change",     "",  2, "id options",     "put another backend in its place",             do_chardev_change },
-    { "chardev-remove",     "",  1, "id",             "remove a chardev that nobody uses",            do_chardev_remove },
-    { "chardev-send-break", "",  1, "id",             "let its frontend see a BREAK",                 do_chardev_send_break },
+    { "chardev-change",     "",  2, "id options",     "put another backend in its place", do_chardev_change },
+    { "chardev-remove",     "",  1, "id",             "remove a chardev that nobody uses", do_chardev_remove },
+    { "chardev-send-break", "",  1, "id",             "let its frontend see a BREAK", do_chardev_send_break },
     { "getfd",              "",  1, "name",           "name the descriptor that came with this line", do_getfd },
-    { "closefd",            "",  1, "name",           "close a named descriptor",                     do_closefd },
-    { "ringbuf_write",      "",  2, "id text",        "put text into a ring buffer",                  do_ringbuf_write },
-    { "ringbuf_read",       "",  2, "id size",        "take up to that many bytes out",               do_ringbuf_read },
-    { "mouse_move",         "",  2, "dx dy",          "move the mouse (chardev msmouse)",             do_mouse_move },
-    { "mouse_button",       "",  1, "state",          "its buttons: 1 left, 2 middle, 4 right, or sums", do_mouse_button },
-    { "tablet_move",        "",  2, "x y",            "put the pen (chardev wctablet) to 0...32767",  do_tablet_move },
+    { "closefd",            "",  1, "name",           "close a named descriptor", do_closefd },
+    { "ringbuf_write",      "",  2, "id text",        "put text into a ring buffer", do_ringbuf_write },
+    { "ringbuf_read",       "",  2, "id size",        "take up to that many bytes out", do_ringbuf_read },
+    { "mouse_move",         "",  2, "dx dy",          "move the mouse (chardev msmouse)", do_mouse_move },
+    { "mouse_button",       "",  1, "state",          "its buttons: 1 left, 2 middle, 4 right, or sums",
+      do_mouse_button },
+    { "tablet_move",        "",  2, "x y",            "put the pen (chardev wctablet) to 0...32767", do_tablet_move },
     { NULL, NULL, 0, NULL, NULL, NULL }
 };
 
-/* ---- a line in words ---- */
+/* ---- splitting a line into words ---- */
 
 static char unescaped(char letter)
 {
     return letter == 'n' ? '\n' : letter == 'r' ? '\r' : letter == 't' ? '\t' : letter;
 }
 
-/* Takes the next word out of *cursor, in place; a word may be in double quotes with backslashes in it. */
+/* Splits the next word off *cursor, in place. A word may be in double quotes, with backslash escapes. */
 static char *next_word(char **cursor)
 {
     char *from = *cursor + strspn(*cursor, " \t"), *word = from, *to = from;
@@ -324,9 +326,9 @@ void hmp_execute(struct vm *vm, chr_frontend *fe, const char *line, struct buf *
 
 /* ====================================================================================================================
  * the terminal
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 
-/* What goes to a terminal has CR LF at the ends of its lines. */
+/* Converts LF to CR LF for a terminal. */
 static void print(struct hmp *h, const char *text)
 {
     struct buf crlf = { NULL, 0, 0 };
@@ -379,7 +381,7 @@ static void insert(struct hmp *h, char byte)
     monitor_send(&h->base, &byte, 1);
 }
 
-/* Takes off one character, which may be several bytes of UTF-8. */
+/* Deletes one character, which may be several bytes of UTF-8. */
 static void rub_out(struct hmp *h)
 {
     if (!h->len) return;
@@ -472,15 +474,15 @@ static void got_event(void *opaque, int event)
     switch (event) {
     case CHR_EVENT_OPENED: opened(h); break;
     case CHR_EVENT_CLOSED:
-        monitor_forget(&h->base);
+        monitor_drop_output(&h->base);
         h->prompt_shown = 0;
         break;
     case CHR_EVENT_MUX_OUT: /* the cursor leaves the prompt's line */
-        if (h->prompt_shown && !h->base.held) print(h, "\n");
+        if (h->prompt_shown && !h->base.is_held) print(h, "\n");
         monitor_hold(&h->base, 1);
         break;
     case CHR_EVENT_MUX_IN:
-        if (h->prompt_shown && h->base.held && !h->base.out.len) show_prompt(h);
+        if (h->prompt_shown && h->base.is_held && !h->base.out.len) show_prompt(h);
         monitor_hold(&h->base, 0);
         break;
     default: break;

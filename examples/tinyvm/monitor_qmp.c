@@ -1,9 +1,9 @@
 /*
  * monitor_qmp.c - the control monitor: QMP, as existing clients speak it.
  *
- * Commands come as JSON objects, split or joined as the transport pleases. Each gets one answer, in order; events come between.
- * A session begins with a greeting and takes qmp_capabilities first. When the peer goes, the next one begins anew. After
- * enable: ["oob"] a command may come as exec-oob too; none of them takes long, so all are done in their order.
+ * Commands are JSON objects, in pieces of any size. Each has one reply, in order; events are sent between replies. A
+ * session starts with a greeting and capabilities negotiation (qmp_capabilities), and ends when the peer disconnects.
+ * After enable: ["oob"] a command may be sent as exec-oob too; all commands are short, so all run in order.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -16,26 +16,26 @@
 #include "qmp_chardev.h"
 #include "vm.h"
 
-#define READ_MAX (4u * 1024 * 1024) /* bytes of text in one answer of ringbuf-read */
+#define READ_MAX (4u * 1024 * 1024) /* bytes of text in one reply of ringbuf-read */
 
 struct qmp {
     struct monitor     base; /* first */
     struct json_cutter cutter;
-    struct buf         input;      /* came, but wasn't looked at: the output queue is long */
-    int                negotiated; /* this session has left the negotiation */
-    int                oob;        /* and enabled exec-oob there */
-    int                stepping;   /* the answer waits for a step of the clock, and all further commands for that */
-    struct buf         step_id;    /* what the answer repeats of the command: JSON, or empty */
-    int                working;    /* in work(): what a command's own output drains doesn't come in again */
+    struct buf         input;      /* received and not yet handled: the output queue is long */
+    int                negotiated; /* capabilities negotiation is complete */
+    int                oob;        /* exec-oob was enabled in it */
+    int                stepping;   /* the reply is sent when the clock step ends; further commands wait for it */
+    struct buf         step_id;    /* the command's id, for that reply: JSON, or empty */
+    int                working;    /* in handle_input(), which is not re-entered by drained() */
 };
 
 struct call {
     struct qmp           *qmp;
     struct vm            *vm;
-    const struct command *commands; /* all there are */
+    const struct command *commands; /* the table */
     const struct json    *args;     /* an object, checked against the command's parameters */
     struct buf            result;   /* JSON; empty = {} */
-    int                   is_later; /* the answer comes later */
+    int                   is_later; /* the reply is sent later */
     const char           *error_class;
     chr_error             err;
 };
@@ -43,7 +43,7 @@ struct call {
 struct command {
     const char *name;
     const char *params; /* "name:type name:type?": s string, n number, o object, a array, ? optional */
-    int       (*run)(struct call *c); /* < 0: c->err says why */
+    int       (*run)(struct call *c); /* < 0: c->err is set */
 };
 
 /* ---- helpers ---- */
@@ -67,15 +67,17 @@ static const char *text_arg(const struct call *c, const char *name)
 
 /* ====================================================================================================================
  * commands
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 
 static int qmp_capabilities(struct call *c)
 {
     const struct json *enable = json_member(c->args, "enable");
     int                i = 0;
     for (const struct json *word = enable ? enable->child : NULL; word; word = word->next, i++) {
-        if (!json_is_text(word)) return fail(c, CHR_ERR_INVALID, "Invalid parameter type for 'enable[%d]', expected: string", i);
-        if (strcmp(word->text, "oob") != 0) return fail(c, CHR_ERR_INVALID, "Parameter 'enable[%d]' does not accept value '%s'", i, word->text);
+        if (!json_is_text(word))
+            return fail(c, CHR_ERR_INVALID, "Invalid parameter type for 'enable[%d]', expected: string", i);
+        if (strcmp(word->text, "oob") != 0)
+            return fail(c, CHR_ERR_INVALID, "Parameter 'enable[%d]' does not accept value '%s'", i, word->text);
     }
     c->qmp->oob = i > 0;
     c->qmp->negotiated = 1;
@@ -87,7 +89,7 @@ static void put_version(struct buf *out)
     int major = 0, minor = 0, micro = 0;
     sscanf(CHARDEV_VERSION, "%d.%d.%d", &major, &minor, &micro);
     json_open(out, '{');
-    json_key(out, "qemu"); /* the name that clients look for */
+    json_key(out, "qemu"); /* the key that clients expect */
     json_open(out, '{');
     json_key(out, "micro"), json_number(out, micro);
     json_key(out, "minor"), json_number(out, minor);
@@ -147,7 +149,8 @@ static int query_chardev(struct call *c)
 static int query_chardev_backends(struct call *c)
 {
     json_open(&c->result, '[');
-    for (const chr_backend *kind = chr_backend_next(c->vm->ctx, NULL); kind; kind = chr_backend_next(c->vm->ctx, kind)) {
+    for (const chr_backend *kind = chr_backend_next(c->vm->ctx, NULL); kind;
+         kind = chr_backend_next(c->vm->ctx, kind)) {
         put_name(&c->result, kind->name);
         if (kind->alias) put_name(&c->result, kind->alias);
     }
@@ -155,7 +158,7 @@ static int query_chardev_backends(struct call *c)
     return 0;
 }
 
-/* What chardev-add and chardev-change answer: where a new pty is. */
+/* The result of chardev-add and chardev-change: the path of a new pty. */
 static void put_chardev(struct call *c, const char *id)
 {
     const chr_dev *dev = chr_find(c->vm->ctx, id);
@@ -218,14 +221,15 @@ static int closefd(struct call *c)
 static int get_win32_socket(struct call *c)
 {
     int fd = host_take_socket(text_arg(c, "info"));
-    if (fd == -1) return fail(c, CHR_ERR_INVALID, "info is not what WSADuplicateSocketW() has filled in for this process");
+    if (fd == -1)
+        return fail(c, CHR_ERR_INVALID, "info is not what WSADuplicateSocketW() has filled in for this process");
     int rc = chr_fd_put(c->vm->ctx, text_arg(c, "fdname"), fd, &c->err);
     if (rc < 0) host_close_socket(fd);
     return rc;
 }
 #endif
 
-/* The device and the format of the ringbuf commands. */
+/* Parses the device and format arguments of the ringbuf commands. */
 static chr_dev *ringbuf_args(struct call *c, chr_format *format)
 {
     const char *device = text_arg(c, "device"), *word = text_arg(c, "format");
@@ -247,7 +251,7 @@ static int ringbuf_write(struct call *c)
     return dev ? chr_ringbuf_write(dev, data->text, data->len, format, &c->err) : -1;
 }
 
-/* Room for what `size` bytes may become as text: U+FFFD is three bytes, base64 four for three. */
+/* The largest text of `size` bytes: U+FFFD is three bytes, base64 has four for three. */
 static size_t text_room(const chr_dev *dev, int64_t size)
 {
     int count = chr_ringbuf_count(dev);
@@ -276,7 +280,8 @@ static int clock_step(struct call *c)
 {
     const struct json *arg = json_member(c->args, "ns");
     int64_t            ns = -1;
-    if (arg && (!json_integer(arg, &ns) || ns < 0 || ns > INT64_MAX / 4)) return fail(c, CHR_ERR_INVALID, "ns must be a whole number, not below zero");
+    if (arg && (!json_integer(arg, &ns) || ns < 0 || ns > INT64_MAX / 4))
+        return fail(c, CHR_ERR_INVALID, "ns must be a whole number, not below zero");
     int rc = vm_clock_step(c->vm, &c->qmp->base, ns, &c->err);
     c->is_later = rc == 0;
     return rc;
@@ -349,11 +354,11 @@ static const struct command commands[] = {
 
 /* ====================================================================================================================
  * a message
- * ==================================================================================================================== */
+ * ================================================================================================================== */
 
 /* ---- checks ---- */
 
-/* Finds "name:" in a command's parameters; returns the type letter's place. */
+/* Finds "name:" in a command's parameters. Returns a pointer to the type letter. */
 static const char *find_param(const char *params, const char *name)
 {
     size_t len = strlen(name);
@@ -366,7 +371,7 @@ static int has_type(const struct json *value, char letter)
 {
     switch (letter) {
     case 's': return json_is_text(value);
-    case 'd': return value->type == JSON_STRING; /* data: zeros are welcome */
+    case 'd': return value->type == JSON_STRING; /* data may contain zero bytes */
     case 'n': return value->type == JSON_NUMBER;
     case 'o': return value->type == JSON_OBJECT;
     default: return value->type == JSON_ARRAY;
@@ -384,18 +389,20 @@ static int check_args(struct call *c, const char *params)
         const char *type = find_param(params, m->key);
         if (!type) return fail(c, CHR_ERR_INVALID, "Parameter '%s' is unexpected", m->key);
         if (!has_type(m, *type))
-            return fail(c, CHR_ERR_INVALID, "Invalid parameter type for '%s', expected: %s", m->key, expected_type(*type));
+            return fail(c, CHR_ERR_INVALID, "Invalid parameter type for '%s', expected: %s", m->key,
+                        expected_type(*type));
     }
     for (const char *p = params; *p; p += strcspn(p, " "), p += strspn(p, " ")) {
         char   name[32];
         size_t len = strcspn(p, ":");
         snprintf(name, sizeof name, "%.*s", (int)len, p);
-        if (p[len + 2] != '?' && !json_member(c->args, name)) return fail(c, CHR_ERR_INVALID, "Parameter '%s' is missing", name);
+        if (p[len + 2] != '?' && !json_member(c->args, name))
+            return fail(c, CHR_ERR_INVALID, "Parameter '%s' is missing", name);
     }
     return 0;
 }
 
-/* The shape of the message itself. Returns the command's name, or NULL. */
+/* Checks the structure of the message. Returns the command's name, or NULL. */
 static const char *check_message(struct call *c, const struct json *message)
 {
     if (message->type != JSON_OBJECT) {
@@ -410,8 +417,10 @@ static const char *check_message(struct call *c, const struct json *message)
     if (!c->err.code && oob && execute) fail(c, CHR_ERR_INVALID, "QMP input member 'execute' clashes with 'exec-oob'");
     if (oob) execute = oob;
     if (!c->err.code && !execute) fail(c, CHR_ERR_INVALID, "QMP input lacks member 'execute'");
-    if (!c->err.code && !json_is_text(execute)) fail(c, CHR_ERR_INVALID, "QMP input member '%s' must be a string", execute->key);
-    if (!c->err.code && args && args->type != JSON_OBJECT) fail(c, CHR_ERR_INVALID, "QMP input member 'arguments' must be an object");
+    if (!c->err.code && !json_is_text(execute))
+        fail(c, CHR_ERR_INVALID, "QMP input member '%s' must be a string", execute->key);
+    if (!c->err.code && args && args->type != JSON_OBJECT)
+        fail(c, CHR_ERR_INVALID, "QMP input member 'arguments' must be an object");
     return c->err.code ? NULL : execute->text;
 }
 
@@ -419,8 +428,10 @@ static const struct command *find_command(struct call *c, const char *name)
 {
     int negotiation = !strcmp(name, "qmp_capabilities");
     c->error_class = "CommandNotFound";
-    if (!c->qmp->negotiated && !negotiation) fail(c, CHR_ERR_NOT_FOUND, "Expecting capabilities negotiation with 'qmp_capabilities'");
-    else if (c->qmp->negotiated && negotiation) fail(c, CHR_ERR_NOT_FOUND, "Capabilities negotiation is already complete, command ignored");
+    if (!c->qmp->negotiated && !negotiation)
+        fail(c, CHR_ERR_NOT_FOUND, "Expecting capabilities negotiation with 'qmp_capabilities'");
+    else if (c->qmp->negotiated && negotiation)
+        fail(c, CHR_ERR_NOT_FOUND, "Capabilities negotiation is already complete, command ignored");
     else
         for (const struct command *cmd = c->commands; cmd->name; cmd++)
             if (!strcmp(cmd->name, name)) return cmd;
@@ -440,7 +451,7 @@ static int execute(struct call *c, const struct json *message)
     return check_args(c, cmd->params) < 0 ? -1 : cmd->run(c);
 }
 
-/* ---- answers ---- */
+/* ---- replies ---- */
 
 static void send_line(struct qmp *q, struct buf *line)
 {
@@ -510,9 +521,9 @@ static void handle_message(struct qmp *q)
     json_free(message);
 }
 
-/* ---- input: no further command is looked at while the answers to the earlier ones pile up ---- */
+/* ---- input. Back-pressure: no command is handled while the output queue is long ---- */
 
-static void work(struct qmp *q)
+static void handle_input(struct qmp *q)
 {
     if (q->working) return;
     q->working = 1;
@@ -537,10 +548,10 @@ static void got_input(void *opaque, const void *buf, size_t len)
 {
     struct qmp *q = opaque;
     buf_put(&q->input, buf, len);
-    work(q);
+    handle_input(q);
 }
 
-/* The clock has got to where it was sent. */
+/* The clock step has ended: sends the reply. */
 static void stepped(struct monitor *monitor, int64_t now)
 {
     struct qmp *q = (struct qmp *)monitor;
@@ -554,12 +565,12 @@ static void stepped(struct monitor *monitor, int64_t now)
     json_close(&line, '}');
     send_line(q, &line);
     q->stepping = 0;
-    work(q);
+    handle_input(q);
 }
 
 static void drained(struct monitor *monitor)
 {
-    work((struct qmp *)monitor);
+    handle_input((struct qmp *)monitor);
 }
 
 static void greet(struct qmp *q)
@@ -577,11 +588,11 @@ static void greet(struct qmp *q)
 
 static void forget_session(struct qmp *q)
 {
-    monitor_forget(&q->base);
+    monitor_drop_output(&q->base);
     json_cut_reset(&q->cutter);
     buf_clear(&q->input);
     q->negotiated = q->oob = q->stepping = 0;
-    if (q->base.vm->stepper == &q->base) q->base.vm->stepper = NULL; /* the step goes on; nobody waits for it */
+    if (q->base.vm->stepper == &q->base) q->base.vm->stepper = NULL; /* the step continues, without a reply */
 }
 
 static void got_event(void *opaque, int event)

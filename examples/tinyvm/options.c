@@ -1,4 +1,4 @@
-/* options.c - reads the command line; does nothing about it. */
+/* options.c - parses the command line. */
 #include "options.h"
 
 #include <stdarg.h>
@@ -12,24 +12,31 @@ const char options_help[] =
     "usage: tinyvm [options]\n"
     "  -chardev OPTIONS          make a character device: socket,id=mon,path=/tmp/m,server=on,wait=off\n"
     "                            (-chardev help lists the kinds, -chardev socket,help the options of one)\n"
-    "  -object OPTIONS           TLS credentials for them, tls-creds-x509,id=t,dir=DIR,endpoint=server, or a list of the peers\n"
+    "  -object OPTIONS           TLS credentials for them, tls-creds-x509,id=t,dir=DIR,endpoint=server, or a list of "
+    "the peers\n"
     "                            that are let in, authz-list,id=who,match=NAME\n"
     "  -serial URI|OPTIONS|chardev:ID\n"
-    "                            what is behind the next serial port: stdio, pty, pty,path=/tmp/tty, tcp:..., unix:...,\n"
+    "                            what is behind the next serial port: stdio, pty, pty,path=/tmp/tty, tcp:..., "
+    "unix:...,\n"
     "                            mon:stdio, none\n"
     "  -mon chardev=ID[,mode=readline|control]\n"
     "                            a monitor on a chardev: for people (readline) or for programs (control = QMP)\n"
     "  -monitor URI|OPTIONS, -qmp URI|OPTIONS\n"
-    "                            the same in one option, with what -serial takes: -monitor stdio, -qmp unix:/tmp/m,server=on,wait=off\n"
-    "  -nographic                serial port and monitor on this terminal (= -serial mon:stdio; Ctrl-A h shows the keys);\n"
+    "                            the same in one option, with what -serial takes: -monitor stdio, -qmp "
+    "unix:/tmp/m,server=on,wait=off\n"
+    "  -nographic                serial port and monitor on this terminal (= -serial mon:stdio; Ctrl-A h shows the "
+    "keys);\n"
     "                            this is also what happens without any other monitor, -serial and -chardev\n"
     "  -bios FILE                run this program: an RV32 ELF file, or a raw image for address 0x80000000\n"
     "  -m SIZE                   RAM: a number of MiB, or with B, K, M or G (default 128M)\n"
     "  -record FILE              write all that crosses the chardevs to FILE; time is then counted in instructions\n"
-    "  -replay FILE              the same run again, instruction for instruction, with nobody at the chardevs' far sides\n"
-    "  -clock host|virtual       virtual: time is counted in instructions, stands still, and only the control monitor's\n"
+    "  -replay FILE              the same run again, instruction for instruction, with nobody at the chardevs' far "
+    "sides\n"
+    "  -clock host|virtual       virtual: time is counted in instructions, stands still, and only the control "
+    "monitor's\n"
     "                            clock_step moves it: the machine runs exactly so far (default: host)\n"
-    "  -trace [PATTERN]          what happens inside the chardevs, on stderr: events by name, socket_*,-socket_lookup*;\n"
+    "  -trace [PATTERN]          what happens inside the chardevs, on stderr: events by name, "
+    "socket_*,-socket_lookup*;\n"
     "                            ,file=PATH: into that file; -trace help lists them (default: all)\n"
     "  -digest                   at the end, say how many instructions have run and what registers and memory came to\n"
     "  -log-reopen-on-hup        open all log files anew on SIGHUP, instead of ending: for logrotate\n"
@@ -76,7 +83,7 @@ static int add_to(const char **list, int *count, const char *name, const char *v
     return 0;
 }
 
-/* "none" is no monitor. */
+/* "none": no monitor is created. */
 static int add_monitor_uri(struct options *o, const char *name, const char *uri)
 {
     if (!strcmp(uri, "none")) return 0;
@@ -92,7 +99,8 @@ static int read_mon_part(const char *part, size_t len, int first, const char *wh
     const char *id = named ? part + 8 : part;
     size_t      id_len = named ? len - 8 : len;
     if (named || (first && !memchr(part, '=', len))) {
-        if (!id_len || id_len >= sizeof mon->id) return complain("-mon %s: the chardev's id is missing or too long", whole);
+        if (!id_len || id_len >= sizeof mon->id)
+            return complain("-mon %s: the chardev's id is missing or too long", whole);
         memcpy(mon->id, id, id_len);
         mon->id[id_len] = '\0';
         return 0;
@@ -101,7 +109,9 @@ static int read_mon_part(const char *part, size_t len, int first, const char *wh
     else if (len == 13 && !strncmp(part, "mode=readline", len)) mon->control = 0;
     else if (len > 5 && !strncmp(part, "mode=", 5))
         return complain("-mon %s: mode must be readline or control, not '%.*s'", whole, (int)len - 5, part + 5);
-    else return complain("-mon %s: '%.*s' is unknown (there are chardev=ID and mode=readline|control)", whole, (int)len, part);
+    else
+        return complain("-mon %s: '%.*s' is unknown (there are chardev=ID and mode=readline|control)", whole, (int)len,
+                        part);
     return 0;
 }
 
@@ -116,7 +126,7 @@ int options_read_mon(const char *text, struct mon_options *mon)
     return *mon->id ? 0 : complain("-mon %s: it needs chardev=ID", text);
 }
 
-/* ---- the walk ---- */
+/* ---- options ---- */
 
 static int asks_for_help(const char *chardev)
 {
@@ -145,7 +155,8 @@ static int take_value(struct options *o, const char *name, const char *value)
     if (!strcmp(name, "object")) return add_to(o->objects, &o->object_count, "-object", value);
     if (!strcmp(name, "monitor") || !strcmp(name, "qmp")) return add_monitor_uri(o, name, value);
     if (!strcmp(name, "mon")) return add_to(o->mons, &o->mon_count, "-mon", value);
-    const char **text = !strcmp(name, "bios") ? &o->bios : !strcmp(name, "record") ? &o->record : !strcmp(name, "replay") ? &o->replay : NULL;
+    const char **text = !strcmp(name, "bios") ? &o->bios : !strcmp(name, "record") ? &o->record :
+                        !strcmp(name, "replay") ? &o->replay : NULL;
     if (text) {
         *text = value;
         return 0;
@@ -155,13 +166,14 @@ static int take_value(struct options *o, const char *name, const char *value)
 
 static int takes_value(const char *name)
 {
-    static const char *const names[] = { "chardev", "object", "serial", "mon", "monitor", "qmp", "bios", "m", "record", "replay", "clock" };
+    static const char *const names[] = { "chardev", "object", "serial", "mon", "monitor", "qmp",
+                                         "bios", "m", "record", "replay", "clock" };
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (!strcmp(name, names[i])) return 1;
     return 0;
 }
 
-/* The pattern may be left out. Returns how many arguments are the option's, or -1. */
+/* Its pattern is optional. Returns the number of arguments consumed, or -1. */
 static int take_trace(struct options *o, const char *next)
 {
     int has_value = next && *next != '-';
@@ -200,6 +212,7 @@ int options_read(struct options *o, int argc, char **argv)
         else if (take_value(o, name, argv[++i]) < 0) return -1;
     }
     if (o->stepped && (o->record || o->replay)) return complain("-clock virtual goes with neither -record nor -replay");
-    if (!o->serial_count && (nographic || (!o->chardev_count && !o->mon_count && !o->monitor_count))) o->serials[o->serial_count++] = "mon:stdio";
+    if (!o->serial_count && (nographic || (!o->chardev_count && !o->mon_count && !o->monitor_count)))
+        o->serials[o->serial_count++] = "mon:stdio";
     return 0;
 }

@@ -9,7 +9,8 @@
 #define OPTIONS_MAX 64 /* of each repeatable kind */
 
 struct options {
-    const char *objects[OPTIONS_MAX], *chardevs[OPTIONS_MAX], *serials[OPTIONS_MAX], *mons[OPTIONS_MAX], *traces[OPTIONS_MAX];
+    const char *objects[OPTIONS_MAX], *chardevs[OPTIONS_MAX], *serials[OPTIONS_MAX], *mons[OPTIONS_MAX],
+        *traces[OPTIONS_MAX];
     int         object_count, chardev_count, serial_count, mon_count, trace_count;
     struct {
         const char *uri;
@@ -19,8 +20,8 @@ struct options {
     const char *bios;
     uint32_t    ram_size;
     int         stopped, digest, stepped;
-    const char *record, *replay; /* NULL = not asked for */
-    const char *words; /* `help` or `BACKEND,help`, when -chardev asks for that; else NULL */
+    const char *record, *replay; /* NULL = not given */
+    const char *words; /* `help` or `BACKEND,help` of -chardev; else NULL */
     int         help, version, trace_help;
     int         log_reopen; /* on SIGHUP */
 };
@@ -28,7 +29,8 @@ struct options {
 /* Returns 0, or -1 after one line on stderr. */
 int options_read(struct options *o, int argc, char **argv);
 
-/* A -mon value, "ID" or "chardev=ID", then ",mode=readline" or ",mode=control". Returns 0, or -1 after one line on stderr. */
+/* A -mon value, "ID" or "chardev=ID", then ",mode=readline" or ",mode=control". Returns 0, or -1 after one line on
+ * stderr. */
 struct mon_options {
     char id[128];
     int  control;

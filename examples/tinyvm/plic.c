@@ -12,8 +12,8 @@ static uint64_t bit_of(uint32_t source)
     return (uint64_t)1 << source;
 }
 
-/* The enabled pending source of the highest priority above the threshold, the lowest number among equals; 0 = none. */
-static uint32_t best(const struct plic *plic)
+/* The enabled pending source with the highest priority above the threshold, the lowest one among equals; 0 = none. */
+static uint32_t highest_source(const struct plic *plic)
 {
     uint32_t winner = 0, highest = plic->threshold;
     uint64_t ready = plic->pending & plic->enabled;
@@ -29,7 +29,7 @@ static void update(struct plic *plic)
 {
     plic->pending |= plic->level & ~plic->claimed;
     plic->pending &= plic->level;
-    irq_set(&plic->out, best(plic) != 0);
+    irq_set(&plic->out, highest_source(plic) != 0);
 }
 
 void plic_reset(struct plic *plic)
@@ -50,7 +50,7 @@ void plic_set(void *opaque, int source, int level)
 
 static uint32_t claim(struct plic *plic)
 {
-    uint32_t source = best(plic);
+    uint32_t source = highest_source(plic);
     if (!source) return 0;
     plic->pending &= ~bit_of(source);
     plic->claimed |= bit_of(source);

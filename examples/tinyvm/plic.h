@@ -1,7 +1,8 @@
 /*
- * plic.h - the platform interrupt controller of the virt board, as far as machine mode of one hart sees it.
+ * plic.h - the platform-level interrupt controller of the virt board: one context, machine mode of one hart.
  *
- * Sources are level-triggered: a line that is up is pending until it is claimed, and again after it was completed.
+ * Sources are level-triggered: while its line is high, a source is pending until it is claimed, and again after
+ * completion.
  */
 #ifndef TINYVM_PLIC_H
 #define TINYVM_PLIC_H

@@ -1,7 +1,7 @@
 /*
- * qmp_chardev.c - one table per kind of backend: which member of `data` becomes which option.
+ * qmp_chardev.c - one table per kind of backend: the members of `data`, and the option of each.
  *
- * Values are only checked for their JSON type here; what they mean is the business of the option tables in chardev.h.
+ * Only JSON types are checked here. Values are checked by the option tables in chardev.h.
  */
 #include "qmp_chardev.h"
 
@@ -15,18 +15,18 @@ struct field {
     enum field_type type;
     int             required;
     const char     *option;
-    const char     *fallback; /* QMP's default, where it differs from the option's */
+    const char     *fallback; /* QMP's default, when it differs from the option's */
 };
 
 struct kind {
     const char  *type;   /* in QMP */
-    const char  *prefix; /* how the options begin */
-    struct field fields[12]; /* up to the first without a member */
+    const char  *prefix; /* start of the options */
+    struct field fields[12]; /* ends with an empty one */
 };
 
 #define NO_FIELDS { NULL, TEXT, 0, NULL, NULL }
 
-/* Every kind has these; the last two are ours. */
+/* Common to all kinds; the last two are extensions of tinyvm. */
 static const struct field common[] = {
     { "logfile", TEXT, 0, "logfile", NULL },
     { "logappend", TRUTH, 0, "logappend", NULL },
@@ -55,7 +55,9 @@ static const struct kind kinds[] = {
     { "spicevmc", "spicevmc", { { "type", TEXT, 1, "name", NULL } } },
     { "spiceport", "spiceport", { { "fqdn", TEXT, 1, "name", NULL } } },
     { "file", "file",
-      { { "out", TEXT, 1, "path", NULL }, { "in", TEXT, 0, "input-path", NULL }, { "append", TRUTH, 0, "append", NULL } } },
+      { { "out", TEXT, 1, "path", NULL },
+        { "in", TEXT, 0, "input-path", NULL },
+        { "append", TRUTH, 0, "append", NULL } } },
     { "udp", "udp", { { "remote", REMOTE_ADDRESS, 1, NULL, NULL }, { "local", LOCAL_ADDRESS, 0, NULL, NULL } } },
     { "socket", "socket",
       { { "addr", ADDRESS, 1, NULL, NULL },
@@ -71,7 +73,7 @@ static const struct kind kinds[] = {
         { "tls-authz", TEXT, 0, "tls-authz", NULL } } },
 };
 
-/* Socket addresses are described in the same way, one level further in. Datagrams go to the first kind alone. */
+/* Socket addresses, one level deeper. Datagrams support the first kind only. */
 static const struct kind addresses[] = {
     { "inet", "",
       { { "host", TEXT, 1, "host", NULL },
@@ -80,7 +82,9 @@ static const struct kind addresses[] = {
         { "ipv4", TRUTH, 0, "ipv4", NULL },
         { "ipv6", TRUTH, 0, "ipv6", NULL } } },
     { "unix", "",
-      { { "path", TEXT, 1, "path", NULL }, { "abstract", TRUTH, 0, "abstract", NULL }, { "tight", TRUTH, 0, "tight", NULL } } },
+      { { "path", TEXT, 1, "path", NULL },
+        { "abstract", TRUTH, 0, "abstract", NULL },
+        { "tight", TRUTH, 0, "tight", NULL } } },
     { "vsock", "", { { "cid", TEXT, 1, "cid", NULL }, { "port", TEXT, 1, "port", NULL } } },
     { "fd", "", { { "str", TEXT, 1, "fd", NULL } } },
 };
@@ -91,7 +95,7 @@ static const struct kind local_addresses[] = {
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
-/* ---- the walk ---- */
+/* ---- conversion ---- */
 
 struct walk {
     struct buf *options;
@@ -114,7 +118,8 @@ static void put_option(const struct walk *w, const char *option, const char *val
     }
 }
 
-static int put_union(const struct walk *w, const struct json *value, const char *where, const struct kind *table, size_t count);
+static int put_union(const struct walk *w, const struct json *value, const char *where, const struct kind *table,
+                     size_t count);
 
 /* ["a", "b"] becomes option.0=a,option.1=b */
 static int put_texts(const struct walk *w, const struct field *f, const struct json *value, const char *where)
@@ -181,26 +186,29 @@ static int put_fields(const struct walk *w, const struct field *fields, const st
     return 0;
 }
 
-/* {"type": which, "data": {what that one has}} */
-static int put_union(const struct walk *w, const struct json *value, const char *where, const struct kind *table, size_t count)
+/* {"type": kind, "data": {members of that kind}} */
+static int put_union(const struct walk *w, const struct json *value, const char *where, const struct kind *table,
+                     size_t count)
 {
     char               inner[160];
     const struct json *type = value->type == JSON_OBJECT ? json_member(value, "type") : NULL;
     const struct json *data = value->type == JSON_OBJECT ? json_member(value, "data") : NULL;
-    if (value->type != JSON_OBJECT || !type || !json_is_text(type)) return fail(w, where, "type", "is missing or no string");
+    if (value->type != JSON_OBJECT || !type || !json_is_text(type))
+        return fail(w, where, "type", "is missing or no string");
     if (!data || data->type != JSON_OBJECT) return fail(w, where, "data", "is missing or no object");
     snprintf(inner, sizeof inner, "%s.data", where);
     for (size_t i = 0; i < count; i++) {
         if (strcmp(table[i].type, type->text) != 0) continue;
         buf_puts(w->options, table[i].prefix);
-        if (check_members(w, table[i].fields, data, inner) < 0 || put_fields(w, table[i].fields, data, inner) < 0) return -1;
+        if (check_members(w, table[i].fields, data, inner) < 0 || put_fields(w, table[i].fields, data, inner) < 0)
+            return -1;
         return *table[i].prefix ? put_fields(w, common, data, inner) : 0;
     }
     snprintf(inner, sizeof inner, "'%.60s' is unknown", type->text);
     return fail(w, where, "type", inner);
 }
 
-/* QMP's server doesn't wait unless told to; a client has no such option. */
+/* QMP's default of wait= for a server is off; a client has no such option. */
 static void put_wait(struct buf *options, const struct json *backend)
 {
     const struct json *type = json_member(backend, "type"), *data = json_member(backend, "data");

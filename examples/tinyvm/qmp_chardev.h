@@ -1,5 +1,5 @@
 /*
- * qmp_chardev.h - QMP's way to describe a chardev (nested JSON) into chardev.h's (one line of options).
+ * qmp_chardev.h - converts QMP's description of a chardev (nested JSON) to the option syntax of chardev.h.
  */
 #ifndef TINYVM_QMP_CHARDEV_H
 #define TINYVM_QMP_CHARDEV_H

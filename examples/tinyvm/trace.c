@@ -1,4 +1,4 @@
-/* trace.c - which events -trace wants, and where they go. */
+/* trace.c - selection of events by -trace, and their output. */
 #include "trace.h"
 
 #include <string.h>
@@ -12,7 +12,7 @@ static int take_file(struct trace *trace, const char *text, const char *path)
     trace_end(trace);
     trace->file = fopen(path, "w");
     if (!trace->file) return complain("-trace %s: %s can't be written", text, path);
-    setvbuf(trace->file, NULL, _IOLBF, 4096); /* so that it is complete when somebody kills us */
+    setvbuf(trace->file, NULL, _IOLBF, 4096); /* complete also when the process is killed */
     return 0;
 }
 

@@ -1,4 +1,4 @@
-/* uart16550.c - registers, FIFOs, interrupts and the chardev behind them. */
+/* uart16550.c - registers, FIFOs, interrupts, and the frontend of the chardev. */
 #include "uart16550.h"
 
 #include <stdio.h>
@@ -7,11 +7,16 @@
 enum { REG_DATA, REG_IER, REG_IIR_FCR, REG_LCR, REG_MCR, REG_LSR, REG_MSR, REG_SCR };
 
 enum { IER_RX = 0x01, IER_TX = 0x02, IER_LINE = 0x04, IER_MODEM = 0x08 };
-enum { IIR_MODEM = 0x00, IIR_NONE = 0x01, IIR_TX = 0x02, IIR_RX = 0x04, IIR_LINE = 0x06, IIR_TIMEOUT = 0x0c, IIR_FIFOS = 0xc0 };
+enum {
+    IIR_MODEM = 0x00, IIR_NONE = 0x01, IIR_TX = 0x02, IIR_RX = 0x04, IIR_LINE = 0x06,
+    IIR_TIMEOUT = 0x0c, IIR_FIFOS = 0xc0
+};
 enum { FCR_ENABLE = 0x01, FCR_CLEAR_RX = 0x02, FCR_CLEAR_TX = 0x04 };
 enum { LCR_DLAB = 0x80, LCR_BREAK = 0x40 };
 enum { MCR_DTR = 0x01, MCR_RTS = 0x02, MCR_OUT1 = 0x04, MCR_OUT2 = 0x08, MCR_LOOP = 0x10 };
-enum { LSR_READY = 0x01, LSR_OVERRUN = 0x02, LSR_BREAK = 0x10, LSR_THR_EMPTY = 0x20, LSR_IDLE = 0x40, LSR_FIFO_ERROR = 0x80 };
+enum {
+    LSR_READY = 0x01, LSR_OVERRUN = 0x02, LSR_BREAK = 0x10, LSR_THR_EMPTY = 0x20, LSR_IDLE = 0x40, LSR_FIFO_ERROR = 0x80
+};
 enum { MSR_CTS = 0x10, MSR_DSR = 0x20, MSR_RI = 0x40, MSR_DCD = 0x80 };
 
 /* ---- FIFOs ---- */
@@ -39,7 +44,7 @@ static int fifos_on(const struct uart *uart)
     return uart->fcr & FCR_ENABLE;
 }
 
-/* Without FIFOs there is one holding register each way. */
+/* Without FIFOs, there is one holding register in each direction. */
 static int depth(const struct uart *uart)
 {
     return fifos_on(uart) ? UART_FIFO : 1;
@@ -53,13 +58,13 @@ static int trigger_level(const struct uart *uart)
 
 /* ---- interrupts ---- */
 
-/* The highest-priority reason to interrupt, as IIR shows it. */
-static uint8_t reason(const struct uart *uart)
+/* The pending interrupt of the highest priority, as the value of IIR. */
+static uint8_t pending_interrupt(const struct uart *uart)
 {
     if (!uart->ier) return IIR_NONE;
     if ((uart->ier & IER_LINE) && uart->line_errors) return IIR_LINE;
     if ((uart->ier & IER_RX) && uart->rx.count >= trigger_level(uart)) return IIR_RX;
-    if ((uart->ier & IER_RX) && uart->stale && uart->rx.count) return IIR_TIMEOUT;
+    if ((uart->ier & IER_RX) && uart->timed_out && uart->rx.count) return IIR_TIMEOUT;
     if ((uart->ier & IER_TX) && uart->thr_interrupt) return IIR_TX;
     if ((uart->ier & IER_MODEM) && uart->msr_delta) return IIR_MODEM;
     return IIR_NONE;
@@ -67,33 +72,34 @@ static uint8_t reason(const struct uart *uart)
 
 static void update_irq(struct uart *uart)
 {
-    int level = reason(uart) != IIR_NONE;
+    int level = pending_interrupt(uart) != IIR_NONE;
     if (level != uart->irq_level) irq_set(&uart->irq, level);
     uart->irq_level = level;
 }
 
 /* ---- receiving ---- */
 
-static void stale_expired(void *opaque)
+static void timeout_expired(void *opaque)
 {
     struct uart *uart = opaque;
-    uart->stale = 1;
+    uart->timed_out = 1;
     update_irq(uart);
 }
 
-/* Bytes below the trigger level are announced when nothing has moved for the time of four characters (10 bits at 1.8432 MHz
- * divided by 16 and the divisor); the loop's timers count whole milliseconds. Software that polls needs no timer. */
-static void restart_stale_timer(struct uart *uart)
+/* Receive time-out: bytes below the trigger level interrupt when the FIFO is unchanged for the time of four
+ * characters (10 bits at 1.8432 MHz / 16 / divisor), in whole milliseconds. Not needed while receive interrupts are
+ * disabled. */
+static void restart_timeout(struct uart *uart)
 {
     int divisor = uart->divisor_low | uart->divisor_high << 8;
-    uart->stale = 0;
+    uart->timed_out = 0;
     if ((uart->ier & IER_RX) && fifos_on(uart) && uart->rx.count)
-        chr_timer_start(uart->ctx, &uart->stale_timer, 1 + 40 * divisor / 115, stale_expired, uart);
-    else chr_timer_stop(&uart->stale_timer);
+        chr_timer_start(uart->ctx, &uart->timeout_timer, 1 + 40 * divisor / 115, timeout_expired, uart);
+    else chr_timer_stop(&uart->timeout_timer);
 }
 
-/* An error shows in LSR when its byte has come to the front. */
-static void show_front_error(struct uart *uart)
+/* LSR has the errors of the byte at the front of the FIFO. */
+static void load_front_error(struct uart *uart)
 {
     if (!uart->rx.count) return;
     uart->line_errors |= uart->rx.error[uart->rx.first];
@@ -105,14 +111,14 @@ static void receive(struct uart *uart, uint8_t byte, uint8_t error)
     if (uart->rx.count >= depth(uart)) {
         uart->line_errors |= LSR_OVERRUN;
         if (fifos_on(uart)) return;
-        fifo_clear(&uart->rx); /* a lone holding register keeps the newer byte */
+        fifo_clear(&uart->rx); /* the holding register is overwritten */
     }
     fifo_push(&uart->rx, byte, error);
-    show_front_error(uart);
+    load_front_error(uart);
 }
 
-/* Into the FIFO, as far as it has room, what the chardev has read ahead up to the next event. In loopback the line is cut off. */
-static void take_input(struct uart *uart)
+/* Moves bytes that were read ahead, up to the next event, to the FIFO. In loopback mode the line is disconnected. */
+static void fill_rx(struct uart *uart)
 {
     uint8_t bytes[UART_FIFO];
     int     room = uart->mcr & MCR_LOOP ? 0 : depth(uart) - uart->rx.count;
@@ -120,7 +126,7 @@ static void take_input(struct uart *uart)
     if (count <= 0) return;
     for (int i = 0; i < count; i++) receive(uart, bytes[i], i == 0 ? uart->next_error : 0);
     uart->next_error = 0;
-    restart_stale_timer(uart);
+    restart_timeout(uart);
 }
 
 static uint8_t read_data(struct uart *uart)
@@ -128,17 +134,18 @@ static uint8_t read_data(struct uart *uart)
     if (!uart->rx.count) return 0;
     uint8_t byte = uart->rx.data[uart->rx.first];
     fifo_drop(&uart->rx, 1);
-    show_front_error(uart);
-    restart_stale_timer(uart);
-    if (!(uart->ier & IER_RX) && !uart->rx.count) take_input(uart);
+    load_front_error(uart);
+    restart_timeout(uart);
+    if (!(uart->ier & IER_RX) && !uart->rx.count) fill_rx(uart);
     return byte;
 }
 
-/* An interrupt handler takes all that is there: on a line without end it would never return. It gets a FIFO at a time. */
+/* Refills the FIFO between slices only, when receive interrupts are enabled: an interrupt handler reads until the
+ * FIFO is empty, and on a line with continuous input it would never return. */
 void uart_turn(struct uart *uart)
 {
     if (!(uart->ier & IER_RX) || uart->rx.count >= trigger_level(uart) || !chr_fe_readable(&uart->fe)) return;
-    take_input(uart);
+    fill_rx(uart);
     update_irq(uart);
 }
 
@@ -146,8 +153,8 @@ static void clear_rx(struct uart *uart)
 {
     fifo_clear(&uart->rx);
     uart->line_errors = 0;
-    restart_stale_timer(uart);
-    take_input(uart);
+    restart_timeout(uart);
+    fill_rx(uart);
 }
 
 /* ---- transmitting ---- */
@@ -162,14 +169,14 @@ static void flush(void *opaque)
 {
     struct uart *uart = opaque;
     while (uart->tx.count) {
-        int run = UART_FIFO - uart->tx.first; /* what lies in one piece */
+        int run = UART_FIFO - uart->tx.first; /* contiguous bytes */
         if (run > uart->tx.count) run = uart->tx.count;
         int taken = chr_fe_write(&uart->fe, uart->tx.data + uart->tx.first, (size_t)run);
         if (taken == CHR_ERR_WOULD_BLOCK || taken == 0) {
             chr_fe_add_watch(&uart->fe, flush, uart);
             return;
         }
-        fifo_drop(&uart->tx, taken > 0 ? taken : run); /* any error: nobody is there, the bytes are lost */
+        fifo_drop(&uart->tx, taken > 0 ? taken : run); /* any error: disconnected, the bytes are dropped */
     }
     transmitter_empty(uart);
 }
@@ -179,15 +186,15 @@ static void write_data(struct uart *uart, uint8_t byte)
     uart->thr_interrupt = 0;
     if (uart->mcr & MCR_LOOP) {
         receive(uart, byte, 0);
-        restart_stale_timer(uart);
+        restart_timeout(uart);
         transmitter_empty(uart);
         return;
     }
-    if (!uart->tx.count && chr_fe_write(&uart->fe, &byte, 1) == 1) { /* gathered */
+    if (!uart->tx.count && chr_fe_write(&uart->fe, &byte, 1) == 1) { /* in the frontend's buffer */
         uart->thr_interrupt = 1;
         return;
     }
-    if (uart->tx.count >= depth(uart)) return; /* software that doesn't ask LSR first loses this byte */
+    if (uart->tx.count >= depth(uart)) return; /* transmit overrun: software has not checked LSR */
     fifo_push(&uart->tx, byte, 0);
     if (uart->tx.count == 1) flush(uart);
 }
@@ -206,15 +213,15 @@ static uint8_t modem_lines(const struct uart *uart)
                      (uart->mcr & MCR_OUT1 ? MSR_RI : 0) | (uart->mcr & MCR_OUT2 ? MSR_DCD : 0));
 }
 
-/* Which lines changed; for RI only its trailing edge counts. */
+/* The delta bits of MSR; for RI, of the trailing edge only. */
 static uint8_t modem_delta(uint8_t before, uint8_t after)
 {
-    uint8_t changed = (before ^ after) & (MSR_CTS | MSR_DSR | MSR_DCD);
+    uint8_t on_change = (before ^ after) & (MSR_CTS | MSR_DSR | MSR_DCD);
     uint8_t ring_over = before & ~after & MSR_RI;
-    return (uint8_t)((changed | ring_over) >> 4);
+    return (uint8_t)((on_change | ring_over) >> 4);
 }
 
-/* Real lines where the chardev has some; else a plain three-wire line, ready at all times. */
+/* The chardev's modem lines; without any, those of a three-wire line: always ready. */
 static uint8_t far_lines(struct uart *uart)
 {
     int lines = 0;
@@ -224,30 +231,32 @@ static uint8_t far_lines(struct uart *uart)
                      (lines & CHR_TIOCM_RI ? MSR_RI : 0) | (lines & CHR_TIOCM_CAR ? MSR_DCD : 0));
 }
 
-static void look_at_far_lines(struct uart *uart)
+static void update_far_lines(struct uart *uart)
 {
     uint8_t before = modem_lines(uart);
     uart->far_lines = far_lines(uart);
     uart->msr_delta |= modem_delta(before, modem_lines(uart));
 }
 
-/* DTR and RTS are real lines where the chardev has some; a mouse takes its power from them. */
-static void drive_lines(struct uart *uart)
+/* Sets DTR and RTS of the chardev, where it has them; a serial mouse is powered by them. */
+static void set_lines(struct uart *uart)
 {
-    int lines = uart->mcr & MCR_LOOP ? 0 : (uart->mcr & MCR_DTR ? CHR_TIOCM_DTR : 0) | (uart->mcr & MCR_RTS ? CHR_TIOCM_RTS : 0);
+    int lines = uart->mcr & MCR_LOOP
+                    ? 0
+                    : (uart->mcr & MCR_DTR ? CHR_TIOCM_DTR : 0) | (uart->mcr & MCR_RTS ? CHR_TIOCM_RTS : 0);
     chr_fe_ioctl(&uart->fe, CHR_IOCTL_SERIAL_SET_TIOCM, &lines);
 }
 
-/* In loopback nothing goes out, and a break that goes on is over. */
-static void drive_break(struct uart *uart)
+/* Starts or ends a break; in loopback mode none is sent. */
+static void set_break(struct uart *uart)
 {
     int in_break = (uart->lcr & LCR_BREAK) && !(uart->mcr & MCR_LOOP);
     if (in_break != uart->in_break) chr_fe_ioctl(&uart->fe, CHR_IOCTL_SERIAL_SET_BREAK, &in_break);
     uart->in_break = in_break;
 }
 
-/* Speed and format of the line, where the chardev has one. */
-static void drive_params(struct uart *uart)
+/* Sets speed and format of the chardev's line, where it has one. */
+static void set_params(struct uart *uart)
 {
     static const int  parities[8] = { 'N', 'O', 'N', 'E', 'N', 'M', 'N', 'S' };
     int               divisor = uart->divisor_low | uart->divisor_high << 8;
@@ -261,19 +270,19 @@ static void write_mcr(struct uart *uart, uint8_t value)
 {
     uint8_t before = modem_lines(uart);
     uart->mcr = value & 0x1f;
-    drive_lines(uart);
-    drive_break(uart);
+    set_lines(uart);
+    set_break(uart);
     uart->msr_delta |= modem_delta(before, modem_lines(uart));
-    take_input(uart); /* leaving loopback connects the line again */
+    fill_rx(uart); /* after loopback mode the line is connected again */
 }
 
 static void write_lcr(struct uart *uart, uint8_t value)
 {
     int break_begins = value & ~uart->lcr & LCR_BREAK;
-    int changed = (value ^ uart->lcr) & ~LCR_BREAK; /* the divisor counts when DLAB is gone again */
+    int on_change = (value ^ uart->lcr) & ~LCR_BREAK; /* the divisor takes effect when DLAB is cleared */
     uart->lcr = value;
-    if (changed && !(value & LCR_DLAB)) drive_params(uart);
-    drive_break(uart);
+    if (on_change && !(value & LCR_DLAB)) set_params(uart);
+    set_break(uart);
     if (break_begins && (uart->mcr & MCR_LOOP)) receive(uart, 0, LSR_BREAK);
 }
 
@@ -281,8 +290,9 @@ static void write_ier(struct uart *uart, uint8_t value)
 {
     int tx_enabled = value & ~uart->ier & IER_TX, rx_enabled = value & ~uart->ier & IER_RX;
     uart->ier = value & 0x0f;
-    if (rx_enabled) restart_stale_timer(uart);
-    if (tx_enabled && !uart->tx.count) uart->thr_interrupt = 1; /* drivers count on being told about an idle transmitter */
+    if (rx_enabled) restart_timeout(uart);
+    if (tx_enabled && !uart->tx.count)
+        uart->thr_interrupt = 1; /* enabling it interrupts when idle: drivers rely on it */
 }
 
 static void clear_tx(struct uart *uart)
@@ -302,7 +312,7 @@ static void write_fcr(struct uart *uart, uint8_t value)
 
 static uint8_t read_iir(struct uart *uart)
 {
-    uint8_t why = reason(uart);
+    uint8_t why = pending_interrupt(uart);
     if (why == IIR_TX) uart->thr_interrupt = 0;
     return (uint8_t)(why | (fifos_on(uart) ? IIR_FIFOS : 0));
 }
@@ -326,7 +336,7 @@ static uint8_t read_lsr(struct uart *uart)
 
 static uint8_t read_msr(struct uart *uart)
 {
-    look_at_far_lines(uart);
+    update_far_lines(uart);
     uint8_t value = modem_lines(uart) | uart->msr_delta;
     uart->msr_delta = 0;
     return value;
@@ -363,11 +373,11 @@ static void write_register(struct uart *uart, uint32_t number, uint8_t value)
     case REG_LCR: write_lcr(uart, value); break;
     case REG_MCR: write_mcr(uart, value); break;
     case REG_SCR: uart->scr = value; break;
-    default: break; /* LSR and MSR are for reading */
+    default: break; /* LSR and MSR are read-only */
     }
 }
 
-/* The registers are bytes; a wider access reaches the one at its address. */
+/* Registers are bytes; a wider access is one of the register at its address. */
 uint32_t uart_read(void *opaque, uint32_t offset, unsigned size)
 {
     struct uart *uart = opaque;
@@ -387,10 +397,10 @@ void uart_write(void *opaque, uint32_t offset, unsigned size, uint32_t value)
     update_irq(uart);
 }
 
-/* ---- the chardev's side ---- */
+/* ---- the frontend ---- */
 
-/* The line's errors are LSR's bits: an overrun counts at once, the others belong to the byte that comes next. */
-static void note_errors(struct uart *uart)
+/* Receive errors have the bits of LSR. An overrun is set at once, the others with the next byte. */
+static void read_line_errors(struct uart *uart)
 {
     int errors = 0;
     if (chr_fe_ioctl(&uart->fe, CHR_IOCTL_SERIAL_GET_ERRORS, &errors) < 0) return;
@@ -398,36 +408,36 @@ static void note_errors(struct uart *uart)
     uart->next_error |= (uint8_t)(errors & ~LSR_OVERRUN);
 }
 
-static void got_event(void *opaque, int event)
+static void on_event(void *opaque, int event)
 {
     struct uart *uart = opaque;
     if (event == CHR_EVENT_BREAK && !(uart->mcr & MCR_LOOP)) {
         receive(uart, 0, LSR_BREAK);
-        restart_stale_timer(uart);
+        restart_timeout(uart);
     } else if (event == CHR_EVENT_LINE_ERROR) {
-        note_errors(uart);
+        read_line_errors(uart);
     } else if (event == CHR_EVENT_SERIAL || event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED) {
-        look_at_far_lines(uart);
+        update_far_lines(uart);
     }
-    take_input(uart); /* READABLE, or what was held back by the event */
+    fill_rx(uart); /* READABLE, or input after the event */
     update_irq(uart);
 }
 
-/* Another backend is welcome at any time: what waits in the FIFO goes there. */
-static int changed(void *opaque)
+/* Hot swap: every new backend is accepted, and gets the bytes of the FIFO and the settings of the line. */
+static int on_change(void *opaque)
 {
     struct uart *uart = opaque;
     if (uart->tx.count) chr_fe_add_watch(&uart->fe, flush, uart);
-    drive_lines(uart);
-    drive_params(uart);
+    set_lines(uart);
+    set_params(uart);
     if (uart->in_break) chr_fe_ioctl(&uart->fe, CHR_IOCTL_SERIAL_SET_BREAK, &uart->in_break);
-    look_at_far_lines(uart);
+    update_far_lines(uart);
     return 0;
 }
 
 int uart_init(struct uart *uart, chr_dev *dev, chr_error *err)
 {
-    static const chr_handlers handlers = { .event = got_event, .change = changed };
+    static const chr_handlers handlers = { .event = on_event, .change = on_change };
     uart_reset(uart);
     int rc = chr_fe_init(&uart->fe, dev, err);
     if (rc == 0 && chr_fe_set_buffers(&uart->fe, UART_BUFFER, UART_BUFFER) < 0) {
@@ -443,22 +453,22 @@ int uart_init(struct uart *uart, chr_dev *dev, chr_error *err)
 
 void uart_deinit(struct uart *uart)
 {
-    chr_timer_stop(&uart->stale_timer);
+    chr_timer_stop(&uart->timeout_timer);
     chr_fe_deinit(&uart->fe);
 }
 
-/* Bytes on their way out still go: the wire doesn't notice a reset of the machine. */
+/* The transmit FIFO is kept: output before a reset of the machine is still sent. */
 void uart_reset(struct uart *uart)
 {
     uart->ier = uart->fcr = uart->lcr = uart->scr = uart->msr_delta = uart->line_errors = uart->next_error = 0;
     uart->mcr = MCR_OUT2;
     uart->divisor_low = 12; /* 9600 baud */
     uart->divisor_high = 0;
-    uart->thr_interrupt = uart->stale = 0;
+    uart->thr_interrupt = uart->timed_out = 0;
     fifo_clear(&uart->rx);
-    chr_timer_stop(&uart->stale_timer);
-    if (uart->fe.dev) drive_lines(uart);
-    if (uart->fe.dev) drive_break(uart);
-    if (uart->fe.dev) take_input(uart);
+    chr_timer_stop(&uart->timeout_timer);
+    if (uart->fe.dev) set_lines(uart);
+    if (uart->fe.dev) set_break(uart);
+    if (uart->fe.dev) fill_rx(uart);
     update_irq(uart);
 }

@@ -1,4 +1,4 @@
-/* vm.c - run, stop, reset, end. */
+/* vm.c - run, stop, reset, shutdown. */
 #include "vm.h"
 
 #include <signal.h>
@@ -7,10 +7,10 @@
 #include "host.h"
 #include "options.h"
 
-#define SLICE      10000u /* instructions between two looks at the loop: some ten microseconds */
-#define GOODBYE_MS 2000 /* how long the last output may wait without any progress */
+#define SLICE      10000u /* instructions between two turns of the loop: some ten microseconds */
+#define DRAIN_MS   2000   /* time-out of the last output, without progress */
 
-/* A signal handler has nothing but globals. */
+/* For signal handlers. */
 static volatile sig_atomic_t interrupted, hung_up;
 static chr_context          *interrupted_loop;
 
@@ -64,24 +64,25 @@ void vm_cont(struct vm *vm)
     monitor_event(vm->monitors, "RESUME", NULL);
 }
 
-static void tell_monitors(struct vm *vm, const char *event, int by_guest, const char *reason)
+static void send_event(struct vm *vm, const char *event, int by_guest, const char *reason)
 {
     char data[128];
     snprintf(data, sizeof data, "{\"guest\": %s, \"reason\": \"%s\"}", by_guest ? "true" : "false", reason);
     monitor_event(vm->monitors, event, data);
 }
 
-static void take_guest_wish(struct vm *vm)
+static void take_guest_request(struct vm *vm)
 {
-    if (vm->machine.wish == MACHINE_RESET) vm_request_reset(vm, 1, "guest-reset");
-    if (vm->machine.wish == MACHINE_POWER_OFF) vm_request_shutdown(vm, 1, "guest-shutdown", vm->machine.wish_code);
-    vm->machine.wish = MACHINE_GOES_ON;
+    if (vm->machine.request == MACHINE_RESET) vm_request_reset(vm, 1, "guest-reset");
+    if (vm->machine.request == MACHINE_POWER_OFF)
+        vm_request_shutdown(vm, 1, "guest-shutdown", vm->machine.request_code);
+    vm->machine.request = MACHINE_NO_REQUEST;
 }
 
 static void carry_out_reset(struct vm *vm)
 {
     machine_reset(&vm->machine);
-    tell_monitors(vm, "RESET", vm->reset_by_guest, vm->reset_reason);
+    send_event(vm, "RESET", vm->reset_by_guest, vm->reset_reason);
     vm->reset_reason = NULL;
     if (vm->state == VM_PAUSED) vm->state = VM_PRELAUNCH;
 }
@@ -98,7 +99,8 @@ static uint32_t digest(uint32_t sum, const void *bytes, size_t len)
 static void print_digest(const struct vm *vm)
 {
     const struct cpu *cpu = &vm->machine.cpu;
-    uint32_t          rest[] = { cpu->pc, cpu->mstatus, cpu->mie, cpu->mip, cpu->mtvec, cpu->mscratch, cpu->mepc, cpu->mcause, cpu->mtval };
+    uint32_t rest[] = {cpu->pc,       cpu->mstatus, cpu->mie,    cpu->mip,  cpu->mtvec,
+                       cpu->mscratch, cpu->mepc,    cpu->mcause, cpu->mtval};
     uint32_t          registers = digest(digest(2166136261u, cpu->x, sizeof cpu->x), rest, sizeof rest);
     fprintf(stderr, "tinyvm: %llu instructions, %lld ns, registers %08x, memory %08x\n", (unsigned long long)cpu->steps,
             (long long)chr_loop_now(vm->ctx), (unsigned)registers,
@@ -107,13 +109,13 @@ static void print_digest(const struct vm *vm)
 
 /* ---- the loop ---- */
 
-/* Returns how long the loop may sleep. */
+/* Runs a slice. Returns how long the loop may sleep, in milliseconds. */
 static int run_machine(struct vm *vm)
 {
     unsigned most = vtime_budget(vm, SLICE);
     if (vm->state != VM_RUNNING || !most) return -1;
     int sleep_ms = machine_run(&vm->machine, most);
-    take_guest_wish(vm);
+    take_guest_request(vm);
     return vm->shutdown_reason || vm->reset_reason ? 0 : sleep_ms;
 }
 
@@ -135,14 +137,16 @@ int vm_clock_step(struct vm *vm, struct monitor *monitor, int64_t ns, chr_error 
     int64_t now = chr_loop_now(vm->ctx), end = now + ns;
     if (!vm->time.stepped) return fail_step(err, "the clock is not stepped: this needs -clock virtual");
     if (vm->stepper) return fail_step(err, "another step is under way");
-    if (ns < 0) end = earlier(chr_loop_deadline(vm->ctx), vm->machine.cpu.mie & CPU_IRQ_TIMER ? clint_deadline(&vm->machine.clint) : INT64_MAX);
+    if (ns < 0)
+        end = earlier(chr_loop_deadline(vm->ctx),
+                      vm->machine.cpu.mie & CPU_IRQ_TIMER ? clint_deadline(&vm->machine.clint) : INT64_MAX);
     if (end == INT64_MAX) return fail_step(err, "there is no timer to step to: say how many ns");
     vm->time.limit = end > now ? end : now;
     vm->stepper = monitor;
     return 0;
 }
 
-/* At its end, wherever that is: the machine may have ended before. */
+/* Ends a step: at its limit, or earlier, at a shutdown. */
 static void end_step(struct vm *vm)
 {
     struct monitor *monitor = vm->stepper;
@@ -158,12 +162,12 @@ static int serve_step(struct vm *vm)
     return rc;
 }
 
-static int all_is_out(const struct vm *vm)
+static int is_flushed(const struct vm *vm)
 {
     return monitors_flushed(vm->monitors) && machine_flushed(&vm->machine);
 }
 
-/* Bytes that chardevs have taken or dropped: it grows as long as there is progress. */
+/* Bytes that chardevs have written or dropped: it grows as long as there is progress. */
 static uint64_t output_count(const struct vm *vm)
 {
     uint64_t count = 0;
@@ -175,35 +179,36 @@ static uint64_t output_count(const struct vm *vm)
     return count;
 }
 
-/* The last words: what monitors and UARTs still have to say, then what chardevs hold. A slow reader gets it all; one that reads
- * nothing can't keep us waiting. */
-static void say_goodbye(struct vm *vm)
+/* Drains the last output: of monitors and UARTs, then the queues of chardevs. A slow reader gets all of it; one that
+ * reads nothing delays the end by DRAIN_MS. */
+static void drain_output(struct vm *vm)
 {
-    int64_t  end = host_clock() + (int64_t)GOODBYE_MS * 1000000;
+    int64_t  end = host_clock() + (int64_t)DRAIN_MS * 1000000;
     uint64_t count = output_count(vm);
-    tell_monitors(vm, "SHUTDOWN", vm->shutdown_by_guest, vm->shutdown_reason);
-    while (!all_is_out(vm)) {
-        int64_t left = end - host_clock(); /* the context's clock may stand still */
+    send_event(vm, "SHUTDOWN", vm->shutdown_by_guest, vm->shutdown_reason);
+    while (!is_flushed(vm)) {
+        int64_t left = end - host_clock(); /* the host's clock: that of the context may be stopped */
         if (left <= 0 || chr_loop_step(vm->ctx, (int)(left / 1000000) + 1) < 0) break;
         if (output_count(vm) == count) continue;
         count = output_count(vm);
-        end = host_clock() + (int64_t)GOODBYE_MS * 1000000;
+        end = host_clock() + (int64_t)DRAIN_MS * 1000000;
     }
-    if (chr_drain(vm->ctx, all_is_out(vm) ? GOODBYE_MS : 0) == CHR_ERR_TIMEOUT) complain("the last output was not taken within %d seconds", GOODBYE_MS / 1000);
+    if (chr_drain(vm->ctx, is_flushed(vm) ? DRAIN_MS : 0) == CHR_ERR_TIMEOUT)
+        complain("the last output was not taken within %d seconds", DRAIN_MS / 1000);
 }
 
-/* With a recording, time is what the machine's instructions make of it. */
+/* One turn of the loop. With a recording, time is counted in instructions (vtime.h). */
 static int serve_loop(struct vm *vm, int sleep_ms)
 {
     if (!vm->time.on) return chr_loop_step(vm->ctx, sleep_ms);
     if (vm->time.stepped) return serve_step(vm);
     int64_t deadline = vm->shutdown_reason || vm->reset_reason ? 0 : INT64_MAX;
     int     rc = vtime_serve(vm, vm->state == VM_RUNNING && deadline ? machine_deadline(&vm->machine) : deadline);
-    if (chr_replay_over(vm->ctx)) vm_request_shutdown(vm, 0, "host-signal", 0); /* so it ended when it was recorded */
+    if (chr_replay_over(vm->ctx)) vm_request_shutdown(vm, 0, "host-signal", 0); /* the recording ended here */
     return rc;
 }
 
-/* What a script has not got to when the machine ends, it has missed. One that has failed was logged. */
+/* A script that is not at its end when the machine ends has failed. Other failures were logged already. */
 static int scripts_passed(const struct vm *vm)
 {
     int passed = 1;
@@ -232,7 +237,7 @@ int vm_run(struct vm *vm)
     }
     end_step(vm);
     if (vm->print_digest) print_digest(vm);
-    say_goodbye(vm);
+    drain_output(vm);
     interrupted_loop = NULL;
     return !scripts_passed(vm) && !vm->exit_code ? 1 : vm->exit_code;
 }

@@ -1,11 +1,11 @@
-/* vtime.c - the clock of instructions, and the loop that keeps to it. */
+/* vtime.c - the clock that counts instructions, and turns of the loop that use it. */
 #include "vtime.h"
 
 #include "host.h"
 #include "vm.h"
 
 #define NS_PER_INSTRUCTION 10
-#define WALL_CLOCK_START   946684800 /* the year 2000: each run has the same dates */
+#define WALL_CLOCK_START   946684800 /* 2000-01-01: each run has the same dates */
 
 enum { POLLS_MAX = 512, PASSES_MAX = 1000, REST_MS = 20 };
 
@@ -35,8 +35,8 @@ void vtime_hooks(chr_config *config)
     config->wall_clock = machine_wall_clock;
 }
 
-/* All that is due at this moment, and what comes of it at once. */
-static void settle(chr_context *ctx)
+/* Dispatches due timers and idle callbacks, repeatedly, until none is left at this time. */
+static void dispatch_due(chr_context *ctx)
 {
     for (int i = 0; i < PASSES_MAX && chr_loop_dispatch(ctx, NULL, 0) > 0; i++) {}
 }
@@ -53,11 +53,12 @@ static int wait_ms(int64_t now, int64_t deadline)
     return ms > 1000000 ? 1000000 : (int)ms;
 }
 
-/* What came while waiting came before the deadline, always: else it would be open what comes first at that moment. */
-static void jump(struct vm *vm, int64_t now, int64_t deadline, int64_t waited, int came)
+/* Time jumps. Input received while waiting is always before the deadline: else their order at that time would be
+ * undefined. */
+static void jump(struct vm *vm, int64_t now, int64_t deadline, int64_t waited, int has_input)
 {
     if (deadline <= now) return;
-    if (!came) {
+    if (!has_input) {
         if (deadline != INT64_MAX) vm->time.jumped += deadline - now;
         return;
     }
@@ -68,24 +69,27 @@ int vtime_serve(struct vm *vm, int64_t deadline)
 {
     chr_poll polls[POLLS_MAX];
     int      loop_ms;
-    settle(vm->ctx);
+    dispatch_due(vm->ctx);
     int64_t now = chr_loop_now(vm->ctx), host = host_clock();
-    if (deadline > now && vm->state == VM_RUNNING && cpu_runnable(&vm->machine.cpu)) deadline = now; /* something has just come */
+    /* an interrupt has just become pending: no waiting */
+    if (deadline > now && vm->state == VM_RUNNING && cpu_runnable(&vm->machine.cpu)) deadline = now;
     if (vm->shutdown_reason || vm->reset_reason) deadline = now;
     int count = chr_loop_prepare(vm->ctx, polls, POLLS_MAX, &loop_ms);
     if (count > POLLS_MAX) return CHR_ERR_NO_MEMORY;
-    deadline = loop_ms ? earlier(deadline, chr_loop_deadline(vm->ctx)) : now; /* 0: the loop has work for the next pass */
-    int came = host_poll(polls, count, deadline <= now || (vm->time.replaying && deadline != INT64_MAX) ? 0 : wait_ms(now, deadline));
-    if (came < 0) return CHR_ERR_IO;
-    jump(vm, now, deadline, host_clock() - host, came > 0);
-    if (came > 0) chr_loop_dispatch(vm->ctx, polls, count);
-    settle(vm->ctx);
+    deadline = loop_ms ? earlier(deadline, chr_loop_deadline(vm->ctx)) : now; /* 0: idle callbacks are pending */
+    int ready = host_poll(
+        polls, count, deadline <= now || (vm->time.replaying && deadline != INT64_MAX) ? 0 : wait_ms(now, deadline));
+    if (ready < 0) return CHR_ERR_IO;
+    jump(vm, now, deadline, host_clock() - host, ready > 0);
+    if (ready > 0) chr_loop_dispatch(vm->ctx, polls, count);
+    dispatch_due(vm->ctx);
     return 0;
 }
 
 unsigned vtime_budget(const struct vm *vm, unsigned most)
 {
-    int64_t left = vm->time.stepped ? (vm->time.limit - machine_time(vm) + NS_PER_INSTRUCTION - 1) / NS_PER_INSTRUCTION : most;
+    int64_t left = vm->time.stepped ? (vm->time.limit - machine_time(vm) + NS_PER_INSTRUCTION - 1) / NS_PER_INSTRUCTION
+                                    : most;
     return left <= 0 ? 0 : left < (int64_t)most ? (unsigned)left : most;
 }
 
@@ -93,15 +97,18 @@ int vtime_serve_step(struct vm *vm, int64_t deadline)
 {
     chr_poll polls[POLLS_MAX];
     int      loop_ms;
-    settle(vm->ctx);
+    dispatch_due(vm->ctx);
     int64_t now = machine_time(vm), next = earlier(earlier(deadline, chr_loop_deadline(vm->ctx)), vm->time.limit);
     int     count = chr_loop_prepare(vm->ctx, polls, POLLS_MAX, &loop_ms);
     int     is_over = now >= vm->time.limit && !vm->stepper && !vm->shutdown_reason && !vm->reset_reason;
     if (count > POLLS_MAX) return CHR_ERR_NO_MEMORY;
-    int came = host_poll(polls, count, !is_over || loop_ms == 0 ? 0 : loop_ms > 0 && loop_ms < REST_MS ? REST_MS : loop_ms);
-    if (came < 0) return CHR_ERR_IO;
-    if (came > 0) chr_loop_dispatch(vm->ctx, polls, count);
+    int ready = host_poll(polls, count,
+                              !is_over || loop_ms == 0           ? 0
+                              : loop_ms > 0 && loop_ms < REST_MS ? REST_MS
+                                                                 : loop_ms);
+    if (ready < 0) return CHR_ERR_IO;
+    if (ready > 0) chr_loop_dispatch(vm->ctx, polls, count);
     else if (next > now && loop_ms != 0) vm->time.jumped += next - now;
-    settle(vm->ctx);
+    dispatch_due(vm->ctx);
     return 0;
 }
