@@ -1,5 +1,4 @@
-/* fuzz_uart.c - tinyvm's 16550 with random guest accesses and a line with injected faults. For libFuzzer or
- * afl-clang-fast:
+/* fuzz_uart.c - tinyvm's 16550: random guest accesses, a line with injected faults. For libFuzzer or afl-clang-fast:
  *     clang -g -O2 -fsanitize=fuzzer,address,undefined -I. -Iexamples/tinyvm examples/fuzz_uart.c \
  *           examples/tinyvm/uart16550.c */
 #pragma clang attribute push(__attribute__((no_sanitize("coverage"))), apply_to = function) /* the UART is under test */

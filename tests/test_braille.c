@@ -1101,7 +1101,7 @@ TEST(brlapi_options)
     CHECK_HAS(r.log, "[::1]:60000");
     chr_remove(r.ctx, "b", NULL);
     unsetenv("BRLAPI_HOST");
-    for (i = 0; i < (RIG_OVER_TCP ? 0 : sizeof defaults / sizeof *defaults); i++) { /* Windows takes its time to refuse */
+    for (i = 0; !RIG_OVER_TCP && i < sizeof defaults / sizeof *defaults; i++) { /* Windows takes its time to refuse */
         char text[100], want[100];
         snprintf(text, sizeof text, defaults[i][0] ? "braille,id=b,host=%s" : "braille,id=b", defaults[i]);
         snprintf(want, sizeof want, "the BrlAPI server at %s", defaults[i][0] ? defaults[i] : ":0");

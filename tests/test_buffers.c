@@ -1853,7 +1853,7 @@ TEST(descriptors_end_the_reading_ahead)
     CHECK_INT(sendmsg(d.far, &message, 0), 3);
     settle(&d.r);
     CHECK_INT(chr_fe_readable(&d.rec.fe), 3); /* not before all of that is taken */
-    CHECK_HAS(d.r.log, "descriptors come along");
+    CHECK_HAS(d.r.log, "descriptors (SCM_RIGHTS)");
     CHECK_INT(chr_fe_get_msgfds(&d.rec.fe, got, 4), 1);
     close(got[0]);
     CHECK_INT(chr_fe_read(&d.rec.fe, c, 2), 2);
