@@ -28,8 +28,10 @@ static inline void host_turn(rig *r)
 {
     size_t i;
     for (i = 0; i < 64; i++) {
-        struct pollfd p = { hosted[i].fd, (short)(hosted[i].events & (CHR_IN | CHR_OUT)), 0 };
-        if (hosted[i].watch && poll(&p, 1, 0) > 0) chr_watch_ready(hosted[i].watch, p.revents & (CHR_IN | CHR_OUT | CHR_HUP));
+        int           wanted = hosted[i].events; /* not everywhere are the bits those of poll() */
+        struct pollfd p = { hosted[i].fd, (short)((wanted & CHR_IN ? POLLIN : 0) | (wanted & CHR_OUT ? POLLOUT : 0)), 0 };
+        if (hosted[i].watch && poll(&p, 1, 0) > 0)
+            chr_watch_ready(hosted[i].watch, (p.revents & POLLIN ? CHR_IN : 0) | (p.revents & POLLOUT ? CHR_OUT : 0) | (p.revents & POLLHUP ? CHR_HUP : 0));
     }
     if (chr_loop_timeout(r->ctx) == 0) CHECK(chr_loop_dispatch(r->ctx, NULL, 0) >= 0);
 }
