@@ -59,9 +59,9 @@
  *     ECONNREFUSED on UDP      >>be_udp           not fatal: skipped
  *     back-pressure            >>stream           can_read returns 0: no reads, so that the kernel stops the peer
  *     end of file, hang-up     >>stream           all input is delivered first, then CLOSED
- *     half-close               >>core             of the output: chr_fe_shutdown(); of the input: CHR_EVENT_INPUT_END
+ *     half-close               >>stream           of the output: chr_fe_shutdown(); of the input: CHR_EVENT_INPUT_END
  *     lingering close          >>stream           output of a closed chardev is sent: 2 s without progress, at most 10
- *     pty hang-up detection    >>be_pty           by inotify; else polled each second and after each write
+ *     pty hang-up detection    >>be_pty           POLLHUP; opens by inotify, else polled each second and at writes
  *     telnet negotiation       >>layer_telnet     option negotiation without loops (RFC 1143); subnegotiation
  *     websocket Close frame    >>layer_websocket  closing handshake (RFC 6455 section 7)
  *     TLS close_notify         >>socket_tls       sent before FIN; its absence (truncation) is logged
@@ -19954,8 +19954,8 @@ typedef struct chr__linger {
     int                 is_sent;              /* all is sent, FIN included */
     size_t              frontend_bytes;       /* of the unsent bytes those of the frontend: without close frames */
     size_t              counted;              /* in the context's lingering_queued */
-    size_t              last_left;            /* chr__linger_left() at the last progress, */
-    int64_t             progress_at, deadline; /* when that was, and the end in any case */
+    size_t              last_left;            /* chr__linger_left() at the last tick, */
+    int64_t             progress_at, deadline; /* of the last progress, and the end in any case */
     chr_watch           watch;
     chr_timer           tick;
     void              (*release)(struct chr__linger *linger); /* frees it, and its layers */
@@ -30353,8 +30353,7 @@ static int chr__tls_step(chr__layer *layer, int *wants, chr_error *err)
     return code;
 }
 
-/* End of the input: 0 after close_notify (EOF), or an error. EOF or a reset without close_notify may be a truncation by
- * an attacker: it is logged, once. */
+/* End of the input: 0 = EOF, after close_notify or truncated (logged once: an attacker may cut it); else an error. */
 static int chr__tls_report_end(chr__tls *tls)
 {
     chr_dev *dev = tls->layer.dev;
@@ -31382,8 +31381,8 @@ static void chr__socket_accept_ready(void *opaque, int events)
     (void)events;
     if (chr__socket_accept(sock) == 0)
         return;
-    /* EMFILE, ENFILE, ENOMEM: stop polling the listener for 200 ms to avoid a busy loop. The peer stays in the
-     * backlog. */
+    /* An error of accept(), such as EMFILE or ENFILE: stop polling the listener for 200 ms to avoid a busy loop. The
+     * peer stays in the backlog. */
     chr__socket_log_failure(sock);
     chr_watch_set(&sock->watch, 0);
     chr_timer_start(sock->dev.ctx, &sock->retry, 200, chr__socket_resume_accept, sock);
