@@ -119,7 +119,7 @@ static void call_all_of_chardev(rig *r, chr_dev *dev)
 static void call_all_of_frontend(rig *r, chr_frontend *fe)
 {
     static const chr_handlers none = { NULL, NULL, NULL, NULL };
-    static char               memory[16]; /* it may keep that for a while */
+    static uint64_t           memory[CHR_BUFFERS_MEMORY(8, 8) / 8]; /* it may keep that for a while */
     char                      text[16];
     chr_error                 err;
     int                       fds[1] = { 0 };
