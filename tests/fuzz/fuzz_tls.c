@@ -453,7 +453,7 @@ static void fuzz_name(fuzz_bytes *in)
     subject.p = der;
     memset(&name, 0xff, sizeof name);
     chr__name_read(&name, &subject);
-    FUZZ_CHECK(!name.is_cut && name.len == strlen(name.text));
+    FUZZ_CHECK(!name.is_invalid && name.len == strlen(name.text));
     text = name.text;
     stop = text + name.len;
     for (i = count; i-- > 0; text++) {
