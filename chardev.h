@@ -39,7 +39,8 @@
  *     the manual        >>errors >>config >>loop >>options >>chardev >>frontend >>recipes >>backend >>structs >>extras
  *                       >>record >>trace >>descriptors
  *     implementation    >>platform (>>posix >>windows >>freestanding) >>memory >>encodings >>tables >>the_loop
- *                       >>the_options >>the_record >>core >>front >>stacked >>the_replay >>stream
+ *                       >>the_options >>the_record >>core (>>hot_swap) >>front >>stacked >>the_replay
+ *                       >>stream (>>lingering)
  *     backends          >>be_null >>be_ringbuf >>be_testdev >>be_script (>>answers) >>be_msmouse >>be_wctablet
  *                       >>be_braille (>>brlapi) >>be_mux >>fan_out >>be_hub >>be_fault
  *                       >>be_fd >>be_file >>be_pipe >>be_pty >>be_stdio >>be_console >>be_serial >>be_parallel
@@ -60,12 +61,12 @@
  *     back-pressure            >>stream           can_read returns 0: no reads, so that the kernel stops the peer
  *     end of file, hang-up     >>stream           all input is delivered first, then CLOSED
  *     half-close               >>stream           of the output: chr_fe_shutdown(); of the input: CHR_EVENT_INPUT_END
- *     lingering close          >>stream           output of a closed chardev is sent: 2 s without progress, at most 10
+ *     lingering close          >>lingering        a socket's last output is sent: 2 s without progress, at most 10
  *     pty hang-up detection    >>be_pty           POLLHUP; opens by inotify, else polled each second and at writes
  *     telnet negotiation       >>layer_telnet     option negotiation without loops (RFC 1143); subnegotiation
  *     websocket Close frame    >>layer_websocket  closing handshake (RFC 6455 section 7)
  *     TLS close_notify         >>socket_tls       sent before FIN; its absence (truncation) is logged
- *     hot swap, rollback       >>core             the old backend stays until `change` accepts the new one
+ *     hot swap, rollback       >>hot_swap         the old backend stays until `change` accepts the new one
  *     re-entrant, posted       >>the_loop         slots post events to the loop; memory is freed after the dispatch
  *     owner thread, data race  >>memory           one recursive lock for a context; other threads post idles
  *     poll set, timer heap     >>the_loop         epoll, kqueue, I/O completion port, monotonic clock, fairness
@@ -16583,7 +16584,7 @@ CHARDEV_API int chr_help(chr_context *ctx, const char *text, void (*print)(void 
 #endif
 
 #if CHARDEV_HAS_CHANGE
-/* -- hot swap: chr_change(). With a frontend attached:
+/* -- >>hot_swap   hot swap: chr_change(). With a frontend attached:
  *  1. the new chardev is created while the old one works (chr__change_to); a failure changes nothing;
  *  2. pending events are delivered, gathered output is flushed, CLOSED is delivered unless the new one is open
  *     (chr__swap);
@@ -19930,11 +19931,12 @@ CHR_TABLE(chr_io, chr__stream_io,
     CHR_SET(wait_fd, chr__stream_dev_wait_fd));
 
 #if CHARDEV_HAS_SOCKET
-/* -- lingering close: what was taken for a peer is still sent when its connection ends, or its chardev is removed. Each
- * layer ends its stream (websocket Close frame, TLS close_notify), then the socket sends FIN. close() with input
- * unread, or arriving later, would send a reset (RST), which destroys what the peer has not read yet: so its input is
- * read and discarded until it closes, too. Limits: 2 s without progress (at the end of a context an earlier stall
- * counts), 10 s in all. What is not sent then is counted in bytes_dropped and logged. ctx->lingering lists them. -- */
+/* -- >>lingering   lingering close: what was taken for a peer is still sent when its connection ends, or its chardev
+ * is removed. Each layer ends its stream (websocket Close frame, TLS close_notify), then the socket sends FIN.
+ * close() with input unread, or arriving later, would send a reset (RST), which destroys what the peer has not read
+ * yet: so its input is read and discarded until it closes, too. Limits: 2 s without progress (at the end of a
+ * context an earlier stall counts), 10 s in all. What is not sent then is counted in bytes_dropped and logged.
+ * ctx->lingering lists them. -- */
 
 enum {
     CHR__LINGER_MS = 2000,       /* without progress */
