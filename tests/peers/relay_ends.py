@@ -13,7 +13,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from relaying import LIMIT, RELAY, Receiver, Relay, Sender, Tally, exactly, until  # noqa: E402
+from relaying import LIMIT, RELAY, Receiver, Relay, Sender, Tally, exactly, listens, until  # noqa: E402
 
 
 def listener(path):
@@ -142,7 +142,7 @@ def with_socat(directory):
         return ", skipped: no socat"
     path = os.path.join(directory, "s")
     with subprocess.Popen(["socat", "UNIX-LISTEN:" + path, "SYSTEM:wc -c"]) as server:
-        until(lambda: os.path.exists(path), "socat's socket")
+        until(lambda: listens(path), "socat's socket")
         got = output_of("stdio", "unix:" + path, stdin=b"hello\n")
         assert (got[0], got[1].strip()) == (0, "6"), "the relay says %r" % (got,)
         server.wait(LIMIT)
@@ -204,7 +204,7 @@ def server_side_asked_to(directory):
     answering(listening, 0.7)
     relay = Relay("socket,path=%s,server=on,wait=off,half-close=on" % path, "unix:%s/s" % directory)
     try:
-        until(lambda: os.path.exists(path) or relay.runs(), "the socket")
+        until(lambda: listens(path) or relay.runs(), "the socket")
         peer = call(path)
         peer.sendall(b"12345")
         peer.shutdown(socket.SHUT_WR)
@@ -221,7 +221,7 @@ def layered(directory, option):
         f.write(data)
     server = Relay("file,path=/dev/null,input-path=%s/in" % directory, "socket,path=%s,server=on,wait=off,%s=on" % (path, option))
     try:
-        until(lambda: os.path.exists(path) or server.runs(), "the socket")
+        until(lambda: listens(path) or server.runs(), "the socket")
         client = Relay("socket,path=%s,%s=on" % (path, option), "file,path=%s/out" % directory)
         client.process.send_signal(signal.SIGSTOP)
         time.sleep(0.7)
@@ -239,7 +239,7 @@ def told_to_end(directory, number):
     path = os.path.join(directory, "s")
     relay = Relay("fd,in=0,out=1", "socket,path=%s,server=on,wait=off,obuf=1M" % path, stdio=True)
     try:
-        until(lambda: os.path.exists(path) or relay.runs(), "the socket")
+        until(lambda: listens(path) or relay.runs(), "the socket")
         reader = call(path)
         data = os.urandom(600000)
         sender = threading.Thread(target=relay.process.stdin.write, args=(data,), daemon=True)
@@ -266,7 +266,7 @@ def nobody_reads(directory):
     path = os.path.join(directory, "s")
     relay = Relay("fd,in=0,out=1", "socket,path=%s,server=on,wait=off,obuf=1M" % path, stdio=True)
     try:
-        until(lambda: os.path.exists(path) or relay.runs(), "the socket")
+        until(lambda: listens(path) or relay.runs(), "the socket")
         reader = call(path)
         relay.process.stdin.write(os.urandom(600000))
         started = time.monotonic()
@@ -321,7 +321,7 @@ def file_waits_for_the_first_peer(directory):
         f.write(data)
     relay = Relay("file,path=/dev/null,input-path=%s/in" % directory, "socket,path=%s,server=on,wait=off" % path)
     try:
-        until(lambda: os.path.exists(path) or relay.runs(), "the socket")
+        until(lambda: listens(path) or relay.runs(), "the socket")
         time.sleep(0.8)  # nobody comes; a relay that dropped the file would end now
         relay.runs()
         peer = socket.socket(socket.AF_UNIX)
@@ -358,7 +358,7 @@ def last_words_wait(directory):
         peer = accept(listening)
         peer.sendall(data)
         peer.close()
-        until(lambda: os.path.exists(path + ".b") or relay.runs(), "the socket")
+        until(lambda: listens(path + ".b") or relay.runs(), "the socket")
         relay.rests(0.8)  # longer than the quiet time
         relay.runs()
         reader = socket.socket(socket.AF_UNIX)
@@ -417,7 +417,7 @@ def keep_goes_on(directory):
     relay = Relay("--keep", "unix:" + path, "socket,path=%s.b,server=on,wait=off" % path)
     try:
         accept(listening).close()
-        until(lambda: os.path.exists(path + ".b") or relay.runs(), "the socket")
+        until(lambda: listens(path + ".b") or relay.runs(), "the socket")
         time.sleep(1)  # twice the quiet time
         relay.runs()
         peer = socket.socket(socket.AF_UNIX)
@@ -436,7 +436,7 @@ def idle_costs_nothing(directory):
     try:
         peer = accept(listening)
         peer.setblocking(True)
-        until(lambda: os.path.exists(path + ".b") or relay.runs(), "the socket")
+        until(lambda: listens(path + ".b") or relay.runs(), "the socket")
         sender = Sender(peer.fileno(), 4 << 20)
         sender.start()
         relay.rests(0.7)

@@ -13,7 +13,7 @@ import termios
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from relaying import LIMIT, RELAY, Tally, until  # noqa: E402
+from relaying import LIMIT, RELAY, Tally, listens, until  # noqa: E402
 
 PROMPT = b"PROMPT> "
 
@@ -77,7 +77,7 @@ class Shell:
         """In the foreground, with the terminal made raw; its process."""
         self.run("rm -f there")
         self.type("$RELAY %s stdio unix:there,server=on,wait=off\r" % more)
-        until(lambda: os.path.exists(os.path.join(self.directory, "there")), "relay's socket")
+        until(lambda: listens("there"), "relay's socket")
         until(self.no_echo, "a raw terminal")
         return self.children()[-1]
 

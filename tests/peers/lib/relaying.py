@@ -27,6 +27,13 @@ def until(condition, what, limit=LIMIT):
         time.sleep(0.005)
 
 
+def listens(path):
+    """Whether a server listens there: the path exists from bind() on, but until listen() a connection is refused."""
+    with open("/proc/net/unix", encoding="utf-8", errors="replace") as sockets:
+        entries = [line.split() for line in sockets]
+    return any(entry[7:] == [path] and entry[3] == "00010000" for entry in entries)
+
+
 def exactly(peer, size):
     """That many bytes from a socket with a time limit, or fewer at its end."""
     data = b""
