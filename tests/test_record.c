@@ -740,6 +740,7 @@ TEST(a_descriptor_that_is_ready_for_less_than_obuf_holds)
     char        options[100];
     int         turn, fds[2], n = 0;
     const char *file = scratch("tape");
+    NEED_LITTLE_ROOM();
     for (turn = 0; turn < 2; turn++) {
         rig_open_virtual(&r);
         REQUIRE((turn ? chr_replay_open : chr_record_start)(r.ctx, file, NULL) == 0);
