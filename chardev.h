@@ -30426,6 +30426,8 @@ static int chr__tls_write(chr__layer *layer, const void *buf, size_t len)
 
     if (n < 0)
         return n;
+    if (!tls->is_established) /* a lingering close, which discards input: the handshake can't continue */
+        return (int)len;
     len = chr__min(len, CHR__TURN_BYTES);
     for (done = 0; done < len; done += (size_t)n) {
         size = chr__min(len - done, sizeof tls->unsent);
