@@ -31207,15 +31207,20 @@ static void chr__link_handshake_ready(void *opaque, int events)
     (void)chr__link_handshake((chr__link *)opaque);
 }
 
-/* The connection becomes the peer of `seat`, whose stream is opened. That calls the frontend's can_read handler, which
- * may end the connection (re-entrant). */
+/* The connection becomes the peer of `seat`. An old peer gets CLOSED first: until that is delivered the stream is
+ * closed, so that what handlers write is not for the new peer. Returns 1 when a handler ended the connection. Then the
+ * stream is opened, which calls the frontend's can_read handler; that may end the connection, too (re-entrant). */
 static int chr__link_take_seat(chr__link *link, chr__socket *server, chr__socket *seat)
 {
-    int code;
+    int code, was_open = seat->peer != NULL;
 
     chr__link_set_dev(link, seat);
     chr__socket_end_peer(seat);
     seat->peer = link;
+    if (was_open)
+        chr_be_event(&seat->dev, CHR_EVENT_CLOSED);
+    if (seat->peer != link || seat->stream.top)
+        return 1;
     code = chr__stream_open(&seat->stream, &seat->dev, link->top, link->fd, link->fd, chr__socket_stream_ended,
                             chr__socket_error(server));
     if (code < 0) {
@@ -31239,7 +31244,7 @@ static int chr__link_take_seat(chr__link *link, chr__socket *server, chr__socket
 static int chr__link_established(chr__link *link)
 {
     chr__socket *server = chr__link_socket(link), *seat = chr__socket_free_seat(server);
-    int          was_open = seat && seat->peer, code;
+    int          code;
 
     chr_watch_stop(&link->linger.watch);
     chr_timer_stop(&link->linger.tick);
@@ -31253,11 +31258,9 @@ static int chr__link_established(chr__link *link)
     code = chr__link_take_seat(link, server, seat);
     if (code == 0 && seat->peer == link && CHR__TRACES(server->dev.ctx))
         chr__trace_socket(&server->dev, CHR_TRACE_socket_up, link->fd, 1);
-    if (was_open)
-        chr_be_event(&seat->dev, CHR_EVENT_CLOSED);
     if (code == 0 && seat->peer == link)
         chr_be_event(&seat->dev, CHR_EVENT_OPENED);
-    return code;
+    return code < 0 ? code : 0;
 }
 
 /* Goes on with the handshake. Returns 0 when the connection is the peer now, would-block, or an error; after an error

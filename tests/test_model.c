@@ -92,6 +92,7 @@ typedef struct setup {
     int       telnet_answer; /* of the far side to offers of BINARY: 0 none, 1 yes, 2 no */
     int       small;         /* the system's buffers between the two */
     int       tls;           /* below the layer */
+    int       replace;       /* a server's new client takes the place of the one that it has */
 } setup;
 
 #define OPERATIONS(X)                                                                                                                \
@@ -139,6 +140,7 @@ static setup setup_of(chance *c)
     if (one_in(c, 4)) s.history = 1 + below(c, one_in(c, 2) ? 60 : 3000);
     s.clients = s.stack == ALONE && (s.kind == SERVER || s.kind == TCP) && one_in(c, 4) ? 2 + below(c, MOST_CLIENTS - 1) : 1;
     if (s.layer == COM_PORT) s.clients = 1; /* a serial line has one end */
+    s.replace = (s.kind == SERVER || s.kind == TCP) && s.stack != ON_HUB && s.clients == 1 && one_in(c, 5);
     s.half_close = s.kind <= TCP && s.layer != WEBSOCKET && one_in(c, 5);
     if (one_in(c, 3)) s.in = 1 + below(c, one_in(c, 2) ? 20 : 4096);
     if (one_in(c, 3)) s.out = 1 + below(c, one_in(c, 2) ? 20 : 4096);
@@ -197,9 +199,9 @@ static void plan_print(FILE *out)
         for (i = 0; i < plan.count; i++)
             if (!plan.steps[i].is_left_out) fprintf(out, "%d,", i);
     }
-    fprintf(out, "\n    %s %s %s obuf=%d,%s history=%d clients=%d half-close=%d in=%d out=%d pulls=%d echo=%d banner=%d answer=%d small=%d tls=%d\n   ",
+    fprintf(out, "\n    %s %s %s obuf=%d,%s history=%d clients=%d half-close=%d in=%d out=%d pulls=%d echo=%d banner=%d answer=%d small=%d tls=%d replace=%d\n   ",
             kind_names[s->kind], layer_names[s->layer], stack_names[s->stack], s->obuf, full_names[s->full], s->history, s->clients,
-            s->half_close, s->in, s->out, s->pulls, s->echo, s->banner, s->telnet_answer, s->small, s->tls);
+            s->half_close, s->in, s->out, s->pulls, s->echo, s->banner, s->telnet_answer, s->small, s->tls, s->replace);
     for (i = 0; i < plan.count; i++)
         if (!plan.steps[i].is_left_out) fprintf(out, " %d:%s", i, names[plan.steps[i].op]);
     fprintf(out, "\n");
@@ -279,6 +281,7 @@ typedef struct far_side {
     int     is_cut;             /* our side ended the connection: what it sent may have come in part */
     int     is_excused;         /* something has failed that may end it at any time */
     int     may_end;            /* our side may end it, or has */
+    int     is_replaced;        /* it does so when another comes */
     size_t  from_least, from_most, to_least, to_most; /* of the journal */
     size_t  to_sure;            /* behind this it may have heard what is not in the journal */
     tape    sealed, unread;     /* TLS: records to write; read, and not yet opened */
@@ -860,15 +863,25 @@ static chr_dev *bottom_dev(void)
     return dev ? dev : chr_find(m.r.ctx, "d");
 }
 
+/* Another takes its place, sooner or later, also if it has gone and nobody has noticed. */
+static void far_is_replaced(far_side *f)
+{
+    if (f->is_over) return;
+    f->is_cut = f->may_end = f->is_replaced = 1;
+    if (plan.setup.stack == ON_MUX) m.input_is_off = 1; /* a change of the focus may be lost */
+}
+
 /* A new connection, where there may be one. */
-static void far_meet(void)
+static void far_meet_over(int replaces)
 {
     chr_info  info;
     int       fd = -1, yes = 1, i;
     far_side *f;
     chr_dev  *dev = bottom_dev();
+    int       may_replace = plan.setup.replace && (m.kind == SERVER || m.kind == TCP);
     if (!dev || m.far_count == (m.concurrent ? TAGS : FARS) || plan.setup.stack == ON_HUB) return;
-    if (m.kind != CLIENT && live_count() >= plan.setup.clients) return;
+    if (m.kind != CLIENT && live_count() >= plan.setup.clients && !(replaces && may_replace)) return;
+    if (may_replace && (m.tls || m.layer == WEBSOCKET) && m.far_count > 0 && !m.fars[m.far_count - 1].is_opened) return; /* whose handshake is over first? */
     if (m.kind == SERVER) fd = abstract_socket(1);
     if (m.kind == CLIENT) fd = accept(m.listener, NULL, NULL);
     if (m.kind == TCP || m.kind == UDP || m.kind == PTY) chr_query(dev, &info);
@@ -881,13 +894,16 @@ static void far_meet(void)
     TRACE("    far %d comes\n", m.far_count);
     for (i = 0; i < m.far_count && m.concurrent; i++) /* it may take the last place, of one whose handshake goes on */
         if ((m.layer == WEBSOCKET || m.tls) && !m.fars[i].has_greeted) m.fars[i].may_end = 1;
+    for (i = 0; i < m.far_count && may_replace; i++) far_is_replaced(&m.fars[i]);
     f = far_new(fd, fd, m.kind != CLIENT);
-    for (i = 0; i < m.far_count - 1 && m.tls; i++) /* the handshake of one that is gone may take the place */
+    for (i = 0; i < m.far_count - 1 && (m.tls || plan.setup.replace); i++) /* the handshake of one that is gone may take the place */
         f->may_end |= m.kind != CLIENT && (m.concurrent || !m.fars[i].is_opened);
     f->is_opened |= m.kind == UDP; /* there is no event of it */
     if (m.kind == UDP && plan.setup.stack != ON_FAULT) f->from_most = m.journal.length;
     greet(f);
 }
+
+static void far_meet(void) { far_meet_over(0); }
 
 /* ---- making it ---------------------------------------------------------------------------------------------------------------------- */
 
@@ -900,6 +916,7 @@ static const char *wrapped_options(char *text, size_t size, const char *id, cons
     if (s->obuf) used += (size_t)snprintf(text + used, size - used, ",obuf=%d,obuf-full=%s", s->obuf, full_names[s->full]);
     if (s->history) used += (size_t)snprintf(text + used, size - used, ",history=%d", s->history);
     if (s->half_close && m.kind <= TCP) used += (size_t)snprintf(text + used, size - used, ",half-close=on");
+    if (is_server && s->replace) used += (size_t)snprintf(text + used, size - used, ",replace=on");
     if (is_server && s->clients > 1) used += (size_t)snprintf(text + used, size - used, ",clients=%d", s->clients);
     return text;
 }
@@ -1227,7 +1244,7 @@ static void op_hear(chance *c)
     far_flush(f);
 }
 
-static void op_meet(chance *c) { (void)c, far_meet(); }
+static void op_meet(chance *c) { far_meet_over(one_in(c, 2)); }
 
 static size_t mux_most(void) { return plan.setup.out ? (size_t)plan.setup.out * USERS + 1 : 0; }
 
@@ -1283,7 +1300,7 @@ static void cut_all(size_t written, size_t slack)
         f->is_cut = f->may_end = 1;
         if (!f->is_opened) continue; /* it may be in the backlog still */
         f->to_most = written + (m.concurrent ? m.users[0].pending.length : 0);
-        if (f->is_ended) continue; /* it may have been over before */
+        if (f->is_ended || f->is_replaced) continue; /* it may have been over before */
         f->to_least = written > slack ? written - slack : 0;
     }
     if (plan.setup.stack == ON_MUX) m.input_is_off = 1; /* an escape may have been lost */
@@ -1841,3 +1858,43 @@ TEST_FAMILY(schedules)
         test_add_case(name, schedules, &ranges[i], 600);
     }
 }
+
+/* ---- what is among them -------------------------------------------------------------------------------------------------------------------- */
+
+/* The first 10000, which CI runs as many of as well. */
+TEST(every_kind_has_every_layer_stack_and_buffer)
+{
+    static int by_stack[KINDS][STACKS], by_layer[KINDS][LAYERS][2], by_full[KINDS][3], by_option[KINDS][9], by_operation[KINDS][OPERATION_COUNT];
+    static int by_clients[MOST_CLIENTS + 1], replaces;
+    const setup *s = &plan.setup;
+    uint32_t    seed;
+    int         i, k;
+    for (seed = 1; seed <= 10000; seed++) {
+        int options[9];
+        plan_make(seed);
+        options[0] = s->history, options[1] = s->in, options[2] = s->out, options[3] = s->pulls, options[4] = s->echo;
+        options[5] = s->banner, options[6] = s->small, options[7] = s->in && s->out, options[8] = s->history && s->obuf;
+        by_stack[s->kind][s->stack]++;
+        by_layer[s->kind][s->layer][s->tls]++;
+        by_full[s->kind][s->full] += s->obuf > 0;
+        by_clients[s->clients]++;
+        replaces += s->replace;
+        for (i = 0; i < 9; i++) by_option[s->kind][i] += options[i] > 0;
+        for (i = 0; i < plan.count; i++) by_operation[s->kind][plan.steps[i].op]++;
+    }
+    for (k = 0; k < KINDS; k++) {
+        for (i = 0; i < STACKS; i++)
+            if (i != ON_HUB || k < CLIENT) CHECK(by_stack[k][i] > 0);
+        for (i = 0; i < LAYERS && k <= TCP; i++) CHECK(by_layer[k][i][0] > 0 && (by_layer[k][i][1] > 0 || !HAS_TLS));
+        for (i = 0; i < 3; i++)
+            if (i != DISCONNECT || k <= TCP) CHECK(by_full[k][i] > 0);
+        for (i = 0; i < 9; i++) CHECK(by_option[k][i] > 0);
+        for (i = 0; i < OPERATION_COUNT; i++) CHECK(by_operation[k][i] > 0);
+    }
+    for (i = 1; i <= MOST_CLIENTS; i++) CHECK(by_clients[i] > 0);
+    CHECK(replaces > 0);
+}
+
+#ifndef CHARDEV_MBEDTLS
+TEST(schedules_over_tls) { SKIP("this build has no TLS"); }
+#endif
