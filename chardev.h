@@ -1923,7 +1923,7 @@ CHARDEV_API void chr_replay_close(chr_context *ctx);
     X(mux_command,           "key:letter",            "mux: the character after the escape")                          \
     X(script_step,           "line statement:text",   "script: the next statement")                                   \
     X(script_result,         "result:error why:text", "script: its end")                                              \
-    X(fault,                 "what:text",             "fault: what goes wrong now")
+    X(fault,                 "what:text",             "fault: an injected fault")
 
 typedef enum chr_trace_number {
 #define CHR_TRACE_ENUM(name, fields, help) CHR_TRACE_##name,
@@ -12557,23 +12557,23 @@ struct chr_options {
 static const chr_option chr__common_rows[] = {
     /* name           type             where                                      default range      help */
     { "logfile",      CHR_OPTION_TEXT,   CHR__AT(chr_common_options, logfile),      NULL,   0, 0,
-      CHR__HELP("what the guest writes goes to this file too") },
+      CHR__HELP("file that records the guest's output") },
 #if CHARDEV_HAS_LOG
     { "logappend",    CHR_OPTION_BOOL,   CHR__AT(chr_common_options, logappend),    "off",  0, 0,
-      CHR__HELP("add to the log file instead of starting it anew") },
+      CHR__HELP("append to the log file instead of truncating it") },
     { "logtimestamp", CHR_OPTION_BOOL,   CHR__AT(chr_common_options, logtimestamp), "off",  0, 0,
       CHR__HELP("UTC time before each line of the log file") },
     { "logsize",      CHR_OPTION_SIZE,   CHR__AT(chr_common_options, logsize),      NULL,   0, INT64_C(1) << 50,
-      CHR__HELP("begin a new log file before it grows larger: PATH becomes PATH.1, PATH.1 PATH.2") },
+      CHR__HELP("rotate the log file at this size: PATH becomes PATH.1, PATH.1 PATH.2") },
     { "logfiles",     CHR_OPTION_NUMBER, CHR__AT(chr_common_options, logfiles),     NULL,   1, 1000,
-      CHR__HELP("with logsize: keep so many log files, PATH included (default: 5)") },
+      CHR__HELP("with logsize: number of log files, PATH included (default: 5)") },
 #endif
     { "mux",          CHR_OPTION_BOOL,   CHR__AT(chr_common_options, mux),          "off",  0, 0,
       CHR__HELP("several frontends share this chardev") },
     { "history",      CHR_OPTION_SIZE,   CHR__AT(chr_common_options, history),      NULL,   0, CHR__SIZE_MOST,
-      CHR__HELP("send that many of the last bytes to each new peer first") },
+      CHR__HELP("number of last output bytes sent to each new peer") },
     { "obuf",         CHR_OPTION_SIZE,   CHR__AT(chr_common_options, obuf),         NULL,   0, CHR__SIZE_MOST,
-      CHR__HELP("keep that many bytes of output that would block") },
+      CHR__HELP("size of the buffer for output that would block") },
     { "obuf-full",    CHR_OPTION_TEXT,   CHR__AT(chr_common_options, obuf_full),    "wait", 0, 0,
       CHR__HELP("when obuf is full: wait, drop-oldest or disconnect") },
     { NULL,           CHR_OPTION_TEXT,   0,                                         NULL,   0, 0,       NULL }
@@ -18944,7 +18944,7 @@ CHR_TABLE(chr_input_slots, chr__played_input,
 
 CHR_TABLE(chr_backend, chr__played_kind,
     CHR_SET(name,         "replay")
-    CHR_SET(help,         CHR__HELP("what was recorded"))
+    CHR_SET(help,         CHR__HELP("replays a recording"))
     CHR_SET(options_size, sizeof(chr_common_options))
     CHR_SET(state_size,   sizeof(chr__played))
     CHR_SET(open,         chr__replay_start)
@@ -20298,7 +20298,7 @@ CHR_TABLE(chr_io, chr__null_io,
 
 CHR_TABLE(chr_backend, chr__null_kind,
     CHR_SET(name,         "null")
-    CHR_SET(help,         CHR__HELP("takes and drops everything"))
+    CHR_SET(help,         CHR__HELP("drops all output"))
     CHR_SET(options_size, sizeof(chr_common_options))
     CHR_SET(state_size,   sizeof(chr_dev))
     CHR_SET(open,         chr__null_open)
@@ -20351,7 +20351,7 @@ CHR_TABLE(chr_io, chr__ringbuf_io,
 CHR_TABLE(chr_backend, chr__ringbuf_kind,
     CHR_SET(name,         "ringbuf")
     CHR_SET(alias,        "memory")
-    CHR_SET(help,         CHR__HELP("keeps the last bytes written, to be read by calls"))
+    CHR_SET(help,         CHR__HELP("ring buffer of the last output, read by calls"))
     CHR_SET(options,      chr__ringbuf_rows)
     CHR_SET(options_size, sizeof(chr_ringbuf_options))
     CHR_SET(state_size,   sizeof(chr__ringbuf))
@@ -20492,7 +20492,7 @@ CHR_TABLE(chr_io, chr__testdev_io,
 
 CHR_TABLE(chr_backend, chr__testdev_kind,
     CHR_SET(name,         "testdev")
-    CHR_SET(help,         CHR__HELP("the guest's test program ends the emulator"))
+    CHR_SET(help,         CHR__HELP("the guest ends the emulator"))
     CHR_SET(options_size, sizeof(chr_common_options))
     CHR_SET(state_size,   sizeof(chr__testdev))
     CHR_SET(open,         chr__testdev_open)
@@ -20801,7 +20801,7 @@ static const chr_option chr__script_rows[] = {
       CHR__HELP("seconds that an expect or a send may take") },
     { "window",  CHR_OPTION_SIZE,   CHR__AT(chr_script_options, window),  NULL, 1,
       INT_MAX > 32767 ? INT64_C(1) << 24 : CHR__SIZE_MOST,
-      CHR__HELP("bytes of output that wait for the next expect (default: 64K)") },
+      CHR__HELP("bytes of output kept for the next expect (default: 64K)") },
     { "exit",    CHR_OPTION_BOOL,   CHR__AT(chr_script_options, exit),    "on", 0, 0,
       CHR__HELP("the end of the script ends the emulator: status 0, or 1 when it failed") },
     { NULL,      CHR_OPTION_TEXT,   0,                                    NULL, 0, 0,       NULL }
@@ -20947,7 +20947,7 @@ static void chr__script_timer_expired(void *opaque)
     if (script->step.verb == CHR__SCRIPT_EXPECT) {
         chr__script_fail(script, &script->step, CHR_ERR_TIMEOUT, "timed out; what came instead:");
     } else if (script->step.verb == CHR__SCRIPT_SEND) {
-        chr__script_fail(script, &script->step, CHR_ERR_TIMEOUT, "timed out, it is not read; what came meanwhile:");
+        chr__script_fail(script, &script->step, CHR_ERR_TIMEOUT, "timed out: it was not read; what came meanwhile:");
     } else {
         script->wait_expired = 1;
         chr__script_post_play(script);
@@ -21072,7 +21072,7 @@ static int chr__script_run_step(chr__script *script)
     case CHR__SCRIPT_CLOSE:   chr_be_event(&script->dev, CHR_EVENT_CLOSED); return 1;
     case CHR__SCRIPT_OPEN:    chr__script_reopen(script); return 1;
     case CHR__SCRIPT_PASS:    chr__script_finish(script, 0); return 1;
-    case CHR__SCRIPT_FAIL:    chr__script_fail(script, &script->step, CHR_ERR_IO, "so it says; what came:"); return 1;
+    case CHR__SCRIPT_FAIL:    chr__script_fail(script, &script->step, CHR_ERR_IO, "reached; what came:"); return 1;
     case CHR__SCRIPT_VERBS:
     default:                  return 1;
     }
@@ -21358,7 +21358,7 @@ CHR_TABLE(chr_peer_slots, chr__script_peer,
 
 CHR_TABLE(chr_backend, chr__script_kind,
     CHR_SET(name,         "script")
-    CHR_SET(help,         CHR__HELP("a far side that plays a text: expect, send, wait, ..."))
+    CHR_SET(help,         CHR__HELP("a scripted far side: expect, send, wait, ..."))
     CHR_SET(options,      chr__script_rows)
     CHR_SET(options_size, sizeof(chr_script_options))
     CHR_SET(state_size,   sizeof(chr__script))
@@ -21920,7 +21920,7 @@ static const chr_option chr__braille_rows[] = {
     { "host", CHR_OPTION_TEXT, CHR__AT(chr_braille_options, host), NULL,              0, 0,
       CHR__HELP("BrlAPI server: [HOST][:NUMBER] (default: BRLAPI_HOST or :0)") },
     { "key",  CHR_OPTION_TEXT, CHR__AT(chr_braille_options, key),  "/etc/brlapi.key", 0, 0,
-      CHR__HELP("file that holds its key, where it wants one") },
+      CHR__HELP("file with its key, if it requires one") },
 #endif
     { NULL,   CHR_OPTION_TEXT, 0,                                  NULL,              0, 0, NULL }
 };
@@ -24151,15 +24151,15 @@ typedef struct chr__fault {
 
 static const chr_option chr__fault_rows[] = {
     { "chardev", CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, chardev), CHR_REQUIRED, 0, 0,
-      CHR__HELP("id of the chardev below") },
+      CHR__HELP("id of the lower chardev") },
     { "seed",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, seed),    NULL,         0, INT64_MAX,
-      CHR__HELP("chance: the same seed does the same (default: only what chr_fault_feed() gives)") },
+      CHR__HELP("random faults, reproducible (default: those of chr_fault_feed())") },
     { "rate",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, rate),    NULL,         1, 100,
-      CHR__HELP("faults in a hundred writes, reads and events; with a seed (default: 10)") },
+      CHR__HELP("percentage of faulty writes, reads, events; with a seed (default: 10)") },
     { "faults",  CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, faults),  NULL,         0, 0,
       CHR__HELP("of short+block+delay+disconnect+break+error+reorder (default: all)") },
     { "delay",   CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, delay),   "10",         1, 3600000,
-      CHR__HELP("milliseconds: the longest delay and disconnection") },
+      CHR__HELP("maximum delay and disconnection in ms") },
     { NULL,      CHR_OPTION_TEXT,   0,                                   NULL,         0, 0,         NULL }
 };
 
@@ -24758,7 +24758,7 @@ static int chr__file_open(chr_dev *dev, chr_error *err)
 
 CHR_TABLE(chr_backend, chr__file_kind,
     CHR_SET(name,         "file")
-    CHR_SET(help,         CHR__HELP("a file that is written, another that is read"))
+    CHR_SET(help,         CHR__HELP("output to a file, input from another"))
     CHR_SET(options,      chr__file_rows)
     CHR_SET(options_size, sizeof(chr_file_options))
     CHR_SET(state_size,   sizeof(chr__fd_dev))
@@ -24858,9 +24858,9 @@ static const chr_option chr__pipe_rows[] = {
     { "path",         CHR_OPTION_TEXT,   CHR__AT(chr_pipe_options, path),         CHR_REQUIRED, 0, 0,
       CHR__HELP("name of the pipe, also without \\\\.\\pipe\\") },
     { "server",       CHR_OPTION_BOOL,   CHR__AT(chr_pipe_options, server),       "on",         0, 0,
-      CHR__HELP("make it and wait for clients; off: connect to it") },
+      CHR__HELP("create it and wait for clients; off: connect") },
     { "reconnect-ms", CHR_OPTION_NUMBER, CHR__AT(chr_pipe_options, reconnect_ms), NULL,         0, 2000000000,
-      CHR__HELP("server=off: connect again after so long") },
+      CHR__HELP("server=off: interval of attempts to connect") },
     { NULL,           CHR_OPTION_TEXT,   0,                                       NULL,         0, 0,          NULL }
 };
 
@@ -25543,7 +25543,7 @@ static const chr_option chr__serial_rows[] = {
     { "path",         CHR_OPTION_TEXT,   CHR__AT(chr_serial_options, path),         CHR_REQUIRED, 0, 0,
       CHR__HELP("terminal device") },
     { "reconnect-ms", CHR_OPTION_NUMBER, CHR__AT(chr_serial_options, reconnect_ms), NULL,         0, 2000000000,
-      CHR__HELP("open an unplugged device again after so long") },
+      CHR__HELP("interval of attempts to reopen the device") },
     { NULL,           CHR_OPTION_TEXT,   0,                                         NULL,         0, 0,          NULL }
 };
 
@@ -26455,15 +26455,15 @@ static const chr_option chr__socket_rows[] = {
     { "server",       CHR_OPTION_BOOL,   CHR__ROW(server),            "off", 0, 0,
       CHR__HELP("listen for a peer") },
     { "wait",         CHR_OPTION_BOOL,   CHR__ROW(wait),              NULL,  0, 0,
-      CHR__HELP("server: block until a peer has come (default: on)") },
+      CHR__HELP("server: block until a peer has connected (default: on)") },
     { "nodelay",      CHR_OPTION_BOOL,   CHR__ROW(nodelay),           NULL,  0, 0,
       CHR__HELP("send small packets at once (TCP_NODELAY; default: off)") },
     { "delay",        CHR_OPTION_BOOL,   CHR__ROW(delay),             NULL,  0, 0,
-      CHR__HELP("old word for the opposite of nodelay: not both") },
+      CHR__HELP("older name of the opposite of nodelay: not both") },
     { "reconnect",    CHR_OPTION_NUMBER, CHR__ROW(reconnect),         NULL,  0, 2000000,
-      CHR__HELP("client: try again every so many seconds") },
+      CHR__HELP("client: seconds between attempts to connect") },
     { "reconnect-ms", CHR_OPTION_NUMBER, CHR__ROW(reconnect_ms),      NULL,  0, 2000000000,
-      CHR__HELP("client: try again every so many milliseconds") },
+      CHR__HELP("client: milliseconds between attempts to connect") },
     { "telnet",       CHR_OPTION_BOOL,   CHR__ROW(telnet),            "off", 0, 0,
       CHR__TELNET_HELP("speak telnet") },
     { "com-port",     CHR_OPTION_BOOL,   CHR__ROW(com_port),          "off", 0, 0,
@@ -26483,7 +26483,7 @@ static const chr_option chr__socket_rows[] = {
     { "ws-page",      CHR_OPTION_TEXT,   CHR__ROW(ws_page),           NULL,  0, 0,
       CHR__WS_HELP("with websocket: file that a browser gets at /") },
     { "half-close",   CHR_OPTION_BOOL,   CHR__ROW(half_close),        "off", 0, 0,
-      CHR__HELP("the peer's end of input is an event, and output goes on; off: CLOSED") },
+      CHR__HELP("half-close: the peer's EOF is an event, output goes on; off: CLOSED") },
     { "keep-alive",   CHR_OPTION_BOOL,   CHR__ROW(keep_alive),        "off", 0, 0,
       CHR__HELP("detect dead peers: TCP keep-alive, websocket pings") },
     { "keep-alive-idle", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_idle), NULL, 0, 32767,
@@ -26493,11 +26493,11 @@ static const chr_option chr__socket_rows[] = {
     { "keep-alive-count", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_count), NULL, 0, 127,
       CHR__HELP("unanswered probes that end it (default: the system's; websocket 3)") },
     { "idle-timeout", CHR_OPTION_NUMBER, CHR__ROW(idle_timeout),      NULL,  0, 2000000,
-      CHR__HELP("close a peer that sends nothing for so many seconds") },
+      CHR__HELP("seconds without input until a peer is disconnected") },
     { "clients",      CHR_OPTION_NUMBER, CHR__ROW(clients),           "1",   1, 64,
-      CHR__HELP("server: so many peers at once; output goes to all, input comes from any") },
+      CHR__HELP("server: number of peers at once; output goes to all, input comes from any") },
     { "replace",      CHR_OPTION_BOOL,   CHR__ROW(replace),           "off", 0, 0,
-      CHR__HELP("server: a new peer takes the place of the old one; off: it waits") },
+      CHR__HELP("server: a new peer replaces the present one; off: it waits") },
     { "tls-creds",    CHR_OPTION_TEXT,   CHR__ROW(tls_creds),         NULL,  0, 0,
       CHR__TLS_HELP("id of TLS credentials") },
     { "tls-authz",    CHR_OPTION_TEXT,   CHR__ROW(tls_authz),         NULL,  0, 0,
@@ -29173,7 +29173,7 @@ static const chr_option chr__x509_rows[] = {
     { "endpoint",    CHR_OPTION_TEXT, CHR__ROW(tls.endpoint),    "client", 0, 0,
       CHR__HELP("server or client") },
     { "dir",         CHR_OPTION_TEXT, CHR__ROW(tls.dir),         NULL,     0, 0,
-      CHR__HELP("where ca-cert.pem, server-cert.pem, server-key.pem, ... are") },
+      CHR__HELP("directory with ca-cert.pem, server-cert.pem, ...") },
     { "cafile",      CHR_OPTION_TEXT, CHR__ROW(cafile),          NULL,     0, 0,
       CHR__HELP("CA certificates that the peer's must be signed by") },
     { "crlfile",     CHR_OPTION_TEXT, CHR__ROW(crlfile),         NULL,     0, 0,
@@ -29195,7 +29195,7 @@ static const chr_option chr__x509_rows[] = {
 #define CHR__ROW(member) offsetof(chr__psk_options, member)
 static const chr_option chr__psk_rows[] = {
     { "endpoint",    CHR_OPTION_TEXT, CHR__ROW(tls.endpoint),    "client", 0, 0, CHR__HELP("server or client") },
-    { "dir",         CHR_OPTION_TEXT, CHR__ROW(tls.dir),         NULL,     0, 0, CHR__HELP("where keys.psk is") },
+    { "dir",         CHR_OPTION_TEXT, CHR__ROW(tls.dir),         NULL,     0, 0, CHR__HELP("directory with keys.psk") },
     { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0,
       CHR__HELP("lines of NAME:KEY, the key in hexadecimal") },
     { "username",    CHR_OPTION_TEXT, CHR__ROW(username),        "qemu",   0, 0,
