@@ -425,49 +425,469 @@ TEST(credentials_beside_descriptors)
 
 /* ---- an errno from before ------------------------------------------------------------------------------------------------------ */
 
-/* A call that gives 0 has not been interrupted, whatever errno is from an earlier one. */
+static void hear_once(rig *r, const char *options, int far, int ours)
+{
+    recorder rec;
+    errno = EINTR;
+    attach(&rec, make(r, options));
+    errno = EINTR;
+    settle(r);
+    errno = EINTR;
+    CHECK_INT(chr_fe_write(&rec.fe, "once", 4), 4);
+    if (far >= 0 && !CHECK_STR(hear(far), "once")) NOTE("%s", options);
+    if (far >= 0) {
+        say(far, "back");
+        errno = EINTR;
+        settle(r);
+        CHECK_INPUT(&rec, "back");
+        close(far);
+        errno = EINTR;
+        settle(r);
+        if (!CHECK_STR(rec.events, "OC")) NOTE("%s", options);
+    }
+    detach(&rec);
+    CHECK_INT(chr_remove(r->ctx, "x", NULL), 0);
+    if (ours >= 0) close(ours);
+}
+
+/* A call that succeeds has not been interrupted, whatever errno is from an earlier one: nothing is done twice. */
 TEST(an_errno_from_before_changes_nothing)
 {
-    int       ends[2], fds[2], slave, master, on = 1;
+    int       ends[2], slave, master, on = 1, fd;
+    char      bytes[10];
     chr_error err;
     recorder  rec;
     rig       r;
     rig_open(&r);
-    socket_pair(ends); /* recvmsg() */
-    attach(&rec, make(&r, optionsf("socket,id=s,fd=%d", ends[0])));
-    settle(&r);
-    close(ends[1]);
+    socket_pair(ends);
+    hear_once(&r, optionsf("socket,id=x,fd=%d", ends[0]), ends[1], -1);
+    socket_pair(ends);
+    hear_once(&r, optionsf("fd,id=x,in=%d,out=%d", ends[0], fcntl(ends[0], F_DUPFD_CLOEXEC, 3)), ends[1], -1);
+    REQUIRE(mkfifo(scratch("out"), 0600) == 0);
+    fd = open(scratch("out"), O_RDONLY | O_NONBLOCK);
     errno = EINTR;
-    settle(&r);
-    CHECK_STR(rec.events, "OC");
-    detach(&rec);
-    CHECK_INT(chr_remove(r.ctx, "s", &err), 0);
-    socket_pair(ends); /* recv() */
-    attach(&rec, make(&r, optionsf("fd,id=f,in=%d", ends[0])));
-    settle(&r);
-    close(ends[1]);
+    attach(&rec, make(&r, optionsf("file,id=f,path=%s,logfile=%s", scratch("out"), scratch("log"))));
     errno = EINTR;
-    settle(&r);
-    CHECK_STR(rec.events, "OC");
+    CHECK_INT(chr_fe_write(&rec.fe, "once", 4), 4);
+    CHECK_STR(hear(fd), "once");
     detach(&rec);
     CHECK_INT(chr_remove(r.ctx, "f", &err), 0);
-    REQUIRE(pipe(fds) == 0); /* read() */
-    attach(&rec, make(&r, optionsf("fd,id=f,in=%d", fds[0])));
-    settle(&r);
-    close(fds[1]);
-    errno = EINTR;
-    settle(&r);
-    CHECK_STR(rec.events, "OC");
-    detach(&rec);
-    CHECK_INT(chr_remove(r.ctx, "f", &err), 0);
-    REQUIRE(openpty(&master, &slave, NULL, NULL, NULL) == 0); /* tcsetattr() */
+    close(fd);
+    REQUIRE(openpty(&master, &slave, NULL, NULL, NULL) == 0);
     errno = EINTR;
     attach(&rec, make(&r, optionsf("serial,id=l,path=/proc/self/fd/%d", slave)));
     errno = EINTR;
     CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_SET_BREAK, &on), 0);
+    CHECK_INT(chr_fe_write(&rec.fe, "once", 4), 4);
+    CHECK_STR(hear(master), "once");
     detach(&rec);
     CHECK_INT(chr_remove(r.ctx, "l", &err), 0);
     close(master), close(slave);
+    write_file(scratch("script"), "send \"script\"\n");
+    errno = EINTR;
+    attach(&rec, make(&r, optionsf("script,id=s,file=%s", scratch("script"))));
+    settle(&r);
+    CHECK_INPUT(&rec, "script");
+    detach(&rec);
+    CHECK_INT(chr_remove(r.ctx, "s", &err), 0);
+    fd = socket(AF_INET, SOCK_DGRAM, 0);
+    {
+        struct sockaddr_in address;
+        socklen_t          length = sizeof address;
+        memset(&address, 0, sizeof address);
+        address.sin_family = AF_INET;
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        REQUIRE(bind(fd, (struct sockaddr *)&address, sizeof address) == 0);
+        REQUIRE(getsockname(fd, (struct sockaddr *)&address, &length) == 0);
+        attach(&rec, make(&r, optionsf("udp,id=u,host=127.0.0.1,port=%d", ntohs(address.sin_port))));
+    }
+    errno = EINTR;
+    CHECK_INT(chr_fe_write(&rec.fe, "once", 4), 4);
+    CHECK_INT(recv(fd, bytes, sizeof bytes, MSG_DONTWAIT), 4);
+    CHECK_INT(recv(fd, bytes, sizeof bytes, MSG_DONTWAIT), -1);
+    detach(&rec);
+    close(fd);
     chr_context_free(r.ctx);
     CHECK_INT(r.live, 0);
+    scratch_clean();
 }
+
+/* An accepted connection, too: one each. */
+TEST(an_errno_from_before_an_accept)
+{
+    int      far[2];
+    recorder rec;
+    rig      r;
+    rig_open(&r);
+    attach(&rec, make(&r, optionsf("socket,id=s,path=%s,server=on,wait=off", scratch("s"))));
+    far[0] = unix_connect(scratch("s"));
+    far[1] = unix_connect(scratch("s"));
+    errno = EINTR;
+    settle(&r);
+    say(far[0], "first");
+    errno = EINTR;
+    settle(&r);
+    CHECK_INPUT(&rec, "first");
+    close(far[0]);
+    errno = ECONNABORTED;
+    settle(&r);
+    say(far[1], " second");
+    settle(&r);
+    CHECK_INPUT(&rec, "first second");
+    CHECK_STR(rec.events, "OCO");
+    close(far[1]);
+    detach(&rec);
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* ---- descriptions that block -------------------------------------------------------------------------------------------------- */
+
+/* How much goes out before poll() is asked again: as much as surely fits. What has gone out is told. */
+TEST(pieces_for_a_description_that_blocks)
+{
+    static const struct {
+        const char *text;
+        int         polls, taken; /* the poll that finds no room, and what has been taken before it */
+    } table[] = {
+        { "0123456789 bcdefghijklmno", 1, CHR_ERR_WOULD_BLOCK }, { "0123456789 bcdefghijklmno", 2, 16 },
+        { "a b", 2, 3 },    { "ab\ncd", 2, 2 },    { "ab\ncd", 3, 3 },     { "ab\ncd", 4, 5 },   { "\n\nx", 2, 1 },
+        { "\n\nx", 3, 2 },  { "\377\200x", 2, 3 }, { "\037\037", 2, 1 },   { "ab\033", 2, 2 },   { "0123456789abcdef\n", 2, 16 },
+        { "0123456789abcde\nf", 2, 15 },           { "0123456789abcde\nf", 3, 16 },
+    };
+    size_t         i;
+    int            master, slave;
+    struct termios settings;
+    recorder       rec;
+    rig            r;
+    rig_open(&r);
+    REQUIRE(openpty(&master, &slave, NULL, NULL, NULL) == 0);
+    tcgetattr(slave, &settings);
+    cfmakeraw(&settings);
+    tcsetattr(slave, TCSANOW, &settings);
+    fcntl(slave, F_SETFL, O_NONBLOCK);
+    attach(&rec, make(&r, optionsf("fd,id=f,in=%d,out=%d", master, master)));
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        fault_arm(FAULT_poll, ENOMEM, table[i].polls, 0);
+        errno = 0;
+        if (!CHECK_INT(chr_fe_write(&rec.fe, table[i].text, strlen(table[i].text)), table[i].taken))
+            NOTE("for \"%s\" at %d", table[i].text, table[i].polls);
+        fault_disarm();
+        CHECK_INT(strlen(hear(slave)), table[i].taken > 0 ? table[i].taken : 0);
+    }
+    detach(&rec);
+    close(slave);
+    chr_context_free(r.ctx);
+}
+
+/* The same of a pipe: 512 bytes. */
+TEST(pieces_for_a_pipe_that_blocks)
+{
+    static char block[2000];
+    int         fds[2], at;
+    recorder    rec;
+    rig         r;
+    rig_open(&r);
+    REQUIRE(pipe(fds) == 0);
+    memset(block, '\n', sizeof block);
+    fault_arm(FAULT_open, ENOENT, 1, 1);
+    attach(&rec, make(&r, optionsf("fd,id=f,out=%d", fds[1])));
+    fault_arm(FAULT_pwritev2, EOPNOTSUPP, 1, 1);
+    CHECK_INT(chr_fe_write(&rec.fe, block, sizeof block), sizeof block);
+    CHECK_INT(fault_plan.counts[FAULT_write], 4);
+    CHECK_INT(drain(&r, fds[0], sizeof block), sizeof block);
+    fault_disarm();
+    for (at = 1; at < 4; at++) { /* an interruption changes nothing, and other errors end what has not begun */
+        fault_arm(FAULT_pwritev2, EINTR, at, 0);
+        CHECK_INT(chr_fe_write(&rec.fe, block, sizeof block), sizeof block);
+        CHECK_INT(drain(&r, fds[0], sizeof block), sizeof block);
+        fault_disarm();
+    }
+    CHECK_STR(hear(fds[0]), "");
+    detach(&rec);
+    close(fds[0]);
+    rig_close(&r);
+}
+
+/* Full but for one byte. */
+TEST(a_pipe_that_blocks_takes_the_last_byte)
+{
+    static char block[65536];
+    int         fds[2];
+    recorder    rec;
+    rig         r;
+    rig_open(&r);
+    REQUIRE(pipe(fds) == 0);
+    fault_arm(FAULT_open, ENOENT, 1, 1);
+    attach(&rec, make(&r, optionsf("fd,id=f,out=%d", fds[1])));
+    fault_disarm();
+    CHECK_INT(chr_fe_write(&rec.fe, block, 65535), 65535);
+    CHECK_INT(chr_fe_write(&rec.fe, block, 4097), 1);
+    CHECK_INT(chr_fe_write(&rec.fe, block, 5000), CHR_ERR_WOULD_BLOCK);
+    CHECK_INT(drain(&r, fds[0], 65536), 65536);
+    detach(&rec);
+    close(fds[0]);
+    rig_close(&r);
+}
+
+/* Whatever can't be found out about a pipe: no call sleeps, and its flags stay those of who shares it. */
+TEST(a_pipe_of_which_little_is_known)
+{
+    static const fault_call calls[] = { FAULT_fstat, FAULT_open };
+    size_t                  i, sent;
+    long                    at;
+    int                     fds[2], flags;
+    recorder                rec;
+    rig                     r;
+    for (i = 0; i < 2; i++)
+        for (at = 1; at < 6; at++) {
+            rig_open(&r);
+            REQUIRE(pipe(fds) == 0);
+            flags = fcntl(fds[1], F_GETFL);
+            fault_arm(calls[i], EIO, at, 0);
+            attach(&rec, make(&r, optionsf("fd,id=f,out=%d", fds[1])));
+            fault_disarm();
+            sent = fill_up(&rec.fe);
+            if (!CHECK(sent >= 4096)) NOTE("%s number %ld", fault_names[calls[i]], at);
+            CHECK_INT(fcntl(fds[1], F_GETFL), flags);
+            CHECK_INT(drain(&r, fds[0], sent), sent);
+            CHECK_INT(chr_fe_write(&rec.fe, "x", 1), 1);
+            CHECK_STR(hear(fds[0]), "x");
+            detach(&rec);
+            close(fds[0]);
+            rig_close(&r);
+        }
+}
+
+/* ---- files ---------------------------------------------------------------------------------------------------------------------- */
+
+/* The error number of a FIFO without a reader is also that of a socket's file. */
+TEST(a_socket_file_is_no_fifo)
+{
+    int       listener;
+    chr_error err;
+    rig       r;
+    rig_open(&r);
+    listener = unix_listen(scratch("s"));
+    CHECK_INT(refuse(&r, optionsf("file,id=f,path=%s", scratch("s")), &err), CHR_ERR_NOT_FOUND);
+    CHECK_HAS(err.text, strerror(ENXIO));
+    REQUIRE(mkfifo(scratch("fifo"), 0600) == 0);
+    fault_arm(FAULT_stat, EACCES, 1, 1);
+    CHECK_INT(refuse(&r, optionsf("file,id=f,path=%s", scratch("fifo")), &err), CHR_ERR_NOT_FOUND);
+    CHECK_HAS(err.text, strerror(ENXIO));
+    fault_disarm();
+    close(listener);
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* The descriptor of a path in this process; -1 = none. */
+static int fd_of(const char *path)
+{
+    int  fd;
+    char link[40], to[400];
+    for (fd = 3; fd < 100; fd++) {
+        ssize_t n;
+        snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+        n = readlink(link, to, sizeof to - 1);
+        to[n > 0 ? n : 0] = 0;
+        if (strcmp(to, path) == 0) return fd;
+    }
+    return -1;
+}
+
+/* A log file is appended to, so that others who write there do no harm. */
+TEST(flags_of_files)
+{
+    static const struct {
+        const char *options;
+        int         mode, append;
+    } table[] = {
+        { "null,id=n,logfile=%s", O_WRONLY, 1 }, { "null,id=n,logfile=%s,logappend=on", O_WRONLY, 1 },
+        { "file,id=n,path=%s", O_WRONLY, 1 },    { "file,id=n,path=%s,append=on", O_WRONLY, 1 },
+        { "file,id=n,path=/dev/null,input-path=%s", O_RDONLY, 0 },
+    };
+    size_t i;
+    int    fd;
+    char   path[400];
+    rig    r;
+    rig_open(&r);
+    snprintf(path, sizeof path, "%s", scratch("file"));
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        write_file(path, "old");
+        make(&r, optionsf(table[i].options, path));
+        fd = fd_of(path);
+        if (CHECK(fd > 2)) {
+            CHECK_INT(fcntl(fd, F_GETFL) & O_ACCMODE, table[i].mode);
+            if (!CHECK_INT(flag_set(fd, F_GETFL, O_APPEND), table[i].append)) NOTE("%s", table[i].options);
+            CHECK(flag_set(fd, F_GETFL, O_NONBLOCK) && flag_set(fd, F_GETFD, FD_CLOEXEC));
+        }
+        CHECK_INT(chr_remove(r.ctx, "n", NULL), 0);
+    }
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* ---- ptys: the kernel's queue of changes overflows ------------------------------------------------------------------------------- */
+
+static int open_slave(const chr_dev *dev)
+{
+    chr_info info;
+    chr_query(dev, &info);
+    REQUIRE(strstr(info.filename, "/dev/pts/") != NULL);
+    return open(strstr(info.filename, "/dev/pts/"), O_RDWR | O_NOCTTY);
+}
+
+/* Who opens one pty while the changes of another fill the queue is not missed, and a change costs one chardev's work, not all. */
+TEST(changes_that_were_lost)
+{
+    enum { PTYS = 30 };
+    recorder rec[PTYS];
+    int      i, slave, limit = 16384;
+    long     polls;
+    FILE    *file = fopen("/proc/sys/fs/inotify/max_queued_events", "r");
+    rig      r;
+    if (file && fscanf(file, "%d", &limit) != 1) limit = 16384;
+    if (file) fclose(file);
+    if (limit > 100000) SKIP("the queue of changes is too long here");
+    rig_open_virtual(&r);
+    for (i = 0; i < PTYS; i++) attach(&rec[i], make(&r, optionsf("pty,id=p%d", i)));
+    settle(&r);
+    fault_disarm();
+    memset(&fault_plan, 0, sizeof fault_plan);
+    slave = open_slave(rec[7].fe.dev);
+    settle(&r);
+    CHECK_STR(rec[7].events, "O");
+    for (polls = 0, i = 0; i < FAULT_COUNT; i++) polls += fault_plan.counts[i];
+    if (!CHECK(polls < PTYS)) NOTE("%ld calls", polls);
+    close(slave);
+    settle(&r);
+    for (i = 0; i <= limit / 2 + 10; i++) close(open_slave(rec[3].fe.dev));
+    slave = open_slave(rec[5].fe.dev);
+    for (i = 0; i < limit && rec[5].events[0] == 0; i++) chr_loop_step(r.ctx, 0);
+    CHECK_STR(rec[5].events, "O");
+    close(slave);
+    settle(&r);
+    CHECK_STR(rec[5].events, "OC");
+    for (i = 0; i < PTYS; i++) detach(&rec[i]);
+    rig_close(&r);
+}
+
+/* ---- the kernel's set ------------------------------------------------------------------------------------------------------------ */
+
+enum { MANY = 60 };
+
+typedef struct eye {
+    chr_watch watch;
+    int       fds[2], count, events;
+} eye;
+
+static eye eyes[MANY];
+
+static void eye_ready(void *opaque, int events)
+{
+    eye *e = (eye *)opaque;
+    e->count++;
+    e->events = events;
+}
+
+static void open_eyes(rig *r)
+{
+    int i;
+    for (i = 0; i < MANY; i++) {
+        memset(&eyes[i], 0, sizeof eyes[i]);
+        socket_pair(eyes[i].fds);
+        fcntl(eyes[i].fds[0], F_SETFL, O_NONBLOCK);
+        CHECK_INT(chr_watch_start(r->ctx, &eyes[i].watch, eyes[i].fds[0], CHR_IN, eye_ready, &eyes[i]), 0);
+    }
+    chr_loop_step(r->ctx, 0);
+}
+
+static void close_eyes(void)
+{
+    int i;
+    for (i = 0; i < MANY; i++) {
+        chr_watch_stop(&eyes[i].watch);
+        close(eyes[i].fds[0]);
+        if (eyes[i].fds[1] >= 0) close(eyes[i].fds[1]);
+    }
+}
+
+static int is_readable(int fd)
+{
+    struct pollfd p = { 0, POLLIN, 0 };
+    p.fd = fd;
+    return poll(&p, 1, 0) > 0;
+}
+
+/* One descriptor for the loop of another is ready for what is watched, and for nothing else. */
+TEST(what_makes_the_set_ready)
+{
+    static char block[65536];
+    static const struct {
+        int watched, input, room, half; /* what is there */
+        int ready;
+    } table[] = {
+        { CHR_IN, 0, 1, 0, 0 },  { CHR_IN, 1, 0, 0, CHR_IN }, { CHR_IN, 0, 0, 1, CHR_IN }, { CHR_OUT, 1, 0, 0, 0 },
+        { CHR_OUT, 0, 1, 0, CHR_OUT }, { CHR_HUP, 1, 1, 0, 0 }, { CHR_HUP, 0, 0, 1, CHR_HUP }, { 0, 1, 1, 1, 0 },
+        { CHR_IN | CHR_OUT, 1, 1, 0, CHR_IN | CHR_OUT }, { CHR_IN | CHR_OUT, 0, 1, 0, CHR_OUT }, { CHR_OUT, 1, 0, 1, 0 },
+        { CHR_OUT | CHR_HUP, 1, 0, 1, CHR_HUP }, { CHR_OUT | CHR_HUP, 1, 1, 0, CHR_OUT },
+    };
+    size_t i;
+    int    fd;
+    rig    r;
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        rig_open(&r);
+        open_eyes(&r);
+        fd = chr_loop_fd(r.ctx);
+        CHECK(fd > 2);
+        chr_watch_set(&eyes[40].watch, table[i].watched);
+        while (!table[i].room && write(eyes[40].fds[0], block, sizeof block) > 0) {}
+        if (table[i].input) say(eyes[40].fds[1], "x");
+        if (table[i].half) shutdown(eyes[40].fds[1], SHUT_WR);
+        chr_loop_timeout(r.ctx);
+        while (chr_loop_step(r.ctx, 0) > 0 && !eyes[40].count) {}
+        if (!CHECK_INT(eyes[40].events, table[i].ready) || !CHECK_INT(is_readable(fd), table[i].ready != 0)) NOTE("row %zu", i);
+        close_eyes();
+        rig_close(&r);
+    }
+}
+
+/* In the child of a fork() the set is made anew; where that fails poll() does. */
+static void child_without_a_set(fault_call call, int nested)
+{
+    int   status = 1, i;
+    pid_t child;
+    rig   r;
+    rig_open(&r);
+    open_eyes(&r);
+    if (nested) CHECK(chr_loop_fd(r.ctx) > 2);
+    chr_loop_step(r.ctx, 0);
+    child = fork();
+    if (child == 0) {
+        int fds = count_fds();
+        fault_arm(call, EMFILE, 1, 1);
+        chr_loop_step(r.ctx, 0);
+        fault_disarm();
+        for (i = 0; i < MANY; i += 7) say(eyes[i].fds[1], "x");
+        for (i = 0; i < 3; i++) chr_loop_step(r.ctx, 0);
+        for (i = 0; i < MANY; i++)
+            if (!CHECK((eyes[i].count > 0) == (i % 7 == 0))) NOTE("eye %d", i);
+        CHECK(count_fds() <= fds);
+        close_eyes();
+        chr_context_free(r.ctx);
+        CHECK_INT(r.live, 0);
+        CHECK(count_fds() <= r.fds);
+        _exit(test_failures > 0);
+    }
+    waitpid(child, &status, 0);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    close_eyes();
+    rig_close(&r);
+}
+
+TEST(child_without_a_new_set) { child_without_a_set(FAULT_epoll_create1, 0); }
+TEST(child_without_the_sets_number) { child_without_a_set(FAULT_dup2, 0); }
+TEST(child_without_an_alarm) { child_without_a_set(FAULT_timerfd_create, 1); }
+TEST(child_without_a_mark) { child_without_a_set(FAULT_mmap, 0); }
+TEST(child_without_a_wiped_page) { child_without_a_set(FAULT_madvise, 1); }
