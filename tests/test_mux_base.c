@@ -900,6 +900,104 @@ TEST(room_comes_with_the_focus)
     close_bench(&b);
 }
 
+/* What was queued and what comes now reach a frontend together, when it has room again and has not said so. */
+TEST(room_found_when_more_comes)
+{
+    bench b;
+    open_bench(&b, 2);
+    b.fe[1].room = 0;
+    type(&b, "a");
+    b.fe[1].room = UNLIMITED;
+    CHECK_INT(feed("b", 1), 1);
+    CHECK_STR(stories[1], "ab");
+    close_bench(&b);
+}
+
+/* ---- a frontend that does something when it is asked ----------------------------------------------------------------------------- */
+
+static int  asked, asked_at;
+static void (*when_asked)(recorder *rec);
+
+static int asked_can_read(void *opaque)
+{
+    recorder *rec = (recorder *)opaque;
+    int       room = rec->room;
+    if (++asked == asked_at) when_asked(rec);
+    return room;
+}
+
+static int no_room_at_all(void *opaque)
+{
+    (void)opaque;
+    return 0;
+}
+
+static const chr_handlers asked_handlers = { asked_can_read, recorder_read, recorder_event, NULL };
+static const chr_handlers full_handlers = { no_room_at_all, recorder_read, recorder_event, NULL };
+static const chr_handlers deaf_handlers = { asked_can_read, NULL, recorder_event, NULL };
+
+static void same_again(recorder *rec) { rec->open = 0, chr_fe_set_handlers(&rec->fe, &asked_handlers, rec); }
+static void full_now(recorder *rec) { rec->open = 0, chr_fe_set_handlers(&rec->fe, &full_handlers, rec); }
+static void deaf_now(recorder *rec) { rec->open = 0, chr_fe_set_handlers(&rec->fe, &deaf_handlers, rec); }
+static void focus_away(recorder *rec) { (void)rec, chr_fe_take_focus(&here->fe[0].fe); }
+
+static void open_asked(bench *b, int at, void (*then)(recorder *rec))
+{
+    open_bench(b, 2);
+    b->fe[1].open = 0;
+    chr_fe_set_handlers(&b->fe[1].fe, &asked_handlers, &b->fe[1]);
+    settle(&b->r);
+    forget(b);
+    asked = 0;
+    asked_at = at;
+    when_asked = then;
+}
+
+/* Its answer holds for the handlers that were asked: the same ones get the input now, others when they have room. */
+TEST(handlers_set_while_they_are_asked)
+{
+    int at;
+    for (at = 1; at < 3; at++) {
+        bench b;
+        open_asked(&b, at, same_again);
+        CHECK_INT(feed("ab", 2), 2);
+        CHECK_STR(stories[1], "<O>ab");
+        close_bench(&b);
+        open_asked(&b, at, full_now);
+        CHECK_INT(feed("ab", 2), 2);
+        settle(&b.r);
+        CHECK_STR(stories[1], "<O>");
+        listen_to(&b.fe[1]);
+        settle(&b.r);
+        CHECK_STR(stories[1], "<O><O>ab");
+        close_bench(&b);
+        open_asked(&b, at, deaf_now);
+        CHECK_INT(feed("ab", 2), 2);
+        settle(&b.r);
+        CHECK_STR(stories[1], "<O>");
+        listen_to(&b.fe[1]);
+        settle(&b.r);
+        CHECK_STR(stories[1], "<O><O>ab");
+        close_bench(&b);
+    }
+}
+
+/* The focus moves when its frontend is asked: what comes then is the other's. */
+TEST(focus_moves_while_it_is_asked)
+{
+    int at;
+    for (at = 1; at < 3; at++) {
+        bench b;
+        open_asked(&b, at, focus_away);
+        if (chr_be_can_write(tap.dev) == 0) CHECK_INT(chr_be_can_write(tap.dev) >= 2, 1);
+        chr_be_write(tap.dev, "ab", 2);
+        settle(&b.r);
+        CHECK_STR(stories[0], "<I>ab");
+        CHECK_STR(stories[1], "<U>");
+        close_bench(&b);
+    }
+}
+
 /* ---- a frontend that is not told OPENED yet ------------------------------------------------------------------------------------ */
 
 /* While OPENED is suspended, who waits for it gets no input; who doesn't listen for events does, and who was told before. */
@@ -931,6 +1029,27 @@ TEST(no_input_before_opened)
     CHECK_STR(stories[0], "a<U><E>");
     CHECK_STR(stories[1], "<I><U><O>b<E>");
     chr_fe_deinit(&fe);
+    close_bench(&b);
+}
+
+/* CLOSED and OPENED wait behind queued input; OPENED then waits until it is resumed. */
+TEST(opened_behind_queued_input_is_suspended_too)
+{
+    bench b;
+    open_bench(&b, 2);
+    b.fe[1].room = 0;
+    type(&b, "a");
+    happen(&b, CHR_EVENT_CLOSED);
+    chr_mux_suspend_open(b.r.ctx);
+    happen(&b, CHR_EVENT_OPENED);
+    give_room(&b.fe[1], UNLIMITED);
+    settle(&b.r);
+    CHECK_STR(stories[0], "<C>");
+    CHECK_STR(stories[1], "a<C>");
+    chr_mux_resume_open(b.r.ctx);
+    settle(&b.r);
+    CHECK_STR(stories[0], "<C><O>");
+    CHECK_STR(stories[1], "a<C><O>");
     close_bench(&b);
 }
 
