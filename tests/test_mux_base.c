@@ -143,6 +143,7 @@ static void open_bench_context(bench *b)
 
 static void come(bench *b, int who)
 {
+    free(b->fe[who].input);
     memset(&b->fe[who], 0, sizeof b->fe[who]);
     noted[who] = 0;
     b->fe[who].room = UNLIMITED;
@@ -1389,7 +1390,7 @@ static void random_input(bench *b, model *m, int peer)
 {
     static char text[9000];
     size_t      len = chance(3) ? chance(30) : chance(sizeof text), i, at;
-    for (i = 0; i < len; i++) text[i] = chance(12) ? (char)('0' + peer % 10) : chance(3) ? 1 : 'c';
+    for (i = 0; i < len; i++) text[i] = (char)(chance(12) ? '0' + peer % 10 : chance(3) ? 1 : 'c');
     for (at = 0; at < len;) {
         size_t n = feed(text + at, len - at);
         for (i = 0; i < n; i++) model_byte(m, text[at + i]);
