@@ -1,9 +1,11 @@
 /*
- * test_events.c - what passes between a backend and its frontend through the core alone: each call, event and byte, noted on both sides in
+ * test_calls.c - what passes between a backend and its frontend through the core alone: each call, event and byte, noted on both sides in
  * its order. No descriptor, no time, no other backend.
  */
 #include "chardev.h"
 #include "rig.h"
+
+#include <limits.h>
 
 static char noted[4000]; /* "write(abc) event(1) ..." */
 static int  was_write;    /* the last note is one of bytes */
@@ -130,6 +132,7 @@ CHR_TABLE(chr_backend, plain_kind, /* the required slots alone */
 /* ---- the frontend --------------------------------------------------------------------------------------------------------------- */
 
 static chr_frontend front;
+static int          asks_are_noted;
 static int          room;                /* what can_read says */
 static int          change_answer;
 static void       (*then)(int what);     /* called last in each handler: the event, or 'c', 'r', 'x', 'w' */
@@ -138,7 +141,7 @@ static int front_can_read(void *opaque)
 {
     int now = room;
     (void)opaque;
-    note("ask ");
+    if (asks_are_noted) note("ask ");
     if (then) then('c');
     return now;
 }
@@ -171,18 +174,43 @@ static void front_writable(void *opaque)
     if (then) then('w');
 }
 
+/* A line for the log: a backend may log inside a slot, and the hook may do what a handler may. */
+static void (*logged)(void);
+
+static void log_hook(void *opaque, const char *line)
+{
+    void (*now)(void) = logged;
+    (void)opaque, (void)line;
+    logged = NULL;
+    if (now) now();
+}
+
+static void log_a_line(chr_dev *dev)
+{
+    back.in_write = NULL;
+    chr_be_log(dev, "something has happened");
+}
+
 static const chr_handlers all_handlers = { front_can_read, front_read, front_event, front_change };
 
 static chr_dev *start(rig *r, const char *options)
 {
-    chr_dev *dev;
+    chr_config config;
+    chr_dev   *dev;
     memset(&back, 0, sizeof back);
+    logged = NULL;
     back.most = 1000;
     room = 100;
+    asks_are_noted = 1;
     change_answer = 0;
     then = NULL;
     noted[0] = 0;
-    rig_open_virtual(r);
+    config = rig_config(r);
+    config.log = log_hook;
+    config.clock = rig_clock;
+    rig_init(r);
+    r->ctx = chr_context_new(&config);
+    REQUIRE(r->ctx != NULL);
     REQUIRE(chr_backend_register(r->ctx, &back_kind, NULL) == 0);
     REQUIRE(chr_backend_register(r->ctx, &plain_kind, NULL) == 0);
     dev = make(r, options);
@@ -652,5 +680,430 @@ TEST(queued_output_and_its_end)
     CHECK_STR(notes(), "set_open(0) ");
     CHECK_INT(chr_remove(r.ctx, "b", NULL), 0);
     CHECK_STR(notes(), "close ");
+    finish(&r);
+}
+
+/* ---- buffers -------------------------------------------------------------------------------------------------------------------- */
+
+static chr_dev *start_buffered(rig *r, const chr_handlers *handlers, size_t in, size_t out)
+{
+    chr_dev *dev = start(r, "back,id=b");
+    asks_are_noted = 0; /* how often is not what is looked at here */
+    set_handlers(handlers);
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    settle(r);
+    notes();
+    CHECK_INT(chr_fe_readable(&front), 0);
+    CHECK_INT(chr_fe_writable(&front), CHR_ERR_NOT_SUPPORTED);
+    CHECK_INT(chr_fe_set_buffers(&front, in, out), 0);
+    settle(r);
+    return dev;
+}
+
+TEST(gathered_output)
+{
+    chr_info info;
+    chr_dev *dev;
+    rig      r;
+    dev = start_buffered(&r, &all_handlers, 8, 6);
+    CHECK_STR(notes(), "update(8,0) ");
+    CHECK_INT(chr_fe_writable(&front), 6);
+    CHECK_INT(chr_fe_write(&front, "ab", 2), 2);
+    CHECK_INT(chr_fe_writable(&front), 4);
+    CHECK_INT(chr_fe_write(&front, "", 0), 0);
+    CHECK_INT(chr_fe_write(&front, "cd", 2), 2);
+    chr_query(dev, &info);
+    CHECK_INT(info.bytes_out, 0);
+    CHECK_INT(info.bytes_queued, 4);
+    CHECK_STR(notes(), "");
+    settle(&r);
+    CHECK_STR(notes(), "write(abcd) ");
+    chr_query(dev, &info);
+    CHECK_INT(info.bytes_out, 4);
+    CHECK_INT(info.bytes_queued, 0);
+    /* what does not fit sends what is there */
+    CHECK_INT(chr_fe_write(&front, "abcd", 4), 4);
+    CHECK_INT(chr_fe_write(&front, "efg", 3), 3);
+    CHECK_STR(notes(), "write(abcd) ");
+    CHECK_INT(chr_fe_writable(&front), 3);
+    CHECK_INT(chr_fe_write(&front, "hij", 3), 3); /* fits exactly */
+    CHECK_STR(notes(), "");
+    CHECK_INT(chr_fe_writable(&front), 0);
+    CHECK_INT(chr_fe_flush(&front, 0), 0);
+    CHECK_STR(notes(), "write(efghij) ");
+    CHECK_INT(chr_fe_write(&front, "ab", 2), 2);
+    CHECK_INT(chr_fe_write(&front, "0123456789", 10), 10); /* larger than the buffer: at once */
+    CHECK_STR(notes(), "write(ab0123456789) ");
+    CHECK_INT(chr_fe_write(&front, "012345", 6), 6);
+    settle(&r);
+    CHECK_STR(notes(), "write(012345) ");
+    /* a slow peer */
+    back.most = 3;
+    CHECK_INT(chr_fe_write(&front, "abcd", 4), 4);
+    settle(&r);
+    CHECK_STR(notes(), "write(abc) write:wait update(8,1) ");
+    CHECK_INT(chr_fe_write(&front, "efghij", 6), 5);
+    CHECK_INT(chr_fe_write(&front, "x", 1), CHR_ERR_WOULD_BLOCK);
+    CHECK_INT(chr_fe_writable(&front), 0);
+    chr_fe_add_watch(&front, front_writable, (void *)"room");
+    settle(&r);
+    CHECK_STR(notes(), "update(8,1) "); /* not tried before it says so */
+    back.most = 2;
+    chr_be_writable(dev);
+    CHECK_STR(notes(), "write(de) write:wait writable(room) ");
+    CHECK_INT(chr_fe_writable(&front), 2);
+    back.most = 100;
+    chr_be_writable(dev);
+    CHECK_STR(notes(), "write(fghi) ");
+    settle(&r);
+    notes();
+    back.most = 7; /* a large write that is cut: what is left is gathered */
+    CHECK_INT(chr_fe_write(&front, "0123456789", 10), 10);
+    CHECK_STR(notes(), "write(0123456) ");
+    back.most = 100;
+    settle(&r);
+    CHECK_STR(notes(), "write(789) ");
+    chr_query(dev, &info);
+    CHECK_INT(info.bytes_dropped, 0);
+    /* an error that nobody could be told: the flush tells it, once; then writes are told at once */
+    back.failure = CHR_ERR_IO;
+    CHECK_INT(chr_fe_write(&front, "ab", 2), 2);
+    settle(&r);
+    CHECK_STR(notes(), "write:fails ");
+    CHECK_INT(chr_fe_write(&front, "c", 1), CHR_ERR_IO);
+    CHECK_INT(chr_fe_flush(&front, 0), CHR_ERR_IO);
+    CHECK_INT(chr_fe_flush(&front, 0), 0);
+    CHECK_STR(notes(), "write:fails ");
+    chr_query(dev, &info);
+    CHECK_INT(info.bytes_dropped, 2);
+    back.failure = CHR_ERR_DISCONNECTED;
+    CHECK_INT(chr_fe_write(&front, "d", 1), CHR_ERR_DISCONNECTED);
+    CHECK_STR(notes(), "write:fails ");
+    back.failure = 0;
+    CHECK_INT(chr_fe_write(&front, "e", 1), 1);
+    CHECK_STR(notes(), "write(e) ");
+    CHECK_INT(chr_fe_write(&front, "f", 1), 1);
+    CHECK_STR(notes(), "");
+    settle(&r);
+    CHECK_STR(notes(), "write(f) ");
+    back.failure = CHR_ERR_IO; /* or a new peer comes */
+    CHECK_INT(chr_fe_write(&front, "g", 1), 1);
+    settle(&r);
+    back.failure = 0;
+    chr_be_event(dev, CHR_EVENT_CLOSED);
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    notes();
+    CHECK_INT(chr_fe_write(&front, "h", 1), 1);
+    CHECK_STR(notes(), "");
+    chr_be_event(dev, CHR_EVENT_CLOSED); /* before it is told */
+    CHECK_STR(notes(), "write(h) event(4) ");
+    chr_query(dev, &info);
+    CHECK_INT(info.bytes_dropped, 4);
+    CHECK_INT(chr_fe_write(&front, "last", 4), 4);
+    chr_fe_deinit(&front);
+    CHECK_STR(notes(), "write(last) set_open(0) ");
+    finish(&r);
+}
+
+TEST(buffers_of_other_sizes)
+{
+    chr_dev *dev;
+    rig      r;
+    long     live;
+    dev = start_buffered(&r, &all_handlers, 8, 6);
+    notes();
+    live = r.live;
+    CHECK_INT(chr_fe_set_buffers(&front, (size_t)INT_MAX / 4 + 1, 0), CHR_ERR_INVALID);
+    CHECK_INT(chr_fe_set_buffers(&front, 0, (size_t)INT_MAX / 4 + 1), CHR_ERR_INVALID);
+    CHECK_INT(chr_fe_write(&front, "abcdef", 6), 6);
+    CHECK_INT(chr_fe_set_buffers(&front, 8, 7), 0);
+    CHECK_INT(chr_fe_writable(&front), 1);
+    CHECK_STR(notes(), "");
+    CHECK_INT(chr_fe_set_buffers(&front, 8, 2), 0); /* a smaller one: what is there is sent */
+    CHECK_STR(notes(), "write(abcdef) ");
+    CHECK_INT(chr_fe_writable(&front), 2);
+    settle(&r);
+    CHECK_STR(notes(), "update(8,0) ");
+    back.most = 0;
+    CHECK_INT(chr_fe_set_buffers(&front, 8, 6), 0);
+    CHECK_INT(chr_fe_write(&front, "ghijkl", 6), 6);
+    CHECK_INT(chr_fe_set_buffers(&front, 8, 2), 0);
+    CHECK_INT(chr_fe_writable(&front), 0);
+    CHECK_INT(chr_fe_write(&front, "m", 1), CHR_ERR_WOULD_BLOCK);
+    CHECK_INT(chr_fe_set_buffers(&front, 0, 0), 0); /* used up first */
+    CHECK_INT(chr_fe_writable(&front), CHR_ERR_NOT_SUPPORTED);
+    back.most = 100;
+    chr_be_writable(dev);
+    settle(&r);
+    CHECK_HAS(notes(), "write(ghijkl) ");
+    CHECK_INT(chr_fe_set_buffers(&front, 0, 0), 0);
+    CHECK_INT(r.live, live - 1);
+    CHECK_INT(chr_fe_write(&front, "m", 1), 1);
+    CHECK_STR(notes(), "write(m) ");
+    settle(&r);
+    CHECK_STR(notes(), "update(100,0) "); /* the frontend itself is asked again */
+    chr_be_write(dev, "in", 2);
+    chr_be_event(dev, CHR_EVENT_BREAK);
+    CHECK_STR(notes(), "read(in) event(0) ");
+    /* both are gone at once when they are empty */
+    CHECK_INT(chr_fe_set_buffers(&front, 8, 8), 0);
+    CHECK_INT(chr_fe_read(&front, NULL, 0), CHR_ERR_WOULD_BLOCK);
+    CHECK_INT(r.live, live);
+    CHECK_INT(chr_fe_set_buffers(&front, 0, 0), 0);
+    CHECK_INT(chr_fe_set_buffers(&front, 0, 0), 0);
+    CHECK_INT(r.live, live - 1);
+    CHECK_INT(chr_fe_read(&front, NULL, 0), CHR_ERR_NOT_SUPPORTED);
+    CHECK_INT(chr_fe_writable(&front), CHR_ERR_NOT_SUPPORTED);
+    settle(&r);
+    notes();
+    /* one that nobody listens to: open while it has a buffer for input */
+    set_handlers(NULL);
+    CHECK_STR(notes(), "set_open(0) ");
+    CHECK_INT(chr_fe_set_buffers(&front, 0, 5), 0);
+    CHECK_STR(notes(), "");
+    CHECK_INT(chr_fe_set_buffers(&front, 5, 0), 0);
+    CHECK_STR(notes(), "set_open(1) ");
+    settle(&r);
+    CHECK_STR(notes(), "update(5,0) ");
+    chr_be_write(dev, "bytes", 5);
+    CHECK_INT(chr_fe_readable(&front), 5);
+    CHECK_INT(chr_be_can_write(dev), 0);
+    CHECK_INT(chr_fe_set_buffers(&front, 2, 0), 0); /* fewer than there are */
+    CHECK_INT(chr_fe_readable(&front), 5);
+    CHECK_INT(chr_be_can_write(dev), 0);
+    {
+        char buf[5];
+        CHECK_INT(chr_fe_read(&front, buf, 4), 4);
+        CHECK_MEM(buf, 4, "byte", 4);
+        settle(&r);
+        CHECK_INT(chr_be_can_write(dev), 1);
+        CHECK_INT(chr_fe_read(&front, buf, 4), 1);
+        CHECK_INT(chr_be_can_write(dev), 2);
+    }
+    notes();
+    CHECK_INT(chr_fe_set_buffers(&front, 0, 0), 0);
+    CHECK_STR(notes(), "set_open(0) ");
+    settle(&r);
+    CHECK_STR(notes(), "update(0,0) ");
+    finish(&r);
+}
+
+static char taken[20];
+static const char *take(size_t len)
+{
+    int n = chr_fe_read(&front, taken, len);
+    taken[n > 0 ? n : 0] = 0;
+    return n >= 0 ? taken : n == CHR_ERR_WOULD_BLOCK ? "(wait)" : n == CHR_ERR_DISCONNECTED ? "(end)" : "(?)";
+}
+
+/* Events keep their place among bytes that are taken by calls. */
+TEST(pulled_input)
+{
+    chr_info info;
+    chr_dev *dev;
+    rig      r;
+    dev = start_buffered(&r, &events_alone, 8, 0);
+    CHECK_STR(notes(), "update(8,0) ");
+    CHECK_STR(take(5), "(wait)");
+    chr_be_write(dev, "abc", 3);
+    CHECK_STR(notes(), "event(11) ");
+    chr_be_write(dev, "de", 2);
+    CHECK_STR(notes(), "");
+    CHECK_INT(chr_fe_readable(&front), 5);
+    CHECK_INT(chr_be_can_write(dev), 3);
+    chr_be_event(dev, CHR_EVENT_BREAK);
+    chr_be_event(dev, CHR_EVENT_SERIAL); /* a state: at once */
+    CHECK_STR(notes(), "event(6) ");
+    chr_be_write(dev, "fg", 2);
+    CHECK_INT(chr_fe_readable(&front), 5);
+    CHECK_STR(take(2), "ab");
+    CHECK_STR(take(9), "cde");
+    CHECK_INT(chr_fe_readable(&front), 0);
+    CHECK_STR(take(9), "(wait)"); /* the event comes first */
+    CHECK_STR(notes(), "");
+    settle(&r);
+    CHECK_STR(notes(), "event(0) event(11) ");
+    CHECK_STR(take(1), "f");
+    chr_be_event(dev, CHR_EVENT_INPUT_END);
+    chr_be_event(dev, CHR_EVENT_CLOSED);
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    CHECK_INT(chr_fe_eof(&front), 0);
+    chr_be_write(dev, "next", 4);
+    CHECK_STR(take(9), "g");
+    CHECK_STR(take(9), "(end)");
+    settle(&r);
+    CHECK_STR(notes(), "event(10) event(4) event(1) event(11) ");
+    CHECK_STR(take(9), "next");
+    CHECK_STR(take(9), "(wait)");
+    /* a full one is filled again when half of it is free */
+    settle(&r);
+    notes();
+    chr_be_write(dev, "12345678", 8);
+    CHECK_INT(chr_be_can_write(dev), 0);
+    CHECK_STR(take(3), "123");
+    CHECK_INT(chr_be_can_write(dev), 0);
+    settle(&r);
+    CHECK_STR(notes(), "event(11) ");
+    CHECK_STR(take(1), "4");
+    settle(&r);
+    CHECK_STR(notes(), "update(4,0) ");
+    chr_be_write(dev, "too much", 8); /* a backend that gives more than it was asked for */
+    CHECK_STR(take(9), "5678too ");
+    chr_query(dev, &info);
+    CHECK_INT(info.bytes_dropped, 4);
+    CHECK_INT(info.bytes_in, 27);
+    /* a purge takes the bytes and leaves the events */
+    settle(&r);
+    chr_be_write(dev, "gone", 4);
+    chr_be_event(dev, CHR_EVENT_BREAK);
+    chr_be_write(dev, "too", 3);
+    notes();
+    chr_be_event(dev, CHR_EVENT_PURGE_TRANSMIT);
+    CHECK_STR(notes(), "event(9) ");
+    settle(&r);
+    CHECK_STR(notes(), "event(0) ");
+    CHECK_STR(take(9), "(wait)");
+    chr_be_write(dev, "here", 4);
+    chr_be_event(dev, CHR_EVENT_PURGE_RECEIVE); /* the other direction */
+    CHECK_STR(notes(), "event(11) event(8) ");
+    CHECK_STR(take(9), "here");
+    chr_query(dev, &info);
+    CHECK_INT(info.bytes_dropped, 11);
+    /* the end, at its place */
+    chr_be_write(dev, "end", 3);
+    chr_be_event(dev, CHR_EVENT_CLOSED);
+    CHECK_INT(chr_fe_eof(&front), 0);
+    notes();
+    CHECK_STR(take(9), "end");
+    CHECK_INT(chr_fe_eof(&front), 1);
+    CHECK_STR(take(9), "(end)");
+    settle(&r);
+    CHECK_STR(notes(), "event(4) ");
+    CHECK_STR(take(9), "(end)");
+    finish(&r);
+}
+
+/* With a read handler they are delivered as it has room. */
+TEST(input_read_ahead)
+{
+    chr_dev *dev;
+    rig      r;
+    dev = start_buffered(&r, &all_handlers, 8, 0);
+    CHECK_STR(notes(), "update(8,0) ");
+    CHECK_INT(chr_be_can_write(dev), 8);
+    CHECK_STR(notes(), "");
+    chr_be_write(dev, "abc", 3);
+    CHECK_STR(notes(), "read(abc) "); /* the answer was for these */
+    chr_be_write(dev, "def", 3);
+    CHECK_STR(notes(), "read(def) ");
+    room = 2;
+    chr_be_write(dev, "ghi", 3);
+    room = 0;
+    CHECK_STR(notes(), "read(gh) read(i) ");
+    chr_be_write(dev, "jkl", 3);
+    CHECK_STR(notes(), "");
+    CHECK_INT(chr_be_can_write(dev), 5);
+    chr_be_event(dev, CHR_EVENT_BREAK);
+    chr_be_write(dev, "mn", 2);
+    notes();
+    settle(&r);
+    CHECK_STR(notes(), "");
+    room = 100;
+    chr_fe_accept_input(&front);
+    settle(&r);
+    CHECK_STR(notes(), "read(jkl) event(0) read(mn) update(8,0) ");
+    /* new handlers are asked for themselves, and told */
+    room = 0;
+    chr_be_write(dev, "wait", 4);
+    set_handlers(&all_handlers);
+    CHECK_STR(notes(), "event(1) ");
+    room = 100;
+    settle(&r);
+    CHECK_HAS(notes(), "read(wait) ");
+    set_handlers(NULL);
+    CHECK_HAS(notes(), "set_open(0) ");
+    chr_be_write(dev, "kept", 4);
+    settle(&r);
+    CHECK_STR(notes(), "update(0,0) ");
+    set_handlers(&bytes_alone);
+    settle(&r);
+    CHECK_HAS(notes(), "set_open(1) read(kept) ");
+    then = deinit_at_opened;
+    set_handlers(&all_handlers);
+    CHECK_STR(notes(), "event(1) set_open(0) ");
+    finish(&r);
+}
+
+/* ---- the log hook, while a buffer is sent --------------------------------------------------------------------------------------- */
+
+static void detach_now(void) { chr_fe_deinit(&front); }
+static void write_now(void) { CHECK_INT(chr_fe_write(&front, "more", 4), 4); }
+
+static int buffers_answer;
+static void set_buffers_now(void) { buffers_answer = chr_fe_set_buffers(&front, 1, 1); }
+
+static int call_flush(void) { return chr_fe_flush(&front, 0); }
+static int call_write(void) { return chr_fe_write(&front, "too long for it", 15); }
+static int call_write_all(void) { return chr_fe_write_all(&front, "too long for it", 15, 0); }
+static int call_smaller(void) { return chr_fe_set_buffers(&front, 8, 1); }
+static int call_none(void) { return chr_fe_set_buffers(&front, 0, 0); }
+static int call_ioctl(void) { int on = 1; return chr_fe_ioctl(&front, CHR_IOCTL_SERIAL_SET_BREAK, &on); }
+static int call_deinit(void) { return chr_fe_deinit(&front), 0; }
+static int call_closed(void) { return chr_be_event(front.dev, CHR_EVENT_CLOSED), 0; }
+static int call_step(void) { return chr_loop_step(front.ctx, 0) >= 0 ? 0 : -1; }
+
+/* Whatever sends it: the frontend may go meanwhile, and what was gathered for it goes with it, after what was sent. */
+TEST(the_log_hook_takes_the_frontend_away)
+{
+    static const struct {
+        int (*call)(void);
+        int answer;
+    } all[] = { { call_flush, CHR_ERR_DISCONNECTED }, { call_write, CHR_ERR_DISCONNECTED }, { call_write_all, CHR_ERR_DISCONNECTED },
+                { call_smaller, CHR_ERR_DISCONNECTED }, { call_none, CHR_ERR_DISCONNECTED }, { call_ioctl, CHR_ERR_NOT_SUPPORTED },
+                { call_deinit, 0 }, { call_closed, 0 }, { call_step, 0 } };
+    const char *told;
+    rig         r;
+    size_t      i;
+    int         most;
+    for (i = 0; i < sizeof all / sizeof all[0]; i++)
+        for (most = 2; most <= 4; most += 2) { /* in one piece, and in two */
+            start_buffered(&r, &all_handlers, 8, 6);
+            settle(&r);
+            notes();
+            CHECK_INT(chr_fe_write(&front, "abcd", 4), 4);
+            back.most = most;
+            back.in_write = log_a_line;
+            logged = detach_now;
+            CHECK_INT(all[i].call(), all[i].answer);
+            told = notes();
+            CHECK_HAS(told, most == 4 ? "write(abcd) set_open(0) " : "write(ab) set_open(0) ");
+            CHECK(strstr(told, "event") == NULL);
+            CHECK(front.dev == NULL);
+            CHECK_INT(chr_fe_write(&front, "x", 1), CHR_ERR_DISCONNECTED);
+            settle(&r);
+            finish(&r);
+        }
+}
+
+TEST(the_log_hook_writes_and_asks_for_other_buffers)
+{
+    chr_dev *dev;
+    rig      r;
+    dev = start_buffered(&r, &all_handlers, 8, 6);
+    notes();
+    CHECK_INT(chr_fe_write(&front, "ab", 2), 2);
+    back.in_write = log_a_line;
+    logged = write_now;
+    settle(&r);
+    CHECK_STR(notes(), "write(abmore) ");
+    CHECK_INT(chr_fe_write(&front, "cd", 2), 2);
+    back.in_write = log_a_line;
+    logged = set_buffers_now;
+    buffers_answer = 0;
+    settle(&r);
+    CHECK_STR(notes(), "write(cd) ");
+    CHECK_INT(buffers_answer, CHR_ERR_BUSY);
+    CHECK_INT(chr_fe_writable(&front), 6);
+    chr_be_event(dev, CHR_EVENT_CLOSED);
     finish(&r);
 }
