@@ -23333,16 +23333,23 @@ CHR__HOT static size_t chr__mux_process(chr__mux *mux, const unsigned char *byte
     return done;
 }
 
+/* Delivers posted events, which come before input. Returns 0 when their handlers have posted more (re-entrant): `update`
+ * of the mux follows. */
+CHR__COLD int chr__mux_notify(chr__mux *mux)
+{
+    chr__notify_now(&mux->dev);
+    return !(mux->dev.pending & ~CHR__RECORDED);
+}
+
 CHR__HOT static int chr__mux_base_can_read(void *opaque)
 {
-    const chr__mux      *mux = (const chr__mux *)opaque;
-    const chr__mux_slot *slot = mux->focus;
+    chr__mux            *mux = (chr__mux *)opaque;
+    const chr__mux_slot *slot;
     size_t               room;
 
-    if (mux->dev.pending) { /* earlier events first */
-        chr__notify_now((chr_dev *)(uintptr_t)&mux->dev);
-        slot = mux->focus;
-    }
+    if (mux->dev.pending && !chr__mux_notify(mux))
+        return 0;
+    slot = mux->focus;
     if (!slot || slot->pending_state || mux->is_delivering || mux->overflow_start < mux->overflow_end)
         return 0;
     room = slot->count == 0 ? chr__mux_room(mux, slot) : 0;
@@ -23381,8 +23388,8 @@ static void chr__mux_deliver(void *opaque)
 {
     chr__mux *mux = (chr__mux *)opaque;
 
-    if (mux->dev.pending) /* earlier events first */
-        chr__notify_now(&mux->dev);
+    if (mux->dev.pending && !chr__mux_notify(mux))
+        return;
     mux->is_delivering = 1;
     chr__mux_each(mux, chr__mux_deliver_queued, 0);
     if (!mux->dev.removed && mux->overflow_start < mux->overflow_end)
