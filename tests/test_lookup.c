@@ -337,7 +337,7 @@ TEST(a_lookup_without_memory_is_one_that_failed)
     int port, listener = tcp_listen(&port), n, failures = 0, how, fd;
     fcntl(listener, F_SETFL, O_NONBLOCK); /* no connection stays in its backlog */
     for (how = 0; how < 2; how++)
-        for (n = 1; n < 40; n++) {
+        for (n = 1; n < 300; n++) {
             chr_error err;
             recorder  rec;
             chr_dev  *dev;

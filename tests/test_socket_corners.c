@@ -299,7 +299,7 @@ TEST(a_connection_without_memory_is_one_that_failed)
     int n, others, port, listener = tcp_listen(&port), failures = 0;
     fcntl(listener, F_SETFL, O_NONBLOCK); /* no connection stays in its backlog */
     for (others = 0; others < 12; others++)
-        for (n = 1; n < 40; n++) {
+        for (n = 1; n < 300; n++) {
             chr_error err;
             recorder  rec;
             chr_dev  *dev;
