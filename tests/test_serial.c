@@ -35,6 +35,8 @@ static struct line {
     const char    *input;                        /* what the next reads of the line give, `chunk` bytes each */
     size_t         input_length, chunk, rung;    /* real bytes come before it, only to wake who reads */
     int            fd;                           /* the line's, once it has been read or configured */
+    unsigned long  failing;                      /* the ioctl that fails, with this errno; so do the calls below unless 0 */
+    int            error, get_error, set_error, flush_error;
 } line;
 
 static int line_ioctl(int fd, unsigned long request, ...)
@@ -44,6 +46,7 @@ static int line_ioctl(int fd, unsigned long request, ...)
     va_start(rest, request);
     value = va_arg(rest, void *);
     va_end(rest);
+    if (line.error && request == line.failing) return errno = line.error, -1;
     if (request == TIOCSBRK || request == TIOCCBRK) {
         line.break_on = request == TIOCSBRK;
         line.break_calls++;
@@ -76,6 +79,7 @@ static int line_ioctl(int fd, unsigned long request, ...)
 static int line_tcgetattr(int fd, struct termios *settings)
 {
     int n = tcgetattr(fd, settings);
+    if (line.get_error && fd == line.fd) return errno = line.get_error, -1;
     if (n == 0 && line.has_formats && fd == line.fd) *settings = line.settings;
     return n;
 }
@@ -84,6 +88,7 @@ static int line_tcflush(int fd, int queue)
 {
     line.flushes++;
     line.flushed = queue;
+    if (line.flush_error) return errno = line.flush_error, -1;
     return tcflush(fd, queue);
 }
 
@@ -110,6 +115,7 @@ static int line_tcsetattr(int fd, int when, const struct termios *settings)
 {
     line.settings = *settings;
     line.fd = fd;
+    if (line.set_error) return errno = line.set_error, -1;
     return tcsetattr(fd, when, settings);
 }
 
@@ -531,6 +537,7 @@ TEST(serial_speeds_without_odd_ones)
     static const struct {
         int asked, got; /* 0 = refused */
     } rows[] = { { 9600, 9600 }, { 9700, 9600 }, { 120000, 115200 }, { 130000, 0 }, { 31250, 0 }, { 36000, 38400 }, { 52, 50 }, { 1000001, 1000000 } };
+    int      speed = 115200;
     size_t   i;
     recorder rec;
     rig      r;
@@ -538,8 +545,87 @@ TEST(serial_speeds_without_odd_ones)
     line.refuses_odd_speeds = 1;
     for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         if (!CHECK_INT(set_params(&rec, rows[i].asked, 'N', 8, 1), rows[i].got ? 0 : CHR_ERR_INVALID)) NOTE("for %d", rows[i].asked);
-        if (rows[i].got) CHECK_INT(speed_at(master), rows[i].got);
+        CHECK_INT(speed_at(master), rows[i].got ? rows[i].got : speed);
+        speed = (int)speed_at(master);
     }
+    end_line(&r, &rec, master);
+}
+
+/* Neither the exact speed nor, where its settings can't be asked for, any other than the next. */
+TEST(serial_speeds_of_a_line_that_does_not_tell)
+{
+    recorder rec;
+    rig      r;
+    int      master = serial_line(&r, &rec, UNLIMITED, "");
+    line.failing = _IOR('T', 0x2a, struct settings2);
+    line.error = ENOTTY;
+    CHECK_INT(set_params(&rec, 9700, 'N', 8, 1), 0);
+    line.error = 0;
+    CHECK_INT(speed_at(master), 9600);
+    line.failing = _IOW('T', 0x2b, struct settings2);
+    line.error = EIO;
+    CHECK_INT(set_params(&rec, 120000, 'N', 8, 1), 0);
+    line.error = 0;
+    CHECK_INT(speed_at(master), 115200);
+    end_line(&r, &rec, master);
+}
+
+/* Each call that fails is told, with its code, and nothing else has changed. */
+TEST(serial_calls_that_fail)
+{
+    static const struct {
+        unsigned long request;
+        int           error, command, value, code;
+    } rows[] = {
+        { TIOCMGET, ENOTTY, CHR_IOCTL_SERIAL_GET_TIOCM, -7, CHR_ERR_NOT_SUPPORTED },
+        { TIOCMGET, EIO, CHR_IOCTL_SERIAL_SET_TIOCM, CHR_TIOCM_DTR, CHR_ERR_IO },
+        { TIOCMSET, EIO, CHR_IOCTL_SERIAL_SET_TIOCM, CHR_TIOCM_DTR, CHR_ERR_IO },
+        { TIOCSBRK, EIO, CHR_IOCTL_SERIAL_SET_BREAK, 1, CHR_ERR_IO },
+        { TIOCCBRK, ENOTTY, CHR_IOCTL_SERIAL_SET_BREAK, 0, CHR_ERR_NOT_SUPPORTED },
+    };
+    chr_serial_params params = { 1, 'E', 5, 2 };
+    size_t            i;
+    int               value;
+    recorder          rec;
+    rig               r;
+    int               master = serial_line(&r, &rec, UNLIMITED, "");
+    line.has_modem_lines = 1;
+    line.modem_lines = TIOCM_RTS;
+    for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        line.failing = rows[i].request;
+        line.error = rows[i].error;
+        value = rows[i].value;
+        if (!CHECK_INT(chr_fe_ioctl(&rec.fe, rows[i].command, &value), rows[i].code)) NOTE("row %zu", i);
+        CHECK_INT(value, rows[i].value);
+        CHECK_INT(line.modem_lines, TIOCM_RTS);
+    }
+    line.error = 0;
+    value = CHR_TIOCM_DTR;
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_SET_TIOCM, &value), 0);
+    CHECK_INT(line.modem_lines, TIOCM_DTR);
+    value = 0;
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_SET_TIOCM, &value), 0);
+    CHECK_INT(line.modem_lines, 0);
+    value = CHR_PURGE_TRANSMIT;
+    line.flush_error = EIO;
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_PURGE, &value), CHR_ERR_IO);
+    line.flush_error = 0;
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_PURGE, &value), 0);
+    line.set_error = EIO;
+    CHECK_INT(set_params(&rec, 9600, 'N', 8, 1), CHR_ERR_IO);
+    CHECK_INT(set_params(&rec, 9601, 'N', 8, 1), CHR_ERR_IO);
+    line.set_error = EINVAL; /* some libraries say so of what is set in part: what the line has counts */
+    CHECK_INT(set_params(&rec, 115200, 'N', 8, 1), 0);
+    CHECK_INT(set_params(&rec, 9600, 'N', 8, 1), CHR_ERR_INVALID);
+    line.set_error = 0;
+    line.get_error = EIO;
+    CHECK_INT(set_params(&rec, 9600, 'N', 8, 1), CHR_ERR_IO);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_GET_PARAMS, &params), 0); /* as they were last */
+    CHECK(params.speed == 115200 && params.parity == 'N' && params.data_bits == 8 && params.stop_bits == 1);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_GET_FLOW, &value), 0);
+    CHECK_INT(value, CHR_FLOW_NONE);
+    line.get_error = 0;
+    CHECK_INT(speed_at(master), 115200);
     end_line(&r, &rec, master);
 }
 

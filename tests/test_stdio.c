@@ -1,6 +1,14 @@
 /* stdio: descriptors 0 and 1 of the process, here a pseudo terminal, pipes or files that the test puts there. */
 #include "chardev.h"
+#include "fault.h"
 #include "rig.h"
+
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 
 #include <pty.h>
 #include <sys/ioctl.h>
@@ -719,6 +727,161 @@ TEST(stdio_watcher_keeps_nothing_open)
     redirect_back();
 }
 
+/* ---- what the watcher process may lack ----------------------------------------------------------------------------------------- */
+
+/* From here on the kernel is one that has not these calls. */
+static void lack_calls(long first, long second)
+{
+    struct sock_filter  filter[5];
+    struct sock_fprog   program;
+    memset(filter, 0, sizeof filter);
+    filter[0].code = BPF_LD | BPF_W | BPF_ABS;
+    filter[0].k = (unsigned)offsetof(struct seccomp_data, nr);
+    filter[1].code = filter[2].code = BPF_JMP | BPF_JEQ | BPF_K;
+    filter[1].k = (unsigned)first;
+    filter[1].jt = 2;
+    filter[2].k = (unsigned)second;
+    filter[2].jt = 1;
+    filter[3].code = filter[4].code = BPF_RET | BPF_K;
+    filter[3].k = SECCOMP_RET_ALLOW;
+    filter[4].k = SECCOMP_RET_ERRNO | ENOSYS;
+    program.len = 5;
+    program.filter = filter;
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0)
+        SKIP("no call can be taken away from a process here");
+}
+
+static void put_back_on_an_older_kernel(int how)
+{
+    lack_calls(SYS_close_range, SYS_pidfd_open);
+    end_by(how);
+}
+
+TEST(stdio_put_back_at_sigkill_on_an_older_kernel) { put_back_on_an_older_kernel(SIGKILL); }
+TEST(stdio_put_back_at__exit_on_an_older_kernel) { put_back_on_an_older_kernel(-1); }
+TEST(stdio_put_back_at_exit_on_an_older_kernel) { put_back_on_an_older_kernel(0); }
+
+static void keep_nothing_open(rlim_t descriptors)
+{
+    struct rlimit limit;
+    int           master, fds[2], error[2], slave, saved = fcntl(2, F_DUPFD_CLOEXEC, 50);
+    rig           r;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_max < descriptors) SKIP("the limit of descriptors is too low");
+    limit.rlim_cur = descriptors;
+    REQUIRE(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    lack_calls(SYS_close_range, SYS_close_range);
+    REQUIRE(pipe(fds) == 0 && pipe(error) == 0);
+    REQUIRE(openpty(&master, &slave, NULL, NULL, NULL) == 0);
+    ioctl(slave, TIOCSCTTY, 0);
+    redirect(slave, slave);
+    dup2(error[1], 2); /* standard error */
+    close(error[1]);
+    dup2(fds[1], 900);
+    close(fds[1]);
+    rig_open(&r);
+    make(&r, "stdio,id=s");
+    CHECK(is_raw());
+    dup2(saved, 2);
+    close(900);
+    wait_readable(fds[0]);
+    CHECK_STR(hear(fds[0]), "(eof)");
+    wait_readable(error[0]);
+    CHECK_STR(hear(error[0]), "(eof)");
+    chr_remove(r.ctx, "s", NULL);
+    chr_context_free(r.ctx);
+    redirect_back();
+}
+
+TEST(stdio_watcher_keeps_nothing_open_on_an_older_kernel) { keep_nothing_open(1000); }
+
+/* Without a process that watches, the terminal is raw and put back all the same, but for a kill. */
+static void check_unwatched(fault_call call)
+{
+    struct termios before, now;
+    recorder       rec;
+    int            on = 1, off = 0, master = terminal();
+    rig            r;
+    tcgetattr(0, &before);
+    rig_open(&r);
+    fault_arm(call, EAGAIN, 1, 1);
+    attach(&rec, make(&r, "stdio,id=s"));
+    CHECK(fault_plan.fired > 0);
+    fault_disarm();
+    CHECK(is_raw());
+    settle(&r);
+    say(master, "x");
+    PUMP(&r, rec.length == 1);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SET_ECHO, &on), 0);
+    tcgetattr(0, &now);
+    CHECK(now.c_lflag & ECHO);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SET_ECHO, &on), 0);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SET_ECHO, &off), 0);
+    tcgetattr(0, &now);
+    CHECK(!(now.c_lflag & ECHO));
+    detach(&rec);
+    CHECK_INT(chr_remove(r.ctx, "s", NULL), 0);
+    tcgetattr(0, &now);
+    CHECK(same_settings(&before, &now));
+    rig_close(&r);
+    redirect_back();
+}
+
+TEST(stdio_without_a_process_to_watch) { check_unwatched(FAULT_fork); }
+TEST(stdio_without_a_pipe_to_the_watcher) { check_unwatched(FAULT_pipe); }
+
+static int keeps_a_setting; /* raw input is not quite what the terminal takes */
+
+/* In place of the library's. */
+int tcsetattr(int fd, int when, const struct termios *settings)
+{
+    struct { /* the kernel's */
+        unsigned      iflag, oflag, cflag, lflag;
+        unsigned char line, cc[19];
+    } all;
+    all.iflag = settings->c_iflag | (keeps_a_setting && !(settings->c_lflag & ICANON) ? IXANY : 0u);
+    all.oflag = settings->c_oflag;
+    all.cflag = settings->c_cflag;
+    all.lflag = settings->c_lflag;
+    all.line = settings->c_line;
+    memcpy(all.cc, settings->c_cc, sizeof all.cc);
+    return ioctl(fd, TCSETS + (unsigned)when, &all);
+}
+
+TEST(stdio_put_back_on_a_terminal_that_keeps_a_setting)
+{
+    keeps_a_setting = 1;
+    end_by(SIGKILL);
+    end_by(0);
+}
+
+/* A terminal that one chardev has left, and another takes. */
+TEST(stdio_one_after_the_other)
+{
+    struct termios before, now;
+    chr_error      err;
+    int            i, master = terminal();
+    rig            r;
+    (void)master;
+    tcgetattr(0, &before);
+    rig_open(&r);
+    for (i = 0; i < 3; i++) {
+        char options[30], text[60];
+        snprintf(options, sizeof options, "stdio,id=s%d", i);
+        make(&r, options);
+        CHECK(is_raw());
+        CHECK(!chr_new(r.ctx, "stdio,id=other", &err));
+        CHECK_INT(err.code, CHR_ERR_BUSY);
+        snprintf(text, sizeof text, "stdio: in use by chardev 's%d'", i);
+        CHECK_HAS(err.text, text);
+        CHECK_INT(chr_remove(r.ctx, options + 9, NULL), 0);
+        tcgetattr(0, &now);
+        CHECK(same_settings(&before, &now));
+    }
+    rig_close(&r);
+    redirect_back();
+}
+
 /* ---- a job in the background ------------------------------------------------------------------------------------------------- */
 
 static int order[2]; /* the shell's orders to the job, a letter each */
@@ -834,6 +997,44 @@ TEST(serial_on_the_shells_terminal_in_the_background)
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
     tcgetattr(0, &now);
     CHECK(same_settings(&shells, &now));
+    redirect_back();
+}
+
+/* It was there before the job went into the background: what sets the line, or drops its queues, says that it can't. */
+TEST(serial_that_goes_into_the_background)
+{
+    int   told[2], go[2], status = 0, master = terminal();
+    pid_t child;
+    (void)master;
+    REQUIRE(pipe(told) == 0 && pipe(go) == 0);
+    child = fork();
+    if (child == 0) {
+        chr_serial_params params = { 9600, 'N', 8, 1 };
+        chr_frontend      fe;
+        chr_error         err;
+        chr_context      *ctx = chr_context_new(NULL);
+        char              byte;
+        int               what = CHR_PURGE_RECEIVE, now = -1;
+        memset(&fe, 0, sizeof fe);
+        setpgid(0, 0);
+        signal(SIGTTOU, SIG_IGN);
+        tcsetpgrp(0, getpgrp());
+        signal(SIGTTOU, SIG_DFL);
+        if (chr_fe_init(&fe, chr_new(ctx, "serial,id=s,path=/dev/tty", &err), &err) < 0) _exit(3);
+        if (chr_fe_ioctl(&fe, CHR_IOCTL_SERIAL_PURGE, &what) != 0) _exit(4);
+        if (write(told[1], "x", 1) != 1 || read(go[0], &byte, 1) != 1) _exit(5);
+        if (chr_fe_ioctl(&fe, CHR_IOCTL_SERIAL_PURGE, &what) != CHR_ERR_BUSY) _exit(6);
+        if (chr_fe_ioctl(&fe, CHR_IOCTL_SERIAL_SET_PARAMS, &params) != CHR_ERR_BUSY) _exit(7);
+        if (chr_fe_ioctl(&fe, CHR_IOCTL_SERIAL_GET_FLOW, &now) != 0 || now != CHR_FLOW_NONE) _exit(8);
+        chr_fe_deinit(&fe);
+        chr_context_free(ctx);
+        _exit(0);
+    }
+    wait_readable(told[0]);
+    take_terminal_back();
+    say(go[1], "x");
+    CHECK_INT(waitpid(child, &status, WUNTRACED), child);
+    if (!CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0)) NOTE("status %x", status);
     redirect_back();
 }
 

@@ -1,0 +1,1109 @@
+/*
+ * test_calls.c - what passes between a backend and its frontend through the core alone: each call, event and byte, noted on both sides in
+ * its order. No descriptor, no time, no other backend.
+ */
+#include "chardev.h"
+#include "rig.h"
+
+#include <limits.h>
+
+static char noted[4000]; /* "write(abc) event(1) ..." */
+static int  was_write;    /* the last note is one of bytes */
+
+static void note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static void note(const char *format, ...)
+{
+    size_t  used = strlen(noted);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(noted + used, sizeof noted - used, format, args);
+    va_end(args);
+    was_write = 0;
+}
+
+static const char *notes(void)
+{
+    static char last[sizeof noted];
+    memcpy(last, noted, sizeof last);
+    noted[0] = 0;
+    return last;
+}
+
+/* ---- the backend ---------------------------------------------------------------------------------------------------------------- */
+
+static struct {
+    int  most;                    /* how many bytes it still takes; then it would block */
+    int  failure;                 /* of write, when it is not 0 */
+    int  shutdown;                /* what shutdown says */
+    int  comes_back;
+    void (*in_write)(chr_dev *dev); /* called in the slot */
+} back;
+
+/* In how many pieces they come does not matter. */
+static void note_bytes(int len, const char *bytes)
+{
+    size_t used = strlen(noted);
+    if (was_write && used > 2 && noted[used - 2] == ')') noted[used - 2] = 0;
+    else note("write(");
+    note("%.*s) ", len, bytes);
+}
+
+static int back_write(chr_dev *dev, const void *buf, size_t len)
+{
+    int n = back.failure ? back.failure : back.most == 0 ? CHR_ERR_WOULD_BLOCK : (int)len < back.most ? (int)len : back.most;
+    if (n > 0) back.most -= n;
+    if (n > 0) note_bytes(n, (const char *)buf);
+    else note("write:%s ", n == CHR_ERR_WOULD_BLOCK ? "wait" : "fails");
+    was_write = n > 0;
+    if (back.in_write) back.in_write(dev);
+    return n;
+}
+
+static void back_update(chr_dev *dev)
+{
+    int space = chr_be_can_write(dev);
+    if (dev->removed) return;
+    note("update(%d,%d) ", space, chr_be_wants_writable(dev));
+}
+
+static int back_open(chr_dev *dev, chr_error *err)
+{
+    (void)dev, (void)err;
+    return 0;
+}
+
+static void back_close(chr_dev *dev)
+{
+    (void)dev;
+    note("close ");
+}
+
+static void back_describe(const chr_dev *dev, chr_info *info)
+{
+    (void)dev;
+    info->comes_back = back.comes_back;
+}
+
+static void back_set_open(chr_dev *dev, int is_open)
+{
+    (void)dev;
+    note("set_open(%d) ", is_open);
+}
+
+static int back_disconnect(chr_dev *dev)
+{
+    note("disconnect ");
+    chr_be_event(dev, CHR_EVENT_CLOSED);
+    return 0;
+}
+
+static int back_shutdown(chr_dev *dev)
+{
+    (void)dev;
+    note("shutdown ");
+    return back.shutdown;
+}
+
+CHR_TABLE(chr_io, back_io,
+    CHR_SET(write,  back_write)
+    CHR_SET(update, back_update));
+CHR_TABLE(chr_io, plain_io,
+    CHR_SET(write, back_write));
+CHR_TABLE(chr_peer_slots, back_peer,
+    CHR_SET(disconnect, back_disconnect)
+    CHR_SET(shutdown,   back_shutdown));
+CHR_TABLE(chr_backend, back_kind,
+    CHR_SET(name,         "back")
+    CHR_SET(options_size, sizeof(chr_common_options))
+    CHR_SET(state_size,   sizeof(chr_dev))
+    CHR_SET(open,         back_open)
+    CHR_SET(close,        back_close)
+    CHR_SET(io,           &back_io)
+    CHR_SET(describe,     back_describe)
+    CHR_SET(set_open,     back_set_open)
+    CHR_SET(peer,         &back_peer));
+CHR_TABLE(chr_backend, plain_kind, /* the required slots alone */
+    CHR_SET(name,         "plain")
+    CHR_SET(options_size, sizeof(chr_common_options))
+    CHR_SET(state_size,   sizeof(chr_dev))
+    CHR_SET(open,         back_open)
+    CHR_SET(io,           &plain_io));
+
+/* ---- the frontend --------------------------------------------------------------------------------------------------------------- */
+
+static chr_frontend front;
+static int          asks_are_noted;
+static int          room;                /* what can_read says */
+static int          change_answer;
+static void       (*then)(int what);     /* called last in each handler: the event, or 'c', 'r', 'x', 'w' */
+
+static int front_can_read(void *opaque)
+{
+    int now = room;
+    (void)opaque;
+    if (asks_are_noted) note("ask ");
+    if (then) then('c');
+    return now;
+}
+
+static void front_read(void *opaque, const void *buf, size_t len)
+{
+    (void)opaque;
+    note("read(%.*s) ", (int)len, (const char *)buf);
+    if (then) then('r');
+}
+
+static void front_event(void *opaque, int event)
+{
+    (void)opaque;
+    note("event(%d) ", event);
+    if (then) then(event);
+}
+
+static int front_change(void *opaque)
+{
+    (void)opaque;
+    note("change ");
+    if (then) then('x');
+    return change_answer;
+}
+
+static void front_writable(void *opaque)
+{
+    note("writable(%s) ", (const char *)opaque);
+    if (then) then('w');
+}
+
+/* A line for the log: a backend may log inside a slot, and the hook may do what a handler may. */
+static void (*logged)(void);
+
+static void log_hook(void *opaque, const char *line)
+{
+    void (*now)(void) = logged;
+    (void)opaque, (void)line;
+    logged = NULL;
+    if (now) now();
+}
+
+static void log_a_line(chr_dev *dev)
+{
+    back.in_write = NULL;
+    chr_be_log(dev, "something has happened");
+}
+
+static const chr_handlers all_handlers = { front_can_read, front_read, front_event, front_change };
+
+static chr_dev *start(rig *r, const char *options)
+{
+    chr_config config;
+    chr_dev   *dev;
+    memset(&back, 0, sizeof back);
+    logged = NULL;
+    back.most = 1000;
+    room = 100;
+    asks_are_noted = 1;
+    change_answer = 0;
+    then = NULL;
+    noted[0] = 0;
+    config = rig_config(r);
+    config.log = log_hook;
+    config.clock = rig_clock;
+    rig_init(r);
+    r->ctx = chr_context_new(&config);
+    REQUIRE(r->ctx != NULL);
+    REQUIRE(chr_backend_register(r->ctx, &back_kind, NULL) == 0);
+    REQUIRE(chr_backend_register(r->ctx, &plain_kind, NULL) == 0);
+    dev = make(r, options);
+    memset(&front, 0, sizeof front);
+    REQUIRE(chr_fe_init(&front, dev, NULL) == 0);
+    CHECK_STR(notes(), "");
+    return dev;
+}
+
+static void finish(rig *r)
+{
+    if (front.dev) chr_fe_deinit(&front);
+    rig_close(r);
+}
+
+static void set_handlers(const chr_handlers *handlers) { chr_fe_set_handlers(&front, handlers, NULL); }
+
+/* ---- events --------------------------------------------------------------------------------------------------------------------- */
+
+static const int many[] = { CHR_EVENT_INPUT_END, CHR_EVENT_MUX_OUT, CHR_EVENT_MUX_IN, CHR_EVENT_PURGE_TRANSMIT, CHR_EVENT_PURGE_RECEIVE,
+                            CHR_EVENT_LINE_ERROR, CHR_EVENT_SERIAL, CHR_EVENT_RESIZED, CHR_EVENT_BREAK, -7, CHR_EVENT_READABLE };
+
+static void post_many(chr_dev *dev)
+{
+    size_t i;
+    back.in_write = NULL;
+    chr_be_writable(dev);
+    for (i = 0; i < sizeof many / sizeof many[0]; i++) chr_be_event(dev, many[i]);
+    chr_be_event(dev, CHR_EVENT_OPENED);
+}
+
+static void post_opened_and_closed(chr_dev *dev)
+{
+    back.in_write = NULL;
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    chr_be_event(dev, CHR_EVENT_INPUT_END);
+    chr_be_event(dev, CHR_EVENT_BREAK);
+    chr_be_event(dev, CHR_EVENT_BREAK);
+    chr_be_event(dev, CHR_EVENT_CLOSED);
+    CHECK_INT(dev->be_open, 0);
+}
+
+static void post_closed_and_opened(chr_dev *dev)
+{
+    back.in_write = NULL;
+    chr_be_event(dev, CHR_EVENT_CLOSED);
+    CHECK_INT(dev->be_open, 0);
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    CHECK_INT(dev->be_open, 1);
+}
+
+static void post_break(chr_dev *dev)
+{
+    back.in_write = NULL;
+    chr_be_event(dev, CHR_EVENT_BREAK);
+}
+
+static void remove_at_break(int what)
+{
+    chr_context *ctx = front.ctx;
+    if (what != CHR_EVENT_BREAK) return;
+    then = NULL;
+    chr_fe_deinit(&front);
+    CHECK_INT(chr_remove(ctx, "b", NULL), 0);
+}
+
+TEST(events_in_their_order)
+{
+    chr_dev *dev;
+    rig      r;
+    dev = start(&r, "back,id=b");
+    set_handlers(&all_handlers);
+    CHECK_STR(notes(), "set_open(1) ");
+    settle(&r);
+    CHECK_STR(notes(), "ask update(100,0) ");
+    /* at once */
+    chr_be_event(dev, CHR_EVENT_CLOSED);
+    CHECK_STR(notes(), ""); /* OPENED is the first */
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    CHECK_STR(notes(), "event(1) ");
+    CHECK_INT(chr_fe_backend_open(&front), 1);
+    chr_be_event(dev, 4711);
+    CHECK_STR(notes(), "event(4711) ");
+    chr_be_event(dev, CHR_EVENT_CLOSED);
+    chr_be_event(dev, CHR_EVENT_CLOSED);
+    CHECK_STR(notes(), "event(4) ");
+    CHECK_INT(chr_fe_backend_open(&front), 0);
+    /* from a slot: one of each, by the loop, before what comes later */
+    back.in_write = post_many;
+    chr_fe_add_watch(&front, front_writable, (void *)"now");
+    CHECK_INT(chr_fe_write(&front, "x", 1), 1);
+    CHECK_STR(notes(), "write(x) ");
+    settle(&r);
+    CHECK_STR(notes(), "event(1) event(0) event(5) event(6) event(7) event(8) event(9) event(2) event(3) event(10) event(11) writable(now) "
+              "ask update(100,0) ");
+    back.in_write = post_opened_and_closed;
+    CHECK_INT(chr_fe_write(&front, "x", 1), 1);
+    settle(&r);
+    CHECK_STR(notes(), "write(x) event(4) event(0) ");
+    back.in_write = post_opened_and_closed; /* nobody learns of a peer that has gone again */
+    CHECK_INT(chr_fe_write(&front, "x", 1), 1);
+    settle(&r);
+    CHECK_STR(notes(), "write(x) event(0) ");
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    notes();
+    back.in_write = post_closed_and_opened;
+    CHECK_INT(chr_fe_write(&front, "x", 1), 1);
+    CHECK_INT(chr_fe_backend_open(&front), 1);
+    settle(&r);
+    CHECK_STR(notes(), "write(x) event(4) event(1) ");
+    back.in_write = post_break; /* what is posted comes first */
+    CHECK_INT(chr_fe_write(&front, "x", 1), 1);
+    chr_be_event(dev, CHR_EVENT_SERIAL);
+    CHECK_STR(notes(), "write(x) event(0) event(6) ");
+    back.in_write = post_break;
+    CHECK_INT(chr_fe_write(&front, "x", 1), 1);
+    chr_be_write(dev, "input", 5);
+    CHECK_STR(notes(), "write(x) event(0) read(input) ");
+    back.in_write = post_break;
+    CHECK_INT(chr_fe_write(&front, "x", 1), 1);
+    CHECK_INT(chr_be_can_write(dev), 100);
+    CHECK_STR(notes(), "write(x) event(0) ask ");
+    back.in_write = post_break;
+    CHECK_INT(chr_fe_write(&front, "x", 1), 1);
+    chr_fe_add_watch(&front, front_writable, (void *)"later");
+    chr_be_writable(dev);
+    CHECK_STR(notes(), "write(x) event(0) writable(later) ");
+    settle(&r);
+    CHECK_STR(notes(), "ask update(100,0) ");
+    /* removed in the midst of them */
+    back.in_write = post_many;
+    then = remove_at_break;
+    chr_fe_add_watch(&front, front_writable, (void *)"never");
+    CHECK_INT(chr_fe_write(&front, "x", 1), 1);
+    settle(&r);
+    CHECK_STR(notes(), "write(x) event(0) set_open(0) close ");
+    finish(&r);
+}
+
+static void deinit_at_opened(int what)
+{
+    if (what == CHR_EVENT_OPENED) chr_fe_deinit(&front);
+}
+
+static const chr_handlers events_alone = { NULL, NULL, front_event, NULL };
+static const chr_handlers bytes_alone = { NULL, front_read, NULL, NULL };
+
+/* What new handlers are told at once. */
+TEST(state_is_told_to_new_handlers)
+{
+    chr_dev *dev;
+    rig      r;
+    dev = start(&r, "back,id=b");
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    CHECK_STR(notes(), "");
+    set_handlers(&all_handlers);
+    CHECK_STR(notes(), "set_open(1) event(1) ");
+    set_handlers(&all_handlers);
+    CHECK_STR(notes(), "event(1) ");
+    chr_be_event(dev, CHR_EVENT_INPUT_END);
+    CHECK_STR(notes(), "event(10) ");
+    set_handlers(&all_handlers);
+    CHECK_STR(notes(), "event(1) event(10) ");
+    set_handlers(&bytes_alone);
+    CHECK_STR(notes(), "");
+    chr_be_event(dev, CHR_EVENT_BREAK);
+    CHECK_STR(notes(), "");
+    set_handlers(NULL);
+    CHECK_STR(notes(), "set_open(0) ");
+    set_handlers(&all_handlers);
+    CHECK_STR(notes(), "set_open(1) event(1) event(10) ");
+    chr_be_event(dev, CHR_EVENT_OPENED); /* the next peer: its input has not ended */
+    CHECK_STR(notes(), "");
+    set_handlers(&all_handlers);
+    CHECK_STR(notes(), "event(1) ");
+    chr_be_event(dev, CHR_EVENT_INPUT_END);
+    chr_be_event(dev, CHR_EVENT_CLOSED);
+    CHECK_STR(notes(), "event(10) event(4) ");
+    set_handlers(&all_handlers);
+    CHECK_STR(notes(), "");
+    settle(&r);
+    notes();
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    chr_be_event(dev, CHR_EVENT_INPUT_END);
+    set_handlers(NULL);
+    notes();
+    then = deinit_at_opened;
+    set_handlers(&all_handlers);
+    CHECK_STR(notes(), "set_open(1) event(1) set_open(0) ");
+    then = NULL;
+    CHECK(front.dev == NULL);
+    set_handlers(&all_handlers); /* without a chardev: nothing */
+    chr_be_tell_event(&front, CHR_EVENT_BREAK);
+    chr_be_tell_writable(&front);
+    CHECK_STR(notes(), "");
+    settle(&r);
+    CHECK_STR(notes(), "update(0,0) ");
+    REQUIRE(chr_fe_init(&front, dev, NULL) == 0);
+    set_handlers(&events_alone);
+    CHECK_STR(notes(), "set_open(1) event(1) event(10) ");
+    settle(&r);
+    CHECK_STR(notes(), "update(0,0) ");
+    finish(&r);
+}
+
+/* ---- room and input ------------------------------------------------------------------------------------------------------------- */
+
+static void set_others(int what)
+{
+    if (what != 'c') return;
+    then = NULL;
+    set_handlers(&events_alone);
+}
+
+static void deinit_when_asked(int what)
+{
+    if (what == 'c') chr_fe_deinit(&front);
+}
+
+static void event_when_asked(int what)
+{
+    if (what == 'c') chr_be_event(front.dev, CHR_EVENT_CLOSED);
+}
+
+static int asked_in_slot;
+static void ask_in_slot(chr_dev *dev)
+{
+    back.in_write = NULL;
+    asked_in_slot = chr_be_can_write(dev);
+}
+
+TEST(room_and_input)
+{
+    chr_info info;
+    chr_dev *dev;
+    rig      r;
+    dev = start(&r, "back,id=b");
+    CHECK_INT(chr_be_can_write(dev), 0);
+    chr_be_write(dev, "nobody", 6);
+    set_handlers(&events_alone);
+    CHECK_INT(chr_be_can_write(dev), 0);
+    chr_be_write(dev, "nobody", 6);
+    set_handlers(&bytes_alone);
+    CHECK_INT(chr_be_can_write(dev), 65536);
+    CHECK_STR(notes(), "set_open(1) ");
+    chr_be_write(dev, "all", 3);
+    CHECK_STR(notes(), "read(all) ");
+    set_handlers(&all_handlers);
+    for (room = -1; room <= 2; room++) {
+        CHECK_INT(chr_be_can_write(dev), room);
+        CHECK_STR(notes(), "ask ");
+    }
+    chr_query(dev, &info);
+    CHECK_INT(info.bytes_in, 15);
+    /* inside a slot nobody is asked, but later */
+    settle(&r);
+    notes();
+    back.in_write = ask_in_slot;
+    asked_in_slot = -1;
+    CHECK_INT(chr_fe_write(&front, "x", 1), 1);
+    CHECK_INT(asked_in_slot, 0);
+    CHECK_STR(notes(), "write(x) ");
+    settle(&r);
+    CHECK_STR(notes(), "ask update(3,0) ");
+    chr_fe_accept_input(&front);
+    CHECK_STR(notes(), "");
+    settle(&r);
+    CHECK_STR(notes(), "ask update(3,0) ");
+    settle(&r);
+    CHECK_STR(notes(), "");
+    /* an answer of handlers that are none any more */
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    notes();
+    then = event_when_asked;
+    CHECK_INT(chr_be_can_write(dev), 3); /* an event is no reason */
+    CHECK_STR(notes(), "ask event(4) ");
+    then = set_others;
+    CHECK_INT(chr_be_can_write(dev), 0);
+    set_handlers(&all_handlers);
+    then = deinit_when_asked;
+    CHECK_INT(chr_be_can_write(dev), 0);
+    CHECK_STR(notes(), "ask ask set_open(0) ");
+    finish(&r);
+}
+
+/* ---- output ------------------------------------------------------------------------------------------------------------------- */
+
+static void post_writable(chr_dev *dev)
+{
+    back.in_write = NULL;
+    chr_be_writable(dev);
+}
+
+/* A plain backend is writable at any time; another one when it says so, once for each question. */
+TEST(who_waits_to_write)
+{
+    chr_dev *dev;
+    rig      r;
+    dev = start(&r, "plain,id=p");
+    chr_fe_add_watch(&front, front_writable, (void *)"plain");
+    CHECK_STR(notes(), "");
+    settle(&r);
+    CHECK_STR(notes(), "writable(plain) ");
+    chr_fe_accept_input(&front);
+    settle(&r);
+    CHECK_STR(notes(), "");
+    CHECK_INT(chr_be_wants_writable(dev), 0);
+    finish(&r);
+
+    dev = start(&r, "back,id=b");
+    set_handlers(&all_handlers);
+    settle(&r);
+    notes();
+    chr_fe_add_watch(&front, front_writable, (void *)"first");
+    chr_fe_add_watch(&front, front_writable, (void *)"second");
+    CHECK_INT(chr_be_wants_writable(dev), 1);
+    settle(&r);
+    CHECK_STR(notes(), "ask update(100,1) ");
+    chr_be_writable(dev);
+    CHECK_STR(notes(), "writable(second) ");
+    chr_be_writable(dev);
+    CHECK_STR(notes(), "");
+    chr_fe_add_watch(&front, front_writable, (void *)"third");
+    chr_fe_add_watch(&front, NULL, NULL);
+    CHECK_INT(chr_be_wants_writable(dev), 0);
+    chr_be_writable(dev);
+    CHECK_STR(notes(), "");
+    chr_fe_add_watch(&front, front_writable, (void *)"from a slot");
+    back.in_write = post_writable;
+    CHECK_INT(chr_fe_write(&front, "x", 1), 1);
+    CHECK_STR(notes(), "write(x) ");
+    settle(&r);
+    CHECK_HAS(notes(), "writable(from a slot) ");
+    chr_fe_add_watch(&front, front_writable, (void *)"posted, then an event");
+    back.in_write = post_writable;
+    CHECK_INT(chr_fe_write(&front, "x", 1), 1);
+    chr_be_event(dev, CHR_EVENT_BREAK);
+    CHECK_STR(notes(), "write(x) event(0) ");
+    settle(&r);
+    CHECK_HAS(notes(), "writable(posted, then an event) ");
+    /* the peer goes: the backend is asked to look */
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    settle(&r);
+    notes();
+    chr_be_event(dev, CHR_EVENT_CLOSED);
+    settle(&r);
+    CHECK_STR(notes(), "event(4) ");
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    chr_fe_add_watch(&front, front_writable, (void *)"gone");
+    settle(&r);
+    notes();
+    chr_be_event(dev, CHR_EVENT_CLOSED);
+    CHECK_STR(notes(), "event(4) ");
+    settle(&r);
+    CHECK_STR(notes(), "ask update(100,1) ");
+    finish(&r);
+}
+
+/* Queued output, its half-close behind it, and what each result of a write counts as. */
+TEST(queued_output_and_its_end)
+{
+    chr_info info;
+    chr_dev *dev;
+    rig      r;
+    dev = start(&r, "back,id=b,obuf=8,history=4");
+    set_handlers(&all_handlers);
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    settle(&r);
+    CHECK_STR(notes(), "set_open(1) event(1) ask update(100,0) ");
+    back.most = 3;
+    CHECK_INT(chr_fe_write(&front, "abcdef", 6), 6);
+    CHECK_STR(notes(), "write(abc) ");
+    CHECK_INT(chr_be_wants_writable(dev), 1);
+    CHECK_INT(chr_fe_write(&front, "ghijklmn", 8), 5);
+    CHECK_STR(notes(), "write:wait ");
+    CHECK_INT(chr_fe_write(&front, "lmn", 3), CHR_ERR_WOULD_BLOCK);
+    CHECK_STR(notes(), "write:wait ");
+    chr_query(dev, &info);
+    CHECK_INT(info.bytes_out, 11);
+    CHECK_INT(info.bytes_queued, 8);
+    CHECK_INT(info.bytes_dropped, 0);
+    chr_fe_add_watch(&front, front_writable, (void *)"room");
+    chr_be_writable(dev); /* still no room: nobody is told */
+    CHECK_STR(notes(), "write:wait ");
+    back.most = 4;
+    chr_be_writable(dev);
+    CHECK_STR(notes(), "write(defg) write:wait writable(room) ");
+    CHECK_INT(chr_fe_shutdown(&front), 0); /* waits for the rest */
+    CHECK_STR(notes(), "write:wait ");
+    CHECK_INT(chr_be_wants_writable(dev), 1);
+    CHECK_INT(chr_fe_write(&front, "x", 1), CHR_ERR_DISCONNECTED);
+    CHECK_STR(notes(), "");
+    settle(&r);
+    CHECK_STR(notes(), "ask update(100,1) ");
+    back.most = 4;
+    back.shutdown = CHR_ERR_WOULD_BLOCK;
+    chr_be_writable(dev);
+    CHECK_STR(notes(), "write(hijk) shutdown ");
+    CHECK_INT(chr_be_wants_writable(dev), 1);
+    back.shutdown = 0;
+    chr_be_writable(dev);
+    CHECK_STR(notes(), "shutdown ");
+    CHECK_INT(chr_be_wants_writable(dev), 0);
+    chr_be_writable(dev);
+    CHECK_STR(notes(), "");
+    chr_query(dev, &info);
+    CHECK_INT(info.bytes_out, 11);
+    CHECK_INT(info.bytes_queued, 0);
+    CHECK_INT(info.bytes_dropped, 1);
+    /* the next peer gets the last bytes first; one that was lost, too */
+    chr_be_event(dev, CHR_EVENT_CLOSED);
+    back.most = 100;
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    CHECK_STR(notes(), "event(4) event(1) ");
+    CHECK_INT(chr_fe_write(&front, "new", 3), 3);
+    CHECK_STR(notes(), "write(hijknew) ");
+    /* without a peer, and with another error */
+    back.failure = CHR_ERR_DISCONNECTED;
+    CHECK_INT(chr_fe_write(&front, "lost", 4), CHR_ERR_DISCONNECTED);
+    back.failure = CHR_ERR_IO;
+    CHECK_INT(chr_fe_write(&front, "kept", 4), CHR_ERR_IO);
+    CHECK_STR(notes(), "write:fails write:fails ");
+    chr_query(dev, &info);
+    CHECK_INT(info.bytes_out, 14);
+    CHECK_INT(info.bytes_dropped, 5);
+    /* an error that meets queued bytes is the next write's */
+    back.failure = back.most = 0;
+    CHECK_INT(chr_fe_write(&front, "queued", 6), 6);
+    CHECK_STR(notes(), "write:wait ");
+    back.failure = CHR_ERR_IO;
+    chr_be_writable(dev);
+    CHECK_STR(notes(), "write:fails ");
+    back.failure = 0;
+    back.most = 100;
+    CHECK_INT(chr_fe_write(&front, "x", 1), CHR_ERR_IO);
+    CHECK_STR(notes(), "");
+    CHECK_INT(chr_fe_write(&front, "x", 1), 1);
+    CHECK_STR(notes(), "write(x) ");
+    chr_query(dev, &info);
+    CHECK_INT(info.bytes_out, 21);
+    CHECK_INT(info.bytes_dropped, 11);
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    settle(&r);
+    notes();
+    chr_be_writable(dev);
+    CHECK_STR(notes(), "write(uedx) ");
+    /* a peer that goes while something is queued: it is still tried */
+    back.most = 0;
+    CHECK_INT(chr_fe_write(&front, "tail", 4), 4);
+    back.most = 100;
+    notes();
+    chr_be_event(dev, CHR_EVENT_CLOSED);
+    CHECK_STR(notes(), "write(tail) event(4) ");
+    /* a new peer ends a half-close that waits */
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    back.most = 4;
+    chr_be_writable(dev);
+    CHECK_INT(chr_fe_write(&front, "left", 4), 4);
+    CHECK_INT(chr_fe_shutdown(&front), 0);
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    CHECK_STR(notes(), "event(1) write(tail) write:wait write:wait ");
+    back.most = 100;
+    CHECK_INT(chr_fe_write(&front, "on", 2), 2);
+    CHECK_STR(notes(), "write(taillefton) ");
+    chr_fe_deinit(&front);
+    CHECK_STR(notes(), "set_open(0) ");
+    CHECK_INT(chr_remove(r.ctx, "b", NULL), 0);
+    CHECK_STR(notes(), "close ");
+    finish(&r);
+}
+
+/* ---- buffers -------------------------------------------------------------------------------------------------------------------- */
+
+static chr_dev *start_buffered(rig *r, const chr_handlers *handlers, size_t in, size_t out)
+{
+    chr_dev *dev = start(r, "back,id=b");
+    asks_are_noted = 0; /* how often is not what is looked at here */
+    set_handlers(handlers);
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    settle(r);
+    notes();
+    CHECK_INT(chr_fe_readable(&front), 0);
+    CHECK_INT(chr_fe_writable(&front), CHR_ERR_NOT_SUPPORTED);
+    CHECK_INT(chr_fe_set_buffers(&front, in, out), 0);
+    settle(r);
+    return dev;
+}
+
+TEST(gathered_output)
+{
+    chr_info info;
+    chr_dev *dev;
+    rig      r;
+    dev = start_buffered(&r, &all_handlers, 8, 6);
+    CHECK_STR(notes(), "update(8,0) ");
+    CHECK_INT(chr_fe_writable(&front), 6);
+    CHECK_INT(chr_fe_write(&front, "ab", 2), 2);
+    CHECK_INT(chr_fe_writable(&front), 4);
+    CHECK_INT(chr_fe_write(&front, "", 0), 0);
+    CHECK_INT(chr_fe_write(&front, "cd", 2), 2);
+    chr_query(dev, &info);
+    CHECK_INT(info.bytes_out, 0);
+    CHECK_INT(info.bytes_queued, 4);
+    CHECK_STR(notes(), "");
+    settle(&r);
+    CHECK_STR(notes(), "write(abcd) ");
+    chr_query(dev, &info);
+    CHECK_INT(info.bytes_out, 4);
+    CHECK_INT(info.bytes_queued, 0);
+    /* what does not fit sends what is there */
+    CHECK_INT(chr_fe_write(&front, "abcd", 4), 4);
+    CHECK_INT(chr_fe_write(&front, "efg", 3), 3);
+    CHECK_STR(notes(), "write(abcd) ");
+    CHECK_INT(chr_fe_writable(&front), 3);
+    CHECK_INT(chr_fe_write(&front, "hij", 3), 3); /* fits exactly */
+    CHECK_STR(notes(), "");
+    CHECK_INT(chr_fe_writable(&front), 0);
+    CHECK_INT(chr_fe_flush(&front, 0), 0);
+    CHECK_STR(notes(), "write(efghij) ");
+    CHECK_INT(chr_fe_write(&front, "ab", 2), 2);
+    CHECK_INT(chr_fe_write(&front, "0123456789", 10), 10); /* larger than the buffer: at once */
+    CHECK_STR(notes(), "write(ab0123456789) ");
+    CHECK_INT(chr_fe_write(&front, "012345", 6), 6);
+    settle(&r);
+    CHECK_STR(notes(), "write(012345) ");
+    /* a slow peer */
+    back.most = 3;
+    CHECK_INT(chr_fe_write(&front, "abcd", 4), 4);
+    settle(&r);
+    CHECK_STR(notes(), "write(abc) write:wait update(8,1) ");
+    CHECK_INT(chr_fe_write(&front, "efghij", 6), 5);
+    CHECK_INT(chr_fe_write(&front, "x", 1), CHR_ERR_WOULD_BLOCK);
+    CHECK_INT(chr_fe_writable(&front), 0);
+    chr_fe_add_watch(&front, front_writable, (void *)"room");
+    settle(&r);
+    CHECK_STR(notes(), "update(8,1) "); /* not tried before it says so */
+    back.most = 2;
+    chr_be_writable(dev);
+    CHECK_STR(notes(), "write(de) write:wait writable(room) ");
+    CHECK_INT(chr_fe_writable(&front), 2);
+    back.most = 100;
+    chr_be_writable(dev);
+    CHECK_STR(notes(), "write(fghi) ");
+    settle(&r);
+    notes();
+    back.most = 7; /* a large write that is cut: what is left is gathered */
+    CHECK_INT(chr_fe_write(&front, "0123456789", 10), 10);
+    CHECK_STR(notes(), "write(0123456) ");
+    back.most = 100;
+    settle(&r);
+    CHECK_STR(notes(), "write(789) ");
+    chr_query(dev, &info);
+    CHECK_INT(info.bytes_dropped, 0);
+    /* an error that nobody could be told: the flush tells it, once; then writes are told at once */
+    back.failure = CHR_ERR_IO;
+    CHECK_INT(chr_fe_write(&front, "ab", 2), 2);
+    settle(&r);
+    CHECK_STR(notes(), "write:fails ");
+    CHECK_INT(chr_fe_write(&front, "c", 1), CHR_ERR_IO);
+    CHECK_INT(chr_fe_flush(&front, 0), CHR_ERR_IO);
+    CHECK_INT(chr_fe_flush(&front, 0), 0);
+    CHECK_STR(notes(), "write:fails ");
+    chr_query(dev, &info);
+    CHECK_INT(info.bytes_dropped, 2);
+    back.failure = CHR_ERR_DISCONNECTED;
+    CHECK_INT(chr_fe_write(&front, "d", 1), CHR_ERR_DISCONNECTED);
+    CHECK_STR(notes(), "write:fails ");
+    back.failure = 0;
+    CHECK_INT(chr_fe_write(&front, "e", 1), 1);
+    CHECK_STR(notes(), "write(e) ");
+    CHECK_INT(chr_fe_write(&front, "f", 1), 1);
+    CHECK_STR(notes(), "");
+    settle(&r);
+    CHECK_STR(notes(), "write(f) ");
+    back.failure = CHR_ERR_IO; /* or a new peer comes */
+    CHECK_INT(chr_fe_write(&front, "g", 1), 1);
+    settle(&r);
+    back.failure = 0;
+    chr_be_event(dev, CHR_EVENT_CLOSED);
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    notes();
+    CHECK_INT(chr_fe_write(&front, "h", 1), 1);
+    CHECK_STR(notes(), "");
+    chr_be_event(dev, CHR_EVENT_CLOSED); /* before it is told */
+    CHECK_STR(notes(), "write(h) event(4) ");
+    chr_query(dev, &info);
+    CHECK_INT(info.bytes_dropped, 4);
+    CHECK_INT(chr_fe_write(&front, "last", 4), 4);
+    chr_fe_deinit(&front);
+    CHECK_STR(notes(), "write(last) set_open(0) ");
+    finish(&r);
+}
+
+TEST(buffers_of_other_sizes)
+{
+    chr_dev *dev;
+    rig      r;
+    long     live;
+    dev = start_buffered(&r, &all_handlers, 8, 6);
+    notes();
+    live = r.live;
+    CHECK_INT(chr_fe_set_buffers(&front, (size_t)INT_MAX / 4 + 1, 0), CHR_ERR_INVALID);
+    CHECK_INT(chr_fe_set_buffers(&front, 0, (size_t)INT_MAX / 4 + 1), CHR_ERR_INVALID);
+    CHECK_INT(chr_fe_write(&front, "abcdef", 6), 6);
+    CHECK_INT(chr_fe_set_buffers(&front, 8, 7), 0);
+    CHECK_INT(chr_fe_writable(&front), 1);
+    CHECK_STR(notes(), "");
+    CHECK_INT(chr_fe_set_buffers(&front, 8, 2), 0); /* a smaller one: what is there is sent */
+    CHECK_STR(notes(), "write(abcdef) ");
+    CHECK_INT(chr_fe_writable(&front), 2);
+    settle(&r);
+    CHECK_STR(notes(), "update(8,0) ");
+    back.most = 0;
+    CHECK_INT(chr_fe_set_buffers(&front, 8, 6), 0);
+    CHECK_INT(chr_fe_write(&front, "ghijkl", 6), 6);
+    CHECK_INT(chr_fe_set_buffers(&front, 8, 2), 0);
+    CHECK_INT(chr_fe_writable(&front), 0);
+    CHECK_INT(chr_fe_write(&front, "m", 1), CHR_ERR_WOULD_BLOCK);
+    CHECK_INT(chr_fe_set_buffers(&front, 0, 0), 0); /* used up first */
+    CHECK_INT(chr_fe_writable(&front), CHR_ERR_NOT_SUPPORTED);
+    back.most = 100;
+    chr_be_writable(dev);
+    settle(&r);
+    CHECK_HAS(notes(), "write(ghijkl) ");
+    CHECK_INT(chr_fe_set_buffers(&front, 0, 0), 0);
+    CHECK_INT(r.live, live - 1);
+    CHECK_INT(chr_fe_write(&front, "m", 1), 1);
+    CHECK_STR(notes(), "write(m) ");
+    settle(&r);
+    CHECK_STR(notes(), "update(100,0) "); /* the frontend itself is asked again */
+    chr_be_write(dev, "in", 2);
+    chr_be_event(dev, CHR_EVENT_BREAK);
+    CHECK_STR(notes(), "read(in) event(0) ");
+    /* both are gone at once when they are empty */
+    CHECK_INT(chr_fe_set_buffers(&front, 8, 8), 0);
+    CHECK_INT(chr_fe_read(&front, NULL, 0), CHR_ERR_WOULD_BLOCK);
+    CHECK_INT(r.live, live);
+    CHECK_INT(chr_fe_set_buffers(&front, 0, 0), 0);
+    CHECK_INT(chr_fe_set_buffers(&front, 0, 0), 0);
+    CHECK_INT(r.live, live - 1);
+    CHECK_INT(chr_fe_read(&front, NULL, 0), CHR_ERR_NOT_SUPPORTED);
+    CHECK_INT(chr_fe_writable(&front), CHR_ERR_NOT_SUPPORTED);
+    settle(&r);
+    notes();
+    /* one that nobody listens to: open while it has a buffer for input */
+    set_handlers(NULL);
+    CHECK_STR(notes(), "set_open(0) ");
+    CHECK_INT(chr_fe_set_buffers(&front, 0, 5), 0);
+    CHECK_STR(notes(), "");
+    CHECK_INT(chr_fe_set_buffers(&front, 5, 0), 0);
+    CHECK_STR(notes(), "set_open(1) ");
+    settle(&r);
+    CHECK_STR(notes(), "update(5,0) ");
+    chr_be_write(dev, "bytes", 5);
+    CHECK_INT(chr_fe_readable(&front), 5);
+    CHECK_INT(chr_be_can_write(dev), 0);
+    CHECK_INT(chr_fe_set_buffers(&front, 2, 0), 0); /* fewer than there are */
+    CHECK_INT(chr_fe_readable(&front), 5);
+    CHECK_INT(chr_be_can_write(dev), 0);
+    {
+        char buf[5];
+        CHECK_INT(chr_fe_read(&front, buf, 4), 4);
+        CHECK_MEM(buf, 4, "byte", 4);
+        settle(&r);
+        CHECK_INT(chr_be_can_write(dev), 1);
+        CHECK_INT(chr_fe_read(&front, buf, 4), 1);
+        CHECK_INT(chr_be_can_write(dev), 2);
+    }
+    notes();
+    CHECK_INT(chr_fe_set_buffers(&front, 0, 0), 0);
+    CHECK_STR(notes(), "set_open(0) ");
+    settle(&r);
+    CHECK_STR(notes(), "update(0,0) ");
+    finish(&r);
+}
+
+static char taken[20];
+static const char *take(size_t len)
+{
+    int n = chr_fe_read(&front, taken, len);
+    taken[n > 0 ? n : 0] = 0;
+    return n >= 0 ? taken : n == CHR_ERR_WOULD_BLOCK ? "(wait)" : n == CHR_ERR_DISCONNECTED ? "(end)" : "(?)";
+}
+
+/* Events keep their place among bytes that are taken by calls. */
+TEST(pulled_input)
+{
+    chr_info info;
+    chr_dev *dev;
+    rig      r;
+    dev = start_buffered(&r, &events_alone, 8, 0);
+    CHECK_STR(notes(), "update(8,0) ");
+    CHECK_STR(take(5), "(wait)");
+    chr_be_write(dev, "abc", 3);
+    CHECK_STR(notes(), "event(11) ");
+    chr_be_write(dev, "de", 2);
+    CHECK_STR(notes(), "");
+    CHECK_INT(chr_fe_readable(&front), 5);
+    CHECK_INT(chr_be_can_write(dev), 3);
+    chr_be_event(dev, CHR_EVENT_BREAK);
+    chr_be_event(dev, CHR_EVENT_SERIAL); /* a state: at once */
+    CHECK_STR(notes(), "event(6) ");
+    chr_be_write(dev, "fg", 2);
+    CHECK_INT(chr_fe_readable(&front), 5);
+    CHECK_STR(take(2), "ab");
+    CHECK_STR(take(9), "cde");
+    CHECK_INT(chr_fe_readable(&front), 0);
+    CHECK_STR(take(9), "(wait)"); /* the event comes first */
+    CHECK_STR(notes(), "");
+    settle(&r);
+    CHECK_STR(notes(), "event(0) event(11) ");
+    CHECK_STR(take(1), "f");
+    chr_be_event(dev, CHR_EVENT_INPUT_END);
+    chr_be_event(dev, CHR_EVENT_CLOSED);
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    CHECK_INT(chr_fe_eof(&front), 0);
+    chr_be_write(dev, "next", 4);
+    CHECK_STR(take(9), "g");
+    CHECK_STR(take(9), "(end)");
+    settle(&r);
+    CHECK_STR(notes(), "event(10) event(4) event(1) event(11) ");
+    CHECK_STR(take(9), "next");
+    CHECK_STR(take(9), "(wait)");
+    /* a full one is filled again when half of it is free */
+    settle(&r);
+    notes();
+    chr_be_write(dev, "12345678", 8);
+    CHECK_INT(chr_be_can_write(dev), 0);
+    CHECK_STR(take(3), "123");
+    CHECK_INT(chr_be_can_write(dev), 0);
+    settle(&r);
+    CHECK_STR(notes(), "event(11) ");
+    CHECK_STR(take(1), "4");
+    settle(&r);
+    CHECK_STR(notes(), "update(4,0) ");
+    chr_be_write(dev, "too much", 8); /* a backend that gives more than it was asked for */
+    CHECK_STR(take(9), "5678too ");
+    chr_query(dev, &info);
+    CHECK_INT(info.bytes_dropped, 4);
+    CHECK_INT(info.bytes_in, 27);
+    /* a purge takes the bytes and leaves the events */
+    settle(&r);
+    chr_be_write(dev, "gone", 4);
+    chr_be_event(dev, CHR_EVENT_BREAK);
+    chr_be_write(dev, "too", 3);
+    notes();
+    chr_be_event(dev, CHR_EVENT_PURGE_TRANSMIT);
+    CHECK_STR(notes(), "event(9) ");
+    settle(&r);
+    CHECK_STR(notes(), "event(0) ");
+    CHECK_STR(take(9), "(wait)");
+    chr_be_write(dev, "here", 4);
+    chr_be_event(dev, CHR_EVENT_PURGE_RECEIVE); /* the other direction */
+    CHECK_STR(notes(), "event(11) event(8) ");
+    CHECK_STR(take(9), "here");
+    chr_query(dev, &info);
+    CHECK_INT(info.bytes_dropped, 11);
+    /* the end, at its place */
+    chr_be_write(dev, "end", 3);
+    chr_be_event(dev, CHR_EVENT_CLOSED);
+    CHECK_INT(chr_fe_eof(&front), 0);
+    notes();
+    CHECK_STR(take(9), "end");
+    CHECK_INT(chr_fe_eof(&front), 1);
+    CHECK_STR(take(9), "(end)");
+    settle(&r);
+    CHECK_STR(notes(), "event(4) ");
+    CHECK_STR(take(9), "(end)");
+    finish(&r);
+}
+
+/* With a read handler they are delivered as it has room. */
+TEST(input_read_ahead)
+{
+    chr_dev *dev;
+    rig      r;
+    dev = start_buffered(&r, &all_handlers, 8, 0);
+    CHECK_STR(notes(), "update(8,0) ");
+    CHECK_INT(chr_be_can_write(dev), 8);
+    CHECK_STR(notes(), "");
+    chr_be_write(dev, "abc", 3);
+    CHECK_STR(notes(), "read(abc) "); /* the answer was for these */
+    chr_be_write(dev, "def", 3);
+    CHECK_STR(notes(), "read(def) ");
+    room = 2;
+    chr_be_write(dev, "ghi", 3);
+    room = 0;
+    CHECK_STR(notes(), "read(gh) read(i) ");
+    chr_be_write(dev, "jkl", 3);
+    CHECK_STR(notes(), "");
+    CHECK_INT(chr_be_can_write(dev), 5);
+    chr_be_event(dev, CHR_EVENT_BREAK);
+    chr_be_write(dev, "mn", 2);
+    notes();
+    settle(&r);
+    CHECK_STR(notes(), "");
+    room = 100;
+    chr_fe_accept_input(&front);
+    settle(&r);
+    CHECK_STR(notes(), "read(jkl) event(0) read(mn) update(8,0) ");
+    /* new handlers are asked for themselves, and told */
+    room = 0;
+    chr_be_write(dev, "wait", 4);
+    set_handlers(&all_handlers);
+    CHECK_STR(notes(), "event(1) ");
+    room = 100;
+    settle(&r);
+    CHECK_HAS(notes(), "read(wait) ");
+    set_handlers(NULL);
+    CHECK_HAS(notes(), "set_open(0) ");
+    chr_be_write(dev, "kept", 4);
+    settle(&r);
+    CHECK_STR(notes(), "update(0,0) ");
+    set_handlers(&bytes_alone);
+    settle(&r);
+    CHECK_HAS(notes(), "set_open(1) read(kept) ");
+    then = deinit_at_opened;
+    set_handlers(&all_handlers);
+    CHECK_STR(notes(), "event(1) set_open(0) ");
+    finish(&r);
+}
+
+/* ---- the log hook, while a buffer is sent --------------------------------------------------------------------------------------- */
+
+static void detach_now(void) { chr_fe_deinit(&front); }
+static void write_now(void) { CHECK_INT(chr_fe_write(&front, "more", 4), 4); }
+
+static int buffers_answer;
+static void set_buffers_now(void) { buffers_answer = chr_fe_set_buffers(&front, 1, 1); }
+
+static int call_flush(void) { return chr_fe_flush(&front, 0); }
+static int call_write(void) { return chr_fe_write(&front, "too long for it", 15); }
+static int call_write_all(void) { return chr_fe_write_all(&front, "too long for it", 15, 0); }
+static int call_smaller(void) { return chr_fe_set_buffers(&front, 8, 1); }
+static int call_none(void) { return chr_fe_set_buffers(&front, 0, 0); }
+static int call_ioctl(void) { int on = 1; return chr_fe_ioctl(&front, CHR_IOCTL_SERIAL_SET_BREAK, &on); }
+static int call_deinit(void) { return chr_fe_deinit(&front), 0; }
+static int call_closed(void) { return chr_be_event(front.dev, CHR_EVENT_CLOSED), 0; }
+static int call_step(void) { return chr_loop_step(front.ctx, 0) >= 0 ? 0 : -1; }
+
+/* Whatever sends it: the frontend may go meanwhile, and what was gathered for it goes with it, after what was sent. */
+TEST(the_log_hook_takes_the_frontend_away)
+{
+    static const struct {
+        int (*call)(void);
+        int answer;
+    } all[] = { { call_flush, CHR_ERR_DISCONNECTED }, { call_write, CHR_ERR_DISCONNECTED }, { call_write_all, CHR_ERR_DISCONNECTED },
+                { call_smaller, CHR_ERR_DISCONNECTED }, { call_none, CHR_ERR_DISCONNECTED }, { call_ioctl, CHR_ERR_NOT_SUPPORTED },
+                { call_deinit, 0 }, { call_closed, 0 }, { call_step, 0 } };
+    const char *told;
+    rig         r;
+    size_t      i;
+    int         most;
+    for (i = 0; i < sizeof all / sizeof all[0]; i++)
+        for (most = 2; most <= 4; most += 2) { /* in one piece, and in two */
+            start_buffered(&r, &all_handlers, 8, 6);
+            settle(&r);
+            notes();
+            CHECK_INT(chr_fe_write(&front, "abcd", 4), 4);
+            back.most = most;
+            back.in_write = log_a_line;
+            logged = detach_now;
+            CHECK_INT(all[i].call(), all[i].answer);
+            told = notes();
+            CHECK_HAS(told, most == 4 ? "write(abcd) set_open(0) " : "write(ab) set_open(0) ");
+            CHECK(strstr(told, "event") == NULL);
+            CHECK(front.dev == NULL);
+            CHECK_INT(chr_fe_write(&front, "x", 1), CHR_ERR_DISCONNECTED);
+            settle(&r);
+            finish(&r);
+        }
+}
+
+TEST(the_log_hook_writes_and_asks_for_other_buffers)
+{
+    chr_dev *dev;
+    rig      r;
+    dev = start_buffered(&r, &all_handlers, 8, 6);
+    notes();
+    CHECK_INT(chr_fe_write(&front, "ab", 2), 2);
+    back.in_write = log_a_line;
+    logged = write_now;
+    settle(&r);
+    CHECK_STR(notes(), "write(abmore) ");
+    CHECK_INT(chr_fe_write(&front, "cd", 2), 2);
+    back.in_write = log_a_line;
+    logged = set_buffers_now;
+    buffers_answer = 0;
+    settle(&r);
+    CHECK_STR(notes(), "write(cd) ");
+    CHECK_INT(buffers_answer, CHR_ERR_BUSY);
+    CHECK_INT(chr_fe_writable(&front), 6);
+    chr_be_event(dev, CHR_EVENT_CLOSED);
+    finish(&r);
+}

@@ -1,0 +1,893 @@
+/*
+ * What the system's calls answer, as a user sees it: the code and the words of each error, what is given back behind one, and what a
+ * message on the wire or an errno from before must not change.
+ */
+#include "chardev.h"
+#include "fault.h"
+#include "rig.h"
+
+#include <pthread.h>
+#include <pty.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
+static char *optionsf(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static char *optionsf(const char *format, ...)
+{
+    static char text[5000];
+    va_list     args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    return text;
+}
+
+static const char *address_of(const chr_dev *dev)
+{
+    static chr_info info;
+    chr_query(dev, &info);
+    return info.address;
+}
+
+/* ---- errors: code and words ------------------------------------------------------------------------------------------------- */
+
+TEST(each_error_of_the_system_has_its_code)
+{
+    static const struct {
+        int error, code;
+    } table[] = {
+        { EAGAIN, CHR_ERR_WOULD_BLOCK },     { EINPROGRESS, CHR_ERR_WOULD_BLOCK },    { EPIPE, CHR_ERR_DISCONNECTED },
+        { ECONNRESET, CHR_ERR_DISCONNECTED }, { ENOTCONN, CHR_ERR_DISCONNECTED },     { ESHUTDOWN, CHR_ERR_DISCONNECTED },
+        { ENOMEM, CHR_ERR_NO_MEMORY },       { ENOBUFS, CHR_ERR_NO_MEMORY },          { ENOENT, CHR_ERR_NOT_FOUND },
+        { ENXIO, CHR_ERR_NOT_FOUND },        { ENODEV, CHR_ERR_NOT_FOUND },           { EEXIST, CHR_ERR_EXISTS },
+        { EADDRINUSE, CHR_ERR_EXISTS },      { EACCES, CHR_ERR_PERMISSION },          { EPERM, CHR_ERR_PERMISSION },
+        { ETIMEDOUT, CHR_ERR_TIMEOUT },      { EINVAL, CHR_ERR_INVALID },             { EBADF, CHR_ERR_INVALID },
+        { EMSGSIZE, CHR_ERR_INVALID },       { ENOTTY, CHR_ERR_NOT_SUPPORTED },       { EOPNOTSUPP, CHR_ERR_NOT_SUPPORTED },
+        { ENOSPC, CHR_ERR_NO_SPACE },        { EDQUOT, CHR_ERR_NO_SPACE },            { EFBIG, CHR_ERR_NO_SPACE },
+        { EIO, CHR_ERR_IO },                 { EMFILE, CHR_ERR_IO },                  { ELOOP, CHR_ERR_IO },
+    };
+    size_t    i;
+    chr_error err;
+    rig       r;
+    rig_open(&r);
+    write_file(scratch("out"), "");
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        fault_arm(FAULT_open, table[i].error, 1, 0);
+        memset(&err, 0, sizeof err);
+        CHECK(!chr_new(r.ctx, optionsf("file,id=f,path=%s", scratch("out")), &err));
+        if (!CHECK_INT(err.code, table[i].code) || !CHECK_HAS(err.text, strerror(table[i].error))) NOTE("%s", err.text);
+        CHECK_HAS(err.text, scratch("out"));
+        CHECK(!strstr(err.text, "FIFO"));
+    }
+    fault_disarm();
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* ---- a context without its pipe --------------------------------------------------------------------------------------------- */
+
+/* Whichever call fails while the pipe of the waker is made: there is no context then, and no descriptor. */
+TEST(a_context_without_a_pipe)
+{
+    static const fault_call calls[] = { FAULT_pipe, FAULT_fcntl };
+    long                    at, fired;
+    size_t                  i;
+    int                     fds = count_fds();
+    chr_context            *ctx;
+    for (i = 0; i < 2; i++) {
+        for (at = 1, fired = 1; fired; at++) {
+            fault_arm(calls[i], EMFILE, at, 0);
+            ctx = chr_context_new(NULL);
+            fired = fault_plan.fired;
+            fault_disarm();
+            if (!CHECK(!ctx == !!fired)) NOTE("%s number %ld", fault_names[calls[i]], at);
+            if (ctx) chr_context_free(ctx);
+            if (!CHECK_INT(count_fds(), fds)) NOTE("%s number %ld", fault_names[calls[i]], at);
+            REQUIRE(at < 20);
+        }
+        CHECK(at > 2);
+    }
+}
+
+/* The same where its ends would be standard descriptors, and must be moved. */
+TEST(a_context_without_a_pipe_while_the_standard_ones_are_closed)
+{
+    int  saved[3], i, made[20], left[20];
+    long at, fired[20];
+    for (i = 0; i < 3; i++) saved[i] = fcntl(i, F_DUPFD_CLOEXEC, 50);
+    fflush(stdout);
+    for (i = 0; i < 3; i++) close(i);
+    for (at = 1; at < 20; at++) {
+        chr_context *ctx;
+        fault_arm(FAULT_fcntl, EMFILE, at, 0);
+        ctx = chr_context_new(NULL);
+        fired[at] = fault_plan.fired;
+        fault_disarm();
+        made[at] = ctx != NULL;
+        if (ctx) chr_context_free(ctx);
+        for (left[at] = 0, i = 0; i < 3; i++) left[at] += fcntl(i, F_GETFD) >= 0;
+    }
+    for (i = 0; i < 3; i++) dup2(saved[i], i), close(saved[i]);
+    for (at = 1; at < 20; at++)
+        if (!CHECK_INT(made[at], !fired[at]) || !CHECK_INT(left[at], 0)) NOTE("call %ld", at);
+    CHECK(fired[1] && fired[2] && fired[8] && !fired[19]);
+}
+
+/* ---- what fails while a chardev is made -------------------------------------------------------------------------------------- */
+
+typedef struct refusal {
+    const char *name, *options; /* %s: a scratch path, %d: a free port */
+    fault_call  call;
+    int         error;
+    long        at;
+    int         code;
+    const char *text; /* a part of the message, */
+    const char *reason; /* and another; NULL = strerror(error) */
+} refusal;
+
+static const refusal refusals[] = {
+    { "tcp_server_socket", "socket,id=s,host=127.0.0.1,port=0,server=on,wait=off", FAULT_socket, EMFILE, 1, CHR_ERR_IO,
+      "cannot make a socket", NULL },
+    { "tcp_server_flags", "socket,id=s,host=127.0.0.1,port=0,server=on,wait=off", FAULT_fcntl, ENOMEM, 1, CHR_ERR_NO_MEMORY,
+      "cannot set flags of a socket", NULL },
+    { "tcp_server_cloexec", "socket,id=s,host=127.0.0.1,port=0,server=on,wait=off", FAULT_fcntl, ENOMEM, 2, CHR_ERR_NO_MEMORY,
+      "cannot set flags of a socket", NULL },
+    { "tcp_server_nonblock", "socket,id=s,host=127.0.0.1,port=0,server=on,wait=off", FAULT_fcntl, ENOMEM, 3, CHR_ERR_NO_MEMORY,
+      "cannot set flags of a socket", NULL },
+    { "tcp_server_bind", "socket,id=s,host=127.0.0.1,port=0,server=on,wait=off", FAULT_bind, EACCES, 1, CHR_ERR_PERMISSION,
+      "cannot listen on 127.0.0.1:0", NULL },
+    { "tcp_server_listen", "socket,id=s,host=127.0.0.1,port=0,server=on,wait=off", FAULT_listen, EADDRINUSE, 1, CHR_ERR_EXISTS,
+      "cannot listen on 127.0.0.1:0", NULL },
+    { "tcp_server_lookup", "socket,id=s,host=127.0.0.1,port=0,server=on,wait=off", FAULT_getaddrinfo, ENOMEM, 1,
+      CHR_ERR_NO_MEMORY, "cannot look up 127.0.0.1:0", "" },
+    { "tcp_server_lookup_later", "socket,id=s,host=127.0.0.1,port=0,server=on,wait=off", FAULT_getaddrinfo, EAGAIN, 1,
+      CHR_ERR_NOT_FOUND, "cannot look up 127.0.0.1:0", "" },
+    { "unix_server_socket", "socket,id=s,path=%s,server=on,wait=off", FAULT_socket, EMFILE, 1, CHR_ERR_IO, "cannot make a socket",
+      NULL },
+    { "unix_server_bind", "socket,id=s,path=%s,server=on,wait=off", FAULT_bind, EACCES, 1, CHR_ERR_PERMISSION, "cannot listen on",
+      NULL },
+    { "unix_server_listen", "socket,id=s,path=%s,server=on,wait=off", FAULT_listen, ENOBUFS, 1, CHR_ERR_NO_MEMORY,
+      "cannot listen on", NULL },
+    { "unix_server_mode", "socket,id=s,path=%s,server=on,wait=off,mode=0600", FAULT_chmod, EPERM, 1, CHR_ERR_PERMISSION,
+      "cannot listen on", NULL },
+    { "unix_server_group", "socket,id=s,path=%s,server=on,wait=off,group=0", FAULT_lchown, EPERM, 1, CHR_ERR_PERMISSION,
+      "cannot listen on", NULL },
+    { "unix_client_connect", "socket,id=s,path=%s", FAULT_connect, EACCES, 1, CHR_ERR_PERMISSION, "cannot connect to", NULL },
+    { "unix_client_socket", "socket,id=s,path=%s", FAULT_socket, ENOBUFS, 1, CHR_ERR_NO_MEMORY, "cannot make a socket", NULL },
+    { "udp_socket", "udp,id=u,host=127.0.0.1,port=9", FAULT_socket, EMFILE, 1, CHR_ERR_IO, "127.0.0.1:9", NULL },
+    { "udp_flags", "udp,id=u,host=127.0.0.1,port=9", FAULT_fcntl, ENOMEM, 1, CHR_ERR_NO_MEMORY, "127.0.0.1:9", NULL },
+    { "udp_connect", "udp,id=u,host=127.0.0.1,port=9", FAULT_connect, ENETUNREACH, 1, CHR_ERR_IO, "127.0.0.1:9", NULL },
+    { "udp_bind", "udp,id=u,host=127.0.0.1,port=9,localport=0,localaddr=127.0.0.1", FAULT_bind, EADDRINUSE, 1, CHR_ERR_EXISTS,
+      "127.0.0.1:9", NULL },
+    { "pty_open", "pty,id=p", FAULT_open, ENOSPC, 1, CHR_ERR_NO_SPACE, "cannot open /dev/ptmx", NULL },
+    { "pty_unlock", "pty,id=p", FAULT_ioctl, EIO, 1, CHR_ERR_IO, "cannot make a pty", NULL },
+    { "pty_number", "pty,id=p", FAULT_ioctl, EIO, 2, CHR_ERR_IO, "cannot make a pty", NULL },
+    { "pty_slave", "pty,id=p", FAULT_open, EACCES, 2, CHR_ERR_PERMISSION, "cannot open /dev/pts/", NULL },
+    { "pty_get", "pty,id=p", FAULT_tcgetattr, EIO, 1, CHR_ERR_IO, "cannot make the terminal /dev/pts/", "raw" },
+    { "pty_set", "pty,id=p", FAULT_tcsetattr, EIO, 1, CHR_ERR_IO, "cannot make the terminal /dev/pts/", "raw" },
+    { "pty_link", "pty,id=p,path=%s", FAULT_symlink, EACCES, 1, CHR_ERR_PERMISSION, "cannot make the symlink", NULL },
+};
+
+static void refused(const void *arg)
+{
+    const refusal *row = (const refusal *)arg;
+    chr_error      err;
+    char           place[200];
+    rig            r;
+    rig_open(&r);
+    snprintf(place, sizeof place, "%s", scratch("place"));
+    memset(&err, 0, sizeof err);
+    fault_arm(row->call, row->error, row->at, 0);
+    errno = 0;
+    CHECK(!chr_new(r.ctx, optionsf(row->options, place), &err));
+    CHECK_INT(fault_plan.fired, 1);
+    fault_disarm();
+    CHECK_INT(err.code, row->code);
+    CHECK_HAS(err.text, row->text);
+    CHECK_HAS(err.text, row->reason ? row->reason : strerror(row->error));
+    if (strstr(row->options, "%s")) CHECK(strstr(err.text, "cannot make a socket") || strstr(err.text, place));
+    CHECK(!exists(place));
+    CHECK(!chr_next(r.ctx, NULL));
+    rig_close(&r);
+    scratch_clean();
+}
+
+TEST_FAMILY(refusals)
+{
+    static char name[100];
+    size_t      i;
+    for (i = 0; i < sizeof refusals / sizeof *refusals; i++) {
+        snprintf(name, sizeof name, "refused_%s", refusals[i].name);
+        test_add_case(name, refused, &refusals[i], 20);
+    }
+}
+
+/* ---- clocks ------------------------------------------------------------------------------------------------------------------ */
+
+static chr_trace last_trace;
+
+static void keep_trace(void *opaque, const chr_trace *event)
+{
+    (void)opaque;
+    last_trace = *event;
+}
+
+static int64_t clock_now(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* Without hooks: nanoseconds of the monotonic clock, and since 1970. */
+TEST(the_clocks_of_the_system)
+{
+    int64_t      before, after;
+    chr_config   config;
+    chr_context *ctx;
+    memset(&config, 0, sizeof config);
+    config.trace = keep_trace;
+    ctx = chr_context_new(&config);
+    REQUIRE(ctx != NULL);
+    before = clock_now(CLOCK_MONOTONIC);
+    after = chr_loop_now(ctx);
+    CHECK(before <= after);
+    CHECK(after <= clock_now(CLOCK_MONOTONIC));
+    before = clock_now(CLOCK_REALTIME);
+    REQUIRE(chr_new(ctx, "null,id=n", NULL) != NULL);
+    CHECK(last_trace.name != NULL);
+    CHECK(before <= last_trace.wall_time);
+    CHECK(last_trace.wall_time <= clock_now(CLOCK_REALTIME));
+    chr_context_free(ctx);
+}
+
+/* A virtual clock without one of the day: the time of day is the virtual time, too. */
+TEST(the_time_of_day_of_a_virtual_clock)
+{
+    recorder     rec;
+    chr_config   config;
+    chr_context *ctx;
+    chr_frontend fe;
+    int          virtual;
+    for (virtual = 0; virtual < 2; virtual++) {
+        memset(&config, 0, sizeof config);
+        config.virtual_clock = virtual;
+        ctx = chr_context_new(&config);
+        REQUIRE(ctx != NULL);
+        REQUIRE(chr_new(ctx, optionsf("null,id=n,logfile=%s,logtimestamp=on", scratch("log")), NULL) != NULL);
+        CHECK(chr_loop_run_until(ctx, virtual ? INT64_C(86400) * 1000000000 : 0) >= 0);
+        memset(&rec, 0, sizeof rec);
+        memset(&fe, 0, sizeof fe);
+        CHECK_INT(chr_fe_init(&fe, chr_find(ctx, "n"), NULL), 0);
+        CHECK_INT(chr_fe_write(&fe, "line\n", 5), 5);
+        chr_fe_deinit(&fe);
+        chr_context_free(ctx);
+        CHECK(!strstr(read_file(scratch("log")), "1970-01-02") == !virtual);
+        scratch_clean();
+    }
+}
+
+/* Where the system has no clock nothing can be run until a time. */
+TEST(no_clock)
+{
+    rig r;
+    rig_open(&r);
+    CHECK(chr_loop_run_until(r.ctx, 0) >= 0);
+    fault_arm(FAULT_clock_gettime, EINVAL, 1, 1);
+    CHECK_INT(chr_loop_now(r.ctx), 0);
+    CHECK_INT(chr_loop_run_until(r.ctx, 10), CHR_ERR_NOT_SUPPORTED);
+    fault_disarm();
+    rig_close(&r);
+}
+
+/* ---- names that are looked up in the background ------------------------------------------------------------------------------- */
+
+#if !defined(_WIN32)
+static long live_bytes(void)
+{
+#if defined(__GLIBC__) && (__GLIBC__ > 2 || __GLIBC_MINOR__ >= 33)
+    return (long)mallinfo2().uordblks;
+#else
+    return 0;
+#endif
+}
+
+/* The thread may still be about to close its pipe. */
+static void close_behind_thread(rig *r)
+{
+    int i;
+    chr_context_free(r->ctx);
+    for (i = 0; i < 3000 && count_fds() > r->fds; i++) usleep(10000);
+    CHECK_INT(count_fds(), r->fds);
+    CHECK_INT(r->live, 0);
+}
+
+static void connect_by_name(int port, int listener)
+{
+    int      far;
+    sigset_t before, after;
+    recorder rec;
+    rig      r;
+    sigemptyset(&before);
+    sigaddset(&before, SIGUSR2);
+    pthread_sigmask(SIG_BLOCK, &before, NULL);
+    rig_open(&r);
+    attach(&rec, make(&r, optionsf("socket,id=c,host=localhost,port=%d,ipv4=on,reconnect-ms=50", port)));
+    PUMP(&r, rec.open);
+    far = accept(listener, NULL, NULL);
+    CHECK(far >= 0);
+    say(far, "hello");
+    PUMP(&r, rec.length == 5);
+    CHECK_HAS(address_of(rec.fe.dev), "127.0.0.1:");
+    CHECK_INT(atoi(strrchr(address_of(rec.fe.dev), ':') + 1), port);
+    pthread_sigmask(SIG_SETMASK, NULL, &after);
+    CHECK(sigismember(&after, SIGUSR2) == 1);
+    CHECK(sigismember(&after, SIGUSR1) == 0 && sigismember(&after, SIGINT) == 0);
+    close(far);
+    detach(&rec);
+    close_behind_thread(&r);
+}
+
+TEST(a_name_is_looked_up_in_the_background)
+{
+    int  i, port, listener = tcp_listen(&port);
+    long before;
+    NEED_LOCALHOST();
+    connect_by_name(port, listener);
+    for (before = live_bytes(), i = 0; i < 20; i++) connect_by_name(port, listener);
+    CHECK(live_bytes() - before < 20000); /* a lookup takes more than 2000 */
+    close(listener);
+}
+
+static void refuse_by_name(fault_call call, long at)
+{
+    int      port, listener = tcp_listen(&port);
+    recorder rec;
+    rig      r;
+    NEED_LOCALHOST();
+    rig_open(&r);
+    fault_arm(call, EMFILE, at, 0);
+    attach(&rec, make(&r, optionsf("socket,id=c,host=localhost,port=%d,ipv4=on,reconnect-ms=50", port)));
+    CHECK_INT(fault_plan.fired, 1);
+    fault_disarm();
+    PUMP(&r, rec.open); /* at the next attempt, or at once without the background */
+    detach(&rec);
+    close_behind_thread(&r);
+    close(listener);
+}
+
+TEST(a_name_without_a_pipe_for_the_answer) { refuse_by_name(FAULT_pipe, 1); }
+TEST(a_name_without_flags_for_the_pipe) { refuse_by_name(FAULT_fcntl, 1); }
+#endif
+
+/* ---- messages with descriptors ------------------------------------------------------------------------------------------------ */
+
+static ssize_t send_fds(int fd, const char *text, const int *fds, int count)
+{
+    struct msghdr message;
+    struct iovec  part;
+    union {
+        size_t align;
+        char   bytes[CMSG_SPACE(sizeof(int) * 40)];
+    } control;
+    struct cmsghdr *header;
+    memset(&message, 0, sizeof message);
+    memset(&control, 0, sizeof control);
+    part.iov_base = (void *)(uintptr_t)text;
+    part.iov_len = strlen(text);
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.bytes;
+    message.msg_controllen = CMSG_SPACE(sizeof(int) * (size_t)count);
+    header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int) * (size_t)count);
+    memcpy(CMSG_DATA(header), fds, sizeof(int) * (size_t)count);
+    return sendmsg(fd, &message, 0);
+}
+
+/* A socket whose owner wants to know who sends (SO_PASSCRED): those numbers are no descriptors. */
+TEST(credentials_beside_descriptors)
+{
+    int      ends[2], on = 1, passed[2], got[16], count, i;
+    recorder rec;
+    rig      r;
+    rig_open(&r);
+    socket_pair(ends);
+    REQUIRE(pipe(passed) == 0);
+    fcntl(passed[1], F_SETFL, O_NONBLOCK);
+    REQUIRE(setsockopt(ends[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on) == 0);
+    attach(&rec, make(&r, optionsf("socket,id=s,fd=%d", ends[0])));
+    settle(&r);
+    say(ends[1], "none");
+    settle(&r);
+    CHECK_INPUT(&rec, "none");
+    CHECK_INT(chr_fe_get_msgfds(&rec.fe, got, 16), 0);
+    CHECK_INT(send_fds(ends[1], "two", passed, 2), 3);
+    close(passed[0]), close(passed[1]);
+    settle(&r);
+    CHECK_INPUT(&rec, "nonetwo");
+    count = chr_fe_get_msgfds(&rec.fe, got, 16);
+    CHECK_INT(count, 2);
+    for (i = 0; i < count; i++) {
+        CHECK(got[i] > 2 && flag_set(got[i], F_GETFD, FD_CLOEXEC) && !flag_set(got[i], F_GETFL, O_NONBLOCK));
+        CHECK(!flag_set(got[i], F_GETFL, O_WRONLY) == !i);
+    }
+    CHECK(count == 2 && write(got[1], "through", 7) == 7);
+    CHECK_STR(hear(got[0]), "through");
+    for (i = 0; i < count; i++) close(got[i]);
+    detach(&rec);
+    close(ends[1]);
+    rig_close(&r);
+}
+
+/* ---- an errno from before ------------------------------------------------------------------------------------------------------ */
+
+static void hear_once(rig *r, const char *options, int far, int ours)
+{
+    recorder rec;
+    errno = EINTR;
+    attach(&rec, make(r, options));
+    errno = EINTR;
+    settle(r);
+    errno = EINTR;
+    CHECK_INT(chr_fe_write(&rec.fe, "once", 4), 4);
+    if (far >= 0 && !CHECK_STR(hear(far), "once")) NOTE("%s", options);
+    if (far >= 0) {
+        say(far, "back");
+        errno = EINTR;
+        settle(r);
+        CHECK_INPUT(&rec, "back");
+        close(far);
+        errno = EINTR;
+        settle(r);
+        if (!CHECK_STR(rec.events, "OC")) NOTE("%s", options);
+    }
+    detach(&rec);
+    CHECK_INT(chr_remove(r->ctx, "x", NULL), 0);
+    if (ours >= 0) close(ours);
+}
+
+/* A call that succeeds has not been interrupted, whatever errno is from an earlier one: nothing is done twice. */
+TEST(an_errno_from_before_changes_nothing)
+{
+    int       ends[2], slave, master, on = 1, fd;
+    char      bytes[10];
+    chr_error err;
+    recorder  rec;
+    rig       r;
+    rig_open(&r);
+    socket_pair(ends);
+    hear_once(&r, optionsf("socket,id=x,fd=%d", ends[0]), ends[1], -1);
+    socket_pair(ends);
+    hear_once(&r, optionsf("fd,id=x,in=%d,out=%d", ends[0], fcntl(ends[0], F_DUPFD_CLOEXEC, 3)), ends[1], -1);
+    REQUIRE(mkfifo(scratch("out"), 0600) == 0);
+    fd = open(scratch("out"), O_RDONLY | O_NONBLOCK);
+    errno = EINTR;
+    attach(&rec, make(&r, optionsf("file,id=f,path=%s,logfile=%s", scratch("out"), scratch("log"))));
+    errno = EINTR;
+    CHECK_INT(chr_fe_write(&rec.fe, "once", 4), 4);
+    CHECK_STR(hear(fd), "once");
+    detach(&rec);
+    CHECK_INT(chr_remove(r.ctx, "f", &err), 0);
+    close(fd);
+    REQUIRE(openpty(&master, &slave, NULL, NULL, NULL) == 0);
+    errno = EINTR;
+    attach(&rec, make(&r, optionsf("serial,id=l,path=/proc/self/fd/%d", slave)));
+    errno = EINTR;
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_SET_BREAK, &on), 0);
+    CHECK_INT(chr_fe_write(&rec.fe, "once", 4), 4);
+    CHECK_STR(hear(master), "once");
+    detach(&rec);
+    CHECK_INT(chr_remove(r.ctx, "l", &err), 0);
+    close(master), close(slave);
+    write_file(scratch("script"), "send \"script\"\n");
+    errno = EINTR;
+    attach(&rec, make(&r, optionsf("script,id=s,file=%s", scratch("script"))));
+    settle(&r);
+    CHECK_INPUT(&rec, "script");
+    detach(&rec);
+    CHECK_INT(chr_remove(r.ctx, "s", &err), 0);
+    fd = socket(AF_INET, SOCK_DGRAM, 0);
+    {
+        struct sockaddr_in address;
+        socklen_t          length = sizeof address;
+        memset(&address, 0, sizeof address);
+        address.sin_family = AF_INET;
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        REQUIRE(bind(fd, (struct sockaddr *)&address, sizeof address) == 0);
+        REQUIRE(getsockname(fd, (struct sockaddr *)&address, &length) == 0);
+        attach(&rec, make(&r, optionsf("udp,id=u,host=127.0.0.1,port=%d", ntohs(address.sin_port))));
+    }
+    errno = EINTR;
+    CHECK_INT(chr_fe_write(&rec.fe, "once", 4), 4);
+    CHECK_INT(recv(fd, bytes, sizeof bytes, MSG_DONTWAIT), 4);
+    CHECK_INT(recv(fd, bytes, sizeof bytes, MSG_DONTWAIT), -1);
+    detach(&rec);
+    close(fd);
+    chr_context_free(r.ctx);
+    CHECK_INT(r.live, 0);
+    scratch_clean();
+}
+
+/* An accepted connection, too: one each. */
+TEST(an_errno_from_before_an_accept)
+{
+    int      far[2];
+    recorder rec;
+    rig      r;
+    rig_open(&r);
+    attach(&rec, make(&r, optionsf("socket,id=s,path=%s,server=on,wait=off", scratch("s"))));
+    far[0] = unix_connect(scratch("s"));
+    far[1] = unix_connect(scratch("s"));
+    errno = EINTR;
+    settle(&r);
+    say(far[0], "first");
+    errno = EINTR;
+    settle(&r);
+    CHECK_INPUT(&rec, "first");
+    close(far[0]);
+    errno = ECONNABORTED;
+    settle(&r);
+    say(far[1], " second");
+    settle(&r);
+    CHECK_INPUT(&rec, "first second");
+    CHECK_STR(rec.events, "OCO");
+    close(far[1]);
+    detach(&rec);
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* ---- descriptions that block -------------------------------------------------------------------------------------------------- */
+
+/* How much goes out before poll() is asked again: as much as surely fits. What has gone out is told. */
+TEST(pieces_for_a_description_that_blocks)
+{
+    static const struct {
+        const char *text;
+        int         polls, taken; /* the poll that finds no room, and what has been taken before it */
+    } table[] = {
+        { "0123456789 bcdefghijklmno", 1, CHR_ERR_WOULD_BLOCK }, { "0123456789 bcdefghijklmno", 2, 16 },
+        { "a b", 2, 3 },    { "ab\ncd", 2, 2 },    { "ab\ncd", 3, 3 },     { "ab\ncd", 4, 5 },   { "\n\nx", 2, 1 },
+        { "\n\nx", 3, 2 },  { "\377\200x", 2, 3 }, { "\037\037", 2, 1 },   { "ab\033", 2, 2 },   { "0123456789abcdef\n", 2, 16 },
+        { "0123456789abcde\nf", 2, 15 },           { "0123456789abcde\nf", 3, 16 },
+    };
+    size_t         i;
+    int            master, slave;
+    struct termios settings;
+    recorder       rec;
+    rig            r;
+    rig_open(&r);
+    REQUIRE(openpty(&master, &slave, NULL, NULL, NULL) == 0);
+    tcgetattr(slave, &settings);
+    cfmakeraw(&settings);
+    tcsetattr(slave, TCSANOW, &settings);
+    fcntl(slave, F_SETFL, O_NONBLOCK);
+    attach(&rec, make(&r, optionsf("fd,id=f,in=%d,out=%d", master, master)));
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        fault_arm(FAULT_poll, ENOMEM, table[i].polls, 0);
+        errno = 0;
+        if (!CHECK_INT(chr_fe_write(&rec.fe, table[i].text, strlen(table[i].text)), table[i].taken))
+            NOTE("for \"%s\" at %d", table[i].text, table[i].polls);
+        fault_disarm();
+        CHECK_INT(strlen(hear(slave)), table[i].taken > 0 ? table[i].taken : 0);
+    }
+    detach(&rec);
+    close(slave);
+    chr_context_free(r.ctx);
+}
+
+/* The same of a pipe: 512 bytes. */
+TEST(pieces_for_a_pipe_that_blocks)
+{
+    static char block[2000];
+    int         fds[2], at;
+    recorder    rec;
+    rig         r;
+    rig_open(&r);
+    REQUIRE(pipe(fds) == 0);
+    memset(block, '\n', sizeof block);
+    fault_arm(FAULT_open, ENOENT, 1, 1);
+    attach(&rec, make(&r, optionsf("fd,id=f,out=%d", fds[1])));
+    fault_arm(FAULT_pwritev2, EOPNOTSUPP, 1, 1);
+    CHECK_INT(chr_fe_write(&rec.fe, block, sizeof block), sizeof block);
+    CHECK_INT(fault_plan.counts[FAULT_write], 4);
+    CHECK_INT(drain(&r, fds[0], sizeof block), sizeof block);
+    fault_disarm();
+    for (at = 1; at < 4; at++) { /* an interruption changes nothing, and other errors end what has not begun */
+        fault_arm(FAULT_pwritev2, EINTR, at, 0);
+        CHECK_INT(chr_fe_write(&rec.fe, block, sizeof block), sizeof block);
+        CHECK_INT(drain(&r, fds[0], sizeof block), sizeof block);
+        fault_disarm();
+    }
+    CHECK_STR(hear(fds[0]), "");
+    detach(&rec);
+    close(fds[0]);
+    rig_close(&r);
+}
+
+/* Full but for one byte. */
+TEST(a_pipe_that_blocks_takes_the_last_byte)
+{
+    static char block[65536];
+    int         fds[2];
+    recorder    rec;
+    rig         r;
+    rig_open(&r);
+    REQUIRE(pipe(fds) == 0);
+    fault_arm(FAULT_open, ENOENT, 1, 1);
+    attach(&rec, make(&r, optionsf("fd,id=f,out=%d", fds[1])));
+    fault_disarm();
+    CHECK_INT(chr_fe_write(&rec.fe, block, 65535), 65535);
+    CHECK_INT(chr_fe_write(&rec.fe, block, 4097), 1);
+    CHECK_INT(chr_fe_write(&rec.fe, block, 5000), CHR_ERR_WOULD_BLOCK);
+    CHECK_INT(drain(&r, fds[0], 65536), 65536);
+    detach(&rec);
+    close(fds[0]);
+    rig_close(&r);
+}
+
+/* Whatever can't be found out about a pipe: no call sleeps, and its flags stay those of who shares it. */
+TEST(a_pipe_of_which_little_is_known)
+{
+    static const fault_call calls[] = { FAULT_fstat, FAULT_open };
+    size_t                  i, sent;
+    long                    at;
+    int                     fds[2], flags;
+    recorder                rec;
+    rig                     r;
+    for (i = 0; i < 2; i++)
+        for (at = 1; at < 6; at++) {
+            rig_open(&r);
+            REQUIRE(pipe(fds) == 0);
+            flags = fcntl(fds[1], F_GETFL);
+            fault_arm(calls[i], EIO, at, 0);
+            attach(&rec, make(&r, optionsf("fd,id=f,out=%d", fds[1])));
+            fault_disarm();
+            sent = fill_up(&rec.fe);
+            if (!CHECK(sent >= 4096)) NOTE("%s number %ld", fault_names[calls[i]], at);
+            CHECK_INT(fcntl(fds[1], F_GETFL), flags);
+            CHECK_INT(drain(&r, fds[0], sent), sent);
+            CHECK_INT(chr_fe_write(&rec.fe, "x", 1), 1);
+            CHECK_STR(hear(fds[0]), "x");
+            detach(&rec);
+            close(fds[0]);
+            rig_close(&r);
+        }
+}
+
+/* ---- files ---------------------------------------------------------------------------------------------------------------------- */
+
+/* The error number of a FIFO without a reader is also that of a socket's file. */
+TEST(a_socket_file_is_no_fifo)
+{
+    int       listener;
+    chr_error err;
+    rig       r;
+    rig_open(&r);
+    listener = unix_listen(scratch("s"));
+    CHECK_INT(refuse(&r, optionsf("file,id=f,path=%s", scratch("s")), &err), CHR_ERR_NOT_FOUND);
+    CHECK_HAS(err.text, strerror(ENXIO));
+    REQUIRE(mkfifo(scratch("fifo"), 0600) == 0);
+    fault_arm(FAULT_stat, EACCES, 1, 1);
+    CHECK_INT(refuse(&r, optionsf("file,id=f,path=%s", scratch("fifo")), &err), CHR_ERR_NOT_FOUND);
+    CHECK_HAS(err.text, strerror(ENXIO));
+    fault_disarm();
+    close(listener);
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* The descriptor of a path in this process; -1 = none. */
+static int fd_of(const char *path)
+{
+    int  fd;
+    char link[40], to[400];
+    for (fd = 3; fd < 100; fd++) {
+        ssize_t n;
+        snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+        n = readlink(link, to, sizeof to - 1);
+        to[n > 0 ? n : 0] = 0;
+        if (strcmp(to, path) == 0) return fd;
+    }
+    return -1;
+}
+
+/* A log file is appended to, so that others who write there do no harm. */
+TEST(flags_of_files)
+{
+    static const struct {
+        const char *options;
+        int         mode, append;
+    } table[] = {
+        { "null,id=n,logfile=%s", O_WRONLY, 1 }, { "null,id=n,logfile=%s,logappend=on", O_WRONLY, 1 },
+        { "file,id=n,path=%s", O_WRONLY, 1 },    { "file,id=n,path=%s,append=on", O_WRONLY, 1 },
+        { "file,id=n,path=/dev/null,input-path=%s", O_RDONLY, 0 },
+    };
+    size_t i;
+    int    fd;
+    char   path[400];
+    rig    r;
+    rig_open(&r);
+    snprintf(path, sizeof path, "%s", scratch("file"));
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        write_file(path, "old");
+        make(&r, optionsf(table[i].options, path));
+        fd = fd_of(path);
+        if (CHECK(fd > 2)) {
+            CHECK_INT(fcntl(fd, F_GETFL) & O_ACCMODE, table[i].mode);
+            if (!CHECK_INT(flag_set(fd, F_GETFL, O_APPEND), table[i].append)) NOTE("%s", table[i].options);
+            CHECK(flag_set(fd, F_GETFL, O_NONBLOCK) && flag_set(fd, F_GETFD, FD_CLOEXEC));
+        }
+        CHECK_INT(chr_remove(r.ctx, "n", NULL), 0);
+    }
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* ---- ptys: the kernel's queue of changes overflows ------------------------------------------------------------------------------- */
+
+static int open_slave(const chr_dev *dev)
+{
+    chr_info info;
+    chr_query(dev, &info);
+    REQUIRE(strstr(info.filename, "/dev/pts/") != NULL);
+    return open(strstr(info.filename, "/dev/pts/"), O_RDWR | O_NOCTTY);
+}
+
+/* Who opens one pty while the changes of another fill the queue is not missed, and a change costs one chardev's work, not all. */
+TEST(changes_that_were_lost)
+{
+    enum { PTYS = 30 };
+    recorder rec[PTYS];
+    int      i, slave, limit = 16384;
+    long     polls;
+    FILE    *file = fopen("/proc/sys/fs/inotify/max_queued_events", "r");
+    rig      r;
+    if (file && fscanf(file, "%d", &limit) != 1) limit = 16384;
+    if (file) fclose(file);
+    if (limit > 100000) SKIP("the queue of changes is too long here");
+    rig_open_virtual(&r);
+    for (i = 0; i < PTYS; i++) attach(&rec[i], make(&r, optionsf("pty,id=p%d", i)));
+    settle(&r);
+    fault_disarm();
+    memset(&fault_plan, 0, sizeof fault_plan);
+    slave = open_slave(rec[7].fe.dev);
+    settle(&r);
+    CHECK_STR(rec[7].events, "O");
+    for (polls = 0, i = 0; i < FAULT_COUNT; i++) polls += fault_plan.counts[i];
+    if (!CHECK(polls < PTYS)) NOTE("%ld calls", polls);
+    close(slave);
+    settle(&r);
+    for (i = 0; i <= limit / 2 + 10; i++) close(open_slave(rec[3].fe.dev));
+    slave = open_slave(rec[5].fe.dev);
+    for (i = 0; i < limit && rec[5].events[0] == 0; i++) chr_loop_step(r.ctx, 0);
+    CHECK_STR(rec[5].events, "O");
+    close(slave);
+    settle(&r);
+    CHECK_STR(rec[5].events, "OC");
+    for (i = 0; i < PTYS; i++) detach(&rec[i]);
+    rig_close(&r);
+}
+
+/* ---- the kernel's set ------------------------------------------------------------------------------------------------------------ */
+
+enum { MANY = 60 };
+
+typedef struct eye {
+    chr_watch watch;
+    int       fds[2], count, events;
+} eye;
+
+static eye eyes[MANY];
+
+static void eye_ready(void *opaque, int events)
+{
+    eye *e = (eye *)opaque;
+    e->count++;
+    e->events = events;
+}
+
+static void open_eyes(rig *r)
+{
+    int i;
+    for (i = 0; i < MANY; i++) {
+        memset(&eyes[i], 0, sizeof eyes[i]);
+        socket_pair(eyes[i].fds);
+        fcntl(eyes[i].fds[0], F_SETFL, O_NONBLOCK);
+        CHECK_INT(chr_watch_start(r->ctx, &eyes[i].watch, eyes[i].fds[0], CHR_IN, eye_ready, &eyes[i]), 0);
+    }
+    chr_loop_step(r->ctx, 0);
+}
+
+static void close_eyes(void)
+{
+    int i;
+    for (i = 0; i < MANY; i++) {
+        chr_watch_stop(&eyes[i].watch);
+        close(eyes[i].fds[0]);
+        if (eyes[i].fds[1] >= 0) close(eyes[i].fds[1]);
+    }
+}
+
+static int is_readable(int fd)
+{
+    struct pollfd p = { 0, POLLIN, 0 };
+    p.fd = fd;
+    return poll(&p, 1, 0) > 0;
+}
+
+/* One descriptor for the loop of another is ready for what is watched, and for nothing else. */
+TEST(what_makes_the_set_ready)
+{
+    static char block[65536];
+    static const struct {
+        int watched, input, room, half; /* what is there */
+        int ready;
+    } table[] = {
+        { CHR_IN, 0, 1, 0, 0 },  { CHR_IN, 1, 0, 0, CHR_IN }, { CHR_IN, 0, 0, 1, CHR_IN }, { CHR_OUT, 1, 0, 0, 0 },
+        { CHR_OUT, 0, 1, 0, CHR_OUT }, { CHR_HUP, 1, 1, 0, 0 }, { CHR_HUP, 0, 0, 1, CHR_HUP }, { 0, 1, 1, 1, 0 },
+        { CHR_IN | CHR_OUT, 1, 1, 0, CHR_IN | CHR_OUT }, { CHR_IN | CHR_OUT, 0, 1, 0, CHR_OUT }, { CHR_OUT, 1, 0, 1, 0 },
+        { CHR_OUT | CHR_HUP, 1, 0, 1, CHR_HUP }, { CHR_OUT | CHR_HUP, 1, 1, 0, CHR_OUT },
+    };
+    size_t i;
+    int    fd;
+    rig    r;
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        rig_open(&r);
+        open_eyes(&r);
+        fd = chr_loop_fd(r.ctx);
+        CHECK(fd > 2);
+        chr_watch_set(&eyes[40].watch, table[i].watched);
+        while (!table[i].room && write(eyes[40].fds[0], block, sizeof block) > 0) {}
+        if (table[i].input) say(eyes[40].fds[1], "x");
+        if (table[i].half) shutdown(eyes[40].fds[1], SHUT_WR);
+        chr_loop_timeout(r.ctx);
+        while (chr_loop_step(r.ctx, 0) > 0 && !eyes[40].count) {}
+        if (!CHECK_INT(eyes[40].events, table[i].ready) || !CHECK_INT(is_readable(fd), table[i].ready != 0)) NOTE("row %zu", i);
+        close_eyes();
+        rig_close(&r);
+    }
+}
+
+/* In the child of a fork() the set is made anew; where that fails poll() does. */
+static void child_without_a_set(fault_call call, int nested)
+{
+    int   status = 1, i;
+    pid_t child;
+    rig   r;
+    rig_open(&r);
+    open_eyes(&r);
+    if (nested) CHECK(chr_loop_fd(r.ctx) > 2);
+    chr_loop_step(r.ctx, 0);
+    child = fork();
+    if (child == 0) {
+        int fds = count_fds();
+        fault_arm(call, EMFILE, 1, 1);
+        chr_loop_step(r.ctx, 0);
+        fault_disarm();
+        for (i = 0; i < MANY; i += 7) say(eyes[i].fds[1], "x");
+        for (i = 0; i < 3; i++) chr_loop_step(r.ctx, 0);
+        for (i = 0; i < MANY; i++)
+            if (!CHECK((eyes[i].count > 0) == (i % 7 == 0))) NOTE("eye %d", i);
+        CHECK(count_fds() <= fds);
+        close_eyes();
+        chr_context_free(r.ctx);
+        CHECK_INT(r.live, 0);
+        CHECK(count_fds() <= r.fds);
+        _exit(test_failures > 0);
+    }
+    waitpid(child, &status, 0);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    close_eyes();
+    rig_close(&r);
+}
+
+TEST(child_without_a_new_set) { child_without_a_set(FAULT_epoll_create1, 0); }
+TEST(child_without_the_sets_number) { child_without_a_set(FAULT_dup2, 0); }
+TEST(child_without_an_alarm) { child_without_a_set(FAULT_timerfd_create, 1); }
+TEST(child_without_a_mark) { child_without_a_set(FAULT_mmap, 0); }
+TEST(child_without_a_wiped_page) { child_without_a_set(FAULT_madvise, 1); }
