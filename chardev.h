@@ -28963,11 +28963,11 @@ static void chr__ws_host(const chr_socket_options *options, char *text, size_t s
 {
     const chr_address *address = &options->address;
     const char        *host = options->tls_hostname ? options->tls_hostname : address->host;
+    const char        *port = address->port && !address->cid ? address->port : ""; /* with cid= it is none of TCP */
 
     if (!host || !host[0])
         host = "localhost";
-    chr__format(text, size, strchr(host, ':') ? "[%s]%s%s" : "%s%s%s", host, address->host && address->port ? ":" : "",
-                address->host && address->port ? address->port : "");
+    chr__format(text, size, strchr(host, ':') ? "[%s]%s%s" : "%s%s%s", host, port[0] ? ":" : "", port);
 }
 
 static int chr__ws_start_client(chr__websocket *ws, chr_error *err)
