@@ -91,6 +91,37 @@ static void back_set_open(chr_dev *dev, int is_open)
     if (back.in_set_open) back.in_set_open(dev);
 }
 
+static int back_read(chr_dev *dev, void *buf, size_t len)
+{
+    (void)dev;
+    if (back.failure) return back.failure;
+    memset(buf, 'r', len < 4 ? len : 4);
+    return len < 4 ? (int)len : 4;
+}
+
+/* Each answer is another one, small and large, positive and negative. */
+static int back_ioctl(chr_dev *dev, int command, void *arg)
+{
+    static const chr_serial_params params = { 115200, 'E', 7, 2 };
+    static const chr_terminal_size size = { 0x12345678, -0x1234567 };
+    (void)dev;
+    switch (command) {
+    case CHR_IOCTL_SERIAL_GET_PARAMS: memcpy(arg, &params, sizeof params); return 0;
+    case CHR_IOCTL_GET_TERMINAL_SIZE: memcpy(arg, &size, sizeof size); return 0;
+    case CHR_IOCTL_PP_READ_DATA: *(unsigned char *)arg = 0xa7; return 0;
+    case CHR_IOCTL_PP_EPP_READ: memcpy(((chr_parallel_epp *)arg)->buf, "cycles", 6); return 0;
+    case CHR_IOCTL_SERIAL_SET_BREAK: return CHR_ERR_IO;
+    case CHR_IOCTL_SET_TERMINAL_SIZE: return CHR_ERR_NOT_SUPPORTED;
+    default: *(int *)arg = command % 2 ? command * 0x1010101 : command * -0x1010101; return 0;
+    }
+}
+
+static int back_wait_connected(chr_dev *dev, chr_error *err)
+{
+    if (!back.failure) return 0;
+    return chr_error_set(err, back.failure, "%s waits in vain", dev->id), back.failure;
+}
+
 static int back_disconnect(chr_dev *dev)
 {
     note("disconnect ");
@@ -107,12 +138,14 @@ static int back_shutdown(chr_dev *dev)
 
 CHR_TABLE(chr_io, back_io,
     CHR_SET(write,  back_write)
+    CHR_SET(read,   back_read)
     CHR_SET(update, back_update));
 CHR_TABLE(chr_io, plain_io,
     CHR_SET(write, back_write));
 CHR_TABLE(chr_peer_slots, back_peer,
-    CHR_SET(disconnect, back_disconnect)
-    CHR_SET(shutdown,   back_shutdown));
+    CHR_SET(disconnect,     back_disconnect)
+    CHR_SET(wait_connected, back_wait_connected)
+    CHR_SET(shutdown,       back_shutdown));
 CHR_TABLE(chr_backend, back_kind,
     CHR_SET(name,         "back")
     CHR_SET(options_size, sizeof(chr_common_options))
@@ -121,6 +154,7 @@ CHR_TABLE(chr_backend, back_kind,
     CHR_SET(close,        back_close)
     CHR_SET(io,           &back_io)
     CHR_SET(describe,     back_describe)
+    CHR_SET(ioctl,        back_ioctl)
     CHR_SET(set_open,     back_set_open)
     CHR_SET(peer,         &back_peer));
 CHR_TABLE(chr_backend, plain_kind, /* the required slots alone */
@@ -1021,6 +1055,50 @@ TEST(pulled_input)
     finish(&r);
 }
 
+/* Buffers that come later know what their frontend has been told, and the state of a chardev whose frontend hears no events. */
+TEST(buffers_take_the_state_over)
+{
+    chr_dev *dev;
+    rig      r;
+    int      hears;
+    for (hears = 0; hears <= 1; hears++) {
+        dev = start(&r, "back,id=b");
+        if (hears) set_handlers(&events_alone);
+        CHECK_INT(chr_fe_set_buffers(&front, 8, 0), 0);
+        CHECK_STR(take(9), "(end)"); /* it is closed */
+        CHECK_INT(chr_fe_set_buffers(&front, 0, 0), 0);
+        chr_be_event(dev, CHR_EVENT_OPENED);
+        notes();
+        CHECK_INT(chr_fe_set_buffers(&front, 8, 0), 0);
+        settle(&r);
+        CHECK(strstr(notes(), "event") == NULL);
+        CHECK_STR(take(9), "(wait)");
+        chr_be_write(dev, "abc", 3);
+        settle(&r);
+        CHECK_INT(chr_fe_set_buffers(&front, 16, 0), 0);
+        CHECK_STR(take(9), "abc");
+        CHECK_INT(chr_fe_set_buffers(&front, 0, 0), 0);
+        chr_be_event(dev, CHR_EVENT_INPUT_END);
+        notes();
+        CHECK_INT(chr_fe_set_buffers(&front, 8, 0), 0);
+        settle(&r);
+        CHECK(strstr(notes(), "event") == NULL);
+        CHECK_STR(take(9), "(end)");
+        chr_be_event(dev, CHR_EVENT_CLOSED);
+        settle(&r);
+        CHECK(!hears == !strstr(notes(), "event(4)"));
+        set_handlers(&events_alone);
+        CHECK(strstr(notes(), "event") == NULL);
+        chr_be_event(dev, CHR_EVENT_OPENED);
+        chr_be_event(dev, CHR_EVENT_INPUT_END);
+        settle(&r);
+        CHECK_HAS(notes(), "event(1) event(10) ");
+        set_handlers(&events_alone);
+        CHECK_STR(notes(), "event(1) event(10) ");
+        finish(&r);
+    }
+}
+
 /* With a read handler they are delivered as it has room. */
 TEST(input_read_ahead)
 {
@@ -1457,6 +1535,16 @@ TEST(contexts_that_end)
         CHECK_STR(notes(), want[i]);
         CHECK(front.dev == NULL);
         CHECK_INT(r.live, 0);
+        then = NULL;
+        chr_be_tell_event(&front, CHR_EVENT_BREAK); /* of what is gone nothing is looked at */
+        chr_be_tell_writable(&front);
+        set_handlers(NULL);
+        set_handlers(&all_handlers);
+        CHECK_INT(chr_fe_write(&front, "x", 1), CHR_ERR_DISCONNECTED);
+        CHECK_INT(chr_fe_printf(&front, "%300d", 1), CHR_ERR_DISCONNECTED);
+        CHECK_INT(chr_fe_eof(&front), 1);
+        chr_fe_deinit(&front);
+        CHECK_STR(notes(), "");
     }
     /* one that is closed, one that has posted, and one that nobody has */
     dev = start(&r, "back,id=b");
@@ -1579,4 +1667,214 @@ TEST(end_of_file_in_each_state)
         finish(&r);
         CHECK_INT(chr_fe_eof(&front), 1);
     }
+}
+
+TEST(printed_output)
+{
+    char     text[1000];
+    chr_dev *dev;
+    rig      r;
+    size_t   len;
+    int      n;
+    dev = start(&r, "back,id=b");
+    CHECK_INT(chr_fe_printf(&front, "%s", ""), 0);
+    CHECK_STR(notes(), "");
+    CHECK_INT(chr_fe_printf(&front, "%d of %s", 7, "nine"), 9);
+    CHECK_STR(notes(), "write(7 of nine) ");
+    for (len = 1; len < sizeof text; len++) { /* no length is a special one */
+        back.most = 2000;
+        memset(text, 'x', len);
+        text[len] = 0;
+        CHECK_INT(chr_fe_printf(&front, "%s", text), len);
+        CHECK_INT(strlen(notes()), len + 8);
+        r.fail_at = r.calls + 1; /* a long one needs memory */
+        r.failed = 0;
+        n = chr_fe_printf(&front, "%s", text);
+        CHECK_INT(n, r.failed ? (int)CHR_ERR_NO_MEMORY : (int)len);
+        r.fail_at = 0;
+        notes();
+    }
+    CHECK(dev->bytes_out > 400000);
+    chr_fe_deinit(&front);
+    CHECK_INT(chr_fe_printf(&front, "%s", "x"), CHR_ERR_DISCONNECTED);
+    CHECK_INT(chr_fe_printf(&front, "%s", text), CHR_ERR_DISCONNECTED);
+    memset(&front, 0, sizeof front);
+    CHECK_INT(chr_fe_printf(&front, "%s", "x"), CHR_ERR_DISCONNECTED);
+    finish(&r);
+}
+
+/* ---- record and replay ------------------------------------------------------------------------------------------------------------ */
+
+static char story[8000]; /* what the frontend has met */
+
+static void tell(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static void tell(const char *format, ...)
+{
+    size_t  used = strlen(story);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(story + used, sizeof story - used, format, args);
+    va_end(args);
+}
+
+static void tell_read(void *opaque, const void *buf, size_t len)
+{
+    tell("%lld read(%.*s)\n", (long long)((rig *)opaque)->now / 1000000, (int)len, (const char *)buf);
+    room -= (int)len;
+}
+
+static void tell_event(void *opaque, int event)
+{
+    tell("%lld event(%d) eof=%d\n", (long long)((rig *)opaque)->now / 1000000, event, chr_fe_eof(&front));
+}
+
+static void tell_writable(void *opaque) { tell("%lld writable\n", (long long)((rig *)opaque)->now / 1000000); }
+
+static void tell_ioctl(int command)
+{
+    union { int ints[4]; unsigned char bytes[16]; chr_parallel_epp epp; } arg;
+    char  cycles[8] = "";
+    int   code;
+    memset(&arg, 0, sizeof arg);
+    if (command >= CHR_IOCTL_PP_EPP_READ_ADDRESS && command <= CHR_IOCTL_PP_EPP_WRITE) {
+        arg.epp.buf = cycles;
+        arg.epp.count = 6;
+    }
+    code = chr_fe_ioctl(&front, command, &arg);
+    if (arg.epp.buf == cycles) memset(&arg.epp, 0, sizeof arg.epp);
+    tell("ioctl(%d)=%d %d,%d,%d,%d,%d %s\n", command, code, arg.ints[0], arg.ints[1], arg.ints[2], arg.ints[3], arg.bytes[0], cycles);
+}
+
+static const char hundred[] = "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789";
+
+/* All that belongs to this moment is done, then the next one begins. */
+static void later(rig *r)
+{
+    settle(r);
+    pass_time(r, 5);
+}
+
+/* What the frontend does. What the far side does is done only when it is `live`: else the recording does it. */
+static void live_through(rig *r, chr_dev *dev, int live)
+{
+    static const chr_handlers handlers = { front_can_read, tell_read, tell_event, front_change };
+    static const int commands[] = { CHR_IOCTL_SET_ECHO, CHR_IOCTL_SERIAL_GET_PARAMS, CHR_IOCTL_SERIAL_SET_BREAK, CHR_IOCTL_SERIAL_GET_TIOCM,
+        CHR_IOCTL_SERIAL_SET_FLOW, CHR_IOCTL_SERIAL_GET_FLOW, CHR_IOCTL_PP_READ_DATA, CHR_IOCTL_PP_EPP_READ, CHR_IOCTL_PP_DATA_DIR,
+        CHR_IOCTL_SERIAL_PURGE, CHR_IOCTL_SERIAL_GET_ERRORS, CHR_IOCTL_SERIAL_SET_ERRORS, CHR_IOCTL_GET_TERMINAL_SIZE,
+        CHR_IOCTL_SET_TERMINAL_SIZE, CHR_IOCTL_SERIAL_SET_TIOCM };
+    chr_error err;
+    char      buf[10];
+    size_t    i;
+    int       n;
+    story[0] = 0;
+    room = 1000;
+    REQUIRE(chr_fe_init(&front, dev, NULL) == 0);
+    chr_fe_set_handlers(&front, &handlers, r);
+    later(r);
+    if (live) chr_be_event(dev, CHR_EVENT_OPENED);
+    later(r);
+    if (live) chr_be_write(dev, "hello", 5);
+    later(r);
+    if (live) chr_be_event(dev, -7);
+    if (live) chr_be_event(dev, CHR_EVENT_BREAK);
+    if (live) chr_be_write(dev, hundred, 60);
+    later(r);
+    back.most = 2;
+    tell("write=%d\n", chr_fe_write(&front, "abc", 3));
+    tell("write=%d\n", chr_fe_write(&front, "c", 1));
+    chr_fe_add_watch(&front, tell_writable, r);
+    later(r);
+    back.most = 1000;
+    if (live) chr_be_writable(dev);
+    later(r);
+    tell("write=%d\n", chr_fe_write(&front, hundred, 100));
+    tell("write=%d\n", chr_fe_write_all(&front, hundred, 50, 10));
+    for (i = 0; i < sizeof commands / sizeof commands[0]; i++) tell_ioctl(commands[i]);
+    later(r);
+    memset(buf, 0, sizeof buf);
+    n = chr_fe_read_all(&front, buf, 9, 10);
+    tell("read_all=%d %s\n", n, buf);
+    n = chr_fe_read_all(&front, buf, 2, 10);
+    tell("read_all=%d %s\n", n, buf);
+    back.failure = CHR_ERR_IO;
+    n = chr_fe_read_all(&front, buf, 2, 10);
+    tell("read_all=%d\n", n);
+    tell("write=%d\n", chr_fe_write(&front, "x", 1));
+    memset(&err, 0, sizeof err);
+    n = chr_wait_connected(dev, &err);
+    tell("wait=%d %s\n", n, err.text);
+    back.failure = CHR_ERR_DISCONNECTED;
+    tell("write=%d\n", chr_fe_write(&front, "lost", 4));
+    back.failure = 0;
+    tell("wait=%d\n", chr_wait_connected(dev, &err));
+    chr_fe_set_open(&front, 0);
+    chr_fe_set_open(&front, 1);
+    later(r);
+    tell("disconnect=%d\n", chr_fe_disconnect(&front)); /* CLOSED comes from inside it */
+    later(r);
+    back.comes_back = 1;
+    if (live) chr_be_event(dev, CHR_EVENT_OPENED);
+    later(r);
+    if (live) chr_be_event(dev, CHR_EVENT_INPUT_END);
+    later(r);
+    tell("shutdown=%d\n", chr_fe_shutdown(&front));
+    later(r);
+    if (live) chr_be_event(dev, CHR_EVENT_CLOSED);
+    later(r);
+    if (live) chr_be_event(dev, CHR_EVENT_OPENED);
+    back.comes_back = 0;
+    if (live) chr_be_event(dev, CHR_EVENT_INPUT_END);
+    later(r);
+    back.shutdown = CHR_ERR_DISCONNECTED;
+    tell("shutdown=%d\n", chr_fe_shutdown(&front));
+    back.shutdown = 0;
+    tell("write=%d\n", chr_fe_write(&front, "last", 4));
+    if (live) chr_be_event(dev, CHR_EVENT_CLOSED);
+    later(r);
+}
+
+TEST(lives_that_are_played_again)
+{
+    static char first[sizeof story];
+    static char path[400];
+    chr_error   err;
+    chr_dev    *dev;
+    rig         r;
+    snprintf(path, sizeof path, "%s", scratch("life"));
+    start(&r, "plain,id=other");
+    asks_are_noted = 0;
+    chr_fe_deinit(&front);
+    CHECK_INT(chr_replay_over(r.ctx), 0);
+    CHECK_INT(chr_record_start(r.ctx, path, &err), 0);
+    CHECK_INT(chr_record_start(r.ctx, path, &err), CHR_ERR_BUSY);
+    dev = make(&r, "back,id=b");
+    live_through(&r, dev, 1);
+    CHECK_HAS(story, "1015 read(012345");
+    CHECK_HAS(story, "read_all=9 rrrrrrrrr\n");
+    CHECK_HAS(story, "disconnect=0\n1040 event(4) eof=1\n");
+    CHECK_HAS(story, "eof=0\nshutdown=0\n");
+    memcpy(first, story, sizeof first);
+    CHECK_INT(chr_record_stop(r.ctx), 0);
+    CHECK_INT(chr_record_stop(r.ctx), CHR_ERR_NOT_FOUND);
+    finish(&r);
+
+    start(&r, "plain,id=stranger"); /* which is not in the recording, and works as ever */
+    asks_are_noted = 0;
+    CHECK_INT(chr_replay_open(r.ctx, path, &err), 0);
+    CHECK_INT(chr_replay_open(r.ctx, path, &err), CHR_ERR_BUSY);
+    CHECK_INT(chr_fe_write(&front, "x", 1), 1);
+    CHECK_STR(notes(), "write(x) ");
+    chr_fe_deinit(&front);
+    make(&r, "plain,id=new-one");
+    dev = make(&r, "back,id=b,history=10,obuf=10"); /* their effects are in the recording */
+    CHECK_STR(dev->kind->name, "replay");
+    logged = NULL;
+    live_through(&r, dev, 0);
+    CHECK_STR(story, first);
+    CHECK(strstr(notes(), "write") == NULL);
+    CHECK_INT(chr_replay_over(r.ctx), 1);
+    chr_replay_close(r.ctx);
+    CHECK_INT(chr_replay_over(r.ctx), 0);
+    finish(&r);
+    scratch_clean();
 }
