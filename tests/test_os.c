@@ -998,11 +998,16 @@ TEST(a_listener_whose_place_is_taken)
     CHECK_INT(fault_plan.fired, 1);
     fault_disarm();
     CHECK_INT(err.code, CHR_ERR_EXISTS);
+    CHECK(!strstr(err.text, "no socket"));
     far = unix_connect(scratch("s"));
     CHECK(far >= 0);
     close(far), close(listener);
     CHECK(exists(scratch("s")));
     make(&r, optionsf("socket,id=s,path=%s,server=on,wait=off", scratch("s"))); /* it is stale now */
+    write_file(scratch("file"), "kept");
+    CHECK_INT(refuse(&r, optionsf("socket,id=t,path=%s,server=on,wait=off", scratch("file")), &err), CHR_ERR_EXISTS);
+    CHECK_HAS(err.text, "by a file that is no socket");
+    CHECK_STR(read_file(scratch("file")), "kept");
     rig_close(&r);
     scratch_clean();
 }
@@ -1180,4 +1185,47 @@ TEST(a_terminal_that_others_share_takes_a_block)
     detach(&rec);
     close(master);
     chr_context_free(r.ctx);
+}
+
+/* A number that was closed while a copy of it lives, and comes back: the kernel has its entry still. */
+TEST(an_entry_that_is_there_already)
+{
+    int copy, fd, i;
+    rig r;
+    rig_open(&r);
+    open_eyes(&r);
+    fd = eyes[30].fds[0];
+    copy = fcntl(fd, F_DUPFD_CLOEXEC, 200);
+    close(fd);
+    chr_watch_stop(&eyes[30].watch);
+    REQUIRE(dup2(copy, fd) == fd);
+    close(copy);
+    CHECK_INT(chr_watch_start(r.ctx, &eyes[30].watch, fd, CHR_IN, eye_ready, &eyes[30]), 0);
+    chr_loop_step(r.ctx, 0);
+    say(eyes[30].fds[1], "x");
+    for (i = 0; i < 3; i++) chr_loop_step(r.ctx, 0);
+    CHECK(eyes[30].count > 0 && eyes[30].events == CHR_IN);
+    close_eyes();
+    rig_close(&r);
+}
+
+/* What an inherited listener is, the system knows before anybody has connected. */
+TEST(a_listener_by_its_number)
+{
+    int       port, listener, far;
+    chr_error err;
+    recorder  rec;
+    rig       r;
+    rig_open(&r);
+    listener = tcp_listen(&port);
+    attach(&rec, make(&r, optionsf("socket,id=s,fd=%d,server=on,wait=off,keep-alive=on", listener)));
+    far = tcp_connect(port);
+    PUMP(&r, rec.open);
+    close(far);
+    detach(&rec);
+    listener = unix_listen(scratch("s"));
+    CHECK_INT(refuse(&r, optionsf("socket,id=t,fd=%d,server=on,wait=off,keep-alive=on", listener), &err), CHR_ERR_INVALID);
+    close(listener);
+    rig_close(&r);
+    scratch_clean();
 }

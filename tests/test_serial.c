@@ -469,6 +469,8 @@ TEST(serial_errors_as_they_are_counted)
     CHECK_INT(get_errors(&rec), 0);
     line.counts[3] = 2;
     CHECK_INT(get_errors(&rec), CHR_LINE_OVERRUN);
+    line.counts[3] = 4; /* one in the line's hardware and one in the driver's queue */
+    CHECK_INT(get_errors(&rec), CHR_LINE_OVERRUN);
     end_line(&r, &rec, master);
 }
 
