@@ -321,6 +321,35 @@ TEST(each_write_of_the_handshake_may_block)
     CHECK(at > 3);
 }
 
+/* What the upper layer begins with waits for a handshake that nobody continues: the lingering close sends no more than what TLS has
+ * sent, and its end. */
+TEST(a_connection_that_ends_in_the_handshake_lingers_without_a_busy_loop)
+{
+    static const char *const layers[] = { "", ",websocket=on", ",telnet=on", ",tn3270=on" };
+    both     b;
+    unsigned i;
+    int      steps;
+    char     bytes[4096];
+    ssize_t  n;
+
+    for (i = 0; i < 4; i++) {
+        both_begin(&b);
+        add_creds(&b.r, client_x509);
+        snprintf(bytes, sizeof bytes, ",tls-hostname=localhost%s", layers[i]);
+        both_connect_client(&b, bytes);
+        settle(&b.r);
+        CHECK_INT(chr_fe_disconnect(&b.client.fe), 0);
+        for (steps = 0; steps < 100 && chr_loop_step(b.r.ctx, 0) > 0; steps++) {}
+        if (!CHECK(steps < 10)) NOTE("with %s", layers[i]);
+        while ((n = recv(b.near_client, bytes, sizeof bytes, 0)) > 0) {}
+        CHECK_INT(n, 0); /* the end has come */
+        CHECK_STR(b.r.log, "");
+        detach(&b.client);
+        close(b.near_client);
+        rig_close(&b.r);
+    }
+}
+
 TEST(a_flight_that_would_block_goes_from_the_loop)
 {
     both b;
