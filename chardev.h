@@ -2826,10 +2826,10 @@ static void chr__os_set_flags(int fd, const chr__fd_flags *flags)
     (void)CHR_SYS(fcntl)(fd, F_SETFL, flags->description);
 }
 
-/* A pipe for internal use: CLOEXEC, non-blocking. -1 and errno. */
+/* A pipe for internal use: CLOEXEC, non-blocking. -1 = none. */
 static int chr__os_pipe(int fds[2])
 {
-    int ends[2], error;
+    int ends[2];
 
     fds[0] = fds[1] = -1;
     if (CHR_SYS(pipe)(ends) < 0)
@@ -2838,11 +2838,9 @@ static int chr__os_pipe(int fds[2])
     fds[1] = chr__os_above_standard(ends[1]);
     if (fds[0] >= 0 && fds[1] >= 0 && chr__os_adopt(fds[0]) >= 0 && chr__os_adopt(fds[1]) >= 0)
         return 0;
-    error = errno;
     chr__os_close(fds[0]);
     chr__os_close(fds[1]);
     fds[0] = fds[1] = -1;
-    errno = error;
     return -1;
 }
 
@@ -3311,9 +3309,9 @@ CHR__PRIVATE int chr__os_bytes_unacked(int fd)
 {
     int count = -1;
 
+    (void)fd;
 #ifdef TIOCOUTQ
-    if (CHR_SYS(ioctl)(fd, (chr__request)TIOCOUTQ, &count) < 0)
-        count = -1;
+    (void)CHR_SYS(ioctl)(fd, (chr__request)TIOCOUTQ, &count); /* a failed one leaves it as it is */
 #endif
     return count;
 }
@@ -4731,8 +4729,6 @@ static void chr__os_socket_facts(int fd, chr__socket_facts *facts)
         return;
     facts->is_socket = 1;
     facts->is_stream = value == SOCK_STREAM;
-    value = 0;
-    length = sizeof value;
     facts->is_listening = CHR_SYS(getsockopt)(fd, SOL_SOCKET, SO_ACCEPTCONN, &value, &length) == 0 && value;
     memset(&address, 0, sizeof address);
     address.length = sizeof address.storage;
