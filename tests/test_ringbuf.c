@@ -182,6 +182,26 @@ TEST(utf8_is_never_split)
         }
 }
 
+/* What is no character takes the room of U+FFFD in the answer, and its own bytes of `size`. */
+TEST(utf8_replacements_fit_or_wait)
+{
+    size_t size, capacity;
+    for (size = 0; size < 5; size++)
+        for (capacity = 0; capacity < 12; capacity++) {
+            size_t   want = size < 3 ? size : 3, left = 4;
+            rig      r;
+            chr_dev *dev = make_ring(&r, 16);
+            put(dev, "\x80\xff\xc3z");
+            if (want > capacity / 3) want = capacity / 3;
+            left -= want;
+            if (want == 3 && size > 3 && capacity > 9) left--;
+            CHECK_INT(take(dev, size, CHR_UTF8, capacity), 3 * want + (left == 0));
+            if (!CHECK_MEM(text, 3 * want, BAD BAD BAD, 3 * want)) NOTE("size %zu, capacity %zu", size, capacity);
+            CHECK_INT(chr_ringbuf_count(dev), left);
+            rig_close(&r);
+        }
+}
+
 /* The overwritten end cuts a character: its rest is not passed on. */
 TEST(utf8_cut_by_overwriting)
 {
@@ -253,6 +273,26 @@ TEST(base64_into_a_small_buffer)
         CHECK_INT(left, 0);
         rig_close(&r);
     }
+}
+
+/* As many bytes as are asked for, and as there are. */
+TEST(base64_of_a_part)
+{
+    static const char *const want[] = { "", "MA==", "MDE=", "MDEy", "MDEyMw==", "MDEyMzQ=", "MDEyMzQ=", "MDEyMzQ=" };
+    size_t                   size, capacity;
+    for (size = 0; size < 8; size++)
+        for (capacity = 0; capacity < 12; capacity++) {
+            size_t   fits = capacity / 4 * 3, count = size < 5 ? size : 5;
+            rig      r;
+            chr_dev *dev = make_ring(&r, 8);
+            put(dev, "01234");
+            if (count > fits) count = fits;
+            CHECK_INT(take(dev, size, CHR_BASE64, capacity), strlen(want[count]));
+            if (!CHECK_STR(text, want[count])) NOTE("size %zu, capacity %zu", size, capacity);
+            CHECK_INT(chr_ringbuf_count(dev), 5 - count);
+            CHECK_STR(take_all(dev, CHR_UTF8), &"01234"[count]);
+            rig_close(&r);
+        }
 }
 
 TEST(base64_that_is_none)

@@ -30,6 +30,30 @@ TEST(exit_codes)
     }
 }
 
+/* What stands between a number and the next: white space ends it, a digit continues it, anything else begins anew. */
+TEST(every_character_between)
+{
+    int c;
+    for (c = 0; c < 256; c++) {
+        int      is_space = c == ' ' || (c >= '\t' && c <= '\r'), is_digit = c >= '0' && c <= '9';
+        int      number = is_digit ? 504 + 10 * (c - '0') : is_space ? 0 : c == 'q' ? 5 : 4;
+        char     text[5] = { '5', (char)c, '4', 'q', 0 }, after[5] = { '6', ' ', (char)c, '7', 'q' };
+        recorder rec;
+        rig      r;
+        rig_open_virtual(&r);
+        attach(&rec, make(&r, "testdev,id=t"));
+        CHECK_INT(chr_fe_write(&rec.fe, text, 4), 4);
+        settle(&r);
+        if (!CHECK_INT(r.exits, 1) || !CHECK_INT(r.exit_code, number << 1 | 1)) NOTE("character %d", c);
+        CHECK_INT(chr_fe_write(&rec.fe, after, 5), 5);
+        settle(&r);
+        number = is_space ? 0 : is_digit ? 7 : c == 'q' ? 6 : 7;
+        if (!CHECK_INT(r.exits, 2) || !CHECK_INT(r.exit_code, number << 1 | 1)) NOTE("character %d behind a number and a space", c);
+        detach(&rec);
+        rig_close(&r);
+    }
+}
+
 TEST(any_split_of_the_bytes)
 {
     recorder    rec;
