@@ -57,6 +57,7 @@
  *     short write, EAGAIN      >>stream           partial write: the rest is queued (obuf=, a layer) or the caller's;
  *                                                 CHR_OUT is polled for while output is pending
  *     EINTR                    >>posix            retried, in the platform section only
+ *     EINPROGRESS              >>socket_chardev   connect() goes on in the background; then the next address
  *     EPIPE, ECONNRESET        >>stream           CHR_ERR_DISCONNECTED; remaining input is delivered, then CLOSED
  *     SIGPIPE, SIGXFSZ         >>posix            MSG_NOSIGNAL, or blocked during the call: only the error remains
  *     SIGHUP, SIGINT, SIGTERM  THE END            no handlers: the program's; a log is reopened by chr_log_reopen()
@@ -65,8 +66,10 @@
  *     end of file, hang-up     >>stream           all input is delivered first, then CLOSED
  *     half-close               >>stream           of the output: chr_fe_shutdown(); of the input: CHR_EVENT_INPUT_END
  *     lingering close          >>lingering        a socket's last output is sent: 2 s without progress, at most 10
+ *     drain, flush             >>front            chr_drain() runs the loop until all is sent; chr_fe_flush()
  *     keep-alive, idle timeout >>socket_chardev   TCP keep-alive; websocket pings; signs of life are checked by a timer
  *     pty hang-up detection    >>be_pty           POLLHUP; opens by inotify, else polled each second and at writes
+ *     handshakes               >>socket_chardev   before OPENED, within 10 s; a server runs up to 16 at a time
  *     telnet negotiation       >>layer_telnet     option negotiation without loops (RFC 1143); subnegotiation
  *     line status, modem lines >>be_serial        breaks and errors by PARMRK, lines by TIOCM; over telnet >>com_port
  *     flow control             >>com_port         of the line CHR_FLOW_...; SUSPEND and RESUME of the peer (RFC 2217)
@@ -76,10 +79,12 @@
  *     escape character         >>be_mux           Ctrl-A and a letter: a command of the mux; escape= sets another
  *     hot swap, rollback       >>hot_swap         the old backend stays until `change` accepts the new one
  *     ownership of descriptors >>core             of the caller until creation commits; rollback restores their flags
+ *     log rotation, logrotate  >>core             logsize=: PATH becomes PATH.1; chr_log_reopen()
  *     option parser            >>the_options      "key=value,..." to an options struct, by the backend's table
  *     re-entrant, posted       >>the_loop         slots post events to the loop; memory is freed after the dispatch
  *     owner thread, data race  >>memory           one recursive lock for a context; other threads post idles
- *     poll set, timer heap     >>the_loop         epoll, kqueue, I/O completion port, monotonic clock, fairness
+ *     poll set, timer heap     >>the_loop         epoll, kqueue, I/O completion port, monotonic clock
+ *     fairness, starvation     >>the_loop         a budget per turn of the loop, for each callback and each peer
  *     edge-triggered           >>the_loop         foreign loops: what is still ready after a callback is run again
  *     wake-up, self-pipe       >>posix            chr_loop_wake() writes a byte to a pipe; only if the loop sleeps
  *     SCM_RIGHTS               >>posix            sendmsg(), recvmsg(); see also >>descriptors
@@ -2821,10 +2826,10 @@ static void chr__os_set_flags(int fd, const chr__fd_flags *flags)
     (void)CHR_SYS(fcntl)(fd, F_SETFL, flags->description);
 }
 
-/* A pipe for internal use: CLOEXEC, non-blocking. -1 and errno. */
+/* A pipe for internal use: CLOEXEC, non-blocking. -1 = none. */
 static int chr__os_pipe(int fds[2])
 {
-    int ends[2], error;
+    int ends[2];
 
     fds[0] = fds[1] = -1;
     if (CHR_SYS(pipe)(ends) < 0)
@@ -2833,11 +2838,9 @@ static int chr__os_pipe(int fds[2])
     fds[1] = chr__os_above_standard(ends[1]);
     if (fds[0] >= 0 && fds[1] >= 0 && chr__os_adopt(fds[0]) >= 0 && chr__os_adopt(fds[1]) >= 0)
         return 0;
-    error = errno;
     chr__os_close(fds[0]);
     chr__os_close(fds[1]);
     fds[0] = fds[1] = -1;
-    errno = error;
     return -1;
 }
 
@@ -3306,9 +3309,9 @@ CHR__PRIVATE int chr__os_bytes_unacked(int fd)
 {
     int count = -1;
 
+    (void)fd;
 #ifdef TIOCOUTQ
-    if (CHR_SYS(ioctl)(fd, (chr__request)TIOCOUTQ, &count) < 0)
-        count = -1;
+    (void)CHR_SYS(ioctl)(fd, (chr__request)TIOCOUTQ, &count); /* a failed one leaves it as it is */
 #endif
     return count;
 }
@@ -4726,8 +4729,6 @@ static void chr__os_socket_facts(int fd, chr__socket_facts *facts)
         return;
     facts->is_socket = 1;
     facts->is_stream = value == SOCK_STREAM;
-    value = 0;
-    length = sizeof value;
     facts->is_listening = CHR_SYS(getsockopt)(fd, SOL_SOCKET, SO_ACCEPTCONN, &value, &length) == 0 && value;
     memset(&address, 0, sizeof address);
     address.length = sizeof address.storage;
@@ -14916,8 +14917,8 @@ static void chr__log_close(chr_dev *dev) { (void)dev; }
 static void chr__log_record(chr_dev *dev, const void *buf, size_t len) { (void)dev, (void)buf, (void)len; }
 #endif
 
-/* -- descriptors from the options: the caller's until creation commits, the chardev's afterwards; rollback
- * restores their flags -- */
+/* -- ownership of descriptors from the options: the caller's until creation commits, the chardev's afterwards;
+ * rollback restores their flags -- */
 
 #ifdef CHR__HAS_FDS
 struct chr__caller_fd {
@@ -19043,7 +19044,7 @@ CHARDEV_API void chr_replay_close(chr_context *ctx)
  * Input: chr__stream_update() calls can_read, and polls for CHR_IN only while the frontend has room (back-pressure: the
  * peer blocks when the kernel's buffers are full). chr__stream_ready() reads as much as there is room for, up to a
  * budget per turn (fairness).
- * Output: write() first; CHR_OUT is polled for only after a short write or EAGAIN, while output is pending.
+ * Output: write() first; CHR_OUT is polled for only after a short write (partial write) or EAGAIN.
  * poll() does not report bytes that a layer has buffered: the idle `reread` reads them.
  * Hang-up (POLLHUP) while the frontend has no room: with nothing left to read it ends the stream at once, so that a
  * server can accept the next client; else `hup_pending` keeps it out of the poll set (no busy loop) until the rest is
@@ -23333,8 +23334,8 @@ CHR__HOT static size_t chr__mux_process(chr__mux *mux, const unsigned char *byte
     return done;
 }
 
-/* Delivers posted events, which come before input. Returns 0 when their handlers have posted more (re-entrant): `update`
- * of the mux follows. */
+/* Delivers posted events, which precede input. Returns 0 when their handlers have posted more (re-entrant): `update` of
+ * the mux follows. */
 CHR__COLD int chr__mux_notify(chr__mux *mux)
 {
     chr__notify_now(&mux->dev);
@@ -25518,9 +25519,9 @@ CHR_TABLE(chr_backend, chr__console_kind,
  * >>be_serial   a serial line, or any other terminal
  *
  * far side   the device at the other end of the line          options   path, reconnect-ms
- * events     OPENED at creation; BREAK and LINE_ERROR; CLOSED at hang-up (unplugged). With reconnect-ms: OPENED when
- *            the device is back, and SERIAL if it does not support all of the line's settings. Windows: SERIAL when a
- *            modem line changes
+ * events     OPENED at creation; BREAK and LINE_ERROR (line status); CLOSED at hang-up (unplugged). With reconnect-ms:
+ *            OPENED when the device is back, and SERIAL if it does not support all of the line's settings. Windows:
+ *            SERIAL when a modem line changes
  *
  * The line is opened at 115200 8N1, raw, without flow control, without waiting for a carrier (CLOCAL). Its settings are
  * not restored when it is closed.
