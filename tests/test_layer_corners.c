@@ -373,3 +373,47 @@ TEST(a_close_frame_that_would_block)
         scratch_clean();
     }
 }
+
+/* It is open when the request is complete and answered, and not before; a Close frame is answered by one with its code, or by one without. */
+TEST(the_beginning_and_the_end_of_a_websocket)
+{
+    static const struct { const char *says; size_t len; const char *hears; size_t heard; } cases[] = {
+        { "\x88\x80\0\0\0\0", 6, "\x88\0", 2 }, { "\x88\x82\0\0\0\0\x03\xe9", 8, "\x88\2\3\xe9", 4 }, { "\x88\x81\0\0\0\0\x03", 7, "\x88\2\3\xea", 4 },
+        { "\x88\x84\0\0\0\0\x03\xe8ok", 10, "\x88\2\3\xe8", 4 }, { "\x88\x83\0\0\0\0\x03\xe8\xff", 9, "\x88\2\3\xef", 4 },
+    };
+    static const char request[] = WS_REQUEST;
+    size_t            i, at;
+    for (i = 0; i < sizeof cases / sizeof *cases; i++) {
+        recorder  rec;
+        int       fds[2];
+        chr_error err;
+        rig       r;
+        char      text[200];
+        rig_open_virtual(&r);
+        socket_pair(fds);
+        snprintf(text, sizeof text, "socket,id=w,path=%s,server=on,wait=off,websocket=on", scratch("w"));
+        attach(&rec, make(&r, text));
+        CHECK_INT(chr_add_client(r.ctx, "w", fds[1], &err), 0);
+        for (at = 0; at < sizeof request - 1; at += 20) {
+            settle(&r);
+            CHECK_STR(rec.events, "");
+            CHECK_STR(hear(fds[0]), "");
+            say(fds[0], (snprintf(text, sizeof text, "%.20s", request + at), text));
+        }
+        settle(&r);
+        CHECK_STR(rec.events, "O");
+        CHECK(strncmp(hear(fds[0]), "HTTP/1.1 101 ", 13) == 0);
+        CHECK_INT(write(fds[0], cases[i].says, cases[i].len), cases[i].len);
+        settle(&r);
+        {
+            char heard[20];
+            CHECK_INT(recv(fds[0], heard, sizeof heard, 0), cases[i].heard);
+            CHECK_MEM(heard, cases[i].heard, cases[i].hears, cases[i].heard);
+        }
+        CHECK_STR(rec.events, "OC");
+        close(fds[0]);
+        detach(&rec);
+        rig_close(&r);
+        scratch_clean();
+    }
+}

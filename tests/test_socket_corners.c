@@ -968,7 +968,7 @@ static void ending_event(void *opaque, int event)
 }
 
 #ifndef CHARDEV_NO_TRACE
-static int ups, downs, wire_reads;
+static int ups, downs, wire_reads, lookups;
 
 static void on_trace(void *opaque, const chr_trace *event)
 {
@@ -976,6 +976,7 @@ static void on_trace(void *opaque, const chr_trace *event)
     ups += event->number == CHR_TRACE_socket_up;
     downs += event->number == CHR_TRACE_socket_down;
     wire_reads += event->number == CHR_TRACE_wire_in;
+    lookups += event->number == CHR_TRACE_socket_lookup || event->number == CHR_TRACE_socket_lookup_done;
 }
 
 TEST(a_connection_that_ends_while_it_begins)
@@ -1039,6 +1040,30 @@ TEST(single_bytes_are_traced)
     }
     CHECK(n >= 1000);
     finish(&r, &rec);
+}
+
+/* Only names and ports of hosts are looked up. */
+TEST(lookups_are_those_of_hosts)
+{
+    int      listener, port;
+    recorder rec;
+    rig      r;
+    NEED_UNIX();
+    rig_traced = on_trace;
+    rig_open(&r);
+    listener = unix_listen(scratch("s"));
+    attach(&rec, make(&r, optionsf("socket,id=c,path=%s,reconnect-ms=100000", scratch("s"))));
+    settle(&r);
+    CHECK_STR(rec.events, "O");
+    CHECK_INT(lookups, 0);
+    detach(&rec);
+    close(listener);
+    listener = tcp_listen(&port);
+    make(&r, optionsf("socket,id=t,host=127.0.0.1,port=%d", port));
+    CHECK_INT(lookups, 2);
+    close(listener);
+    rig_close(&r);
+    scratch_clean();
 }
 
 /* Without a hook nobody asks the system for names. */
