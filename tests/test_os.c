@@ -1229,3 +1229,195 @@ TEST(a_listener_by_its_number)
     rig_close(&r);
     scratch_clean();
 }
+
+/* ---- the set: what it refuses ------------------------------------------------------------------------------------------------------ */
+
+/* Two watches of one descriptor, and no entry can be changed: poll() waits for both. */
+TEST(two_watches_without_an_entry)
+{
+    static const int errors[] = { ENOMEM, ENOSPC };
+    eye              second;
+    size_t           i;
+    int              k, at;
+    rig              r;
+    for (i = 0; i < 2; i++)
+        for (at = 1; at < 4; at++) {
+            rig_open(&r);
+            open_eyes(&r);
+            memset(&second, 0, sizeof second);
+            fault_arm(FAULT_epoll_ctl, errors[i], at, 1);
+            CHECK_INT(chr_watch_start(r.ctx, &second.watch, eyes[10].fds[0], CHR_IN | CHR_OUT, eye_ready, &second), 0);
+            chr_watch_set(&eyes[10].watch, CHR_IN | CHR_OUT);
+            chr_watch_set(&eyes[11].watch, CHR_OUT);
+            for (k = 0; k < 3; k++) chr_loop_step(r.ctx, 0);
+            fault_disarm();
+            CHECK(second.events == CHR_OUT && eyes[10].events == CHR_OUT && eyes[11].events == CHR_OUT);
+            chr_watch_set(&eyes[10].watch, CHR_IN);
+            chr_watch_set(&second.watch, CHR_IN);
+            chr_watch_set(&eyes[11].watch, CHR_IN);
+            second.count = eyes[10].count = eyes[11].count = 0;
+            for (k = 0; k < 3; k++) chr_loop_step(r.ctx, 0);
+            CHECK(second.count == 0 && eyes[10].count == 0 && eyes[11].count == 0);
+            say(eyes[10].fds[1], "x");
+            say(eyes[11].fds[1], "x");
+            say(eyes[12].fds[1], "x");
+            for (k = 0; k < 2; k++) chr_loop_step(r.ctx, 0);
+            if (!CHECK(second.count > 0 && eyes[10].count > 0 && eyes[11].count > 0 && eyes[12].count > 0))
+                NOTE("at %d: %d %d %d %d", at, second.count, eyes[10].count, eyes[11].count, eyes[12].count);
+            chr_watch_stop(&second.watch);
+            close_eyes();
+            rig_close(&r);
+        }
+}
+
+/* Interest has gone, and the entry can't follow: nothing spins, and when it comes back it is heard. */
+TEST(an_entry_that_cannot_be_reduced)
+{
+    int i, at, fd;
+    rig r;
+    for (at = 1; at < 3; at++) {
+        rig_open(&r);
+        open_eyes(&r);
+        fd = chr_loop_fd(r.ctx);
+        for (i = 0; i < 3; i++) chr_loop_step(r.ctx, 0);
+        chr_watch_set(&eyes[20].watch, 0);
+        chr_watch_set(&eyes[21].watch, CHR_HUP);
+        say(eyes[20].fds[1], "x");
+        say(eyes[21].fds[1], "x");
+        fault_arm(FAULT_epoll_ctl, ENOMEM, at, at == 2);
+        for (i = 0; i < 6; i++) chr_loop_step(r.ctx, 0);
+        fault_disarm();
+        for (i = 0; i < 6; i++) chr_loop_step(r.ctx, 0);
+        CHECK(eyes[20].count == 0 && eyes[21].count == 0);
+        if (at == 1) CHECK(!is_readable(fd)); /* else poll() waits for all, and the set's owner looks at times */
+        memset(&fault_plan, 0, sizeof fault_plan);
+        for (i = 0; i < 6; i++) chr_loop_step(r.ctx, 0);
+        CHECK_INT(fault_plan.counts[FAULT_epoll_ctl], 0);
+        chr_watch_set(&eyes[20].watch, CHR_IN);
+        chr_watch_set(&eyes[21].watch, CHR_IN);
+        chr_loop_step(r.ctx, 0);
+        CHECK(eyes[20].count == 1 && eyes[21].count == 1);
+        close_eyes();
+        rig_close(&r);
+    }
+}
+
+static eye *stopped_by_first;
+
+static void eye_stops_other(void *opaque, int events)
+{
+    eye_ready(opaque, events);
+    if (stopped_by_first) chr_watch_stop(&stopped_by_first->watch);
+    stopped_by_first = NULL;
+}
+
+/* One stops others that are ready with it: no more than that, and the set stays the same. */
+TEST(a_ready_one_that_is_stopped_by_another)
+{
+    int i;
+    rig r;
+    rig_open(&r);
+    open_eyes(&r);
+    for (i = 0; i < 2; i++) {
+        chr_watch_stop(&eyes[i].watch);
+        CHECK_INT(chr_watch_start(r.ctx, &eyes[i].watch, eyes[i].fds[0], CHR_IN, eye_stops_other, &eyes[i]), 0);
+    }
+    chr_loop_step(r.ctx, 0);
+    say(eyes[0].fds[1], "x");
+    say(eyes[1].fds[1], "x");
+    say(eyes[2].fds[1], "x");
+    memset(&fault_plan, 0, sizeof fault_plan);
+    stopped_by_first = &eyes[0];
+    chr_loop_step(r.ctx, 0); /* the first to run stops eyes[0], itself or the one behind it */
+    CHECK(eyes[0].count <= 1 && eyes[1].count == 1 && eyes[2].count == 1);
+    chr_watch_stop(&eyes[0].watch);
+    stopped_by_first = &eyes[2];
+    chr_loop_step(r.ctx, 0);
+    CHECK_INT(eyes[1].count, 2);
+    for (i = 0; i < 3; i++) chr_loop_step(r.ctx, 0);
+    CHECK_INT(fault_plan.counts[FAULT_epoll_create1], 0);
+    close_eyes();
+    rig_close(&r);
+}
+
+/* ---- a nested loop and other threads ------------------------------------------------------------------------------------------------- */
+
+static recorder *roomy;
+
+static void *give_room_there(void *opaque)
+{
+    (void)opaque;
+    give_room(roomy, 100);
+    return NULL;
+}
+
+/* Room that another thread gives is work. */
+TEST(a_nested_loop_hears_of_room)
+{
+    int       fds[2], fd, i;
+    pthread_t thread;
+    recorder  rec;
+    rig       r;
+    rig_open_virtual(&r);
+    socket_pair(fds);
+    attach_with_room(&rec, make(&r, optionsf("socket,id=s,fd=%d", fds[0])), 0);
+    roomy = &rec;
+    settle(&r);
+    fd = chr_loop_fd(r.ctx);
+    say(fds[1], "abc");
+    for (i = 0; i < 5; i++) chr_loop_step(r.ctx, 0);
+    REQUIRE(pthread_create(&thread, NULL, give_room_there, NULL) == 0);
+    pthread_join(thread, NULL);
+    CHECK(is_readable(fd));
+    for (i = 0; i < 5; i++) chr_loop_step(r.ctx, 0);
+    CHECK_INPUT(&rec, "abc");
+    detach(&rec);
+    close(fds[1]);
+    rig_close(&r);
+}
+
+/* ---- gathered output ------------------------------------------------------------------------------------------------------------------ */
+
+/* What one frontend has gathered goes out, whatever becomes of another that has gathered nothing. */
+TEST(gathered_output_beside_a_frontend_that_goes)
+{
+    int      fds[2], i;
+    recorder rec, other;
+    rig      r;
+    for (i = 0; i < 2; i++) {
+        rig_open_virtual(&r);
+        socket_pair(fds);
+        attach(&rec, make(&r, optionsf("socket,id=s,fd=%d", fds[0])));
+        attach(&other, make(&r, "ringbuf,id=b"));
+        REQUIRE(chr_fe_set_buffers(&rec.fe, 0, 100) == 0);
+        REQUIRE(chr_fe_set_buffers(&other.fe, 0, 100) == 0);
+        settle(&r);
+        CHECK_INT(chr_fe_write(&rec.fe, "gathered", 8), 8);
+        if (i == 0) detach(&other);
+        else chr_fe_flush(&other.fe, 0);
+        settle(&r);
+        CHECK_STR(hear(fds[1]), "gathered");
+        detach(&rec);
+        if (i == 1) detach(&other);
+        close(fds[1]);
+        rig_close(&r);
+    }
+}
+
+/* Where poll() fails all is tried, again and again, but no longer than it may take. */
+TEST(a_blocking_call_whose_wait_fails)
+{
+    int       listener;
+    chr_error err;
+    rig       r;
+    rig_open(&r);
+    listener = unix_listen(scratch("s"));
+    fault_arm(FAULT_poll, ENOMEM, 1, 1);
+    fault_plan.haste = 50;
+    CHECK(!chr_new(r.ctx, optionsf("socket,id=c,path=%s,websocket=on", scratch("s")), &err));
+    memset(&fault_plan, 0, sizeof fault_plan);
+    CHECK_HAS(err.text, "has not finished the websocket handshake within 10 seconds");
+    close(listener);
+    rig_close(&r);
+    scratch_clean();
+}
