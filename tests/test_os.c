@@ -9,6 +9,7 @@
 #include <grp.h>
 #include <pthread.h>
 #include <pty.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <termios.h>
 #ifdef __GLIBC__
@@ -71,29 +72,6 @@ TEST(each_error_of_the_system_has_its_code)
 }
 
 /* ---- a context without its pipe --------------------------------------------------------------------------------------------- */
-
-/* Whichever call fails while the pipe of the waker is made: there is no context then, and no descriptor. */
-TEST(a_context_without_a_pipe)
-{
-    static const fault_call calls[] = { FAULT_pipe, FAULT_fcntl };
-    long                    at, fired;
-    size_t                  i;
-    int                     fds = count_fds();
-    chr_context            *ctx;
-    for (i = 0; i < 2; i++) {
-        for (at = 1, fired = 1; fired; at++) {
-            fault_arm(calls[i], EMFILE, at, 0);
-            ctx = chr_context_new(NULL);
-            fired = fault_plan.fired;
-            fault_disarm();
-            if (!CHECK(!ctx == !!fired)) NOTE("%s number %ld", fault_names[calls[i]], at);
-            if (ctx) chr_context_free(ctx);
-            if (!CHECK_INT(count_fds(), fds)) NOTE("%s number %ld", fault_names[calls[i]], at);
-            REQUIRE(at < 20);
-        }
-        CHECK(at > 2);
-    }
-}
 
 /* The same where its ends would be standard descriptors, and must be moved. */
 TEST(a_context_without_a_pipe_while_the_standard_ones_are_closed)
@@ -222,43 +200,6 @@ TEST_FAMILY(refusals)
 
 /* ---- clocks ------------------------------------------------------------------------------------------------------------------ */
 
-static chr_trace last_trace;
-
-static void keep_trace(void *opaque, const chr_trace *event)
-{
-    (void)opaque;
-    last_trace = *event;
-}
-
-static int64_t clock_now(clockid_t clock)
-{
-    struct timespec now;
-    clock_gettime(clock, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-/* Without hooks: nanoseconds of the monotonic clock, and since 1970. */
-TEST(the_clocks_of_the_system)
-{
-    int64_t      before, after;
-    chr_config   config;
-    chr_context *ctx;
-    memset(&config, 0, sizeof config);
-    config.trace = keep_trace;
-    ctx = chr_context_new(&config);
-    REQUIRE(ctx != NULL);
-    before = clock_now(CLOCK_MONOTONIC);
-    after = chr_loop_now(ctx);
-    CHECK(before <= after);
-    CHECK(after <= clock_now(CLOCK_MONOTONIC));
-    before = clock_now(CLOCK_REALTIME);
-    REQUIRE(chr_new(ctx, "null,id=n", NULL) != NULL);
-    CHECK(last_trace.name != NULL);
-    CHECK(before <= last_trace.wall_time);
-    CHECK(last_trace.wall_time <= clock_now(CLOCK_REALTIME));
-    chr_context_free(ctx);
-}
-
 /* A virtual clock without one of the day: the time of day is the virtual time, too. */
 TEST(the_time_of_day_of_a_virtual_clock)
 {
@@ -377,68 +318,6 @@ static void refuse_by_name(fault_call call, long at)
 TEST(a_name_without_a_pipe_for_the_answer) { refuse_by_name(FAULT_pipe, 1); }
 TEST(a_name_without_flags_for_the_pipe) { refuse_by_name(FAULT_fcntl, 1); }
 #endif
-
-/* ---- messages with descriptors ------------------------------------------------------------------------------------------------ */
-
-static ssize_t send_fds(int fd, const char *text, const int *fds, int count)
-{
-    struct msghdr message;
-    struct iovec  part;
-    union {
-        size_t align;
-        char   bytes[CMSG_SPACE(sizeof(int) * 40)];
-    } control;
-    struct cmsghdr *header;
-    memset(&message, 0, sizeof message);
-    memset(&control, 0, sizeof control);
-    part.iov_base = (void *)(uintptr_t)text;
-    part.iov_len = strlen(text);
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    message.msg_control = control.bytes;
-    message.msg_controllen = CMSG_SPACE(sizeof(int) * (size_t)count);
-    header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int) * (size_t)count);
-    memcpy(CMSG_DATA(header), fds, sizeof(int) * (size_t)count);
-    return sendmsg(fd, &message, 0);
-}
-
-/* A socket whose owner wants to know who sends (SO_PASSCRED): those numbers are no descriptors. */
-TEST(credentials_beside_descriptors)
-{
-    int      ends[2], on = 1, passed[2], got[16], count, i;
-    recorder rec;
-    rig      r;
-    rig_open(&r);
-    socket_pair(ends);
-    REQUIRE(pipe(passed) == 0);
-    fcntl(passed[1], F_SETFL, O_NONBLOCK);
-    REQUIRE(setsockopt(ends[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on) == 0);
-    attach(&rec, make(&r, optionsf("socket,id=s,fd=%d", ends[0])));
-    settle(&r);
-    say(ends[1], "none");
-    settle(&r);
-    CHECK_INPUT(&rec, "none");
-    CHECK_INT(chr_fe_get_msgfds(&rec.fe, got, 16), 0);
-    CHECK_INT(send_fds(ends[1], "two", passed, 2), 3);
-    close(passed[0]), close(passed[1]);
-    settle(&r);
-    CHECK_INPUT(&rec, "nonetwo");
-    count = chr_fe_get_msgfds(&rec.fe, got, 16);
-    CHECK_INT(count, 2);
-    for (i = 0; i < count; i++) {
-        CHECK(got[i] > 2 && flag_set(got[i], F_GETFD, FD_CLOEXEC) && !flag_set(got[i], F_GETFL, O_NONBLOCK));
-        CHECK(!flag_set(got[i], F_GETFL, O_WRONLY) == !i);
-    }
-    CHECK(count == 2 && write(got[1], "through", 7) == 7);
-    CHECK_STR(hear(got[0]), "through");
-    for (i = 0; i < count; i++) close(got[i]);
-    detach(&rec);
-    close(ends[1]);
-    rig_close(&r);
-}
 
 /* ---- an errno from before ------------------------------------------------------------------------------------------------------ */
 
@@ -1091,27 +970,6 @@ static long pages(void)
     return size;
 }
 
-static void live_once(void)
-{
-    chr_context *ctx = chr_context_new(NULL);
-    REQUIRE(ctx != NULL);
-    CHECK(chr_loop_fd(ctx) > 2);
-    REQUIRE(chr_new(ctx, "ringbuf,id=r", NULL) != NULL);
-    chr_loop_step(ctx, 0);
-    chr_context_free(ctx);
-}
-
-/* Neither memory of the system's allocator nor pages. */
-TEST(contexts_leave_no_memory)
-{
-    int  i;
-    long bytes, size;
-    for (i = 0; i < 20; i++) live_once();
-    for (bytes = live_bytes(), size = pages(), i = 0; i < 300; i++) live_once();
-    CHECK(live_bytes() - bytes < 10000);
-    CHECK(pages() - size < 200);
-}
-
 /* No thread can be had: the name is looked up here. */
 TEST(a_name_without_a_thread)
 {
@@ -1201,8 +1059,12 @@ TEST(an_entry_that_is_there_already)
     REQUIRE(dup2(copy, fd) == fd);
     close(copy);
     CHECK_INT(chr_watch_start(r.ctx, &eyes[30].watch, fd, CHR_IN, eye_ready, &eyes[30]), 0);
+    i = chr_loop_fd(r.ctx);
     chr_loop_step(r.ctx, 0);
+    chr_loop_step(r.ctx, 0);
+    CHECK(!is_readable(i));
     say(eyes[30].fds[1], "x");
+    CHECK(is_readable(i));
     for (i = 0; i < 3; i++) chr_loop_step(r.ctx, 0);
     CHECK(eyes[30].count > 0 && eyes[30].events == CHR_IN);
     close_eyes();
@@ -1420,4 +1282,107 @@ TEST(a_blocking_call_whose_wait_fails)
     close(listener);
     rig_close(&r);
     scratch_clean();
+}
+
+/* ---- more that fails ---------------------------------------------------------------------------------------------------------------- */
+
+/* An address that can't be asked for is none. */
+TEST(a_socket_without_a_name)
+{
+    recorder rec;
+    rig      r;
+    rig_open(&r);
+    fault_arm(FAULT_getsockname, ENOBUFS, 1, 1);
+    attach(&rec, make(&r, optionsf("socket,id=s,path=%s,server=on,wait=off", scratch("s"))));
+    CHECK(strspn(address_of(rec.fe.dev), "\001\002\177") == 0);
+    detach(&rec);
+    CHECK_INT(chr_remove(r.ctx, "s", NULL), 0);
+    attach(&rec, make(&r, "socket,id=s,host=127.0.0.1,port=0,server=on,wait=off"));
+    CHECK((unsigned char)address_of(rec.fe.dev)[0] >= ' ' || !address_of(rec.fe.dev)[0]);
+    fault_disarm();
+    detach(&rec);
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* A relative path stays relative where there is no working directory that could be asked for. */
+TEST(a_log_without_a_working_directory)
+{
+    recorder rec;
+    int      i;
+    rig      r;
+    rig_open(&r);
+    (void)scratch("log");
+    REQUIRE(chdir(scratch_dir) == 0);
+    fault_arm(FAULT_getcwd, ENOENT, 1, 1);
+    attach(&rec, make(&r, "null,id=n,logfile=log,logsize=4096,logfiles=2"));
+    fault_disarm();
+    for (i = 0; i < 6; i++) CHECK_INT(chr_fe_write(&rec.fe, block_of_text, 1000), 1000);
+    CHECK(exists("log"));
+    CHECK(exists("log.1"));
+    CHECK_INT(r.logs, 0);
+    detach(&rec);
+    rig_close(&r);
+    REQUIRE(chdir("/") == 0);
+    scratch_clean();
+}
+
+/* A lookup that can't begin leaves nothing. */
+TEST(names_that_are_not_looked_up_leave_no_memory)
+{
+    int  i;
+    long before;
+    NEED_LOCALHOST();
+    refuse_by_name(FAULT_pipe, 1);
+    for (before = live_bytes(), i = 0; i < 10; i++) refuse_by_name(FAULT_pipe, 1);
+    CHECK(live_bytes() - before < 15000);
+}
+
+/* The size of a terminal has no pixels. */
+TEST(the_size_of_a_pty)
+{
+    struct winsize    got;
+    chr_terminal_size size = { 132, 43 };
+    recorder          rec;
+    int               slave;
+    rig               r;
+    rig_open(&r);
+    attach(&rec, make(&r, "pty,id=p"));
+    slave = open_slave(rec.fe.dev);
+    settle(&r);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SET_TERMINAL_SIZE, &size), 0);
+    REQUIRE(ioctl(slave, TIOCGWINSZ, &got) == 0);
+    CHECK(got.ws_col == 132 && got.ws_row == 43 && got.ws_xpixel == 0 && got.ws_ypixel == 0);
+    close(slave);
+    detach(&rec);
+    rig_close(&r);
+}
+
+/* The number of a descriptor that was closed is another's now: the set gets an entry for it, and its loop's descriptor shows it. */
+TEST(a_number_that_is_anothers_now)
+{
+    int fds[2], fd, i;
+    rig r;
+    rig_open(&r);
+    open_eyes(&r);
+    fd = chr_loop_fd(r.ctx);
+    for (i = 0; i < 3; i++) chr_loop_step(r.ctx, 0);
+    socket_pair(fds);
+    REQUIRE(dup2(fds[0], eyes[30].fds[0]) == eyes[30].fds[0]);
+    close(fds[0]);
+    chr_watch_set(&eyes[30].watch, CHR_IN | CHR_HUP | CHR_OUT);
+    chr_watch_set(&eyes[30].watch, CHR_IN);
+    chr_watch_set(&eyes[30].watch, CHR_OUT);
+    for (i = 0; i < 3; i++) chr_loop_step(r.ctx, 0);
+    chr_watch_set(&eyes[30].watch, CHR_IN);
+    for (i = 0; i < 3; i++) chr_loop_step(r.ctx, 0);
+    eyes[30].count = 0;
+    CHECK(!is_readable(fd));
+    say(fds[1], "x");
+    CHECK(is_readable(fd));
+    chr_loop_step(r.ctx, 0);
+    CHECK_INT(eyes[30].count, 1);
+    close(fds[1]);
+    close_eyes();
+    rig_close(&r);
 }
