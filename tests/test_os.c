@@ -1386,3 +1386,73 @@ TEST(a_number_that_is_anothers_now)
     close_eyes();
     rig_close(&r);
 }
+
+static void *listen_later(void *opaque)
+{
+    usleep(250000);
+    *(int *)opaque = unix_listen(scratch("s"));
+    return NULL;
+}
+
+/* Who waits for a connection sleeps between the attempts. */
+TEST(attempts_are_as_far_apart_as_was_asked)
+{
+    int       listener = -1;
+    int64_t   start = real_ms();
+    pthread_t thread;
+    chr_error err;
+    recorder  rec;
+    rig       r;
+    (void)scratch("s");
+    rig_open(&r);
+    attach(&rec, make(&r, optionsf("socket,id=c,path=%s,reconnect-ms=20", scratch("s"))));
+    memset(&fault_plan, 0, sizeof fault_plan);
+    REQUIRE(pthread_create(&thread, NULL, listen_later, &listener) == 0);
+    CHECK_INT(chr_fe_wait_connected(&rec.fe, &err), 0);
+    pthread_join(thread, NULL);
+    CHECK(fault_plan.counts[FAULT_connect] <= (real_ms() - start) / 20 + 10);
+    detach(&rec);
+    close(listener);
+    rig_close(&r);
+    scratch_clean();
+}
+
+static chr_watch late;
+static int       late_count;
+static rig      *late_rig;
+
+static void late_ready(void *opaque, int events) { (void)opaque, (void)events, late_count++; }
+
+static void start_late(void *opaque, int events)
+{
+    eye *e = (eye *)opaque;
+    eye_ready(opaque, events);
+    if (e->count == 1) CHECK_INT(chr_watch_start(late_rig->ctx, &late, e->fds[0], CHR_IN, late_ready, NULL), 0);
+}
+
+/* A watch that a handler starts for the descriptor that is ready runs in the next step. */
+TEST(a_watch_that_is_started_beside_a_ready_one)
+{
+    int nested;
+    rig r;
+    for (nested = 0; nested < 2; nested++) {
+        rig_open(&r);
+        open_eyes(&r);
+        if (nested) CHECK(chr_loop_fd(r.ctx) > 2);
+        late_rig = &r;
+        late_count = 0;
+        chr_watch_stop(&eyes[9].watch);
+        CHECK_INT(chr_watch_start(r.ctx, &eyes[9].watch, eyes[9].fds[0], CHR_IN, start_late, &eyes[9]), 0);
+        chr_loop_step(r.ctx, 0);
+        say(eyes[9].fds[1], "x");
+        chr_loop_step(r.ctx, 0);
+        CHECK_INT(eyes[9].count, 1);
+        CHECK_INT(late_count, 0);
+        chr_loop_step(r.ctx, 0);
+        CHECK_INT(eyes[9].count, 2);
+        CHECK_INT(late_count, 1);
+        chr_watch_stop(&late);
+        close_eyes();
+        rig_close(&r);
+    }
+}
