@@ -388,7 +388,8 @@ static void count_inputs(void *opaque, const chr_trace *event)
     snprintf(input_text, sizeof input_text, "%.*s", (int)event->len, (const char *)event->bytes);
 }
 
-/* Bytes that are asked for at the top are input of the chardev below, in its count and in the trace; none are not. */
+/* Bytes read by chr_fe_read_all() of the upper chardev count as input of the lower one, and are traced; empty reads
+ * are not. */
 TEST(what_is_read_through_the_middle_is_input_below)
 {
     recorder rec;

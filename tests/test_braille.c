@@ -662,7 +662,7 @@ TEST(brlapi_commands)
     server_close(&s);
 }
 
-/* As rig_close(). A thread that has looked a name up lets go of its pipe when it comes to it. */
+/* As rig_close(). A lookup thread closes its pipe when it has finished. */
 static void close_after_lookups(rig *r)
 {
     int64_t end = real_ms() + RIG_PATIENCE_MS;
@@ -694,7 +694,7 @@ TEST(brlapi_keys_while_the_guest_does_not_read)
     server_close(&s);
 }
 
-/* A name is looked up in the background; one that is none is told, and looked up again. */
+/* A name is resolved in the background; a failure is logged, and the lookup is repeated. */
 TEST(brlapi_by_name)
 {
     server s;
@@ -777,7 +777,7 @@ TEST(brlapi_display_comes_later)
     server_close(&s);
 }
 
-/* The server answers at last, but there is no display; and then it says nothing any more. */
+/* The server answers, but has no display; then it sends nothing more. */
 TEST(brlapi_that_says_nothing_more)
 {
     server s;
@@ -799,7 +799,7 @@ TEST(brlapi_that_says_nothing_more)
     server_close(&s);
 }
 
-/* It comes back with another display: the guest is told. */
+/* The server reconnects with another display: the guest gets the new size. */
 TEST(brlapi_back_with_another_size)
 {
     server s;
@@ -996,7 +996,7 @@ TEST(brlapi_is_not_let_in)
     left_with(&s, "key");
 }
 
-/* The server is slow to start: first nobody is there, then our key is not the right one. Both are told, each once. */
+/* The server starts late: first nothing listens, then it rejects the key. Each failure is logged once. */
 TEST(brlapi_is_not_let_in_by_one_who_comes_later)
 {
     server s;

@@ -39,7 +39,8 @@ static void desk_close(desk *d)
     rig_close(&d->r);
 }
 
-/* What chr_fe_read() gives until it gives no more, and at the end why: '.' would block, '!' disconnected, '-' not supported. */
+/* The bytes that chr_fe_read() returns until it returns an error, then the error: '.' would block, '!' disconnected,
+ * '-' not supported. */
 static const char *pull(chr_frontend *fe)
 {
     static char text[70000];
@@ -97,7 +98,7 @@ TEST(readable_tells_that_bytes_came_into_an_empty_buffer)
     desk_close(&d);
 }
 
-/* New handlers learn of what is there. */
+/* New handlers get the current state. */
 TEST(readable_comes_again_for_new_handlers)
 {
     desk d;
@@ -497,7 +498,7 @@ TEST(the_frontend_goes_while_its_buffer_is_sent)
     bench_close(&b);
 }
 
-/* obuf-full=drop-oldest: the oldest bytes make place, no more than are needed, also where they lie in two pieces. */
+/* obuf-full=drop-oldest: as many of the oldest bytes are dropped as needed, even across the wrap of the ring. */
 TEST(a_full_queue_drops_what_it_must)
 {
     bench b;
@@ -557,7 +558,8 @@ static void note_number(void *opaque, int event)
     if (event >= 1000 || event == CHR_EVENT_CLOSED || event == CHR_EVENT_OPENED) numbers[number_count++ % 100] = event;
 }
 
-/* Of more events behind one byte than there is place for, the first ones are told, and CLOSED in place of the last of them. */
+/* More events behind one byte than there are marks: the first ones are delivered, and CLOSED replaces the last of
+ * them. */
 TEST(more_events_than_have_place)
 {
     static const chr_handlers handlers = { NULL, NULL, note_number, NULL };
@@ -793,7 +795,7 @@ TEST_FAMILY(splits)
                 }
 }
 
-/* The room for events is bounded: with many of them no more bytes are taken, and none of either is lost. */
+/* The number of queued events is bounded: when it is reached no more bytes are read, and no event or byte is lost. */
 TEST(the_end_of_the_input_is_told_with_the_last_byte)
 {
     bench b;
@@ -842,7 +844,7 @@ TEST(many_events_hold_the_bytes_back)
     bench_close(&b);
 }
 
-/* A peer that comes and goes while nothing is read: the states alternate, and what was said is kept. */
+/* A peer connects and disconnects while nothing is read: OPENED and CLOSED alternate, and its input is kept. */
 TEST(comes_and_goes_while_nobody_reads)
 {
     bench b;
@@ -1074,7 +1076,7 @@ TEST(the_watch_tells_of_room)
     bench_close(&b);
 }
 
-/* A watch that waits is told that the far side has gone. */
+/* A pending watch is called when the far side disconnects. */
 TEST(a_watch_without_an_output_buffer_can_be_taken_away)
 {
     bench b;
@@ -1286,7 +1288,7 @@ TEST(other_sizes_keep_what_there_is)
     bench_close(&b);
 }
 
-/* What is left is delivered to the handler first; then it is asked itself. */
+/* Buffered bytes are delivered to the handler first; then its own can_read is called. */
 TEST(without_buffers_again_nothing_is_out_of_order)
 {
     bench b;
@@ -1886,7 +1888,7 @@ TEST(descriptors_end_the_reading_ahead)
     close(null);
 }
 
-/* The same for a frontend that is asked for its room: from then on no more is read than it takes. */
+/* The same for a frontend with can_read: from then on no more is read than it accepts. */
 TEST(descriptors_end_the_reading_ahead_of_a_reader)
 {
     struct iovec   part = { (void *)(uintptr_t)"two", 3 };
@@ -2102,7 +2104,7 @@ TEST(prepare_sends)
     desk_close(&d);
 }
 
-/* CLOSED waited behind bytes that nobody took. */
+/* CLOSED was queued behind bytes that were not read. */
 TEST(the_context_tells_what_waited)
 {
     desk d;
@@ -2118,7 +2120,7 @@ TEST(the_context_tells_what_waited)
     close(d.far);
 }
 
-/* Without an output buffer it is the backend that says so, and a watch that is taken away stays silent. */
+/* Without an output buffer the backend reports room, and a watch that was removed is not called. */
 TEST(a_watch_without_an_output_buffer)
 {
     bench b;

@@ -431,7 +431,7 @@ static void deinit_at_opened(int what)
 static const chr_handlers events_alone = { NULL, NULL, front_event, NULL };
 static const chr_handlers bytes_alone = { NULL, front_read, NULL, NULL };
 
-/* What new handlers are told at once. */
+/* The state that new handlers get at once. */
 TEST(state_is_told_to_new_handlers)
 {
     chr_dev *dev;
@@ -577,7 +577,7 @@ static void post_writable(chr_dev *dev)
     chr_be_writable(dev);
 }
 
-/* A plain backend is writable at any time; another one when it says so, once for each question. */
+/* A backend without `update` is always writable; another one when it calls chr_be_writable(), once per request. */
 TEST(who_waits_to_write)
 {
     chr_dev *dev;
@@ -1055,7 +1055,8 @@ TEST(pulled_input)
     finish(&r);
 }
 
-/* Buffers that come later know what their frontend has been told, and the state of a chardev whose frontend hears no events. */
+/* Buffers that are added later take over the events that the frontend has got, and the state of a chardev without an
+ * event handler. */
 TEST(buffers_take_the_state_over)
 {
     chr_dev *dev;
@@ -1231,7 +1232,7 @@ static int swap(const char *options, chr_error *err)
     return chr_change(front.ctx, "b", options, err);
 }
 
-/* What each side is told, for each state of the old and the new one. */
+/* The events of each side, for each state of the old and the new backend. */
 TEST(swaps_told_to_both_sides)
 {
     chr_error err;
@@ -1643,7 +1644,7 @@ TEST(break_and_input_of_ones_own)
     finish(&r);
 }
 
-/* A pipe is written and read, the end of each told apart: chr_fe_eof() for each state. */
+/* A pipe is written and read, with an end of file of each direction: chr_fe_eof() in each state. */
 TEST(end_of_file_in_each_state)
 {
     chr_dev *dev;

@@ -207,7 +207,7 @@ TEST(write_all_is_gathered)
     rig_close(&r);
 }
 
-/* What was said before anybody came is lost. What is written now is not, though it finds the buffer full. */
+/* Output written before the first peer is lost. Output written now is not, even if it finds the buffer full. */
 TEST(what_was_lost_before_is_not_an_error_of_write_all)
 {
     chr_frontend fe;

@@ -159,7 +159,8 @@ TEST_FAMILY(faults)
         }
 }
 
-/* A write has found that the peer is gone; that a read would block once is not the end of what it has sent. */
+/* A write has found the connection closed; a following read that would block once is not the end of the peer's
+ * input. */
 TEST(read_would_block_once_behind_a_broken_write)
 {
     static const fault_call calls[] = { FAULT_read, FAULT_recv, FAULT_recvmsg };

@@ -172,7 +172,7 @@ static int files_in(const char *directory)
     return count;
 }
 
-/* Log files rotate though somebody reads each of them, the one that goes included. */
+/* Log files rotate although another process reads each of them, the deleted one included. */
 TEST(logs_rotate_under_readers)
 {
     char     options[300];

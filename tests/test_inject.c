@@ -500,7 +500,7 @@ TEST(into_a_buffered_frontend)
     rig_close(&r);
 }
 
-/* What waits to be told comes before it; what plays a recording injects it again. */
+/* Pending events are delivered before injected input; a program that plays a recording injects it again. */
 TEST(injected_among_events_and_recordings)
 {
     rig         r;

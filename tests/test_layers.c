@@ -57,7 +57,7 @@ static uint64_t queued(line *l)
     return info.bytes_queued;
 }
 
-/* Writes digits, "0123456789012...", until no more is taken. */
+/* Writes digits, "0123456789012...", until nothing more is accepted. */
 static size_t fill_with_digits(line *l)
 {
     static char block[65536];
@@ -111,7 +111,7 @@ TEST(layers_answer_while_the_frontend_has_no_room)
     line_close(&l);
 }
 
-/* So much is read ahead, and no more; the peer's end waits behind it. */
+/* The read-ahead is bounded; the peer's end of file is delivered after it. */
 TEST(layers_read_ahead_so_much)
 {
     static char text[3 * BOX];
@@ -186,7 +186,7 @@ TEST(layers_keep_so_much_for_a_slow_peer)
     line_close(&l);
 }
 
-/* Half-close: what is kept goes first; answers behind the end are none, and what the peer says still comes. */
+/* Half-close: queued output is sent first; no replies are sent after FIN, and the peer's input is still delivered. */
 TEST(layers_send_what_they_have_before_the_end)
 {
     unsigned char question[] = { IAC, DO, 99, 'y', 'e', 's' };

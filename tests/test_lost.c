@@ -28,7 +28,7 @@ static int meet(rig *r, const char *id)
     return fd;
 }
 
-/* The next write to a peer fails, with an error that says nothing of where the peer is. */
+/* The next write to a peer fails, with an error that does not mean that the peer has disconnected. */
 static void fail_next_write(void) { fault_arm(FAULT_send, EIO, 1, 0); }
 
 /* Each of two seats has the history of its own. */

@@ -357,7 +357,7 @@ TEST(what_it_does_not_do)
     rig_close(&r);
 }
 
-/* The handler takes the mouse away while it is told something. */
+/* The event handler removes the mouse. */
 static void remove_it(recorder *rec, int what)
 {
     chr_context *ctx = (chr_context *)rec->user;

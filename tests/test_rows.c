@@ -532,7 +532,7 @@ TEST(list_of_backends)
 
 /* ---- memory ----------------------------------------------------------------------------------------------------------------------- */
 
-/* Each allocation fails in turn: the error says so, and nothing is left. */
+/* Each allocation fails in turn: the error is CHR_ERR_NO_MEMORY, and nothing leaks. */
 static void check_memory(const char *text, int is_uri)
 {
     chr_error err;

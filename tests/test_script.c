@@ -354,7 +354,7 @@ TEST(looked_at_while_it_plays)
     end_stage(&s);
 }
 
-/* The frontend ends its output, once; where nobody is, there is nothing to end. */
+/* The frontend ends its output, once; without a script that runs there is nothing to end. */
 TEST(the_end_of_output_is_said_once)
 {
     stage s;

@@ -533,7 +533,7 @@ TEST(serial_speeds)
     end_line(&r, &rec, master);
 }
 
-/* Where the system knows only standard speeds, the next within 10 % is taken. */
+/* Where the system has only standard speeds, the nearest within 10 % is set. */
 TEST(serial_speeds_without_odd_ones)
 {
     static const struct {
@@ -553,7 +553,7 @@ TEST(serial_speeds_without_odd_ones)
     end_line(&r, &rec, master);
 }
 
-/* Neither the exact speed nor, where its settings can't be asked for, any other than the next. */
+/* Neither the exact speed nor, if the settings can't be read back, any other than the nearest. */
 TEST(serial_speeds_of_a_line_that_does_not_tell)
 {
     recorder rec;
@@ -572,7 +572,7 @@ TEST(serial_speeds_of_a_line_that_does_not_tell)
     end_line(&r, &rec, master);
 }
 
-/* Each call that fails is told, with its code, and nothing else has changed. */
+/* The error of each failing call is returned, with its code, and nothing else changes. */
 TEST(serial_calls_that_fail)
 {
     static const struct {
@@ -681,7 +681,8 @@ TEST(serial_one_and_a_half_stop_bits)
     end_line(&r, &rec, master);
 }
 
-/* What the line has counts, not what was asked for: a pty has 8 data bits and no parity, and what others set on it. */
+/* The settings in force count, not the requested ones: a pty has 8 data bits and no parity, and others may change
+ * it. */
 TEST(serial_says_what_the_line_has)
 {
     static const int wrong[][2] = { { 'N', 5 }, { 'N', 6 }, { 'N', 7 }, { 'E', 8 }, { 'M', 8 }, { 'O', 5 } };
@@ -1007,7 +1008,8 @@ TEST(serial_comes_back)
     rig_close(&r);
 }
 
-/* What it was given while it was away and can't have now: it is told behind OPENED, and what is in force can be asked for. */
+/* Settings made while it was unplugged that the device does not support now: an event follows OPENED, and the
+ * settings in force can be queried. */
 TEST(serial_comes_back_with_other_settings)
 {
     char     path[200], options[300];

@@ -88,7 +88,7 @@ static int far_connect(world *w)
     return fd;
 }
 
-/* Where the chardev is, and options that say so, without the role. */
+/* The chardev's address, and its options without the role. */
 static void choose_address(world *w)
 {
     char name[60];

@@ -233,7 +233,7 @@ TEST(each_refusal_has_its_text)
     rig_close(&r);
 }
 
-/* A struct says its address's type itself, and may have more than goes with it. */
+/* A struct sets its address type itself, and may have members that don't belong to that type. */
 TEST(a_struct_that_has_too_much)
 {
     chr_socket_options options;

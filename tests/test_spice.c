@@ -709,7 +709,7 @@ TEST(clients_come_and_go)
     spice_close(&r);
 }
 
-/* The client is gone before the frontend takes what it has sent; another one comes and speaks. */
+/* The client disconnects before the frontend takes its input; another one connects and sends. */
 TEST(what_was_sent_before_the_end_comes_before_it)
 {
     rig      r;
@@ -1206,7 +1206,7 @@ static void has_work(void *opaque)
     *(int *)opaque = 1;
 }
 
-/* As beside GLib: the server's loop is another one of this thread, and ours runs when it says that it wants to. */
+/* As with GLib: the server has a loop of its own in this thread, which runs ours when that has work. */
 TEST(server_on_a_loop_of_its_own)
 {
     rig          r;

@@ -238,7 +238,7 @@ static void open_spies(rig *r)
     REQUIRE(chr_backend_register(r->ctx, &middle_backend, NULL) == 0);
 }
 
-/* What the spy was asked for since the last time. */
+/* The arguments of the spy's calls since the last query. */
 static const char *calls(void)
 {
     static char last[sizeof spy.calls];
@@ -427,7 +427,7 @@ TEST(stacked_on_one_that_has_nothing)
     rig_close(&r);
 }
 
-/* Nothing is below (yet): each call says so. */
+/* Without a lower chardev (yet) each call returns its error. */
 TEST(stacked_on_nothing)
 {
     chr_error err;
@@ -513,7 +513,8 @@ TEST(stacked_input_and_events_come_up)
     rig_close(&r);
 }
 
-/* Who waits to write above makes the middle wait below, until all that the upper one has queued is gone. */
+/* A pending watch of the upper chardev adds one to the lower chardev, until all queued output of the upper one is
+ * sent. */
 TEST(stacked_writability_comes_up)
 {
     recorder rec;

@@ -246,7 +246,7 @@ TEST(flood)
     rig_close(&r);
 }
 
-/* The next frontend gets what nobody has read. */
+/* The next frontend gets input that was not read. */
 TEST(without_frontend_it_waits)
 {
     recorder rec;

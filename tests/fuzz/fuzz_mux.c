@@ -6,7 +6,7 @@
 
 enum { MUX_SLOTS = 6, MUX_LONG = 1 << 16 };
 
-/* One frontend and what the model says of it. */
+/* One frontend and its state in the model. */
 typedef struct mux_end {
     chr_frontend fe;
     int          attached, since, room, breaks, breaks_wanted;
