@@ -1,4 +1,7 @@
-/* What somebody does who wants to break it: handlers that pull away what they stand on, errors at bad moments, values at the edge. */
+/*
+ * Misuse and bad timing: handlers that remove the objects that call them, errors at critical moments, values at the
+ * limits.
+ */
 #define _GNU_SOURCE 1
 #include "chardev.h"
 #include "fault.h"

@@ -1,4 +1,7 @@
-/* A context in a block of memory: all comes from it, what is removed is used again, and when it is used up that is an error. */
+/*
+ * A context in a block of memory: all allocations come from it, freed memory is reused, and CHR_ERR_NO_MEMORY when it
+ * is used up.
+ */
 #include "chardev.h"
 #include "test.h"
 

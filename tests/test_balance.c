@@ -1,6 +1,6 @@
 /*
- * test_balance.c - whatever is called, with whatever comes of it: afterwards the lock is free, no handler counts as under way, nothing
- * is quiet, and what is not supported says so in words. And a backend that passes everything on to the chardev below it.
+ * test_balance.c - after any call with any result: the lock is free, no handler or slot counts as running, and calls
+ * that are not supported return an error with a text. And a backend that passes everything on to a lower chardev.
  */
 #include "chardev.h"
 #include "private.h"

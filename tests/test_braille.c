@@ -1,4 +1,4 @@
-/* braille: the protocol engine with a display of the test's own, and the BrlAPI client against a server that is played here. */
+/* braille: the protocol engine with the test's own display, and the BrlAPI client against a simulated server. */
 #include "chardev.h"
 #include "fault.h"
 #include "private.h"

@@ -1,4 +1,7 @@
-/* Buffered frontends: input is read ahead and pulled or delivered, small writes are gathered; nothing is lost, nothing overtakes. */
+/*
+ * Buffered frontends: input is read ahead and pulled or delivered, small writes are gathered; no byte or event is lost
+ * or reordered.
+ */
 #include "chardev.h"
 #include "fault.h"
 

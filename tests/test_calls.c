@@ -1,6 +1,6 @@
 /*
- * test_calls.c - what passes between a backend and its frontend through the core alone: each call, event and byte, noted on both sides in
- * its order. No descriptor, no time, no other backend.
+ * test_calls.c - what passes between a backend and its frontend through the core alone: each call, event and byte,
+ * recorded on both sides in order. No descriptors, no time, no other backend.
  */
 #include "chardev.h"
 #include "rig.h"

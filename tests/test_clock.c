@@ -1,6 +1,6 @@
 /*
- * test_clock.c - what happens after so much time on the system's clock, to the millisecond: the clock stands still here until a test
- * moves it. Retries of frontends without room, lingering connections, steps at an interval, time-outs.
+ * test_clock.c - time-outs on the system's clock, to the millisecond: only the test advances the clock here. Retries of
+ * frontends without room, lingering connections, steps at an interval, time-outs.
  */
 #include "chardev.h"
 #include "fault.h"

@@ -1,6 +1,8 @@
-/* Connections of a socket chardev, layer by layer: hostile peers get a bounded share of each turn, handshakes don't keep others out, and
- * what was taken for a peer arrives, or is counted, when its connection ends. The peer is a second context, which sleeps as long as the
- * test does not step it, or a bare socket. */
+/*
+ * Connections of a socket chardev, layer by layer: hostile peers get a limited part of each turn, handshakes don't
+ * block other peers, and accepted output arrives, or is counted, when its connection ends. The peer is a second
+ * context, which only runs when the test steps it, or a bare socket.
+ */
 #include "chardev.h"
 #include "fault.h"
 #include "rig.h"

@@ -1,4 +1,7 @@
-/* What emulators ask of their console: whether it has come to its end, a byte out, and one call for what its user wrote. */
+/*
+ * What an emulator needs for its console: end of file, output of single bytes, and one call for the user's -serial
+ * option.
+ */
 #define RIG_WITH_HANDLES /* what it waits for are no sockets */
 #include "chardev.h"
 #include "rig.h"

@@ -1,4 +1,4 @@
-/* Named descriptors: who may say what with fd=, and who owns what when. */
+/* Named descriptors: what fd= means for a local user and for a monitor's peer, and the ownership of each descriptor. */
 #include "chardev.h"
 #include "rig.h"
 

@@ -1,4 +1,4 @@
-/* fault: stacked on another chardev, it makes go wrong what can. Not the system call edge: that is test_faults.c. */
+/* fault: stacked on another chardev, it injects faults. Faults of system calls are in test_faults.c. */
 #include "chardev.h"
 #include "rig.h"
 

@@ -1,4 +1,4 @@
-/* fd: two descriptors of any kind that poll() takes. */
+/* fd: two descriptors of any kind that poll() supports. */
 #include "chardev.h"
 #include "rig.h"
 

@@ -1,4 +1,7 @@
-/* What files are on Windows: names in UTF-8, long ones and those of devices; read, renamed and removed while we write. */
+/*
+ * Files on Windows: names in UTF-8, long names and device names; files that are read, renamed and removed while they
+ * are written.
+ */
 #define RIG_WITH_HANDLES /* what it waits for are no sockets */
 #include "chardev.h"
 #include "rig.h"

@@ -1,4 +1,7 @@
-/* hub: several chardevs behind one frontend. The members are of our own make, so that each can be as slow as the test wants. */
+/*
+ * hub: several chardevs behind one frontend. The members are a backend of the test, so that each can be as slow as the
+ * test needs.
+ */
 #include "chardev.h"
 #define RIG_WITHOUT_SOCKETS
 #include "rig.h"

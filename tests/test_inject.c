@@ -1,4 +1,6 @@
-/* What tests and fuzzers are made of: a virtual clock, running until a time, a context as new, input out of nowhere. */
+/*
+ * The building blocks of tests and fuzzers: virtual clock, running until a time, chr_context_reset(), injected input.
+ */
 #include "chardev.h"
 #include "rig.h"
 

@@ -1,4 +1,4 @@
-/* Each kind of chardev beside the others: what it is called, what it costs, which commands and calls it knows. */
+/* Each backend compared with the others: its name, its cost, the commands and calls that it supports. */
 #include "chardev.h"
 #include "fault.h"
 #include "rig.h"

@@ -1,6 +1,6 @@
 /*
- * test_layers.c - a stream with a layer that buffers (telnet), over a local socket: what it reads while the frontend has no room, what it
- * has not been able to send yet, and how both end.
+ * test_layers.c - a stream with a layer that buffers (telnet), over a local socket: read-ahead while the frontend has
+ * no room, unsent output, and how both end.
  */
 #include "chardev.h"
 #include "fault.h"

@@ -1,4 +1,4 @@
-/* A build whose loop knows poll() alone, without named descriptors and stacked backends. */
+/* A build whose loop has only poll(), without named descriptors and stacked backends. */
 #define CHARDEV_NO_SET
 #define CHARDEV_NO_STACKED
 #define CHARDEV_NO_DESCRIPTORS

@@ -1,4 +1,7 @@
-/* Who may call whom, and when: handlers that take everything away, slots that may tell nobody, what is refused and stays as it was. */
+/*
+ * Which calls are allowed when: handlers that remove everything, slots that must not call handlers, and rejected calls
+ * that change nothing.
+ */
 #include "chardev.h"
 #include "rig.h"
 

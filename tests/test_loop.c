@@ -1,4 +1,4 @@
-/* The loop: watches, timers, idle callbacks, waking it, and driving it from another loop. */
+/* The loop: watches, timers, idle callbacks, wake-ups, and running it inside another loop. */
 #include "chardev.h"
 #include "rig.h"
 

@@ -1,6 +1,6 @@
 /*
- * test_loop_corners.c - the loop where its bookkeeping shows: descriptors that share a bucket, watches that go and come while others are
- * ready, and that nothing is left waiting when all is done.
+ * test_loop_corners.c - corner cases of the loop's bookkeeping: descriptors in the same hash bucket, watches that are
+ * stopped and started while others are ready, and nothing left queued at the end.
  */
 #include "chardev.h"
 #include "private.h"

@@ -1,4 +1,7 @@
-/* Many descriptors on one loop: what an event costs, and that nothing is lost. One descriptor for all of them. */
+/*
+ * Many descriptors on one loop: the cost of an event, and that no event is lost. One descriptor for all of them
+ * (chr_loop_fd).
+ */
 #include "fault.h"
 #include "chardev.h"
 #include "counted.h"

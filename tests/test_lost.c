@@ -1,5 +1,7 @@
-/* Output that meets an error, or nobody: what was taken from the frontend is lost once, and history=, the log file and the count of what
- * was dropped have it once. */
+/*
+ * Output that meets an error, or no peer: accepted bytes are lost once, and history=, the log file and bytes_dropped
+ * have them once.
+ */
 #include "chardev.h"
 #include "fault.h"
 #include "rig.h"

@@ -1,7 +1,7 @@
 /*
- * Many: chardevs, timers and idles by the ten thousand in one context, and what each of them costs. What is linear takes for sixteen
- * times as many about sixteen times as many steps (a heap some more), and what walks over all of them at each call 256 times. The steps
- * are counted, not timed: the result is the same on every machine.
+ * Tens of thousands of chardevs, timers and idles in one context, and the cost of each. A linear algorithm takes about
+ * sixteen times the steps for sixteen times the number (a heap a little more), and one that walks over all of them in
+ * each call 256 times. Steps are counted, not timed: the result is the same on every machine.
  */
 #include "chardev.h"
 #include "counted.h"

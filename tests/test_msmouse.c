@@ -1,4 +1,4 @@
-/* msmouse: what a driver written from the protocol's description makes of the bytes, power, identification, full queues. */
+/* msmouse: what a driver, written from the description of the protocol, decodes; power, identification, full queues. */
 #include "chardev.h"
 #define RIG_WITHOUT_SOCKETS
 #include "rig.h"

@@ -1,4 +1,4 @@
-/* mux: one chardev, many frontends. The base here is a socket pair, so that the test is the far side. */
+/* mux: one chardev, many frontends. The base is a socket pair here, so that the test is the far side. */
 #include "chardev.h"
 #include "rig.h"
 #include "hosted.h"

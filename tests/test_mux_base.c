@@ -1,4 +1,7 @@
-/* mux on a base of the test's own, which accepts as much output as the test says, at each place, and delivers input to the byte. */
+/*
+ * mux on a base of the test's own, which accepts exactly as much output, and delivers exactly as much input, as the
+ * test sets.
+ */
 #include "chardev.h"
 #include "rig.h"
 

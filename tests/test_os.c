@@ -1,6 +1,6 @@
 /*
- * What the system's calls answer, as a user sees it: the code and the words of each error, what is given back behind one, and what a
- * message on the wire or an errno from before must not change.
+ * The results of system calls as a user sees them: the code and text of each error, the state after it, and that a
+ * message on the wire or an earlier errno has no effect.
  */
 #include "chardev.h"
 #include "fault.h"

@@ -1,4 +1,4 @@
-/* Output that waits: history= for the peers to come, obuf= for a peer that is slow. */
+/* Queued output: history= for later peers, obuf= for a slow peer. */
 #include "chardev.h"
 #include "rig.h"
 

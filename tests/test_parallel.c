@@ -1,6 +1,7 @@
 /*
- * parallel: the port is a FUSE file whose ioctls, reads and writes another process answers, so that all system calls are real. It
- * notes in shared memory what came. Mounting needs root and /dev/fuse; the mount lives in this test's own name space.
+ * parallel: the port is a FUSE file whose ioctls, reads and writes another process answers, so that all system calls
+ * are real. It records them in shared memory. Mounting needs root and /dev/fuse; the mount is in this test's own name
+ * space.
  */
 #include "chardev.h"
 #include "rig.h"

@@ -1,4 +1,4 @@
-/* pipe on Windows: the server and clients of a named pipe. Elsewhere its options for that are refused. */
+/* pipe on Windows: the server and clients of a named pipe. On other systems its options for that are rejected. */
 #define RIG_WITH_HANDLES /* what it waits for are no sockets */
 #include "chardev.h"
 #include "rig.h"

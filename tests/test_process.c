@@ -1,6 +1,7 @@
 /*
- * The process around us: signals that a write may raise, open file descriptions that others share, standard descriptors that are
- * closed. Each test is a process of its own; a signal that kills it, and an alarm for one that sleeps in a call, are failures.
+ * The process's environment: signals that a write may raise, open file descriptions shared with other processes, closed
+ * standard descriptors. Each test is a process of its own; it fails when a signal kills it, or when a call blocks until
+ * an alarm.
  */
 #include "chardev.h"
 #include "fault.h"

@@ -1,5 +1,4 @@
-/* pty: a new pseudo terminal; the far side is whoever opens the slave. Virtual time: what comes in it came without
- * waiting. */
+/* pty: a new pseudo terminal; the far side is any process that opens the slave. With virtual time: no test waits. */
 #include "chardev.h"
 #include "fault.h"
 #include "rig.h"

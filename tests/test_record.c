@@ -1,4 +1,4 @@
-/* >>the_record and >>the_replay: real sockets recorded, played back under a virtual clock, and files that are not what they were. */
+/* >>the_record and >>the_replay: recordings of real sockets, replayed under a virtual clock, and damaged files. */
 #include "chardev.h"
 #include "fault.h"
 

@@ -1,6 +1,4 @@
-/*
- * test_rows.c - the option table of a backend of a user's own, with a row of each type: what each text makes of it, word by word.
- */
+/* test_rows.c - the option table of a user's own backend, with a row of each type: the value of each text. */
 #include "chardev.h"
 #include "rig.h"
 

@@ -1,4 +1,4 @@
-/* script: a far side that plays a text. */
+/* script: a scripted far side. */
 #include "chardev.h"
 #include "rig.h"
 

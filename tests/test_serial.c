@@ -1,6 +1,6 @@
 /*
- * serial: a line that others have made. The far side is the master of a pty, which shows what settings the line has got. What a pty
- * doesn't have (modem lines, a break that comes in) is played at the system call: see the wrappers.
+ * serial: the far side is the master of a pty, which shows the settings of the line. What a pty lacks (modem lines,
+ * incoming breaks) is simulated in the system calls: see the wrappers.
  */
 #include "fault.h"
 

@@ -1,6 +1,6 @@
 /*
- * serial on Windows: a driver that is played at the system's calls. Its bytes go through a named pipe, whose other end is the far side.
- * A real line under Wine (a pty) is in peers/windows_serial.py. Elsewhere test_serial.c is there instead.
+ * serial on Windows: a driver that is simulated in the system calls. Its bytes go through a named pipe, whose other end
+ * is the far side. A real line under Wine (a pty) is in peers/windows_serial.py. On other systems see test_serial.c.
  */
 #define RIG_WITH_HANDLES /* what it waits for are no sockets */
 #ifdef _WIN32

@@ -1,5 +1,7 @@
-/* The kernel's set of descriptors, with what every system has: TCP sockets by the thousand, that come, change and go. On Windows also
- * what its set alone holds (events, processes, threads), and what it refuses. */
+/*
+ * The kernel's set of descriptors (epoll, kqueue, completion port) with TCP sockets by the thousand that are added,
+ * changed and removed. On Windows also events, processes and threads, and what the set rejects.
+ */
 #include "chardev.h"
 #include "test.h"
 

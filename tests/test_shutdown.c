@@ -1,4 +1,7 @@
-/* The end of output (chr_fe_shutdown), the end of input alone (half-close=on), and what is drained before the end (chr_drain). */
+/*
+ * Half-close of the output (chr_fe_shutdown) and of the input (half-close=on), and what is drained before the end
+ * (chr_drain).
+ */
 #include "chardev.h"
 #include "rig.h"
 

@@ -1,4 +1,7 @@
-/* socket: options and their errors, pre-opened descriptors, one peer at a time, reconnecting, descriptors passed over it. */
+/*
+ * socket: options and their errors, open descriptors, one peer at a time, reconnection, descriptors passed over it
+ * (SCM_RIGHTS).
+ */
 #include "chardev.h"
 #include "rig.h"
 

@@ -1,4 +1,7 @@
-/* Corners of a socket's life: what fails on the way to a connection and behind it, what goes back to the caller, what is told of it. */
+/*
+ * Corner cases of a socket's life: failures before and after a connection, ownership of descriptors, and what is
+ * reported.
+ */
 #include "chardev.h"
 #include "fault.h"
 #include "rig.h"

@@ -1,6 +1,6 @@
 /*
- * test_socket_faults.c - sockets where the system refuses something, and options of sockets that show only later: a port that has just
- * been left, a machine without IPv6, datagrams whose predecessors have met an error.
+ * test_socket_faults.c - sockets where a system call fails, and options with a late effect: a port in TIME_WAIT, a
+ * machine without IPv6, datagrams after an ICMP error.
  */
 #include "chardev.h"
 #include "fault.h"

@@ -1,6 +1,6 @@
 /*
- * test_socket_options.c - what options of a socket are refused, one by one: each with its code and its whole text, and what stands just inside
- * a bound is let through.
+ * test_socket_options.c - invalid options of a socket, one by one: each with its code and its whole text, and that
+ * values just inside the limits are accepted.
  */
 #include "chardev.h"
 #include "rig.h"

@@ -1,6 +1,6 @@
 /*
- * Sockets on Windows, in what is other than elsewhere: the ways in which a SOCKET is handed down, what that system has not, and what
- * Winsock does differently.
+ * Sockets on Windows, where they differ from other systems: the ways in which a SOCKET is passed to a process, what the
+ * system lacks, and differences of Winsock.
  */
 #include "chardev.h"
 

@@ -1,5 +1,7 @@
-/* spicevmc and spiceport on a spice server of our own, with a client that is written out here, so that the test has both ends in one loop.
- * The peer is in tests/peers/spice_client.py. */
+/*
+ * spicevmc and spiceport on a spice server in the test, with a client that is implemented here, so that both ends run
+ * in one loop. The real client is in tests/peers/spice_client.py.
+ */
 #include "chardev.h"
 #include "rig.h"
 

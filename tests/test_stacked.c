@@ -1,6 +1,6 @@
 /*
- * test_stacked.c - what a backend of a user's own gets from the default slots (chr_stacked_...): a spy below notes each call with its
- * arguments and answers what the test says, and one in the middle consists of default slots alone.
+ * test_stacked.c - the default slots (chr_stacked_...) for a user's own backend: a spy below records each call with its
+ * arguments and returns what the test sets; the one in the middle consists of default slots only.
  */
 #include "chardev.h"
 #include "rig.h"

@@ -1,4 +1,4 @@
-/* stdio: descriptors 0 and 1 of the process, here a pseudo terminal, pipes or files that the test puts there. */
+/* stdio: descriptors 0 and 1 of the process, which are a pseudo terminal, pipes or files here. */
 #include "chardev.h"
 #include "fault.h"
 #include "rig.h"

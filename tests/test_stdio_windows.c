@@ -1,6 +1,6 @@
 /*
- * stdio and console on Windows: a pseudo console, which the test's process attaches to, is typed at and looked at. Elsewhere stdio
- * has tests of its own, and console is left out.
+ * stdio and console on Windows: the test attaches to a pseudo console, types into it and reads its screen. On other
+ * systems stdio has tests of its own, and console is left out.
  */
 #define RIG_WITH_HANDLES /* what it waits for are no sockets */
 #include "chardev.h"

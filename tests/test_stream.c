@@ -1,4 +1,7 @@
-/* What all that reads and writes descriptors has in common: ends and hang-ups while the frontend has no room, or waits to write. */
+/*
+ * What all backends on descriptors have in common: end of file and hang-up while the frontend has no room, or waits to
+ * write.
+ */
 #include "chardev.h"
 #include "rig.h"
 #include "hosted.h"

@@ -1,4 +1,4 @@
-/* TLS: both roles against each other, with the wire between them in the test's hand. The peers are in tests/peers/tls_*.py. */
+/* TLS: both roles against each other, with a wire that the test controls. Real peers are in tests/peers/tls_*.py. */
 #include "chardev.h"
 #include "fault.h"
 #include "private.h"

@@ -1,5 +1,7 @@
-/* Corners of TLS, with shared keys, server and client in one loop: writes that fail in the middle, what the trace says of alerts, secrets in
- * memory that is given back, and memory of mbed TLS's that runs out. */
+/*
+ * Corner cases of TLS, with pre-shared keys, server and client in one loop: writes that fail halfway, traced alerts,
+ * secrets in freed memory, and out of memory in mbed TLS.
+ */
 #include "chardev.h"
 #include "fault.h"
 #include "rig.h"

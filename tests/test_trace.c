@@ -1,4 +1,7 @@
-/* The trace hook: each event of the table comes from the real thing, with what it carries. Those of spice are in test_spice.c. */
+/*
+ * The trace hook: each event of the table is caused by a real operation, with its arguments. Events of spice are in
+ * test_spice.c.
+ */
 #include "chardev.h"
 #include "rig.h"
 

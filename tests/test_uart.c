@@ -1,4 +1,4 @@
-/* tinyvm's 16550: what its registers do to the chardev behind it, here a serial line over the network. */
+/* tinyvm's 16550: the effect of its registers on its chardev, here a serial line over the network (RFC 2217). */
 #include "chardev.h"
 #include "fault.h"
 #include "telnet_line.h"

@@ -1,4 +1,7 @@
-/* udp: datagrams to and from one peer. The far side is a plain socket on the loopback interface, where what was sent has arrived. */
+/*
+ * udp: datagrams to and from one peer. The far side is a plain socket on the loopback interface, where sent datagrams
+ * arrive at once.
+ */
 #include "chardev.h"
 #include "rig.h"
 

@@ -1,4 +1,7 @@
-/* websocket, server and client: RFC 6455 case by case, each stream fed whole, split at every byte, and into little room. */
+/*
+ * websocket, server and client: RFC 6455 case by case, each stream fed whole, split at every byte, and with little
+ * room.
+ */
 #include "chardev.h"
 #include "fault.h"
 #include "private.h"

@@ -1,4 +1,4 @@
-/* win: handles that are open already, on Windows; and what channels are there. Elsewhere the backend is left out. */
+/* win: handles that are open already, on Windows, and the channels. On other systems the backend is left out. */
 #define RIG_WITH_HANDLES /* what it waits for are no sockets */
 #include "chardev.h"
 #include "rig.h"

@@ -1,6 +1,6 @@
 /*
- * The mux against a model: input with escapes, frontends that come, go and are full, output that is taken in parts. Nothing is lost,
- * doubled or delivered to another.
+ * The mux against a model: input with escape characters, frontends that are attached, detached and full, output that is
+ * accepted in parts. No byte is lost, duplicated or delivered to another frontend.
  */
 #include "fuzz.h"
 

@@ -1,6 +1,7 @@
 /*
- * script: a text that is anything, and a guest that answers with anything and reads when it likes. A wrong text is refused in one line
- * that names a line; one that is played ends with a verdict, sends in order what it says, and keeps what it holds within bounds.
+ * script: an arbitrary text, and a guest with arbitrary output that reads at any time. A wrong text is rejected with
+ * one line that names the line in the script; one that is played ends with a result, sends its texts in order, and
+ * keeps its buffers within bounds.
  */
 #include "fuzz.h"
 

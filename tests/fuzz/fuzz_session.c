@@ -1,7 +1,7 @@
 /*
- * record and replay: the input drives two chardevs and their far sides while that is recorded; then the same is done to chardevs that are
- * played from the recording, with nobody at the far side. What the frontends meet (bytes, events, results, times) is the same, and
- * the log has nothing to say. First two bytes: which chardevs.
+ * record and replay: the input drives two chardevs and their far sides while they are recorded; then the same is done
+ * with chardevs that are replayed, without a far side. The frontends get the same (bytes, events, results, times), and
+ * nothing is logged. First two bytes: which chardevs.
  */
 #include "fuzz.h"
 
