@@ -288,6 +288,18 @@ TEST(braille_without_cells_is_silent)
     guest_close(&g);
 }
 
+TEST(braille_with_less_than_no_cells)
+{
+    guest g;
+    guest_open(&g, -1);
+    SAYS(&g, "\033\204\033\005\033\001\001");
+    HEARS(&g, "");
+    CHECK_INT(g.s.writes, 0);
+    pass_time(&g.r, 1000);
+    HEARS(&g, "");
+    guest_close(&g);
+}
+
 TEST(braille_resized)
 {
     guest g;
@@ -853,7 +865,45 @@ TEST(brlapi_resized)
     SENDS(&s, 's', "\0\0\0\0\0\0\0\0"); /* gone: the guest keeps its size */
     SENDS(&s, 's', "\0\0\0\012");
     HEARS(&s, "");
+    SENDS(&s, 's', "\0\0\0\024\0\0\0\002"); /* as it was; two rows are no more cells */
+    SENDS(&s, 's', "\0\0\0\012"); /* without rows, although the last packet had some */
+    SENDS(&s, 's', "\0\0\0\012\0\0\0");
+    SENDS(&s, 's', "");
+    HEARS(&s, "");
+    SENDS(&s, 's', "\0\0\0\125\0\0\0\001"); /* more than a Vario can have */
+    HEARS(&s, "\033\001\124");
+    SENDS(&s, 's', "\0\0\0\123\0\0\0\001");
+    HEARS(&s, "\033\001\123");
+    SENDS(&s, 's', "\0\0\0\124\0\0\0\001");
+    HEARS(&s, "\033\001\124");
     server_close(&s);
+}
+
+/* The display shrinks: of a longer row it gets what fits, and a cursor only where it has a cell. */
+TEST(brlapi_row_for_more_cells_than_there_are)
+{
+    static const struct { const char *row, *want; } rows[] = {
+        { "\033\001\001\003\301", "\0\0\0\176" "\0\0\0\001" "\0\0\0\002" "\0\0\0\002" "ab" "\0\0" "\001\003" "\0\0\0\0" "\012ISO-8859-1" },
+        { "\033\001\001\303\001", "\0\0\0\176" "\0\0\0\001" "\0\0\0\002" "\0\0\0\002" "ab" "\0\0" "\001\003" "\0\0\0\002" "\012ISO-8859-1" },
+    };
+    size_t i;
+    for (i = 0; i < 2; i++) {
+        server s;
+        server_open(&s, "");
+        server_shake(&s, 3);
+        close(s.peer);
+        settle(&s.r);
+        guest_of(&s, rows[i].row, 5); /* while nobody is there: for the next */
+        pass_time(&s.r, 1000);
+        server_accept(&s);
+        SENDS(&s, 'v', "\0\0\0\010");
+        GETS(&s, 'v', "\0\0\0\010");
+        SENDS(&s, 'a', "\0\0\0N");
+        server_shake_rest(&s, 2);
+        CHECK_INT(server_gets(&s), 'w');
+        CHECK_MEM(s.got, s.length, rows[i].want, 37);
+        server_close(&s);
+    }
 }
 
 TEST(brlapi_lost_and_back)
