@@ -1025,6 +1025,35 @@ TEST(brlapi_shows_its_key)
     scratch_clean();
 }
 
+/* Its key is what the file begins with, up to 512 bytes. An empty file is none. */
+TEST(brlapi_keys_of_many_sizes)
+{
+    static const size_t sizes[] = { 1, 511, 512, 513, 600, 0 };
+    size_t              i;
+    for (i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        char   key[601], more[300];
+        server s;
+        memset(key, 'k', sizeof key);
+        key[sizes[i]] = 0;
+        snprintf(more, sizeof more, ",key=%s", key_file(key));
+        server_open(&s, more);
+        SENDS(&s, 'v', "\0\0\0\010");
+        GETS(&s, 'v', "\0\0\0\010");
+        SENDS(&s, 'a', "\0\0\0K");
+        if (sizes[i] > 0) {
+            CHECK_INT(server_gets(&s), 'a');
+            CHECK_INT(s.length, 4 + (sizes[i] < 512 ? sizes[i] : 512));
+            CHECK_MEM(s.got, 4, "\0\0\0K", 4);
+            CHECK_MEM(s.got + 4, s.length - 4, key, s.length - 4);
+        } else {
+            CHECK(server_is_left(&s));
+            CHECK_HAS(s.r.log, "does not let us in");
+        }
+        server_close(&s);
+        scratch_clean();
+    }
+}
+
 static void left_with(server *s, const char *message)
 {
     CHECK(server_is_left(s));
@@ -1162,6 +1191,8 @@ TEST(brlapi_options)
         make(&r, text);
         settle(&r);
         CHECK_HAS(r.log, want);
+        if (defaults[i][0] && defaults[i][0] != ':') CHECK_INT(fault_plan.counts[FAULT_connect], 1); /* that address, */
+        else CHECK(fault_plan.counts[FAULT_connect] > 1); /* or the local socket and the loopback interface */
         CHECK_INT(chr_remove(r.ctx, "b", NULL), 0);
         memset(&fault_plan, 0, sizeof fault_plan);
     }

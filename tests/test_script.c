@@ -1,6 +1,7 @@
 /* script: a far side that plays a text. */
 #include "chardev.h"
 #include "rig.h"
+#include "hosted.h"
 
 /* A context on a virtual clock of its own; a script on it, from a text, and a recorder in front. */
 typedef struct stage {
@@ -634,6 +635,29 @@ static void wait_and_remove(recorder *rec, int what)
 {
     wait_at_the_end(rec, what);
     if (what == 'w') remove_at_the_end(rec, what);
+}
+
+/* When it has sent all there is nothing to ask the frontend for, not even by another loop. */
+TEST(a_script_that_has_ended_rests)
+{
+    stage s;
+    int   room;
+    for (room = 0; room < 2; room++) {
+        rig_open_hosted(&s.r);
+        s.dev = make(&s.r, "script,id=s,exit=off,text=send \"x\"");
+        attach_with_room(&s.rec, s.dev, room);
+        host_turns(&s.r, 10);
+        CHECK_INT(s.rec.length, room);
+        CHECK(room ? chr_loop_timeout(s.r.ctx) == -1 : chr_loop_timeout(s.r.ctx) > 0);
+        give_room(&s.rec, 1);
+        host_turns(&s.r, 10);
+        CHECK_INPUT(&s.rec, "x");
+        CHECK_INT(result(&s), 0);
+        give_room(&s.rec, 0);
+        host_turns(&s.r, 10);
+        CHECK_INT(chr_loop_timeout(s.r.ctx), -1);
+        end_stage(&s);
+    }
 }
 
 /* Who waits to write when it ends is told, and then the emulator ends; unless the script is removed meanwhile. */
