@@ -23319,8 +23319,8 @@ CHR__HOT static size_t chr__mux_process(chr__mux *mux, const unsigned char *byte
     return done;
 }
 
-/* Delivers posted events, which come before input. Returns 0 when their handlers have posted more (re-entrant): `update`
- * of the mux follows. */
+/* Delivers posted events, which come before input. Returns 0 when their handlers have posted more (re-entrant):
+ * `update` of the mux follows. */
 CHR__COLD int chr__mux_notify(chr__mux *mux)
 {
     chr__notify_now(&mux->dev);
@@ -25757,8 +25757,8 @@ static int chr__serial_start_plain(chr__serial *serial, const char *path, chr_er
     if (serial->out < 0)
         return chr__fail(err, serial->out, "serial: path=%s: no descriptor is left: %s", path,
                          chr_error_text(serial->out));
-    if (chr__bottom_open(&serial->bottom, &serial->dev, serial->fd, serial->out, 1) < 0) /* GCOV_EXCL_BR_LINE: Windows */
-        return chr__no_memory(err);                                                      /* GCOV_EXCL_LINE */
+    if (chr__bottom_open(&serial->bottom, &serial->dev, serial->fd, serial->out, 1) < 0) /* GCOV_EXCL_BR_LINE */
+        return chr__no_memory(err); /* GCOV_EXCL_LINE: Windows */
     return chr__stream_open(&serial->stream, &serial->dev, &serial->bottom.layer, serial->bottom.in.fd,
                             serial->bottom.out.fd, chr__stream_input_ended, err);
 }
