@@ -28,7 +28,7 @@
  *         chr_fe_set_handlers(&con, &handlers, &con);
  *         while (!chr_fe_eof(&con) && chr_loop_step(ctx, -1) >= 0)     // a server waits for its next peer
  *             while ((n = chr_fe_read(&con, text, sizeof text)) > 0)
- *                 chr_fe_write_all(&con, text, (size_t)n, -1);         // waits while the peer is slow
+ *                 chr_fe_write_all(&con, text, (size_t)n, -1);         // blocks while the peer is slow
  *         chr_drain(ctx, 2000);                                        // gives up after 2 s without progress
  *         chr_context_free(ctx);
  *         return 0;
@@ -53,23 +53,40 @@
  * TOPICS. The terms of the field: where it is handled, and what is done.
  *
  *     EMFILE, ENFILE           >>socket_chardev   accept() stops for 200 ms (no busy loop); peers stay in the backlog
- *     short write, EAGAIN      >>stream           the rest is queued (obuf=, a layer) or the caller's; CHR_OUT watched
+ *     backlog (connect)        >>socket_chardev   EAGAIN of a unix server: connect() is retried, for up to 120 s
+ *     short write, EAGAIN      >>stream           partial write: the rest is queued (obuf=, a layer) or the caller's;
+ *                                                 CHR_OUT is polled for while output is pending
  *     EINTR                    >>posix            retried, in the platform section only
+ *     EINPROGRESS              >>socket_chardev   connect() goes on in the background; then the next address
  *     EPIPE, ECONNRESET        >>stream           CHR_ERR_DISCONNECTED; remaining input is delivered, then CLOSED
  *     SIGPIPE, SIGXFSZ         >>posix            MSG_NOSIGNAL, or blocked during the call: only the error remains
+ *     SIGHUP, SIGINT, SIGTERM  THE END            no handlers: the program's; a log is reopened by chr_log_reopen()
  *     ECONNREFUSED on UDP      >>be_udp           not fatal: skipped
  *     back-pressure            >>stream           can_read returns 0: no reads, so that the kernel stops the peer
  *     end of file, hang-up     >>stream           all input is delivered first, then CLOSED
  *     half-close               >>stream           of the output: chr_fe_shutdown(); of the input: CHR_EVENT_INPUT_END
  *     lingering close          >>lingering        a socket's last output is sent: 2 s without progress, at most 10
+ *     drain, flush             >>front            chr_drain() runs the loop until all is sent; chr_fe_flush()
+ *     keep-alive, idle timeout >>socket_chardev   TCP keep-alive; websocket pings; signs of life are checked by a timer
  *     pty hang-up detection    >>be_pty           POLLHUP; opens by inotify, else polled each second and at writes
+ *     handshakes               >>socket_chardev   before OPENED, within 10 s; a server runs up to 16 at a time
  *     telnet negotiation       >>layer_telnet     option negotiation without loops (RFC 1143); subnegotiation
+ *     line status, modem lines >>be_serial        breaks and errors by PARMRK, lines by TIOCM; over telnet >>com_port
+ *     flow control             >>com_port         of the line CHR_FLOW_...; SUSPEND and RESUME of the peer (RFC 2217)
+ *     fragmentation, masking   >>layer_websocket  fragments are passed on as they arrive; a client masks its frames
  *     websocket Close frame    >>layer_websocket  closing handshake (RFC 6455 section 7)
  *     TLS close_notify         >>socket_tls       sent before FIN; its absence (truncation) is logged
+ *     escape character         >>be_mux           Ctrl-A and a letter: a command of the mux; escape= sets another
  *     hot swap, rollback       >>hot_swap         the old backend stays until `change` accepts the new one
+ *     ownership of descriptors >>core             of the caller until creation commits; rollback restores their flags
+ *     log rotation, logrotate  >>core             logsize=: PATH becomes PATH.1; chr_log_reopen()
+ *     option parser            >>the_options      "key=value,..." to an options struct, by the backend's table
  *     re-entrant, posted       >>the_loop         slots post events to the loop; memory is freed after the dispatch
  *     owner thread, data race  >>memory           one recursive lock for a context; other threads post idles
- *     poll set, timer heap     >>the_loop         epoll, kqueue, I/O completion port, monotonic clock, fairness
+ *     poll set, timer heap     >>the_loop         epoll, kqueue, I/O completion port, monotonic clock
+ *     fairness, starvation     >>the_loop         a budget per turn of the loop, for each callback and each peer
+ *     edge-triggered           >>the_loop         foreign loops: what is still ready after a callback is run again
+ *     wake-up, self-pipe       >>posix            chr_loop_wake() writes a byte to a pipe; only if the loop sleeps
  *     SCM_RIGHTS               >>posix            sendmsg(), recvmsg(); see also >>descriptors
  *
  * BUILD MACROS. Define them before the include, the same in every file.
@@ -125,7 +142,7 @@
  *       THREADS lists what other threads may call.
  *     - Functions that fail return a negative CHR_ERR_... (or NULL) and, given a chr_error, one line that names what
  *       was wrong.
- *     - Any function may be called from inside any handler, also to remove the chardev whose handler runs. The
+ *     - Any function may be called from inside any handler, even to remove the chardev whose handler runs. The
  *       functions that block (each says so) return CHR_ERR_IN_HANDLER there.
  *     - Handlers are not re-entered: none is called before a call of yours returns. Events, can_read and input come
  *       from the loop. Exceptions: chr_fe_set_handlers() on an open chardev delivers OPENED; chr_change() calls
@@ -162,9 +179,9 @@
  *     chr_loop_stop, chr_loop_wake                a wake-up; also from signal handlers, and without CHARDEV_THREADS
  *
  * There is one lock for each context. The owner thread holds it in its loop (handlers included) except while it sleeps
- * there, and in each of its calls except while it blocks: other threads wait for as long as a handler takes. A wake-up
- * writes one byte to a pipe (on Windows it sets an event), and only when the owner thread sleeps. A write that blocks
- * in another thread continues on the new backend after a hot swap. After chr_fe_deinit() it ends with
+ * there, and in each of its calls except while it blocks; so a slow handler delays the other threads. A wake-up writes
+ * one byte to a pipe (on Windows it sets an event), and only when the owner thread sleeps. A write that blocks in
+ * another thread continues on the new backend after a hot swap. After chr_fe_deinit() it ends with
  * CHR_ERR_DISCONNECTED, or with the bytes that were written; the frontend must stay in memory as long as other threads
  * may use it.
  *
@@ -315,9 +332,9 @@ typedef struct chr_trace    chr_trace;
 typedef struct chr_config {
     void *opaque;
     void *(*allocate)(void *opaque, void *ptr, size_t size); /* like realloc(); size 0 frees. Default: realloc() */
-    void  (*log)(void *opaque, const char *line);            /* one line that no caller can get, e.g. a failed
-                                                                reconnect. It may call what a handler may. Default:
-                                                                dropped */
+    void  (*log)(void *opaque, const char *line);            /* one line about an error that no call can return, e.g. a
+                                                                failed reconnect. It may call what a handler may call.
+                                                                Default: dropped */
     int64_t (*clock)(void *opaque);                          /* monotonic clock in nanoseconds, for timers. Calls that
                                                                 block use real time. Default: the system's */
     int64_t (*wall_clock)(void *opaque);                     /* nanoseconds since 1970 UTC, for log files and mux
@@ -349,8 +366,8 @@ CHARDEV_API chr_context *chr_context_new(const chr_config *config);
 CHARDEV_API chr_context *chr_context_init(void *memory, size_t size);
 CHARDEV_API chr_context *chr_context_init_with(const chr_config *config, void *memory, size_t size);
 
-/* How such a block is used, in bytes. Returns 0, or CHR_ERR_NOT_SUPPORTED when the context is not in one. Owner
- * thread, any handler. */
+/* Usage of such a block, in bytes. Returns 0, or CHR_ERR_NOT_SUPPORTED when the context is not in one. Owner thread,
+ * any handler. */
 typedef struct chr_memory {
     size_t size;    /* available in all */
     size_t used;    /* allocated now */
@@ -602,8 +619,8 @@ typedef struct chr_options chr_options;
 CHARDEV_API int chr_options_add(chr_options *options, const char *key, const char *value, size_t len);
 #endif
 
-/* Who asks for a chardev: fd= is the number of an inherited descriptor for a local user, a name (see >>descriptors) for
- * a monitor's peer, who can't name the process's own descriptors. */
+/* The origin of a request for a chardev. From a local user, fd= is the number of an inherited descriptor. From a
+ * monitor's peer it is a name (see >>descriptors), since the peer must not refer to the process's own descriptors. */
 typedef enum chr_origin { CHR_LOCAL, CHR_REMOTE } chr_origin;
 
 #if !defined(CHARDEV_NO_HELP) && !defined(CHARDEV_NO_OPTIONS)
@@ -874,7 +891,7 @@ CHARDEV_API void chr_fe_add_watch(chr_frontend *fe, void (*writable)(void *opaqu
  *     errors   A write into the buffer can't return the error of sending it: the next chr_fe_flush() does. Until the
  *              far side accepts bytes again, writes are unbuffered and return the error.
  *     swap     Both buffers stay with the frontend in a hot swap, also in a rejected one.
- *     udp      Is a stream of bytes then: what is gathered is one datagram.
+ *     udp      Datagram boundaries are not kept: the bytes gathered for one flush are one datagram.
  *     SCM_RIGHTS  After descriptors have been received with the input it is not read ahead any more (one line in the
  *              log), because bytes and descriptors would lose their association: then can_read is called as without
  *              buffers, or the next bytes are read when all have been taken. chr_fe_set_msgfds() applies to the next
@@ -1708,8 +1725,8 @@ CHARDEV_API size_t chr_isr_ring_count(const chr_isr_ring *ring);
 CHARDEV_API void chr_spice_set_server(chr_context *ctx, void *server);
 #endif
 
-/* Between the two, OPENED is deferred on every mux, and input for frontends that have not got OPENED: banners go to the
- * frontend that has the focus in the end. Owner thread. */
+/* Between these two calls, OPENED is deferred on every mux, and so is input for frontends that have not got OPENED:
+ * banners go to the frontend that has the focus in the end. Owner thread. */
 CHARDEV_API void chr_mux_suspend_open(chr_context *ctx);
 CHARDEV_API void chr_mux_resume_open(chr_context *ctx);
 
@@ -1804,12 +1821,12 @@ CHARDEV_API void chr_replay_close(chr_context *ctx);
  *         fprintf(stderr, "%s\n", line);
  *     }
  *
- * It runs in the middle of what it reports, with the lock: on the owner thread, and with CHARDEV_THREADS also on a
- * thread that makes a call of THREADS; one thread at a time. All pointers in the event are valid until it returns. It
- * may call chr_trace_...(); chr_find(), chr_next(), chr_query(), chr_fe_backend_open(), chr_loop_now() and
- * chr_error_text(), which only read; and chr_loop_stop(), chr_loop_wake(), chr_idle_...() and chr_timer_...(), which
- * post. Calls that would change a chardev or a frontend do nothing there and return an error: start an idle for them.
- * What the hook does is not traced.
+ * It runs synchronously, inside the operation that it reports and with the lock held: on the owner thread, and with
+ * CHARDEV_THREADS also on a thread that makes a call of THREADS; one thread at a time. All pointers in the event are
+ * valid until it returns. It may call chr_trace_...(); chr_find(), chr_next(), chr_query(), chr_fe_backend_open(),
+ * chr_loop_now() and chr_error_text(), which only read; and chr_loop_stop(), chr_loop_wake(), chr_idle_...() and
+ * chr_timer_...(), which post. Calls that would change a chardev or a frontend do nothing there and return an error:
+ * start an idle for them. What the hook does is not traced.
  *
  * Without a hook a trace point costs at most one branch. Tracing does not change recordings and replays, whose chardevs
  * have events, too. Bytes are those at the chardev's edge; wire_in and wire_out have those of handshakes and the
@@ -1923,7 +1940,7 @@ CHARDEV_API void chr_replay_close(chr_context *ctx);
     X(mux_command,           "key:letter",            "mux: the character after the escape")                          \
     X(script_step,           "line statement:text",   "script: the next statement")                                   \
     X(script_result,         "result:error why:text", "script: its end")                                              \
-    X(fault,                 "what:text",             "fault: what goes wrong now")
+    X(fault,                 "what:text",             "fault: an injected fault")
 
 typedef enum chr_trace_number {
 #define CHR_TRACE_ENUM(name, fields, help) CHR_TRACE_##name,
@@ -2311,7 +2328,7 @@ CHR__PRIVATE int chr__os_format(char *buf, size_t size, const char *format, va_l
     return vsnprintf(buf, size, format, args);
 }
 
-/* Each plain %s becomes a %.300s: a long text from outside doesn't push the reason out of the message. */
+/* Each plain %s becomes %.300s, so that a long text from outside does not cut off the reason behind it. */
 CHR__PRIVATE int chr__os_format_bounded(char *buf, size_t size, const char *format, va_list args)
 {
     char        bounded[CHR__FORMAT_MOST + 6];
@@ -2446,7 +2463,7 @@ CHR__PRIVATE int chr__os_format(char *buf, size_t size, const char *format, va_l
     return chr__format_most(buf, size, format, args, -1);
 }
 
-/* A long text from outside doesn't push the reason out of the message. */
+/* Limits each plain %s, so that a long text from outside does not cut off the reason behind it. */
 CHR__PRIVATE int chr__os_format_bounded(char *buf, size_t size, const char *format, va_list args)
 {
     return chr__format_most(buf, size, format, args, 300);
@@ -2809,10 +2826,10 @@ static void chr__os_set_flags(int fd, const chr__fd_flags *flags)
     (void)CHR_SYS(fcntl)(fd, F_SETFL, flags->description);
 }
 
-/* A pipe for internal use: CLOEXEC, non-blocking. -1 and errno. */
+/* A pipe for internal use: CLOEXEC, non-blocking. -1 = none. */
 static int chr__os_pipe(int fds[2])
 {
-    int ends[2], error;
+    int ends[2];
 
     fds[0] = fds[1] = -1;
     if (CHR_SYS(pipe)(ends) < 0)
@@ -2821,11 +2838,9 @@ static int chr__os_pipe(int fds[2])
     fds[1] = chr__os_above_standard(ends[1]);
     if (fds[0] >= 0 && fds[1] >= 0 && chr__os_adopt(fds[0]) >= 0 && chr__os_adopt(fds[1]) >= 0)
         return 0;
-    error = errno;
     chr__os_close(fds[0]);
     chr__os_close(fds[1]);
     fds[0] = fds[1] = -1;
-    errno = error;
     return -1;
 }
 
@@ -3294,9 +3309,9 @@ CHR__PRIVATE int chr__os_bytes_unacked(int fd)
 {
     int count = -1;
 
+    (void)fd;
 #ifdef TIOCOUTQ
-    if (CHR_SYS(ioctl)(fd, (chr__request)TIOCOUTQ, &count) < 0)
-        count = -1;
+    (void)CHR_SYS(ioctl)(fd, (chr__request)TIOCOUTQ, &count); /* a failed one leaves it as it is */
 #endif
     return count;
 }
@@ -3929,8 +3944,8 @@ static void chr__terminal_restore(const chr__terminal_state *state)
         (void)chr__os_termios_set(0, &state->saved);
 }
 
-/* The watcher keeps only the terminal (0) and its pipe (1) open: an inherited socket or pipe would hide our end of
- * file. */
+/* The watcher keeps only the terminal (0) and its pipe (1) open. If it kept an inherited socket or pipe open, the peer
+ * would get no end of file when this process ends. */
 static void chr__terminal_close_others(int pipe_fd)
 {
     long fd, limit = sysconf(_SC_OPEN_MAX);
@@ -3999,8 +4014,9 @@ static void chr__terminal_watcher_main(int pipe_fd, pid_t owner)
     _exit(0);
 }
 
-/* Forks twice, so that the watcher is not a child that wait() of the program could find. It is in a session of its own
- * before we go on: signals of the terminal and to our process group don't reach it. All signals stay blocked in it. */
+/* Double fork: the watcher is not a child that the program's wait() could return. It has a session of its own before
+ * this returns, so that signals of the terminal and to our process group don't reach it. All signals are blocked in
+ * it. */
 static pid_t chr__terminal_fork(int pipe_fd, pid_t owner)
 {
     sigset_t all, mask;
@@ -4713,8 +4729,6 @@ static void chr__os_socket_facts(int fd, chr__socket_facts *facts)
         return;
     facts->is_socket = 1;
     facts->is_stream = value == SOCK_STREAM;
-    value = 0;
-    length = sizeof value;
     facts->is_listening = CHR_SYS(getsockopt)(fd, SOL_SOCKET, SO_ACCEPTCONN, &value, &length) == 0 && value;
     memset(&address, 0, sizeof address);
     address.length = sizeof address.storage;
@@ -5831,7 +5845,7 @@ typedef struct chr__set {
     int               capacity;
 } chr__set;
 
-static void chr__queue_init(chr__set_queue *queue)
+static void chr__set_queue_init(chr__set_queue *queue)
 {
     queue->first = NULL;
     queue->last = &queue->first;
@@ -5889,9 +5903,9 @@ static void chr__set_attach(chr__set *set, chr__wakeup *wakeup)
     set->fd = -1;
     set->wakeup = wakeup;
     set->is_quick = 1;
-    chr__queue_init(&set->due);
-    chr__queue_init(&set->ready);
-    chr__queue_init(&set->requested);
+    chr__set_queue_init(&set->due);
+    chr__set_queue_init(&set->ready);
+    chr__set_queue_init(&set->requested);
     set->afd = chr__afd_open();
 }
 
@@ -6556,7 +6570,7 @@ static int chr__os_waker_fd(const chr__waker *waker) { return (int)waker->fd - 1
 /* Counts a wake-up as a callback, as on systems with a descriptor. */
 static int chr__os_waker_ran(const chr__waker *waker) { return !waker->fd && waker->wakeup.has_woken; }
 
-static int chr__waker_connect(SOCKET handle)
+static int chr__waker_connect_to_itself(SOCKET handle)
 {
     struct sockaddr_in own;
     int                size = sizeof own;
@@ -6577,7 +6591,7 @@ static int chr__os_waker_show(chr__waker *waker)
 
     if (handle == INVALID_SOCKET)
         return chr__os_code(WSAGetLastError());
-    if (chr__waker_connect(handle) < 0 || chr__os_adopt(chr__os_socket_fd(handle)) < 0) {
+    if (chr__waker_connect_to_itself(handle) < 0 || chr__os_adopt(chr__os_socket_fd(handle)) < 0) {
         code = chr__os_code(WSAGetLastError());
         chr__os_close(chr__os_socket_fd(handle));
         return code;
@@ -9537,8 +9551,8 @@ typedef struct chr__dev_queue {
     chr_dev *first, **last;
 } chr__dev_queue;
 
-/* The kernel's set pays from some number of descriptors on (CHR__MANY_WATCHES). WANTED: it is opened before the
- * next wait. */
+/* Whether the kernel's set (epoll, kqueue) is used: from CHR__MANY_WATCHES descriptors on. WANTED: it is opened before
+ * the next wait. */
 typedef enum chr__set_state { CHR__SET_UNUSED, CHR__SET_WANTED, CHR__SET_USED } chr__set_state;
 
 struct chr_context {
@@ -9550,20 +9564,20 @@ struct chr_context {
     chr__pollfd *polls;        /* poll()'s argument: slots as in `watches`, up to `polled` */
     chr_watch  **buckets;      /* hash of the watches by descriptor: watch_capacity chains */
     int          watch_count, watch_capacity;
-    int          polled;       /* poll() waits for slots [0, polled): all, or those that the kernel's set refuses */
+    int          polled;       /* poll() waits for slots [0, polled): all, or those that the kernel's set rejects */
     int          synced;       /* the set is up to date for slots [polled, synced) */
     int          running_slot; /* the slot whose callback runs, or ran last */
     unsigned     round, keys;  /* round: a watch runs once in each; keys: the last key of an entry in the set */
-    chr_watch   *still_ready;  /* with hooks: watches that are ready still after their callbacks */
-    chr__set_state set_state;  /* whether the kernel's set is used, */
-    int          nested;       /* and nested in another loop: chr_loop_fd() */
-    int64_t      alarm_at;     /* when the set's alarm goes off, by chr__real_now(); 0 = never */
+    chr_watch   *still_ready;  /* with hooks: list of watches that were still ready after their callbacks */
+    chr__set_state set_state;  /* whether the kernel's set is used */
+    int          nested;       /* 1 = it is nested in another loop: chr_loop_fd() */
+    int64_t      alarm_at;     /* when the set's alarm expires, by chr__real_now(); 0 = never */
     chr__set     set;
     chr__ready  *ready;        /* events reported by the set */
     int          ready_count;
-    unsigned     removals, removals_before; /* count of entries that left the set; its value before the wait */
-    chr_timer   *timers;       /* heap, the nearest on top; NULL = none */
-    chr_timer   *real_timers;  /* the same on the system's clock: time-outs of peers */
+    unsigned     removals, removals_before; /* count of entries removed from the set; its value before the wait */
+    chr_timer   *timers;       /* timer heap, the nearest deadline on top; NULL = none */
+    chr_timer   *real_timers;  /* the same on the system's monotonic clock: time-outs of peers */
     uint64_t     timer_order;  /* for the next timer that is started */
     chr_idle     idles;        /* ring, oldest first; this is its head */
     chr_idle     last_idle;    /* marks the end of a dispatch of idles */
@@ -9577,27 +9591,27 @@ struct chr_context {
 #endif
     int          depth;        /* handlers and dispatches on the stack: removed chardevs are freed at 0 */
     int          deferring;    /* backend slots on the stack: events are queued, no handler is called */
-    int          deferring_unasked; /* those of them that no call of a frontend led to */
-    int          unretried;    /* writes on the stack that nobody repeats after an error: their bytes are lost then */
+    int          deferring_unasked; /* number of those that run without a call of a frontend */
+    int          unretried;    /* writes on the stack that no caller repeats: after an error their bytes are lost */
     int          cleanup_due;  /* chr__free_removed() has work: removed chardevs, or a nested loop's time-out */
     int          sleeping;     /* not 0 during a wait, ours or a foreign loop's: a change must interrupt it */
     chr__prepare prepares;     /* ring of callbacks before the wait: buffered frontends flush and deliver */
-    chr__prepare lazy;         /* ring of those that may be late: buffered frontends without room ask again */
-    chr__prepare *prepare_only;  /* the only member of `prepares`, by a shorter path */
-    int          prepare_count; /* prepares of all three, and chardevs in `urgent` and `blocked` */
-    int          prepare_ran;  /* handlers that the prepares have called in this step */
-    int64_t      retry_at;     /* when can_read of all in `blocked` is asked again, by chr__real_now() */
+    chr__prepare lazy;         /* ring of callbacks that may run later: buffered frontends without room retry */
+    chr__prepare *prepare_only; /* the only member of `prepares`: fast path */
+    int          prepare_count; /* started prepares of all three kinds, plus chardevs in `urgent` and `blocked` */
+    int          prepare_ran;  /* number of handlers that the prepares have called in this step */
+    int64_t      retry_at;     /* when can_read of all in `blocked` is called again, by chr__real_now() */
     int          closing;      /* chr_context_free() has begun */
     int64_t      now;          /* virtual clock */
-    volatile int stopped;      /* chr_loop_stop(); by CHR__LOAD and CHR__STORE, as the next */
+    volatile int stopped;      /* by chr_loop_stop(); accessed by CHR__LOAD and CHR__STORE, like the next */
     volatile int posted;       /* chr_loop_step_every() must step at its next call */
-    int          calls_left;   /* its calls before it reads the clock again, */
-    int          stride;       /* of so many */
-    int64_t      looked_at;    /* when it read the clock last, */
-    int64_t      stepped_at;   /* and stepped last, by chr__real_now() */
-    struct chr__fe_guard *guards;   /* on the stack: frontends that are used after a handler */
+    int          calls_left;   /* calls of chr_loop_step_every() until it reads the clock again */
+    int          stride;       /* number of calls between two reads of the clock */
+    int64_t      clock_read_at; /* time of the last read, by chr__real_now() */
+    int64_t      stepped_at;   /* time of the last step, by chr__real_now() */
+    struct chr__fe_guard *guards;   /* list, on the stack: frontends that are used again after a handler call */
 #if CHARDEV_HAS_TRACE
-    int          in_trace;     /* the trace hook is on the stack: changes are refused */
+    int          in_trace;     /* the trace hook is on the stack: calls that change something are rejected */
 #endif
 
     /* the registry */
@@ -9607,10 +9621,10 @@ struct chr_context {
     chr__kind_node    *kinds;           /* list of backends registered by the user */
     chr_dev           *devs, **last_dev; /* list, in the order of creation */
     chr__table         devs_by_id;
-    chr_dev           *removed;         /* closed, freed by chr__free_removed(); lingering ones are added later */
+    chr_dev           *removed;         /* closed; freed by chr__free_removed(); lingering ones are added later */
     struct chr__linger *lingering;      /* connections in a lingering close, oldest first */
     int                lingering_count;
-    uint64_t           lingering_queued; /* bytes that these have to send */
+    uint64_t           lingering_queued; /* bytes that these still have to send */
     chr__dev_queue     urgent;          /* chardevs whose `update` runs before the next wait */
     chr__dev_queue     blocked;         /* chardevs whose frontends have no room (back-pressure) */
     chr__table         fds_by_name, fds_by_number;
@@ -9646,11 +9660,11 @@ enum { CHR__BUFFER_SIZE = 1024 };
 enum { CHR__BUFFER_SIZE = 65536 };
 #endif
 
-/* Threads: a context has one recursive lock, which prevents data races. Its owner thread holds it while it is in the
- * loop (except during the wait) and in each call that changes something (except while that blocks); other threads
- * hold it in each call that they may make. With it they change buffers, counters, flags, timers and idles. The poll
- * set, handshakes of layers and the registry belong to the owner thread: work on these is posted to the loop, by an
- * idle or chr__update(). What is read without the lock goes through CHR__LOAD and CHR__STORE. */
+/* Threads: a context has one recursive lock, which prevents data races. Its owner thread holds it in the loop (except
+ * during the wait) and in each call that changes something (except while that blocks). Other threads hold it in each
+ * call that they may make; with it they may change buffers, counters, flags, timers and idles. The poll set, handshakes
+ * of layers and the registry are changed by the owner thread only: other threads post such work to the loop, by an idle
+ * or chr__update(). Variables that are read without the lock are accessed by CHR__LOAD and CHR__STORE. */
 #ifdef CHARDEV_THREADS
 #define CHR__LOCK(ctx) (chr__os_lock(&(ctx)->mutex), (void)(ctx)->locks++)
 #define CHR__UNLOCK(ctx) ((void)(ctx)->locks--, chr__os_unlock(&(ctx)->mutex))
@@ -9665,8 +9679,8 @@ enum { CHR__BUFFER_SIZE = 65536 };
 #define CHR__IS_FOREIGN(ctx) ((void)(ctx), 0)
 #endif
 
-/* -- allocator in a block of the caller's (chr_config.arena): first fit in a free list sorted by address;
- * neighbours that are free are joined -- */
+/* -- the arena: an allocator in the caller's block (chr_context_init()). First fit in a free list sorted by address;
+ * adjacent free pieces are joined, against fragmentation -- */
 
 typedef union chr__piece {
     struct {
@@ -10085,8 +10099,8 @@ static const char *const chr__trace_names[] = {
 #undef CHR__TRACE_NAME
 };
 
-/* Calls the hook as a handler, with events deferred: nothing that it may call runs other handlers, and no memory
- * is freed. */
+/* Calls the hook as a handler, with events deferred: no function that it may call runs other handlers or frees
+ * memory. */
 static void chr__trace_call(chr_context *ctx, const chr_trace *event)
 {
     ctx->in_trace = 1;
@@ -10128,7 +10142,7 @@ CHR__COLD void chr__trace(chr_context *ctx, const char *id, chr_trace_number num
     CHR__UNLOCK(ctx);
 }
 
-/* The hook runs inside any function: calls that change something are refused meanwhile. The lock is held. */
+/* While the trace hook runs (inside any function), calls that change something are rejected. The lock is held. */
 #define CHR__IN_TRACE(ctx) ((ctx)->in_trace)
 #define CHR__TRACE_ALL(ctx, id, event, a, b, text, bytes, len)                                                         \
     do {                                                                                                               \
@@ -10165,7 +10179,7 @@ CHR__PRIVATE int chr__fail_in_trace(chr_error *err)
 #define CHR__TRACE_TEXT(dev, event, a, b, text) CHR__TRACE_ALL((dev)->ctx, (dev)->id, event, a, b, text, NULL, 0)
 #define CHR__TRACE_BYTES(dev, event, a, b, bytes, len)                                                                 \
     CHR__TRACE_ALL((dev)->ctx, (dev)->id, event, a, b, NULL, bytes, len)
-/* A text only; the number of the event is a variable. */
+/* Traces a text only; the number of the event is a variable. */
 #define CHR__TRACE_NUMBER(dev, number, text)                                                                           \
     do {                                                                                                               \
         if (CHR__TRACES((dev)->ctx))                                                                                   \
@@ -10176,7 +10190,7 @@ CHR__PRIVATE int chr__fail_in_trace(chr_error *err)
     CHR__TRACE_ALL((dev)->ctx, (dev)->id, event, code, 0,                                                              \
                    (code) >= 0 ? NULL : (err) ? (err)->text : chr_error_text(code), NULL, 0)
 
-/* The log hook is a handler: chardevs that it removes stay in memory, since the function that logs goes on. */
+/* The log hook is a handler: chardevs that it removes stay in memory, since the function that logs continues. */
 static void chr__log_hook(chr_context *ctx, const char *line)
 {
     if (!ctx->config.log)
@@ -10319,7 +10333,7 @@ CHR__PRIVATE int chr__glob(const char *pattern, const char *text)
 #if CHARDEV_HAS_RINGBUF || CHARDEV_HAS_WEBSOCKET
 static const char chr__base64_letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/* One to three bytes to four letters, padded with '='. */
+/* Encodes one to three bytes as four letters, padded with '='. */
 CHR__PRIVATE void chr__base64_group(const unsigned char *bytes, size_t count, char *out)
 {
     unsigned long second = count > 1 ? (unsigned long)bytes[1] << 8 : 0, third = count > 2 ? bytes[2] : 0;
@@ -10331,7 +10345,7 @@ CHR__PRIVATE void chr__base64_group(const unsigned char *bytes, size_t count, ch
     out[3] = count > 2 ? chr__base64_letters[value & 63] : '=';
 }
 
-/* All of it, terminated with 0: four letters for each three bytes begun. */
+/* Encodes all bytes, and adds a zero: four letters for each group of up to three bytes. */
 CHR__PRIVATE void chr__base64_text(const unsigned char *bytes, size_t len, char *text)
 {
     size_t at;
@@ -10341,7 +10355,8 @@ CHR__PRIVATE void chr__base64_text(const unsigned char *bytes, size_t len, char 
     *text = 0;
 }
 
-/* Four letters to bytes. Returns how many, or -1. Only the last group may be padded, and its unused bits are zero. */
+/* Decodes four letters. Returns the number of bytes, or -1. Only the last group may be padded, and its unused bits are
+ * zero. */
 CHR__PRIVATE int chr__base64_ungroup(const char *text, int is_last, unsigned char *bytes)
 {
     unsigned long value = 0;
@@ -10446,8 +10461,8 @@ CHR__PRIVATE int chr__utf8_is_valid(chr__utf8 *utf8, const unsigned char *bytes,
 /* ====================================================================================================================
  * >>tables   objects by a key: a list while there are few, a hash table for many
  * ====================================================================================================================
- * Keys may be chosen by an attacker (a monitor's peer): the hash has a random key (HalfSipHash), so that nobody can
- * make long chains (hash flooding). Without memory to grow the chains get longer.
+ * Keys may be chosen by an attacker (a monitor's peer), so the hash has a random key (HalfSipHash) against hash
+ * flooding. When the table can't grow (out of memory), its chains get longer.
  */
 
 CHR__PRIVATE uint32_t chr__rotate(uint32_t word, int bits)
@@ -10457,7 +10472,7 @@ CHR__PRIVATE uint32_t chr__rotate(uint32_t word, int bits)
 
 #ifdef CHR__FREESTANDING
 
-/* FNV-1a: a firmware chooses its ids itself, and has little memory. */
+/* FNV-1a: firmware chooses its ids itself, and has little memory. */
 static uint32_t chr__hash(const uint32_t *key, const void *bytes, size_t len)
 {
     const unsigned char *byte = (const unsigned char *)bytes;
@@ -10560,7 +10575,7 @@ CHR__COLD void chr__table_grow(chr_context *ctx, chr__table *table)
     chr__free(ctx, old.chains);
 }
 
-/* `key` and `entry` are part of `owner`, and stay in place. */
+/* `key` and `entry` are part of `owner`, and must stay at their addresses. */
 CHR__PRIVATE void chr__table_add(chr_context *ctx, chr__table *table, chr__entry *entry, void *owner, const void *key,
                                  size_t length)
 {
@@ -10626,14 +10641,14 @@ CHR__PRIVATE void chr__table_each(chr__table *table, const void *key, size_t len
  * >>the_loop   watches in an array that is poll()'s argument, timers in a heap, idle callbacks in a ring
  * ====================================================================================================================
  * One turn of the loop (chr_loop_step):
- *  1. before the wait, chr__before_wait_begin() and _end(): the prepares flush gathered output and deliver what was
- *     read ahead; then chardevs in `urgent`, and some of those in `blocked`, run `update`, which asks can_read again;
+ *  1. before the wait, chr__before_wait_begin() and _end(): the prepares flush gathered output and deliver input that
+ *     was read ahead; then chardevs in `urgent`, and some of those in `blocked`, run `update`, which calls can_read;
  *  2. the wait, chr__loop_wait_poll() or chr__loop_wait_all(): poll(), or the kernel's set (epoll, kqueue), until a
  *     descriptor is ready, the nearest timer is due or another thread wakes the loop; the lock is released meanwhile;
  *  3. the callbacks of ready watches, chr__watches_run() or chr__set_run(), then of timers that are due, then of idles;
  *  4. chr__leave_locked(): the memory of chardevs that were removed during the turn is freed.
  * Fairness: a callback bounds its own work (ctx->turn says when a new turn begins), and each kind of callback runs only
- * what was ready when its part of the turn began. So what stays ready causes no starvation of the others.
+ * those that were ready when its part of the turn began. So a source that stays ready doesn't starve the others.
  * A nested loop runs the same parts: 1 in chr_loop_prepare(), 3 and 4 in chr_loop_dispatch().
  */
 
@@ -10653,8 +10668,8 @@ CHARDEV_API void chr_loop_unlock(chr_context *ctx)
     CHR__UNLOCK(ctx);
 }
 
-/* For a foreign loop with hooks: the hooks run on the owner thread only, so another thread wakes it through the
- * waker's watch. Once until that watch has run. */
+/* A foreign loop with hooks: these run on the owner thread only, so another thread wakes it by the waker's watch, once
+ * until that watch has run. */
 #ifdef CHARDEV_THREADS
 CHR__COLD void chr__loop_wake_once(chr_context *ctx)
 {
@@ -10674,7 +10689,7 @@ CHR__COLD void chr__loop_interrupt_wait(chr_context *ctx)
     CHR__UNLOCK(ctx);
 }
 
-/* Something is due sooner than the time-out that the loop, or the foreign loop, waits with. */
+/* The next deadline is earlier than the time-out that the loop, or a foreign loop, waits with. */
 CHR__COLD void chr__loop_timeout_changed(chr_context *ctx)
 {
     chr__loop_interrupt_wait(ctx);
@@ -10901,8 +10916,8 @@ static void chr__set_mark_changed(chr_context *ctx, const chr_watch *watch)
         chr__watch_swap(ctx, watch->slot - 1, --ctx->synced);
 }
 
-/* poll() waits for what the set refuses: regular files (EPERM), closed descriptors (EBADF), or no memory for an
- * entry (ENOMEM). */
+/* poll() waits for descriptors that the set rejects: regular files (EPERM), closed ones (EBADF), or those without
+ * memory for an entry (ENOMEM). */
 CHR__COLD void chr__set_refuse(chr_context *ctx, chr_watch *watch)
 {
     watch->set_events = 0;
@@ -10950,7 +10965,7 @@ static void chr__set_apply_all(chr_context *ctx)
     }
 }
 
-/* All watches beyond poll()'s part become new to the set. */
+/* Marks all watches beyond poll()'s part as not yet added to the set. */
 static void chr__set_forget(chr_context *ctx)
 {
     int i;
@@ -10960,7 +10975,7 @@ static void chr__set_forget(chr_context *ctx)
         ctx->watches[i]->set_events = 0, ctx->watches[i]->key = 0;
 }
 
-/* The set is closed; poll() waits for all watches. */
+/* Closes the set: from now on poll() waits for all watches. */
 CHR__COLD void chr__set_end(chr_context *ctx)
 {
     int i;
@@ -11186,7 +11201,7 @@ static void chr__timer_place(chr_timer *heap, chr_timer **link, chr_timer *next)
         next->link = &heap->next;
 }
 
-/* Its children, merged, take its place. */
+/* Unlinks a timer: its children are merged, and replace it in the heap. */
 static void chr__timer_unlink(chr_timer *timer)
 {
     chr_timer *heap;
@@ -11245,7 +11260,7 @@ CHARDEV_API void chr_timer_start(chr_context *ctx, chr_timer *timer, int64_t del
     chr__timer_start_at(ctx, &ctx->timers, timer, now < INT64_MAX - delay ? now + delay : INT64_MAX, expired, opaque);
 }
 
-/* On the system's clock, for time-outs of peers: the virtual clock means nothing to them. */
+/* On the system's clock, for time-outs of peers, which don't follow the virtual clock. */
 CHR__PRIVATE void chr__timer_start_real(chr_context *ctx, chr_timer *timer, int64_t delay_ms, void (*expired)(void *),
                                         void *opaque)
 {
@@ -11262,9 +11277,9 @@ CHARDEV_API int64_t chr_loop_deadline(chr_context *ctx)
     return deadline;
 }
 
-/* Runs the timers that are due at `now`. One that they start runs in the next step, even when it is due: else a
- * timer without delay would starve the rest of the loop. The order number tells, so that a clock that goes back
- * changes nothing. */
+/* Runs the timers that are due at `now`. A timer that they start runs in the next step, even if it is due: else a timer
+ * without delay would starve the rest of the loop. It is recognised by its order number, so that a clock that goes
+ * backwards does no harm. */
 CHR__COLD int chr__timers_run_due(chr_context *ctx, chr_timer **heap, int64_t now)
 {
     int        ran = 0;
@@ -11327,7 +11342,7 @@ static void chr__idle_link(chr_context *ctx, chr_idle *idle, void (*run)(void *)
     ctx->sources++;
 }
 
-/* Also how another thread posts work to the owner thread. */
+/* Also used by other threads to post work to the owner thread. */
 CHARDEV_API void chr_idle_start(chr_context *ctx, chr_idle *idle, void (*run)(void *), void *opaque)
 {
     CHR__LOCK(ctx);
@@ -11339,7 +11354,7 @@ CHARDEV_API void chr_idle_start(chr_context *ctx, chr_idle *idle, void (*run)(vo
     CHR__UNLOCK(ctx);
 }
 
-/* Runs the idles that are started now, up to `last_idle`. What they start runs in the next step. */
+/* Runs the idles that are started now, up to `last_idle`. Idles that they start run in the next step. */
 CHR__COLD int chr__idles_run(chr_context *ctx)
 {
     chr_idle *idle;
@@ -11401,9 +11416,9 @@ static int chr__block_on(chr_context *ctx, chr__pollfd *polls, int count, int ti
 
 /* -- dispatch -- */
 
-/* Enters the dispatch: whatever calls a handler does so first. The loop does for its callbacks, and outside of the
- * loop the few functions that call handlers do; their callers need not. While depth > 0 a removed chardev is
- * closed at once, but its memory stays: functions on the stack may still use it. */
+/* Enters the dispatch: each function that calls a handler must do so first. The loop does it for its callbacks; outside
+ * of the loop the few functions that call handlers do it, so their callers need not. While depth > 0 a removed chardev
+ * is closed at once, but its memory stays: functions on the stack may still use it. */
 static void chr__enter(chr_context *ctx)
 {
     CHR__LOCK(ctx);
@@ -11416,8 +11431,8 @@ static int chr__has_hooks(const chr_context *ctx) { return ctx->config.timeout_c
 static void chr__loop_nest(chr_context *ctx);
 #endif
 
-/* At the end of the outermost dispatch nothing on the stack can touch a removed chardev: they are freed. A nested
- * loop gets the new time-out. */
+/* Called at the end of the outermost dispatch, when no function on the stack can use a removed chardev: frees them. A
+ * nested loop gets the new time-out. */
 CHR__COLD void chr__free_removed(chr_context *ctx)
 {
     chr_dev *dev;
@@ -11457,22 +11472,20 @@ static void chr__leave(chr_context *ctx)
     CHR__UNLOCK(ctx);
 }
 
-/* Leaves a function that backends call, without chr__free_removed(): the backend looks at dev->removed afterwards,
- * so the memory stays until the next dispatch ends. */
+/* Leaves a function that backends call, without chr__free_removed(): the backend checks dev->removed afterwards, so the
+ * memory stays until the next dispatch ends. */
 static void chr__leave_unfreed(chr_context *ctx)
 {
     ctx->depth--;
     CHR__UNLOCK(ctx);
 }
 
-/* While a slot of a backend runs inside a user's call, perhaps on another thread, no handler is called (it would
- * be re-entrant): events, writability and the question for room are queued and posted to the loop. The lock is
- * held. */
+/* While a slot of a backend runs inside a user's call, perhaps on another thread, no handler is called (it would be
+ * re-entrant): events, writability and calls of can_read are posted to the loop. The lock is held. */
 static void chr__defer_begin(chr_context *ctx) { ctx->deferring++; }
 static void chr__defer_end(chr_context *ctx) { ctx->deferring--; }
 
-/* The same for a slot that runs without a call of a frontend: a recorder then records its events as input of their
- * own. */
+/* The same for a slot that runs without a call of a frontend: a recorder then records its events separately. */
 static void chr__defer_begin_unasked(chr_context *ctx)
 {
     ctx->deferring++;
@@ -11521,12 +11534,12 @@ static void chr__dev_queue_init(chr__dev_queue *queue)
 }
 
 enum {
-    CHR__RETRIES_PER_STEP = 16, /* chardevs without room that are asked in one step, in turn */
-    CHR__RETRY_MS = 100,        /* after so long all of them are asked */
+    CHR__RETRIES_PER_STEP = 16, /* chardevs without room whose can_read is called in one step, round-robin */
+    CHR__RETRY_MS = 100,        /* interval at which can_read of all of them is called */
     CHR__UPDATE_ROUNDS = 8      /* in a stack the update of an upper chardev queues that of the lower one */
 };
 
-/* A nested loop may not step again by itself: its time-out includes the time of the next retry. */
+/* A nested loop may not step again on its own: its time-out includes the time of the next retry. */
 static int chr__retries_by_time(const chr_context *ctx) { return chr__has_hooks(ctx) || chr__is_nested(ctx); }
 
 static void chr__retry_start(chr_context *ctx)
@@ -11575,7 +11588,7 @@ static void chr__prepare_lazily(chr_context *ctx, chr__prepare *prepare)
     chr__prepare_link(ctx, &ctx->lazy, prepare);
 }
 
-/* With other prepares, or a loop that has to be woken. One in `prepare_only` keeps its place as the first. */
+/* Slow path: other prepares are started, or the loop has to be woken. One in `prepare_only` stays the first. */
 CHR__COLD void chr__prepare_start_slow(chr_context *ctx, chr__prepare *prepare)
 {
     chr__prepare *first = ctx->prepare_only;
@@ -11598,7 +11611,7 @@ static int chr__has_prepares(const chr_context *ctx)
     return ctx->prepare_only || !chr__prepares_are_none(&ctx->prepares);
 }
 
-/* The usual case: no other prepare or update is queued, and no wait has to be interrupted. Otherwise returns 0. */
+/* Fast path: no other prepare or update is queued, and no wait has to be interrupted. Otherwise returns 0. */
 CHR__HOT_INLINE int chr__prepare_start_only(chr_context *ctx, chr__prepare *prepare)
 {
     if (prepare->is_urgent)
@@ -11684,8 +11697,8 @@ static void chr__dev_queue_update(chr__dev_queue *queue, int most)
     }
 }
 
-/* How many chardevs without room are asked now: CHR__RETRIES_PER_STEP in turn, and every CHR__RETRY_MS all (-1).
- * So a frontend that forgets chr_fe_accept_input() only delays its input. A loop with hooks has the second only. */
+/* How many chardevs without room are retried now: CHR__RETRIES_PER_STEP, round-robin, and every CHR__RETRY_MS all (-1).
+ * So a frontend that does not call chr_fe_accept_input() only delays its input. A loop with hooks retries only all. */
 static int chr__retry_count(chr_context *ctx)
 {
     if (!chr__has_retries(ctx) || ctx->retry_at > chr__real_now(ctx))
@@ -11694,7 +11707,7 @@ static int chr__retry_count(chr_context *ctx)
     return -1;
 }
 
-/* The prepares that are started now. */
+/* Runs the prepares that are started now. */
 CHR__HOT_INLINE void chr__prepares_run_urgent(chr_context *ctx)
 {
     chr__prepare *alone = ctx->prepare_only;
@@ -11722,7 +11735,7 @@ CHR__COLD void chr__prepare_others(chr_context *ctx)
     }
 }
 
-/* Flushes gathered output, mostly the only work before the wait. */
+/* Flushes gathered output, usually the only work before the wait. */
 CHR__HOT_INLINE void chr__before_wait_begin(chr_context *ctx)
 {
     ctx->depth++;
@@ -11731,7 +11744,8 @@ CHR__HOT_INLINE void chr__before_wait_begin(chr_context *ctx)
     chr__prepares_run_urgent(ctx);
 }
 
-/* Delivers what was read ahead, and asks can_read of chardevs without room. Returns how many handlers were called. */
+/* Delivers input that was read ahead, and calls can_read of chardevs without room. Returns the number of handlers
+ * called. */
 CHR__APART int chr__before_wait_end(chr_context *ctx)
 {
     if (ctx->prepare_count)
@@ -11753,13 +11767,13 @@ static int chr__before_wait_is_due(chr_context *ctx)
 }
 
 #ifdef CHR__HAS_FDS
-/* Moves a watch that was ready half-way to the front. chr__watches_run() stops after the last ready one, so it
- * seldom passes over the idle ones. */
+/* Moves a ready watch half-way to the front, so that chr__watches_run(), which stops after the last ready one, seldom
+ * visits idle ones. */
 CHR__COLD void chr__watch_promote(chr_context *ctx, int i)
 {
     chr__pollfd entry = ctx->polls[i];
 
-    if (i >= ctx->polled) /* its callback has changed over to the set */
+    if (i >= ctx->polled) /* its callback has moved it to the set */
         return;
     ctx->polls[i] = ctx->polls[i / 2];
     ctx->polls[i / 2] = entry;
@@ -11791,7 +11805,7 @@ CHR__HOT_INLINE int chr__watches_run(chr_context *ctx, int ready)
     return ran;
 }
 
-/* The set reported what no watch waits for any more: the entry is reduced to what they do wait for. */
+/* The set reported events that no watch waits for any more: reduces the entry to those that are waited for. */
 CHR__COLD void chr__set_narrow(chr_context *ctx, chr_watch *holder)
 {
     int wants = chr__set_wants(ctx, holder->fd, &holder);
@@ -11832,8 +11846,8 @@ static int chr__set_run_one(chr_context *ctx, const chr__ready *ready, unsigned 
     return ran;
 }
 
-/* Runs what the set reported. After a full array it is asked again without waiting: the kernel puts what was
- * reported behind the rest, so that nothing starves. */
+/* Runs what the set reported. After a full array it is queried again without waiting: the kernel moves reported entries
+ * to the end of its list, so that none starves. */
 CHR__COLD int chr__set_run(chr_context *ctx)
 {
     unsigned round = ++ctx->round;
@@ -11854,7 +11868,7 @@ CHR__COLD int chr__set_run(chr_context *ctx)
     return ran;
 }
 
-/* Waits for the set; with descriptors that it refuses (regular files), poll() waits for these and for the set's
+/* Waits for the set. If there are descriptors that it rejects (regular files), poll() waits for these and for the set's
  * own descriptor. */
 CHR__COLD int chr__set_wait(chr_context *ctx, int timeout_ms)
 {
@@ -11886,7 +11900,7 @@ static int chr__milliseconds(int64_t left)
     return left <= 0 ? 0 : left > most ? (int)most : (int)left;
 }
 
-/* The sooner of two time-outs; -1 = never. */
+/* The earlier of two time-outs; -1 = never. */
 static int chr__sooner(int timeout, int other)
 {
     return timeout < 0 || (other >= 0 && other < timeout) ? other : timeout;
@@ -12013,8 +12027,8 @@ CHR__COLD int chr__loop_turn_all(chr_context *ctx, int timeout_ms)
     return chr__loop_run_ready(ctx, chr__loop_wait_all(ctx, timeout_ms));
 }
 
-/* A turn with work before the wait. When that called a handler the wait does not block: what the caller waits for
- * may have happened. */
+/* A turn with work before the wait. If that called a handler, the wait does not block: the event that the caller waits
+ * for may have happened. */
 CHR__COLD int chr__loop_turn_prepared(chr_context *ctx, int timeout_ms)
 {
     int early = chr__before_wait_end(ctx), ran;
@@ -12041,7 +12055,7 @@ CHR__COLD int chr__loop_stopped(chr_context *ctx)
     return CHR_ERR_STOPPED;
 }
 
-/* One turn, or an error: see the top of this section. Calls inside a handler are refused, as the loop is not
+/* One turn, or an error: see the top of this section. Inside a handler it is an error, as the loop is not
  * re-entrant. */
 CHR__HOT CHARDEV_API int chr_loop_step(chr_context *ctx, int timeout_ms)
 {
@@ -12086,9 +12100,9 @@ CHR__HOT CHARDEV_API int chr_loop_run(chr_context *ctx)
 static int chr__step_is_due(chr_context *ctx, int64_t ns)
 {
     enum { MOST = 64 };
-    int64_t now = chr__real_now(ctx), passed = now - ctx->looked_at;
+    int64_t now = chr__real_now(ctx), passed = now - ctx->clock_read_at;
 
-    ctx->looked_at = now;
+    ctx->clock_read_at = now;
     if (passed > ns / 4)
         ctx->stride = (int)(ctx->stride * (ns / 4) / passed) + 1;
     else if (passed <= ns / 8 && ctx->stride < MOST)
@@ -12104,7 +12118,7 @@ CHR__COLD int chr__loop_step_now(chr_context *ctx, int64_t ns)
     if (!chr__step_is_due(ctx, ns > 0 ? ns : 0) && ns > 0 && !is_posted)
         return 0;
     CHR__STORE(ctx->posted, 0); /* what is posted from here on makes the next call step */
-    ctx->stepped_at = ctx->looked_at;
+    ctx->stepped_at = ctx->clock_read_at;
     return chr_loop_step(ctx, 0);
 }
 
@@ -12132,8 +12146,8 @@ CHR__COLD int chr__loop_settle(chr_context *ctx)
 }
 
 /* Advances the virtual clock to the next deadline, or to `until` if that is earlier. Returns 1 when it has reached
- * `until`. Behind a timer that starts itself again without delay it advances by a millisecond, since it would
- * stand still. */
+ * `until`. After a timer that restarts itself without delay it advances by a millisecond, else the time would stand
+ * still. */
 static int chr__clock_jump(chr_context *ctx, int64_t until)
 {
     int64_t next = chr_loop_deadline(ctx), start = ctx->now;
@@ -12258,8 +12272,8 @@ CHARDEV_API int chr_loop_prepare(chr_context *ctx, chr_poll *polls, int capacity
 }
 
 #ifdef CHR__HAS_FDS
-/* An edge-triggered foreign loop reports a descriptor only when it becomes ready. So what is still ready behind
- * the callback is queued in `again`: the time-out is 0, and the next dispatch runs it. */
+/* An edge-triggered foreign loop reports a descriptor only when it becomes ready. So a watch that is still ready after
+ * its callback is listed in `still_ready`: the time-out is 0, and the next dispatch runs it. */
 CHR__COLD void chr__watch_run(chr_context *ctx, chr_watch *watch, int events)
 {
     int fd = watch->fd, ready;
@@ -12279,7 +12293,7 @@ CHR__COLD void chr__watch_run(chr_context *ctx, chr_watch *watch, int events)
     ctx->still_ready = watch;
 }
 
-/* Runs the watches that were still ready behind their callbacks. */
+/* Runs the watches that were still ready after their callbacks. */
 CHR__COLD int chr__watches_run_again(chr_context *ctx)
 {
     chr_watch *list = ctx->still_ready, *watch;
@@ -12386,8 +12400,8 @@ static int chr__loop_time_to_work(chr_context *ctx)
     return chr__os_loop_wait(&ctx->waker, ctx->polls, ctx->polled, 0) > 0 ? 0 : chr__sooner(timeout, CHR__RETRY_MS);
 }
 
-/* The other loop waits from here on: brings the set and its alarm up to date. An alarm that is up to a millisecond
- * early is not set again, as time-outs are rounded to milliseconds. */
+/* The other loop is about to wait: brings the set and its alarm up to date. An alarm that is up to a millisecond early
+ * is not set again, as time-outs are rounded to milliseconds. */
 CHR__COLD void chr__loop_nest_now(chr_context *ctx)
 {
     const int64_t millisecond = 1000000;
@@ -12494,8 +12508,8 @@ static int chr__file_notifier(chr_context *ctx)
     return fd;
 }
 
-/* Watches a file. Fails where the system has no inotify, or its limits are reached: the caller then polls the file
- * on a timer. `changed` only takes a note of the change. */
+/* Watches a file. Fails where the system has no inotify, or its limits are reached: the caller then polls the file on a
+ * timer. `changed` must only record the change. */
 static int chr__file_watch_start(chr_context *ctx, chr__file_watch *watch, const char *path,
                                  void (*changed)(void *, int), void *opaque)
 {
@@ -12520,7 +12534,7 @@ static void chr__file_watch_stop(chr__file_watch *watch)
     watch->number = 0;
 }
 
-/* Calls `changed` for what has happened by now, before it returns. */
+/* Calls `changed` for the changes so far, before it returns. */
 static void chr__file_watch_poll(chr__file_watch *watch)
 {
     if (watch->number)
@@ -12557,23 +12571,23 @@ struct chr_options {
 static const chr_option chr__common_rows[] = {
     /* name           type             where                                      default range      help */
     { "logfile",      CHR_OPTION_TEXT,   CHR__AT(chr_common_options, logfile),      NULL,   0, 0,
-      CHR__HELP("what the guest writes goes to this file too") },
+      CHR__HELP("file that records the guest's output") },
 #if CHARDEV_HAS_LOG
     { "logappend",    CHR_OPTION_BOOL,   CHR__AT(chr_common_options, logappend),    "off",  0, 0,
-      CHR__HELP("add to the log file instead of starting it anew") },
+      CHR__HELP("append to the log file instead of truncating it") },
     { "logtimestamp", CHR_OPTION_BOOL,   CHR__AT(chr_common_options, logtimestamp), "off",  0, 0,
       CHR__HELP("UTC time before each line of the log file") },
     { "logsize",      CHR_OPTION_SIZE,   CHR__AT(chr_common_options, logsize),      NULL,   0, INT64_C(1) << 50,
-      CHR__HELP("begin a new log file before it grows larger: PATH becomes PATH.1, PATH.1 PATH.2") },
+      CHR__HELP("rotate the log file at this size: PATH becomes PATH.1, PATH.1 PATH.2") },
     { "logfiles",     CHR_OPTION_NUMBER, CHR__AT(chr_common_options, logfiles),     NULL,   1, 1000,
-      CHR__HELP("with logsize: keep so many log files, PATH included (default: 5)") },
+      CHR__HELP("with logsize: number of log files, PATH included (default: 5)") },
 #endif
     { "mux",          CHR_OPTION_BOOL,   CHR__AT(chr_common_options, mux),          "off",  0, 0,
       CHR__HELP("several frontends share this chardev") },
     { "history",      CHR_OPTION_SIZE,   CHR__AT(chr_common_options, history),      NULL,   0, CHR__SIZE_MOST,
-      CHR__HELP("send that many of the last bytes to each new peer first") },
+      CHR__HELP("number of last output bytes sent to each new peer") },
     { "obuf",         CHR_OPTION_SIZE,   CHR__AT(chr_common_options, obuf),         NULL,   0, CHR__SIZE_MOST,
-      CHR__HELP("keep that many bytes of output that would block") },
+      CHR__HELP("size of the buffer for output that would block") },
     { "obuf-full",    CHR_OPTION_TEXT,   CHR__AT(chr_common_options, obuf_full),    "wait", 0, 0,
       CHR__HELP("when obuf is full: wait, drop-oldest or disconnect") },
     { NULL,           CHR_OPTION_TEXT,   0,                                         NULL,   0, 0,       NULL }
@@ -12754,7 +12768,7 @@ static int chr__row_has_key(const chr_option *row, const char *key)
     return row->type == CHR_OPTION_LIST ? chr__list_index(row, key) >= 0 : strcmp(row->name, key) == 0;
 }
 
-/* What follows the name of a list's row, where it is shown. */
+/* What is shown behind the name of a list's row; "" for other rows. */
 static const char *chr__row_suffix(const chr_option *row, const char *index)
 {
     return row->type == CHR_OPTION_LIST ? index : "";
@@ -12901,7 +12915,7 @@ CHR__PRIVATE void chr__named_fd_remove(chr_context *ctx, chr__named_fd *named)
     chr__free(ctx, named);
 }
 
-/* `text` is a name that a monitor's peer gave. */
+/* `text` is a name given by a monitor's peer. */
 static int chr__set_fd_named(const char *backend, const chr_option *row, const char *text, chr_context *ctx, int *fd,
                              chr_error *err)
 {
@@ -13023,7 +13037,7 @@ static void chr__mark_absent_fds(const chr_backend *kind, void *target)
             *(int *)(void *)((char *)target + row->offset) = -1;
 }
 
-/* Fills `room` with the elements of one list, from NAME.0 on without a gap; of equal numbers the last counts.
+/* Fills `room` with the elements of one list, from NAME.0 on without a gap; of equal numbers the last one counts.
  * Returns the end, or NULL and err. */
 static const char **chr__set_list(const chr_options *options, const char *backend, const chr_option *row,
                                   const char **room, chr_error *err)
@@ -13049,7 +13063,7 @@ static const char **chr__set_list(const chr_options *options, const char *backen
     return room + count + 1;
 }
 
-/* Arrays of all lists, behind the struct. */
+/* Fills the arrays of all lists, which are behind the struct. */
 static int chr__set_lists(const chr_options *options, const chr_backend *kind, void *target, const char **room,
                           chr_error *err)
 {
@@ -13066,8 +13080,8 @@ static int chr__set_lists(const chr_options *options, const chr_backend *kind, v
     return 0;
 }
 
-/* Bytes for the arrays: a pointer for each key, and NULL behind each list. */
-static size_t chr__lists_room(const chr_options *options, const chr_backend *kind)
+/* Size of the arrays in bytes: a pointer for each key, and NULL at the end of each list. */
+static size_t chr__lists_size(const chr_options *options, const chr_backend *kind)
 {
     const chr__pair  *pair;
     const chr_option *row;
@@ -13107,8 +13121,8 @@ static int chr__options_to_struct(const chr_options *options, const chr_backend 
     return chr__set_lists(options, kind, target, (const char **)(void *)((char *)target + kind->options_size), err);
 }
 
-/* -- the chardev's own copy of the struct: with its texts, defaults filled in, ranges checked. Text and typed
- * callers share this -- */
+/* -- the chardev's own copy of the struct: with its texts, defaults filled in, ranges checked. It is the same for
+ * options in text and for structs -- */
 
 /* The first text of a row, and *count of them (a list's NULL included); NULL when the row has none. */
 static const char *const *chr__row_texts(const chr_option *row, const void *target, size_t *count)
@@ -13525,7 +13539,7 @@ CHR__COLD void chr__record(chr_dev *dev, chr__record_kind kind, int64_t value, u
         dev->pending &= ~CHR__RECORDED; /* recording has ended while the chardev was created or removed */
 }
 
-/* With the bytes that were taken; with all when there was no peer to take them. */
+/* Records the bytes that were accepted, or all bytes if they were dropped because there was no peer. */
 CHR__COLD void chr__record_transfer(chr_dev *dev, chr__record_kind kind, int n, const void *buf, size_t len)
 {
     size_t gone = n > 0 ? (size_t)n : kind == CHR__RECORD_WRITE && n == CHR_ERR_DISCONNECTED ? len : 0;
@@ -13553,7 +13567,8 @@ CHR__COLD void chr__record_ioctl(chr_dev *dev, int command, int code, const void
     chr__record(dev, CHR__RECORD_IOCTL, code, (uint32_t)command, ints > 0 ? numbers : bytes, size);
 }
 
-/* Called before `open`, to record its events. Chardevs with several frontends wrap one that is recorded. */
+/* Called before `open`, to record its events. A chardev with several frontends is not recorded: the one that it wraps
+ * is. */
 static void chr__record_new(chr_dev *dev)
 {
     chr__recorder *recorder = dev->ctx->recorder;
@@ -13687,8 +13702,8 @@ static void chr__record_new(chr_dev *dev) { (void)dev; }
  *     events   chr_be_event() -> recorder -> marks among the input's bytes (>>buffers) -> the `event` handler
  *
  * While a slot runs inside a user's call, no handler is called: an event is a bit in dev->pending, and delivered by the
- * idle dev->notify (chr__post, chr__notify). Back-pressure: can_read says how much input the frontend takes; `update`
- * of the backend asks it again, before the next wait (chr__update) or in the steps that follow (chr__retry_input).
+ * idle dev->notify (chr__post, chr__notify). Back-pressure: can_read returns how much input the frontend accepts;
+ * `update` of the backend calls it again, before the next wait (chr__update) or in later steps (chr__retry_input).
  */
 
 /* History, obuf= and buffered frontends. Without them these are NULL constants, and the compiler drops the code. */
@@ -13725,9 +13740,9 @@ enum { CHR__LAST_EVENT = CHR_EVENT_INPUT_END }; /* each has its bit in `pending`
 #define CHR__CUSTOM_EVENT (UINT32_C(1) << 29) /* in `pending`: an event that is none of CHR_EVENT_...; the last one */
 #define CHR__WRITABLE     (UINT32_C(1) << 31) /* in `pending`: chr_be_writable() is to run from the loop */
 
-/* Queues `update` of the backend. Posted to the loop, since it calls can_read, a handler, and changes the poll
- * set, which the owner thread alone may do. A backend without `update` is always writable: a frontend that waits
- * is told so. */
+/* Queues `update` of the backend. It is posted to the loop, since it calls can_read, a handler, and changes the poll
+ * set, which only the owner thread may do. A backend without `update` is always writable: the callback of a frontend
+ * that waits to write is called. */
 static void chr__update(chr_dev *dev)
 {
     if (dev->removed)
@@ -13747,12 +13762,12 @@ static void chr__update(chr_dev *dev)
 typedef enum chr__when_full { CHR__FULL_WAIT, CHR__FULL_DROP, CHR__FULL_DISCONNECT } chr__when_full;
 
 typedef struct chr__outbox {
-    chr__ring       history, queue; /* size 0 = the option is not set */
-    size_t          unsent;         /* the last bytes of history that the peer has not got yet */
+    chr__ring       history, queue;    /* size 0 = the option is not set */
+    size_t          unsent;            /* the last bytes of history that the peer has not received yet */
     int             drain_error;       /* error met while draining: the next write returns it */
     chr__when_full  when_full;
-    int             is_disconnecting;     /* obuf-full=disconnect: the peer is too slow, */
-    chr_idle        disconnect_idle;        /* and disconnected from the loop */
+    int             is_disconnecting;  /* obuf-full=disconnect: the peer is too slow */
+    chr_idle        disconnect_idle;   /* disconnects it from the loop */
 } chr__outbox;
 
 static void chr__outbox_free(chr_dev *dev)
@@ -13814,7 +13829,7 @@ static int chr__outbox_open(chr_dev *dev, chr_error *err)
     return 0;
 }
 
-/* Makes room in the queue for len more bytes, beyond obuf= if need be. */
+/* Makes room in the queue for len more bytes, beyond obuf= if necessary. */
 CHR__COLD int chr__outbox_reserve(chr_dev *dev, size_t len)
 {
     chr__ring            larger;
@@ -13851,8 +13866,8 @@ static void chr__outbox_add_history(chr__outbox *outbox, const void *buf, size_t
         chr__ring_put(&outbox->history, buf, len);
 }
 
-/* Whether bytes are lost with this result of a write: there is no peer, or the write failed and nobody offers them
- * again (a hub goes on without the member that fails; a buffered frontend's write has already returned). */
+/* Whether a write with this result loses its bytes: there is no peer, or the write failed and no caller repeats it (a
+ * hub continues without the member that fails; the write of a buffered frontend has already returned). */
 CHR__COLD int chr__is_lost(const chr_dev *dev, int n)
 {
     return n == CHR_ERR_DISCONNECTED || (n < 0 && n != CHR_ERR_WOULD_BLOCK && dev->ctx->unretried > 0);
@@ -13914,7 +13929,7 @@ CHR__PRIVATE unsigned char *chr__outbox_take(chr_dev *dev, size_t *size, size_t 
     return block;
 }
 
-/* A serial line's transmit buffer is purged: the queued output with it. */
+/* RFC 2217 purge of a serial line's transmit buffer: discards the queued output too. */
 CHR__PRIVATE void chr__outbox_purge(chr_dev *dev)
 {
     if (CHR__OUTBOX(dev))
@@ -13953,8 +13968,8 @@ static void chr__outbox_drain(chr_dev *dev)
     chr__defer_end_unasked(dev->ctx);
 }
 
-/* OPENED: the new peer gets the history first. CLOSED may be a half-close of the input, so queued output is still
- * sent; not from inside a slot, which may be the write that has just failed. */
+/* OPENED: the new peer gets the history first. CLOSED may be a half-close of the input, so queued output is still sent,
+ * but not from inside a slot, which may be the write that has just failed. */
 static void chr__outbox_event(chr_dev *dev, int event)
 {
     chr__outbox *outbox = dev->outbox;
@@ -13972,8 +13987,8 @@ static void chr__outbox_event(chr_dev *dev, int event)
 
 /* -- obuf-full=: wait (back-pressure), drop-oldest, disconnect -- */
 
-/* Drops the oldest bytes of the queue. While the peer still has history to get, they become history that it has to
- * get; then the oldest of that is dropped. */
+/* Drops the oldest bytes of the queue. While the peer still has history to receive, they are appended to that, whose
+ * oldest bytes are dropped instead. */
 static void chr__outbox_drop_oldest(chr_dev *dev, const void *buf, size_t len)
 {
     chr__outbox *outbox = dev->outbox;
@@ -13985,7 +14000,7 @@ static void chr__outbox_drop_oldest(chr_dev *dev, const void *buf, size_t len)
     dev->bytes_dropped += unsent > 0 ? unsent - outbox->unsent : len;
 }
 
-/* drop-oldest: queues all of it; the oldest queued bytes make room. */
+/* drop-oldest: queues all of it, in place of the oldest queued bytes. */
 static void chr__outbox_queue_over(chr_dev *dev, const char *buf, size_t len)
 {
     chr__outbox         *outbox = dev->outbox;
@@ -14012,7 +14027,7 @@ static void chr__outbox_disconnect(void *opaque)
     (void)dev->kind->peer->disconnect(dev);
 }
 
-/* disconnect: discards what is queued, and takes nothing more for this peer. */
+/* disconnect: discards queued output, and accepts no more for this peer. */
 static void chr__outbox_start_disconnect(chr_dev *dev)
 {
     chr__outbox_discard(dev, 0);
@@ -14039,7 +14054,7 @@ static size_t chr__outbox_queue(chr_dev *dev, const char *buf, size_t len)
     return len;
 }
 
-/* Writes to the backend when nothing is queued before it. Returns an error that draining has met. */
+/* Writes to the backend when nothing is queued before it. Returns an error found while draining. */
 static int chr__outbox_write_through(chr_dev *dev, const void *buf, size_t len)
 {
     chr__outbox *outbox = dev->outbox;
@@ -14054,8 +14069,8 @@ static int chr__outbox_write_through(chr_dev *dev, const void *buf, size_t len)
     return failure ? failure : chr__outbox_pending(dev) ? CHR_ERR_WOULD_BLOCK : dev->io->write(dev, buf, len);
 }
 
-/* A write through the outbox: what the backend does not take (short write, EAGAIN) is queued, as far as obuf= has
- * room. */
+/* A write through the outbox: bytes that the backend does not accept (short write, EAGAIN) are queued, as far as obuf=
+ * has room. */
 CHR__COLD int chr__outbox_write(chr_dev *dev, const void *buf, size_t len)
 {
     chr__outbox *outbox = dev->outbox;
@@ -14078,8 +14093,8 @@ CHR__COLD int chr__outbox_write(chr_dev *dev, const void *buf, size_t len)
 
 /* -- frontends that are detached while a function on the stack uses them -- */
 
-/* On the stack of a function that goes on with a frontend after it called a handler: `fe` becomes NULL when the
- * frontend is detached meanwhile. */
+/* On the stack of a function that uses a frontend again after a handler call: `fe` becomes NULL when the frontend is
+ * detached meanwhile. */
 typedef struct chr__fe_guard {
     chr_frontend         *fe;
     struct chr__fe_guard *outer;
@@ -14101,13 +14116,13 @@ static void chr__fe_guard_end(chr_context *ctx, chr__fe_guard *guard)
 
 enum { CHR__MARKS = 32, CHR__MARKS_HIGH = 16 }; /* high-water mark: from here on no more input is taken */
 
-/* An in-band event: its place among the bytes of the input buffer. */
+/* An in-band event, and its position among the bytes of the input buffer. */
 typedef struct chr__mark {
     unsigned at; /* count of bytes before it, as `taken` counts; wraps */
     int      event;
 } chr__mark;
 
-/* chr_fe_set_buffers(): the buffers replace the frontend's handlers by their own (chr__buffered_...), and keep the
+/* chr_fe_set_buffers(): the buffers replace the frontend's handlers by their own (chr__buffered_...), and store the
  * frontend's here. */
 typedef struct chr__buffers {
     chr_frontend        *fe;
@@ -14126,17 +14141,17 @@ typedef struct chr__buffers {
     unsigned             taken;    /* count of bytes that have left it; wraps */
     chr__mark            marks[CHR__MARKS];
     int                  mark_count;
-    int                  is_open, input_ended; /* state of the far side, at this place among the bytes */
+    int                  is_open, input_ended; /* state of the far side at this position among the bytes */
     int                  readable_delivered;/* READABLE was delivered for what is in it now */
-    int                  handlers_off;      /* chr_fe_set_handlers() took the handlers away */
+    int                  handlers_off;      /* chr_fe_set_handlers() has removed the handlers */
     int                  is_delivering;
     unsigned             epoch;         /* incremented when handlers change: an older answer of can_read is stale */
 
     chr__ring            out;
     size_t               out_limit;
-    int                  out_slow;      /* writes take the slow path, */
-    int                  service_slow;   /* and so does the work before the wait */
-    int                  is_blocked;    /* EAGAIN: not flushed before the backend is writable */
+    int                  out_slow;      /* writes take the slow path */
+    int                  service_slow;   /* the work before the wait takes the slow path */
+    int                  is_blocked;    /* EAGAIN: not flushed until the backend is writable */
     int                  is_writable;   /* it became writable since chr_fe_add_watch() */
     int                  is_flushing, free_after_flush; /* a flush is on the stack, and frees them when it ends */
     int                  send_error;     /* of the last flush: writes bypass the buffer until one succeeds */
@@ -14147,7 +14162,7 @@ typedef struct chr__buffers {
 
 typedef char chr__buffers_fit[sizeof(chr__buffers) + 16 <= CHR_BUFFERS_MEMORY(0, 0) ? 1 : -1];
 
-/* The next can_read, write and wait take the slow path, which finds out whether it is needed. */
+/* The next can_read, write and wait take the slow path, which determines whether it is needed. */
 static void chr__buffers_recheck(chr__buffers *buffers)
 {
     buffers->in_slow = buffers->out_slow = buffers->service_slow = 1;
@@ -14310,7 +14325,7 @@ static void chr__deliver_event(chr_dev *dev, int event)
         chr_be_tell_event(dev->frontend, event);
 }
 
-/* One of each pending event, whatever their number was. */
+/* Delivers each pending event once, however often it was posted. */
 static void chr__deliver_pending(chr_dev *dev)
 {
     static const int order[] = { CHR_EVENT_CLOSED,  CHR_EVENT_OPENED,  CHR_EVENT_BREAK,
@@ -14329,8 +14344,8 @@ static void chr__deliver_pending(chr_dev *dev)
         chr_be_writable(dev);
 }
 
-/* Delivers the events that slots have posted. CLOSED comes before OPENED: in the other order they have cancelled
- * each other out (chr__post_event). */
+/* Delivers the events that slots have posted. If both are pending, CLOSED comes before OPENED: in the other order they
+ * have cancelled each other (chr__post_event). */
 static void chr__notify(void *opaque)
 {
     chr_dev     *dev = (chr_dev *)opaque;
@@ -14404,7 +14419,7 @@ static void chr__post_event(chr_dev *dev, int event)
     chr__post(dev, CHR__CUSTOM_EVENT);
 }
 
-/* OPENED or CLOSED: what belongs to the last peer is reset. */
+/* OPENED or CLOSED: resets the state that belongs to the last peer. */
 static void chr__note_open(chr_dev *dev, int event)
 {
     dev->be_open = event == CHR_EVENT_OPENED;
@@ -14424,8 +14439,7 @@ static void chr__note_open(chr_dev *dev, int event)
         chr__update(dev);
 }
 
-/* Posted events are delivered before this one, to keep their order; a posted chr_be_writable() runs after it, as it
- * does behind the posted events. */
+/* Posted events are delivered before this one, to keep their order; a posted chr_be_writable() runs after it. */
 static void chr__event(chr_dev *dev, int event)
 {
     uint32_t writable;
@@ -14450,8 +14464,8 @@ static void chr__event(chr_dev *dev, int event)
         chr__post(dev, CHR__WRITABLE);
 }
 
-/* For a chardev that wraps others: sets comes_back when `member` comes back. Its description is written over
- * `info`, to save stack, and the rest of that is reset or restored. */
+/* For a chardev that wraps others: sets comes_back if `member` comes back. To save stack, the member is described in
+ * `info` itself, whose other contents are reset or restored. */
 CHR__PRIVATE void chr__describe_member(const chr_dev *member, chr_info *info)
 {
     uint64_t dropped = info->bytes_dropped;
@@ -14476,8 +14490,7 @@ static int chr__comes_back(const chr_dev *dev)
     return info.comes_back;
 }
 
-/* A replay has no backend that knows whether more input may come after its end, so that is recorded with the
- * event. */
+/* The backend of a replay can't know whether more input may come after its end, so this is recorded with the event. */
 static void chr__record_event(chr_dev *dev, int event)
 {
     int is_end = event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END;
@@ -14508,7 +14521,7 @@ CHR__COLD void chr__trace_input(const chr_dev *dev, const void *buf, size_t len)
         CHR__TRACE_BYTES(dev, data_in, 0, 0, buf, len);
 }
 
-/* Seldom needed: delivers posted events before the input, and records the input. */
+/* Rarely needed: delivers posted events before the input, and records the input. */
 CHR__COLD void chr__before_input(chr_dev *dev, const void *buf, size_t len)
 {
     if (dev->pending & ~CHR__RECORDED)
@@ -14517,9 +14530,9 @@ CHR__COLD void chr__before_input(chr_dev *dev, const void *buf, size_t len)
         chr__record(dev, CHR__RECORD_INPUT, 0, 0, buf, len);
 }
 
-/* For the backends of this file, in the loop, which has entered the dispatch: how much input the frontend takes
- * (can_read). Posted events are delivered before it, since their handlers may change the room. When can_read
- * itself removes the frontend, sets other handlers or causes an event, its answer is stale, and 0 is returned. */
+/* For the backends of this file, from the loop, inside its dispatch: how much input the frontend accepts (can_read).
+ * Posted events are delivered before it, since their handlers may change the room. If can_read itself removes the
+ * frontend, sets other handlers or causes an event, its answer is stale, and 0 is returned. */
 CHR__HOT_INLINE int chr__room(chr_dev *dev)
 {
     chr_frontend *fe;
@@ -14651,7 +14664,7 @@ static int chr__log_begin(chr_dev *dev, const chr_common_options *common, int fd
     return 0;
 }
 
-/* What has no effect without another option. logappend=on may be alone: management programs give it always. */
+/* Rejects options that have no effect without another one, but not logappend=on: management programs always pass it. */
 static int chr__log_check(const chr_common_options *common, chr_error *err)
 {
     if (common->logfiles && !common->logsize)
@@ -14739,7 +14752,7 @@ static int chr__log_shift(chr__log *log, int64_t files)
     return code;
 }
 
-/* The rotation failed: goes on with the old file, and tries again when it has grown by logsize= once more. */
+/* The rotation failed: continues with the old file, and retries when that has grown by another logsize=. */
 static void chr__log_keep_old(chr_dev *dev, int code)
 {
     char text[300];
@@ -14765,8 +14778,8 @@ static int chr__log_rotate(chr_dev *dev)
     return fd;
 }
 
-/* The file seems full. Rotates it, unless another process has truncated it meanwhile; when it was renamed
- * (logrotate), opens the path anew. */
+/* The file is full by our count. Rotates it, unless another process has truncated it meanwhile; if it was renamed
+ * (logrotate), reopens the path. */
 static void chr__log_full(chr_dev *dev)
 {
     chr__log *log = dev->log;
@@ -14904,8 +14917,8 @@ static void chr__log_close(chr_dev *dev) { (void)dev; }
 static void chr__log_record(chr_dev *dev, const void *buf, size_t len) { (void)dev, (void)buf, (void)len; }
 #endif
 
-/* -- descriptors from the options: the caller's until creation commits, the chardev's afterwards; rollback
- * restores their flags -- */
+/* -- ownership of descriptors from the options: the caller's until creation commits, the chardev's afterwards;
+ * rollback restores their flags -- */
 
 #ifdef CHR__HAS_FDS
 struct chr__caller_fd {
@@ -14987,7 +15000,7 @@ static void chr__caller_fds_rollback(chr_dev *dev)
     chr__caller_fds_commit(dev);
 }
 
-/* Closes a descriptor for a backend. One that is the caller's still stays open; commit closes it. */
+/* Closes a descriptor for a backend. One that still belongs to the caller stays open; commit closes it. */
 CHR__PRIVATE void chr__close_own(const chr_dev *dev, int fd)
 {
     struct chr__caller_fd *entry = chr__caller_fd_find(dev, fd);
@@ -15008,7 +15021,7 @@ static void chr__caller_fds_rollback(chr_dev *dev) { (void)dev; }
 
 /* -- output -- */
 
-/* Bytes that were taken and not sent: outbox and backend, without frontends' buffers. */
+/* Bytes that were accepted and are not sent: in the outbox and the backend, without frontends' buffers. */
 static uint64_t chr__queued(const chr_dev *dev)
 {
     uint64_t count = CHR__OUTBOX(dev) ? dev->outbox->unsent + dev->outbox->queue.count : 0;
@@ -15016,7 +15029,7 @@ static uint64_t chr__queued(const chr_dev *dev)
     return count + (dev->kind->peer && dev->kind->peer->queued ? dev->kind->peer->queued(dev) : 0);
 }
 
-/* Output could not be sent: notes since when, for chr_drain() and the lingering close. */
+/* Output can't be sent: stores the time when the stall began, for chr_drain() and the lingering close. */
 CHR__COLD void chr__note_stall(chr_dev *dev)
 {
     uint64_t left = dev->bytes_out - chr__queued(dev);
@@ -15078,7 +15091,7 @@ CHR__COLD int chr__write_slow(chr_dev *dev, const void *buf, size_t len)
 
     if (dev->shutdown_pending) {
         n = CHR_ERR_DISCONNECTED;
-        if (CHR__OUTBOX(dev) && !chr__outbox_pending(dev)) /* else it would be before the queued bytes in the history */
+        if (CHR__OUTBOX(dev) && !chr__outbox_pending(dev)) /* else it would precede queued bytes in history */
             chr__outbox_add_history(dev->outbox, buf, len);
         chr__count_out(dev, n, len);
     } else if (!CHR__OUTBOX(dev)) {
@@ -15091,7 +15104,7 @@ CHR__COLD int chr__write_slow(chr_dev *dev, const void *buf, size_t len)
     }
     if (CHR__TRACES(dev->ctx))
         chr__trace_output(dev, n, buf, len);
-    if (CHR__LOG(dev) && (n > 0 || chr__is_lost(dev, n))) /* also what no peer was there to take */
+    if (CHR__LOG(dev) && (n > 0 || chr__is_lost(dev, n))) /* also bytes that are dropped because there is no peer */
         chr__log_record(dev, buf, n > 0 ? (size_t)n : len);
     return n;
 }
@@ -15129,8 +15142,8 @@ CHR__PRIVATE void chr__input_has_fds(chr_dev *dev)
 
 /* -- output -- */
 
-/* EAGAIN: flushed when the backend is writable. Any other error: the bytes are lost, and have been counted and put
- * into the history. */
+/* EAGAIN: flushed again when the backend is writable. Any other error: the bytes are lost; they have been counted and
+ * put into the history. */
 CHR__COLD void chr__out_flush_failed(chr__buffers *buffers, size_t len, int code)
 {
     if (code == 0 || code == CHR_ERR_WOULD_BLOCK) {
@@ -15239,7 +15252,7 @@ CHR__HOT_INLINE void chr__out_flush_fast(chr_dev *dev, chr__buffers *buffers)
     buffers->is_flushing = 0;
 }
 
-/* Flushes what other frontends of the same chardev have gathered, to keep the order of their writes. */
+/* Flushes the gathered output of other frontends of the same chardev, to keep the order of writes. */
 CHR__COLD void chr__out_flush_others(chr_dev *dev, const chr_frontend *fe)
 {
     chr__buffers *buffers = dev->buffers;
@@ -15270,7 +15283,7 @@ static size_t chr__out_room(const chr__buffers *buffers)
     return buffers->out_limit > buffers->out.count ? buffers->out_limit - buffers->out.count : 0;
 }
 
-/* Gathers what fits. */
+/* Adds as many bytes as fit to the output buffer. */
 static int chr__gather_some(chr__buffers *buffers, const char *buf, size_t len)
 {
     len = chr__min(len, chr__out_room(buffers));
@@ -15281,8 +15294,8 @@ static int chr__gather_some(chr__buffers *buffers, const char *buf, size_t len)
     return (int)len;
 }
 
-/* The bytes don't fit, or the last flush failed. A write as large as the buffer that finds it empty goes straight
- * to the backend; the rest after a short write is gathered. */
+/* The bytes don't fit, or the last flush failed. If the buffer is empty, a write as large as it goes directly to the
+ * backend; the rest of a short write is gathered. */
 static int chr__gather_overflow(chr_frontend *fe, const char *buf, size_t len)
 {
     chr__buffers *buffers = fe->buffers;
@@ -15325,8 +15338,7 @@ CHR__HOT_INLINE int chr__gather_fast(chr__buffers *buffers, const char *buf, siz
     return (int)len;
 }
 
-/* chr_fe_add_watch(): tells the frontend that there is room in its output buffer; without one, that the backend is
- * writable. */
+/* chr_fe_add_watch(): reports room in the output buffer to the frontend; without one, that the backend is writable. */
 static void chr__buffers_tell_writable(chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
@@ -15376,7 +15388,7 @@ static void chr__out_flush_or_queue_all(chr_dev *dev)
 
 /* -- input -- */
 
-/* Bytes leave the input buffer. When a full one is half empty, the backend is asked to read on. Any thread. */
+/* Removes bytes from the input buffer. When a full one is half empty, the backend reads on. Any thread. */
 static void chr__in_take(chr__buffers *buffers, size_t len)
 {
     chr__ring_take(&buffers->in, len);
@@ -15391,7 +15403,7 @@ static void chr__in_take(chr__buffers *buffers, size_t len)
     }
 }
 
-/* Copies bytes out. Events that are next are delivered from the loop. */
+/* Copies bytes out. Events that follow them are delivered from the loop. */
 static void chr__in_take_by_call(chr__buffers *buffers, void *buf, size_t len)
 {
     char                *to = (char *)buf;
@@ -15522,8 +15534,7 @@ static int chr__deliver_next(chr_frontend *fe, const chr__fe_guard *guard)
     return 1;
 }
 
-/* Delivers what can be delivered now. Handlers may do anything; a re-entrant call leaves what it adds to this
- * loop. */
+/* Delivers what can be delivered now. Handlers may call anything; what a re-entrant call adds is left to this loop. */
 CHR__HOT static void chr__deliver(chr_frontend *fe)
 {
     chr_context  *ctx = fe->ctx;
@@ -15580,7 +15591,7 @@ static void chr__buffers_choose_path(chr__buffers *buffers)
                          buffers->mark_count > 0 || buffers->writable || dev->slow_path != CHR__SLOW_BUFFERS;
 }
 
-/* All work of a buffered frontend: flush, deliver, tell that there is room. */
+/* All work of a buffered frontend: flush, deliver, report room. */
 static void chr__buffers_service_all(chr_frontend *fe)
 {
     chr_context  *ctx = fe->ctx;
@@ -15623,8 +15634,8 @@ static void chr__buffered_writable(void *opaque)
     chr__buffers_service_all(fe);
 }
 
-/* Without an input buffer, or when descriptors are received with the input: asks the frontend itself. Its can_read
- * may detach it. */
+/* Without an input buffer, or when descriptors are received with the input: calls the frontend's can_read, which may
+ * detach it. */
 static int chr__unbuffered_room(const chr_frontend *fe)
 {
     chr__buffers *buffers = fe->buffers;
@@ -15668,7 +15679,7 @@ CHR__APART int chr__slow_room(chr_frontend *fe)
     return buffers->in_full ? 0 : (int)(buffers->in_limit - buffers->in.count);
 }
 
-/* Nothing is buffered: asks the frontend's can_read now, so that the next bytes may go straight to its read
+/* Nothing is buffered: calls the frontend's can_read now, so that the next bytes can go directly to its read
  * handler. */
 CHR__APART int chr__fast_room(chr_frontend *fe, chr__buffers *buffers)
 {
@@ -15716,7 +15727,8 @@ CHR__COLD void chr__in_put(chr_frontend *fe, const void *buf, size_t len)
     chr__deliver(fe);
 }
 
-/* Input that chr__fast_room() did not ask for: asks the frontend, and buffers what it does not take. */
+/* Input for which chr__fast_room() was not called: calls can_read, and buffers the bytes that the frontend does not
+ * take. */
 CHR__APART void chr__read_ahead(chr_frontend *fe, const void *buf, size_t len)
 {
     chr__buffers *buffers = fe->buffers;
@@ -15769,8 +15781,8 @@ static void chr__buffered_purge(chr__buffers *buffers, int in, int out)
     chr__buffers_service_soon(buffers);
 }
 
-/* Events with an answer that is awaited inside the handler, or with a state that can be asked for at any time, are
- * out of band: delivered at once, not among the bytes. */
+/* Events that are answered inside the handler, or whose state can be queried at any time, are out-of-band: delivered at
+ * once, not among the bytes. */
 static int chr__is_in_band(int event)
 {
     switch (event) {
@@ -15845,8 +15857,8 @@ static void chr__buffers_interpose(chr_frontend *fe)
 
 /* -- creating and closing one chardev: before it is registered, after it is unregistered -- */
 
-/* Releases what the core has for a closed chardev, and frees it when no dispatch and no lingering connection uses
- * it. */
+/* Releases what the core has allocated for a closed chardev, and frees it when no dispatch and no lingering connection
+ * uses it. */
 static void chr__release(chr_dev *dev)
 {
     if (dev->frontend)
@@ -15862,7 +15874,7 @@ static void chr__release(chr_dev *dev)
         chr__free_later(dev);
 }
 
-/* Closes: flushes what is gathered and queued as far as that goes without waiting, calls `close`, releases the rest. */
+/* Closes: flushes gathered and queued output as far as possible without blocking, calls `close`, releases the rest. */
 static void chr__close(chr_dev *dev)
 {
     if (dev->removed)
@@ -15873,7 +15885,7 @@ static void chr__close(chr_dev *dev)
         chr__out_flush_or_queue_all(dev);
     chr__defer_begin_unasked(dev->ctx);
     if (chr__outbox_pending(dev))
-        chr__outbox_drain(dev); /* without waiting; the lingering close gets the rest */
+        chr__outbox_drain(dev); /* without blocking; the lingering close gets the rest */
     if (dev->kind->close)
         dev->kind->close(dev);
     chr__defer_end_unasked(dev->ctx);
@@ -15901,8 +15913,8 @@ CHR__PRIVATE void chr__destroy_uncommitted(chr_dev *fresh)
     chr__leave(ctx);
 }
 
-/* Opens. After a failed `open` of the backend its `close` is called. `kind` is the kind that was asked for;
- * dev->kind may be a replay. */
+/* Opens. After a failed `open` of the backend its `close` is called. `kind` is the requested kind; dev->kind may be a
+ * replay. */
 static int chr__open(chr_dev *dev, const chr_backend *kind, chr_error *err)
 {
     int code;
@@ -16240,7 +16252,7 @@ CHR__PRIVATE const chr_backend *chr__options_kind(chr_options *options, chr_erro
 CHR__PRIVATE void *chr__options_parse(const chr_options *options, const chr_backend *kind, chr_origin origin,
                                       chr_error *err)
 {
-    void *target = chr__allocate(options->ctx, kind->options_size + chr__lists_room(options, kind));
+    void *target = chr__allocate(options->ctx, kind->options_size + chr__lists_size(options, kind));
 
     if (!target)
         return (void)chr__no_memory(err), (void *)NULL;
@@ -16412,8 +16424,8 @@ static int chr__uri_check(const char *uri, const chr_backend *kind, const chr_op
     return chr__asks_for_help(options, err);
 }
 
-/* Asks each backend whether the URI is its own. Returns that backend, with the keys added to the list; NULL =
- * error, in err. */
+/* Calls the `uri` slot of each backend, until one accepts the URI. Returns that backend, with the keys added to the
+ * list; NULL = error, in err. */
 CHR__PRIVATE const chr_backend *chr__uri_read(const char *uri, chr_options *options, chr_error *err)
 {
     const chr_backend *kind;
@@ -16433,7 +16445,7 @@ CHR__PRIVATE const chr_backend *chr__uri_read(const char *uri, chr_options *opti
     return NULL;
 }
 
-/* The same; refuses options that are not allowed in a URI. */
+/* The same; rejects options that are not allowed in a URI. */
 static const chr_backend *chr__uri_kind(const char *uri, chr_options *options, chr_error *err)
 {
     const chr_backend *kind = chr__uri_read(uri, options, err);
@@ -16544,7 +16556,7 @@ CHARDEV_API chr_dev *chr_new_any(chr_context *ctx, const char *id, const char *a
 #endif
 
 #if CHARDEV_HAS_HELP && CHARDEV_HAS_OPTIONS
-/* The kind that a text with "help" asks about, or *kind = NULL for all; errors elsewhere in the text are ignored. */
+/* The kind that a text with "help" names, or *kind = NULL for all; errors elsewhere in the text are ignored. */
 static int chr__help_about(const char *text, chr_options *list, const chr_backend **kind)
 {
     const char *name;
@@ -16591,8 +16603,9 @@ CHARDEV_API int chr_help(chr_context *ctx, const char *text, void (*print)(void 
  *  3. the frontend moves to the new one (chr__move_frontend), and its `change` handler is called;
  *  4. commit (chr__swap_commit): the new one is registered, the old one closed; OPENED is delivered if the new one is
  *     open.
- * Rollback (chr__swap_rollback), when `change` refuses or the frontend is gone: it moves back, the new chardev is
- * destroyed, descriptors from its options are the caller's again, and the old one's state is delivered. -- */
+ * Rollback (chr__swap_rollback), when `change` rejects it or the frontend was detached: the frontend moves back, the
+ * new chardev is destroyed, descriptors from its options are the caller's again, and the old one's state is
+ * delivered. -- */
 
 /* The new chardev takes the id; the old one is closed, and its output lingers. */
 static void chr__swap_commit(chr_dev *old, chr_dev *fresh)
@@ -16615,8 +16628,8 @@ static void chr__buffers_move(chr__buffers *buffers, chr_dev *from, chr_dev *to)
     chr__buffers_service_soon(buffers);
 }
 
-/* Moves a frontend. The old chardev sees it close before the new one sees it open. from->frontends stays: the old
- * one is busy, and can be neither removed nor changed, until it is destroyed or has its frontend back. */
+/* Moves a frontend. `set_open` of the old chardev is called before that of the new one. from->frontends stays: the old
+ * chardev is busy, and can be neither removed nor changed, until it is destroyed or gets its frontend back. */
 static void chr__move_frontend(chr_frontend *fe, chr_dev *from, chr_dev *to)
 {
     if (fe->is_open)
@@ -16722,8 +16735,8 @@ static int chr__change_to(chr_dev *old, const chr_backend *kind, const void *opt
     return code;
 }
 
-/* Chardevs that wrap others (`fixed`), and those that serve several frontends, are rejected: neither swapped away
- * nor in. */
+/* Chardevs that wrap others (`fixed`), and those that serve several frontends, can neither be replaced nor be a
+ * replacement. */
 static int chr__check_change(chr_dev *dev, const char *id, chr_error *err)
 {
     if (!dev)
@@ -16831,7 +16844,7 @@ static int chr__fe_attach(chr_frontend *fe, chr_dev *dev, chr_error *err)
     return 0;
 }
 
-/* A frontend is attached when fe->attached is its own address: so uninitialized memory is not, nor is a copy.
+/* A frontend is attached when fe->attached is its own address: uninitialized memory and copies are not attached.
  * fe->ctx and fe->dev are stored last, since another thread may be about to call. */
 CHARDEV_API int chr_fe_init(chr_frontend *fe, chr_dev *dev, chr_error *err)
 {
@@ -17007,7 +17020,7 @@ static void chr__fe_set_handlers(chr_frontend *fe, const chr_handlers *handlers,
         chr__tell_state(fe, dev);
 }
 
-/* Tells new handlers the state of the far side, at this place among the bytes. */
+/* Reports the state of the far side to new handlers, at this position among the bytes. */
 static void chr__buffers_tell_state(chr_frontend *fe)
 {
     chr_context  *ctx = fe->ctx;
@@ -17105,7 +17118,7 @@ static int chr__is_all_read(const chr_frontend *fe)
     return !buffers || (buffers->in.count == 0 && (buffers->mark_count == 0 || chr__marks_here(buffers) < 0));
 }
 
-/* Whether a chardev with several frontends holds input for this one. */
+/* Whether a chardev with several frontends buffers input for this one. */
 static int chr__input_is_held(const chr_dev *dev, const chr_frontend *fe)
 {
     const chr_sharing_slots *sharing = dev->kind->sharing;
@@ -17173,7 +17186,7 @@ static void chr__ring_move(chr__ring *to, chr__ring *from)
     }
 }
 
-/* Lays out one block: state, input ring, output ring. The contents of `old`, which may be NULL, move over. */
+/* Lays out one block: state, input ring, output ring. Moves the contents of `old`, which may be NULL. */
 static chr__buffers *chr__buffers_lay_out(chr_frontend *fe, void *block, chr__buffers *old, size_t in, size_t out)
 {
     chr__buffers *fresh = (chr__buffers *)block;
@@ -17198,7 +17211,8 @@ static chr__buffers *chr__buffers_lay_out(chr_frontend *fe, void *block, chr__bu
     return fresh;
 }
 
-/* Buffers for a frontend that had none: they take over its handlers, and what these have been told. */
+/* Buffers for a frontend that had none: they replace its handlers, and take over the state that was delivered to
+ * these. */
 static void chr__buffers_begin(chr_frontend *fe, chr__buffers *buffers)
 {
     chr_dev *dev = fe->dev;
@@ -17403,7 +17417,8 @@ static chr_dev *chr__fe_ioctl_order(chr_frontend *fe, int command, const void *a
 
 /* -- output -- */
 
-/* The chardev has several frontends: what the others have gathered goes first, to keep the order of their writes. */
+/* The chardev has several frontends: the gathered output of the others is flushed first, to keep the order of
+ * writes. */
 CHR__COLD int chr__fe_write_shared(chr_frontend *fe, const void *buf, size_t len)
 {
     chr__out_flush_others(fe->dev, fe);
@@ -17464,10 +17479,10 @@ typedef struct chr__transfer {
     unsigned char *buf;
     size_t         len, done;
     int64_t        deadline;  /* by chr__real_now(); -1 = none */
-    int            fd, events; /* to wait for; fd -1 = for the owner thread, whose loop does what is needed */
+    int            fd, events; /* to wait for; fd -1 = wait for the owner thread, whose loop does the work */
     chr__waiting   waiting;    /* the wait in progress */
     int            failure;   /* of the last wait: returned unless the next attempt succeeds */
-    const chr_dev *failed;    /* whose wait it was: after a hot swap the failure does not count */
+    const chr_dev *failed;    /* the chardev of that wait: after a hot swap its failure does not count */
 } chr__transfer;
 
 static int chr__transfer_attempt(const chr__transfer *transfer, chr_dev *dev)
@@ -17519,8 +17534,8 @@ static void chr__transfer_record(const chr__transfer *transfer, chr_dev *dev, in
         chr__record_transfer(dev, kind, n, transfer->buf + transfer->done, transfer->len - transfer->done);
 }
 
-/* Flushes gathered output first. 0 = there is none left. An earlier error of it is returned by a flush only;
- * writes go on. */
+/* Flushes gathered output first. 0 = none is left. An earlier error of it is returned by a flush only; writes
+ * continue. */
 static int chr__transfer_flush_gathered(const chr__transfer *transfer, const chr_dev *dev)
 {
     chr__buffers *buffers = transfer->fe->buffers;
@@ -17538,8 +17553,8 @@ static int chr__transfer_flush_gathered(const chr__transfer *transfer, const chr
     return code ? code : buffers->out.count > 0 ? (int)CHR_ERR_WOULD_BLOCK : 0;
 }
 
-/* Takes input that was read ahead, even from behind events: these are delivered from the loop afterwards. 0 =
- * there is none. */
+/* Takes input that was read ahead, even past events, which are delivered from the loop afterwards. 0 = there is
+ * none. */
 static int chr__transfer_take_ahead(const chr__transfer *transfer)
 {
     chr__buffers *buffers = transfer->fe->buffers;
@@ -17564,7 +17579,7 @@ static int chr__transfer_flush(chr_dev *dev)
     return chr__queued(dev) > 0 ? (int)CHR_ERR_WOULD_BLOCK : 1;
 }
 
-/* Without the buffers. What other frontends of the chardev have gathered goes first. */
+/* Without the buffers. Gathered output of other frontends of the chardev is flushed first. */
 static int chr__transfer_direct(const chr__transfer *transfer, chr_dev *dev)
 {
     chr_frontend *fe = transfer->fe;
@@ -17647,7 +17662,7 @@ static int chr__transfer_all(chr__transfer *transfer)
     return transfer->done > 0 || n == 0 ? (int)transfer->done : n;
 }
 
-/* What fits into the output buffer is gathered, without a wait. */
+/* Gathers what fits into the output buffer, without a wait. */
 static void chr__transfer_gather(chr__transfer *transfer, const chr_dev *dev)
 {
     chr__buffers *buffers = transfer->fe->buffers;
@@ -17988,7 +18003,7 @@ CHARDEV_API int chr_fe_wait_connected(chr_frontend *fe, chr_error *err)
 
 /* -- chr_drain(), and the end of the context -- */
 
-/* Bytes that its frontends have gathered. */
+/* Bytes gathered by its frontends. */
 static uint64_t chr__gathered(const chr_dev *dev)
 {
     const chr__buffers *buffers;
@@ -18000,8 +18015,8 @@ static uint64_t chr__gathered(const chr_dev *dev)
 }
 
 #if CHARDEV_HAS_WAIT
-/* Sum of chr__queued() of all chardevs, with lingering ones and gathered output. *left grows with each byte that
- * is sent (its start means nothing). */
+/* Sum of chr__queued() of all chardevs, with lingering ones and gathered output. *left grows with each byte that is
+ * sent; only its changes have a meaning. */
 static uint64_t chr__queued_in_all(chr_context *ctx, uint64_t *left)
 {
     chr_dev *dev;
@@ -18020,7 +18035,7 @@ static uint64_t chr__queued_in_all(chr_context *ctx, uint64_t *left)
     return count;
 }
 
-/* A step that ignores chr_loop_stop(), which stays for the loop that follows. */
+/* A step that ignores chr_loop_stop(): the stop is left for the next loop. */
 static int chr__drain_step(chr_context *ctx, int timeout_ms)
 {
     int ran;
@@ -18110,7 +18125,7 @@ static int chr__stacked_change(void *opaque)
     return 0;
 }
 
-/* Goes on waiting while the outbox of the upper chardev still has output queued. */
+/* Continues to wait while the outbox of the upper chardev has output queued. */
 static void chr__stacked_writable(void *opaque)
 {
     chr_dev *dev = (chr_dev *)opaque;
@@ -18306,9 +18321,9 @@ typedef struct chr__replay {
     int64_t      size, started, ends; /* size: of the checked part; started: chr_loop_now() then; ends: recorded time */
     chr__recorded_dev  *known;
     unsigned     count, capacity;
-    chr_timer    timer;   /* at the time of the next record; it starts */
-    chr_idle     deliver; /* this, which runs behind all other timers of that moment, as recorded input did */
-    int          is_waiting; /* the next record waits for a call that precedes it, or for room */
+    chr_timer    timer;   /* expires at the time of the next record, and starts `deliver` */
+    chr_idle     deliver; /* runs after all other timers of that moment, as the recorded input did */
+    int          is_waiting; /* the next record waits for an earlier call, or for room */
 } chr__replay;
 
 typedef struct chr__played {
@@ -18498,7 +18513,7 @@ static int chr__is_call(const chr__record_head *record)
 
 static void chr__replay_deliver(void *opaque);
 
-/* Started anew as the last idle, so that events posted by calls so far are delivered before it. */
+/* Restarted as the last idle, so that events that calls have posted are delivered before it. */
 static void chr__replay_due(void *opaque)
 {
     chr__replay *replay = (chr__replay *)opaque;
@@ -18661,15 +18676,15 @@ static int chr__replay_waits_for_call(const chr__replay *replay, const chr__play
     return 0;
 }
 
-/* When the record is due, by chr_loop_now(). A call that precedes it gets until the end of that moment (one
- * nanosecond); then it will not be made at all. */
+/* When the record is due, by chr_loop_now(). An earlier call that is missing gets until the end of that moment (one
+ * nanosecond); after that it is not waited for. */
 static int64_t chr__replay_when(chr__replay *replay, const chr__played *first)
 {
     replay->is_waiting = first->lacks_room || chr__replay_waits_for_call(replay, first);
     return replay->started + first->ahead.time + replay->is_waiting;
 }
 
-/* The timer for the next record, or for the end of the recording. */
+/* Starts the timer for the next record, or for the end of the recording. */
 static void chr__replay_arm(chr__replay *replay)
 {
     chr__played *first = chr__replay_first(replay);
@@ -18718,7 +18733,7 @@ static const chr__record_head *chr__replay_call(chr__played *played, int kind)
     return call->kind == kind ? call : NULL;
 }
 
-/* Whether the frontend writes the bytes that it wrote then. */
+/* Whether the frontend writes the same bytes as in the recording. */
 static int chr__replay_same(const chr__played *played, const unsigned char *buf, size_t len)
 {
     const chr__record_head *call = &played->call;
@@ -18734,7 +18749,7 @@ static int chr__replay_same(const chr__played *played, const unsigned char *buf,
     return call->extra == len;
 }
 
-/* Without a record all bytes are taken. */
+/* Without a record all bytes are accepted. */
 static int chr__replay_write(chr_dev *dev, const void *buf, size_t len)
 {
     chr__played            *played = (chr__played *)dev;
@@ -18835,7 +18850,7 @@ static void chr__replay_set_open(chr_dev *dev, int is_open)
         chr__replay_advance(played, &played->call, 1);
 }
 
-/* A call whose record is a code alone. */
+/* A call whose record has only a result code. */
 static int chr__replay_answer(chr__played *played, int kind, const char *divergence)
 {
     const chr__record_head *call = chr__replay_call(played, kind);
@@ -18944,7 +18959,7 @@ CHR_TABLE(chr_input_slots, chr__played_input,
 
 CHR_TABLE(chr_backend, chr__played_kind,
     CHR_SET(name,         "replay")
-    CHR_SET(help,         CHR__HELP("what was recorded"))
+    CHR_SET(help,         CHR__HELP("replays a recording"))
     CHR_SET(options_size, sizeof(chr_common_options))
     CHR_SET(state_size,   sizeof(chr__played))
     CHR_SET(open,         chr__replay_start)
@@ -19026,11 +19041,11 @@ CHARDEV_API void chr_replay_close(chr_context *ctx)
 /* ====================================================================================================================
  * >>stream   reads and writes descriptors for a chardev, through layers (telnet, websocket, TLS), gated by can_read
  * ====================================================================================================================
- * Input: chr__stream_update() asks can_read and polls for CHR_IN only while the frontend has room (back-pressure: the
+ * Input: chr__stream_update() calls can_read, and polls for CHR_IN only while the frontend has room (back-pressure: the
  * peer blocks when the kernel's buffers are full). chr__stream_ready() reads as much as there is room for, up to a
  * budget per turn (fairness).
- * Output: write() first; CHR_OUT is polled for only after a short write or EAGAIN, while output is pending.
- * Bytes that a layer has buffered do not show in poll(): the idle `reread` stands in for it.
+ * Output: write() first; CHR_OUT is polled for only after a short write (partial write) or EAGAIN.
+ * poll() does not report bytes that a layer has buffered: the idle `reread` reads them.
  * Hang-up (POLLHUP) while the frontend has no room: with nothing left to read it ends the stream at once, so that a
  * server can accept the next client; else `hup_pending` keeps it out of the poll set (no busy loop) until the rest is
  * read. A failed write (EPIPE, ECONNRESET) sets `write_failed`: what the peer sent before is still read, then it ends.
@@ -19077,8 +19092,8 @@ struct chr__layer { /* a layer's state begins with it */
     const chr__layer_slots *slots;
     chr__layer             *below;
     chr_dev                *dev;
-    size_t                  buffered; /* bytes of the frontend's that are not sent; of a frame that is cut off all,
-                                         since the peer can't use a part of it */
+    size_t                  buffered; /* unsent bytes of the frontend; of a frame that is cut off all, since the peer
+                                         can't use a part of it */
 };
 
 /* Whether any layer buffers output: 1; negative = only behind flow control of the peer. */
@@ -19096,7 +19111,7 @@ CHR__COLD int chr__layers_unsent(const chr__layer *top)
     return stopped;
 }
 
-/* Bytes of the frontend's in all layers. */
+/* Unsent bytes of the frontend in all layers. */
 CHR__COLD size_t chr__layers_buffered(const chr__layer *top)
 {
     const chr__layer *layer;
@@ -19184,7 +19199,7 @@ CHR__PRIVATE int chr__bottom_flush(chr__layer *layer)
 #define CHR__CHANNEL_SLOT(function) NULL
 #endif
 
-/* Closes what the channels opened for themselves. Safe on a zeroed one. */
+/* Closes descriptors that the channels have opened themselves. Safe on a zeroed one. */
 static void chr__bottom_close(chr__layer *layer)
 {
     int is_last = layer->dev && layer->dev->ctx->closing;
@@ -19234,17 +19249,17 @@ CHR__PRIVATE int chr__bottom_open(chr__bottom *bottom, chr_dev *dev, int in, int
 
 enum {
     CHR__BOX_SIZE = 16384,
-    CHR__BOX_RESERVE = 1024 /* of an output box, kept free of data for replies; a peer that reads nothing until replies
-                               have filled it is disconnected */
+    CHR__BOX_RESERVE = 1024 /* part of an output box that is reserved for replies; a peer that reads nothing until
+                               replies have filled it is disconnected */
 };
 
-/* Has memory only while it is not empty: an idle connection costs none. */
+/* A buffer that is allocated only while it is not empty: an idle connection has none. */
 typedef struct chr__box {
     size_t         start, end;
     unsigned char *bytes; /* NULL or CHR__BOX_SIZE */
 } chr__box;
 
-/* The context keeps so many spare ones, as many as a connection mostly uses: traffic allocates nothing. */
+/* Number of spare boxes that the context keeps, as many as a connection usually needs: traffic allocates nothing. */
 enum { CHR__SPARE_BOXES = 4 };
 
 typedef struct chr__spare_box {
@@ -19323,7 +19338,7 @@ CHR__PRIVATE size_t chr__box_room(const chr__box *box)
     return box->end < CHR__BOX_SIZE - CHR__BOX_RESERVE ? CHR__BOX_SIZE - CHR__BOX_RESERVE - box->end : 0;
 }
 
-/* Adds all of it, into the reserve too, or nothing. */
+/* Adds all bytes, using the reserve too, or none. */
 CHR__PRIVATE int chr__box_put(chr__box *box, chr_context *ctx, const void *buf, size_t len)
 {
     if (len > CHR__BOX_SIZE - box->end || chr__box_open(box, ctx) < 0)
@@ -19379,9 +19394,9 @@ typedef struct chr__stream {
     int         write_failed;      /* EPIPE, ECONNRESET: the rest of the input is read, then it ends */
     int         hup_pending;       /* hung up, but the frontend has no room for the rest of the input */
     int         may_buffer;        /* some layer may buffer bytes, which poll() can't see */
-    int         reads_ahead;       /* while the frontend has no room, so that layers can reply to the peer: */
-    chr__box    ahead;             /* into this */
-    int         ahead_stop;        /* result of the read behind it: an event, EOF or an error; valid with */
+    int         reads_ahead;       /* while the frontend has no room, so that layers can reply to the peer */
+    chr__box    ahead;             /* the bytes read ahead */
+    int         ahead_stop;        /* result of the read after them (an event, EOF or an error), if is_ahead_stopped */
     int         is_ahead_stopped;
     int         input_ended;       /* half-close by the peer */
     int         output_ended;      /* half-close by us */
@@ -19407,7 +19422,7 @@ CHR__COLD int chr__layers_pending(const chr__stream *stream)
     return pending;
 }
 
-/* -- read-ahead: layers reply to pings and negotiation though the frontend takes no input. One box is read ahead;
+/* -- read-ahead: layers reply to pings and negotiation even while the frontend takes no input. One box is read ahead;
  * then back-pressure stops the peer -- */
 
 static int chr__stream_has_ahead(const chr__stream *stream)
@@ -19420,8 +19435,8 @@ static int chr__stream_can_read_ahead(const chr__stream *stream)
     return stream->reads_ahead && !stream->is_ahead_stopped && stream->ahead.end < CHR__BOX_SIZE;
 }
 
-/* The bytes read ahead first, then the result that stopped it. */
-CHR__COLD int chr__stream_read_buffered(chr__stream *stream, void *buf, size_t len)
+/* Returns the bytes read ahead first, then the result that ended the read-ahead. */
+CHR__COLD int chr__stream_take_ahead(chr__stream *stream, void *buf, size_t len)
 {
     chr__box *ahead = &stream->ahead;
 
@@ -19440,7 +19455,7 @@ CHR__COLD int chr__stream_read_buffered(chr__stream *stream, void *buf, size_t l
 
 CHR__HOT static int chr__stream_read(chr__stream *stream, void *buf, size_t len)
 {
-    return stream->reads_ahead ? chr__stream_read_buffered(stream, buf, len) :
+    return stream->reads_ahead ? chr__stream_take_ahead(stream, buf, len) :
         stream->top->slots->read(stream->top, buf, len);
 }
 
@@ -19508,7 +19523,7 @@ static void chr__stream_update(chr__stream *stream)
     }
     if (!stream->top)
         return;
-    if (stream->dev->ctx->deferring > 0) { /* can_read is a handler, the poll set the owner's: from the loop */
+    if (stream->dev->ctx->deferring > 0) { /* posted: can_read is a handler, the poll set the owner thread's */
         chr__update(stream->dev);
         return;
     }
@@ -19536,7 +19551,7 @@ CHR__COLD void chr__stream_end(chr__stream *stream, int code)
 {
     CHR__TRACE(stream->dev, stream_end, code, 0);
     stream->ended(stream, code);
-    chr_be_writable(stream->dev); /* a frontend that waits learns it from its next write */
+    chr_be_writable(stream->dev); /* a frontend that waits to write gets the error from its next write */
 }
 
 /* A read returned no bytes. EAGAIN after a hang-up or a failed write is the end of the input, once the kernel has
@@ -19587,7 +19602,7 @@ CHR__COLD void chr__stream_no_room(chr__stream *stream, int hung_up)
     } else if (hung_up && !pending && chr__os_bytes_readable(stream->in) == 0) {
         chr__stream_end(stream, 0);
     } else {
-        if (hung_up && stream->hup_pending && !stream->write_failed) { /* was polled for output only: won't be taken */
+        if (hung_up && stream->hup_pending && !stream->write_failed) { /* polled for output only: it can't be sent */
             stream->write_failed = 1;
             chr_be_writable(dev);
         }
@@ -19596,7 +19611,7 @@ CHR__COLD void chr__stream_no_room(chr__stream *stream, int hung_up)
     }
 }
 
-/* More input may be there that poll() does not report. */
+/* Reads again when the layers may have input that poll() does not report. */
 CHR__COLD void chr__stream_reread_if_buffered(chr__stream *stream)
 {
     if (stream->top && (stream->write_failed || chr__stream_pending(stream)))
@@ -19738,7 +19753,7 @@ CHR__PRIVATE void chr__stream_output_ended(chr__stream *stream)
         chr__stream_update(stream);
 }
 
-/* Half-closed by the peer: a hang-up now is a full close. */
+/* After a half-close by the peer: a hang-up is a full close. */
 static void chr__stream_half_ready(void *opaque, int events)
 {
     chr__stream *stream = (chr__stream *)opaque;
@@ -19749,8 +19764,8 @@ static void chr__stream_half_ready(void *opaque, int events)
         chr__stream_end(stream, 0);
 }
 
-/* From `ended`, at the end of file of a connection: keeps it open for output. 0 = that is impossible, as it is
- * closed both ways. */
+/* From `ended`, at end of file (EOF) of a connection: keeps it open for output. Returns 0 when it is closed in both
+ * directions. */
 CHR__PRIVATE int chr__stream_half_close(chr__stream *stream)
 {
     if (stream->write_failed || stream->output_ended || chr__os_wait(stream->in, CHR__FULL_HUP, 0) & CHR_HUP)
@@ -19852,7 +19867,7 @@ static int chr__stream_open(chr__stream *stream, chr_dev *dev, chr__layer *top, 
         return chr__no_memory(err);
     }
     stream->top = top;
-    chr__update(dev); /* from the loop: can_read may remove the chardev, which the caller goes on with */
+    chr__update(dev); /* from the loop: can_read may remove the chardev, which the caller still uses */
     return 0;
 }
 
@@ -19901,7 +19916,7 @@ static int chr__stream_dev_read(chr_dev *dev, void *buf, size_t len)
     return n <= CHR__LAYER_NO_DATA ? (int)CHR_ERR_WOULD_BLOCK : n;
 }
 
-/* Without a connection the next write fails at once: a frontend that waits to write is told so. */
+/* Without a connection the next write fails at once: calls the callback of a frontend that waits to write. */
 static void chr__stream_dev_update(chr_dev *dev)
 {
     chr__stream *stream = &((chr__stream_dev *)dev)->stream;
@@ -19931,12 +19946,12 @@ CHR_TABLE(chr_io, chr__stream_io,
     CHR_SET(wait_fd, chr__stream_dev_wait_fd));
 
 #if CHARDEV_HAS_SOCKET
-/* -- >>lingering   lingering close: what was taken for a peer is still sent when its connection ends, or its chardev
- * is removed. Each layer ends its stream (websocket Close frame, TLS close_notify), then the socket sends FIN.
- * close() with input unread, or arriving later, would send a reset (RST), which destroys what the peer has not read
- * yet: so its input is read and discarded until it closes, too. Limits: 2 s without progress (at the end of a
- * context an earlier stall counts), 10 s in all. What is not sent then is counted in bytes_dropped and logged.
- * ctx->lingering lists them. -- */
+/* -- >>lingering lingering close: output that was accepted for a peer is still sent after its connection has ended or
+ * its chardev was removed. Each layer ends its stream (websocket Close frame, TLS close_notify), then the socket sends
+ * FIN. A close() with unread input, or before more input arrives, would send a reset (RST), which destroys data that
+ * the peer has not read yet; so input is read and discarded until the peer closes, too. Limits: 2 s without progress
+ * (at the end of a context an earlier stall counts), 10 s in all. Bytes not sent by then are counted in bytes_dropped
+ * and logged. ctx->lingering lists these connections. -- */
 
 enum {
     CHR__LINGER_MS = 2000,       /* without progress */
@@ -19950,17 +19965,17 @@ typedef struct chr__linger {
     chr_dev            *dev;                  /* stays allocated while this exists */
     chr__layer         *top;
     int                 fd, is_unix;
-    unsigned char      *rest;                 /* of history= and obuf=: not yet through the layers */
-    size_t              rest_at, rest_size, rest_history; /* rest_history: of it, history, never lost */
-    int                 waits_for_eof;        /* for the peer to close, too */
+    unsigned char      *rest;                 /* of history= and obuf=: not yet passed through the layers */
+    size_t              rest_at, rest_size, rest_history; /* rest_history: bytes of it that are history, never lost */
+    int                 waits_for_eof;        /* until the peer closes, too */
     int                 is_sent;              /* all is sent, FIN included */
-    size_t              frontend_bytes;       /* of the unsent bytes those of the frontend: without close frames */
+    size_t              frontend_bytes;       /* the frontend's part of the unsent bytes, without close frames */
     size_t              counted;              /* in the context's lingering_queued */
     size_t              last_left;            /* chr__linger_left() at the last tick, */
-    int64_t             progress_at, deadline; /* of the last progress, and the end in any case */
+    int64_t             progress_at, deadline; /* time of the last progress; the latest end */
     chr_watch           watch;
     chr_timer           tick;
-    void              (*release)(struct chr__linger *linger); /* frees it, and its layers */
+    void              (*release)(struct chr__linger *linger); /* frees it and its layers */
     struct chr__linger *next;
 } chr__linger;
 
@@ -20034,15 +20049,15 @@ static int chr__linger_discard(chr__linger *linger)
     return n > 0 ? (int)CHR_ERR_WOULD_BLOCK : n;
 }
 
-/* All is sent, and acknowledged by the peer's kernel: a reset can't destroy it any more. Where the system can't tell
- * that, only the peer's close does: it is waited for until the deadline. */
+/* All is sent, and acknowledged by the peer's kernel: a reset can't destroy it any more. If the system can't report
+ * that, only the peer's close ends the wait, until the deadline. */
 static int chr__linger_is_done(const chr__linger *linger)
 {
     return linger->is_sent && !linger->waits_for_eof && (linger->is_unix || chr__os_bytes_unacked(linger->fd) == 0);
 }
 
-/* Sends and discards what is possible without waiting. A peer whose flow control stops our output can't lift it
- * any more, since its input is discarded: that ends it. */
+/* Sends and discards what is possible without blocking. A peer that stops our output by flow control can't lift it any
+ * more, since its input is discarded: ends the lingering. */
 static void chr__linger_step(chr__linger *linger)
 {
     int code = linger->is_sent ? 0 : chr__linger_send(linger), input;
@@ -20081,7 +20096,7 @@ static void chr__linger_tick(void *opaque)
     int64_t      now = chr__real_now(ctx);
     size_t       left = chr__linger_left(linger);
 
-    if (left < linger->last_left) /* the end of a layer's stream adds some */
+    if (left < linger->last_left) /* more than before when a layer has ended its stream */
         linger->progress_at = now;
     linger->last_left = left;
     if (chr__linger_is_done(linger) || now >= linger->deadline ||
@@ -20091,7 +20106,7 @@ static void chr__linger_tick(void *opaque)
         chr__timer_start_real(ctx, &linger->tick, CHR__LINGER_TICK_MS, chr__linger_tick, linger);
 }
 
-/* Ends the oldest that only waits for its peer's close, or else the oldest. */
+/* Ends the oldest connection that only waits for its peer's close, else the oldest of all. */
 static void chr__linger_evict(chr_context *ctx)
 {
     chr__linger *linger = ctx->lingering;
@@ -20101,8 +20116,8 @@ static void chr__linger_evict(chr_context *ctx)
     chr__linger_end(linger ? linger : ctx->lingering);
 }
 
-/* Sets the deadline, and since when there is no progress: at the end of a context since the chardev's last stall
- * began. */
+/* Sets the deadline, and the time of the last progress: at the end of a context the begin of the chardev's last
+ * stall. */
 static void chr__linger_start_clock(chr__linger *linger)
 {
     chr_dev *dev = linger->dev;
@@ -20143,8 +20158,8 @@ static void chr__linger_begin(chr__linger *linger, chr_dev *source)
         chr__linger_step(linger);
 }
 
-/* Ends those that have sent all, acknowledged: their peers' close is not waited for any more. Where acknowledgement
- * is not known, they get CHR__LINGER_LEAST_MS more, as stalled output does. */
+/* Ends those that have sent all, acknowledged: without waiting for their peers' close. If acknowledgement is not known,
+ * they get CHR__LINGER_LEAST_MS more, as stalled output does. */
 static void chr__lingering_end_done(chr_context *ctx)
 {
     chr__linger *linger, *next;
@@ -20298,7 +20313,7 @@ CHR_TABLE(chr_io, chr__null_io,
 
 CHR_TABLE(chr_backend, chr__null_kind,
     CHR_SET(name,         "null")
-    CHR_SET(help,         CHR__HELP("takes and drops everything"))
+    CHR_SET(help,         CHR__HELP("drops all output"))
     CHR_SET(options_size, sizeof(chr_common_options))
     CHR_SET(state_size,   sizeof(chr_dev))
     CHR_SET(open,         chr__null_open)
@@ -20351,7 +20366,7 @@ CHR_TABLE(chr_io, chr__ringbuf_io,
 CHR_TABLE(chr_backend, chr__ringbuf_kind,
     CHR_SET(name,         "ringbuf")
     CHR_SET(alias,        "memory")
-    CHR_SET(help,         CHR__HELP("keeps the last bytes written, to be read by calls"))
+    CHR_SET(help,         CHR__HELP("ring buffer of the last output, read by calls"))
     CHR_SET(options,      chr__ringbuf_rows)
     CHR_SET(options_size, sizeof(chr_ringbuf_options))
     CHR_SET(state_size,   sizeof(chr__ringbuf))
@@ -20492,7 +20507,7 @@ CHR_TABLE(chr_io, chr__testdev_io,
 
 CHR_TABLE(chr_backend, chr__testdev_kind,
     CHR_SET(name,         "testdev")
-    CHR_SET(help,         CHR__HELP("the guest's test program ends the emulator"))
+    CHR_SET(help,         CHR__HELP("the guest ends the emulator"))
     CHR_SET(options_size, sizeof(chr_common_options))
     CHR_SET(state_size,   sizeof(chr__testdev))
     CHR_SET(open,         chr__testdev_open)
@@ -20801,7 +20816,7 @@ static const chr_option chr__script_rows[] = {
       CHR__HELP("seconds that an expect or a send may take") },
     { "window",  CHR_OPTION_SIZE,   CHR__AT(chr_script_options, window),  NULL, 1,
       INT_MAX > 32767 ? INT64_C(1) << 24 : CHR__SIZE_MOST,
-      CHR__HELP("bytes of output that wait for the next expect (default: 64K)") },
+      CHR__HELP("bytes of output kept for the next expect (default: 64K)") },
     { "exit",    CHR_OPTION_BOOL,   CHR__AT(chr_script_options, exit),    "on", 0, 0,
       CHR__HELP("the end of the script ends the emulator: status 0, or 1 when it failed") },
     { NULL,      CHR_OPTION_TEXT,   0,                                    NULL, 0, 0,       NULL }
@@ -20947,7 +20962,7 @@ static void chr__script_timer_expired(void *opaque)
     if (script->step.verb == CHR__SCRIPT_EXPECT) {
         chr__script_fail(script, &script->step, CHR_ERR_TIMEOUT, "timed out; what came instead:");
     } else if (script->step.verb == CHR__SCRIPT_SEND) {
-        chr__script_fail(script, &script->step, CHR_ERR_TIMEOUT, "timed out, it is not read; what came meanwhile:");
+        chr__script_fail(script, &script->step, CHR_ERR_TIMEOUT, "timed out: it was not read; what came meanwhile:");
     } else {
         script->wait_expired = 1;
         chr__script_post_play(script);
@@ -21072,7 +21087,7 @@ static int chr__script_run_step(chr__script *script)
     case CHR__SCRIPT_CLOSE:   chr_be_event(&script->dev, CHR_EVENT_CLOSED); return 1;
     case CHR__SCRIPT_OPEN:    chr__script_reopen(script); return 1;
     case CHR__SCRIPT_PASS:    chr__script_finish(script, 0); return 1;
-    case CHR__SCRIPT_FAIL:    chr__script_fail(script, &script->step, CHR_ERR_IO, "so it says; what came:"); return 1;
+    case CHR__SCRIPT_FAIL:    chr__script_fail(script, &script->step, CHR_ERR_IO, "reached; what came:"); return 1;
     case CHR__SCRIPT_VERBS:                 /* GCOV_EXCL_LINE: the parser returns no such verb */
     default:                  return 1;     /* GCOV_EXCL_LINE */
     }
@@ -21358,7 +21373,7 @@ CHR_TABLE(chr_peer_slots, chr__script_peer,
 
 CHR_TABLE(chr_backend, chr__script_kind,
     CHR_SET(name,         "script")
-    CHR_SET(help,         CHR__HELP("a far side that plays a text: expect, send, wait, ..."))
+    CHR_SET(help,         CHR__HELP("a scripted far side: expect, send, wait, ..."))
     CHR_SET(options,      chr__script_rows)
     CHR_SET(options_size, sizeof(chr_script_options))
     CHR_SET(state_size,   sizeof(chr__script))
@@ -21920,7 +21935,7 @@ static const chr_option chr__braille_rows[] = {
     { "host", CHR_OPTION_TEXT, CHR__AT(chr_braille_options, host), NULL,              0, 0,
       CHR__HELP("BrlAPI server: [HOST][:NUMBER] (default: BRLAPI_HOST or :0)") },
     { "key",  CHR_OPTION_TEXT, CHR__AT(chr_braille_options, key),  "/etc/brlapi.key", 0, 0,
-      CHR__HELP("file that holds its key, where it wants one") },
+      CHR__HELP("file with its key, if it requires one") },
 #endif
     { NULL,   CHR_OPTION_TEXT, 0,                                  NULL,              0, 0, NULL }
 };
@@ -22969,8 +22984,8 @@ static int chr__mux_is_state(int event)
     return event == CHR_EVENT_OPENED || event == CHR_EVENT_CLOSED || event == CHR_EVENT_INPUT_END;
 }
 
-/* Whether input that came before the peer's end is not delivered yet. A frontend without a read handler waits for
- * none. */
+/* Whether input that came before the peer's end is not delivered yet. Not counted without a read handler, which would
+ * never take it. */
 static int chr__mux_has_older_input(const chr__mux *mux, const chr__mux_slot *slot)
 {
     return slot->fe->handlers.read && (slot->count > 0 || mux->end_in_overflow);
@@ -23319,8 +23334,8 @@ CHR__HOT static size_t chr__mux_process(chr__mux *mux, const unsigned char *byte
     return done;
 }
 
-/* Delivers posted events, which come before input. Returns 0 when their handlers have posted more (re-entrant):
- * `update` of the mux follows. */
+/* Delivers posted events, which precede input. Returns 0 when their handlers have posted more (re-entrant): `update` of
+ * the mux follows. */
 CHR__COLD int chr__mux_notify(chr__mux *mux)
 {
     chr__notify_now(&mux->dev);
@@ -23635,8 +23650,8 @@ typedef struct chr__fan_member {
     struct chr__fan *fan;
     int              joined;      /* it is open, and the members below are about this connection */
     int              input_ended; /* end of file (EOF): it sends no more */
-    size_t           ahead;       /* bytes that it has had, beyond those that the whole has written */
-    int              is_short;    /* its last write was a short write: wait for it */
+    size_t           ahead;       /* bytes written to it beyond those that the whole has accepted */
+    int              is_short;    /* its last write was a short write: it is waited for */
 } chr__fan_member;
 
 typedef struct chr__fan {
@@ -23681,8 +23696,8 @@ static int chr__fan_is_open(chr__fan_member *member)
     return is_open;
 }
 
-/* Writes to one member what it has not had yet. Returns how much it has had in all, or CHR_ERR_DISCONNECTED after an
- * error: the bytes are lost for this member, and it does not delay the others. */
+/* Writes to one member the bytes that it does not have yet. Returns how many of `len` it has, or CHR_ERR_DISCONNECTED
+ * after an error: the bytes are lost for this member, and it does not delay the others. */
 static int chr__fan_write_member(chr__fan_member *member, const char *buf, size_t len)
 {
     int n = member->ahead < len ? chr_fe_write(&member->fe, buf + member->ahead, len - member->ahead) : 0;
@@ -23696,7 +23711,7 @@ static int chr__fan_write_member(chr__fan_member *member, const char *buf, size_
     return (int)chr__min(member->ahead, len);
 }
 
-/* Writes to all open members. Returns how much each of them has had, or CHR_ERR_DISCONNECTED when none is open. */
+/* Writes to all open members. Returns how many of `len` each of them has, or CHR_ERR_DISCONNECTED when none is open. */
 static int chr__fan_write_open(chr__fan *fan, const char *buf, size_t len)
 {
     size_t i;
@@ -23719,7 +23734,7 @@ static int chr__fan_add_history(chr_dev *dev, const char *buf, size_t len)
     return CHR_ERR_DISCONNECTED;
 }
 
-/* Writes to a closed member what it has not had yet. Returns how much it has had in all. */
+/* Writes to a closed member the bytes that it does not have yet. Returns how many of `len` it has. */
 static int chr__fan_write_closed_member(chr__fan_member *member, const char *buf, size_t len)
 {
     size_t had = chr__min(member->ahead, len);
@@ -23747,7 +23762,7 @@ static int chr__fan_write_closed(chr__fan *fan, const char *buf, size_t len)
     return most > 0 ? most : CHR_ERR_DISCONNECTED;
 }
 
-/* Writes to all members. Returns how much each open one has had; 0 = a slow member would block. */
+/* Writes to all members. Returns how many of `len` each open one has; 0 = a slow member would block. */
 static int chr__fan_write_all(chr__fan *fan, const char *buf, size_t len)
 {
     int taken = chr__fan_write_open(fan, buf, len);
@@ -24146,10 +24161,10 @@ typedef struct chr__fault {
     size_t           fed, feed_size;
     chr_fault_counts counts;
     int              base_open, base_input_over; /* the state that the base has reported */
-    int              is_down;     /* a disconnect of ours */
+    int              is_down;     /* an injected disconnect is in progress */
     int              is_stalled_out, is_stalled_in;
     int              blocks_left; /* how many of the next writes would block */
-    int              was_blocked; /* the last write would block by a fault of ours */
+    int              was_blocked; /* the last write would block because of an injected fault */
     int              piece;       /* largest piece of input now; 0 = no limit */
     chr_timer        stall_out, stall_in, down, reorder;
     int              delayed_events[CHR__FAULT_DELAYED], delayed_count;
@@ -24158,15 +24173,15 @@ typedef struct chr__fault {
 
 static const chr_option chr__fault_rows[] = {
     { "chardev", CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, chardev), CHR_REQUIRED, 0, 0,
-      CHR__HELP("id of the chardev below") },
+      CHR__HELP("id of the lower chardev") },
     { "seed",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, seed),    NULL,         0, INT64_MAX,
-      CHR__HELP("chance: the same seed does the same (default: only what chr_fault_feed() gives)") },
+      CHR__HELP("random faults, reproducible (default: those of chr_fault_feed())") },
     { "rate",    CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, rate),    NULL,         1, 100,
-      CHR__HELP("faults in a hundred writes, reads and events; with a seed (default: 10)") },
+      CHR__HELP("percentage of faulty writes, reads, events; with a seed (default: 10)") },
     { "faults",  CHR_OPTION_TEXT,   CHR__AT(chr_fault_options, faults),  NULL,         0, 0,
       CHR__HELP("of short+block+delay+disconnect+break+error+reorder (default: all)") },
     { "delay",   CHR_OPTION_NUMBER, CHR__AT(chr_fault_options, delay),   "10",         1, 3600000,
-      CHR__HELP("milliseconds: the longest delay and disconnection") },
+      CHR__HELP("maximum delay and disconnection in ms") },
     { NULL,      CHR_OPTION_TEXT,   0,                                   NULL,         0, 0,         NULL }
 };
 
@@ -24272,7 +24287,8 @@ static void chr__fault_pass_event(chr__fault *fault, int event)
     chr_timer_start(fault->on.dev.ctx, &fault->reorder, chr__fault_ms(fault), chr__fault_report_delayed, fault);
 }
 
-/* Reports OPENED and CLOSED: open is the base, unless a disconnect of ours lasts. Delayed events come before CLOSED. */
+/* Reports OPENED and CLOSED: open while the base is and no injected disconnect is in progress. Delayed events come
+ * before CLOSED. */
 static void chr__fault_set_state(chr__fault *fault)
 {
     chr_dev *dev = &fault->on.dev;
@@ -24765,7 +24781,7 @@ static int chr__file_open(chr_dev *dev, chr_error *err)
 
 CHR_TABLE(chr_backend, chr__file_kind,
     CHR_SET(name,         "file")
-    CHR_SET(help,         CHR__HELP("a file that is written, another that is read"))
+    CHR_SET(help,         CHR__HELP("output to a file, input from another"))
     CHR_SET(options,      chr__file_rows)
     CHR_SET(options_size, sizeof(chr_file_options))
     CHR_SET(state_size,   sizeof(chr__fd_dev))
@@ -24865,9 +24881,9 @@ static const chr_option chr__pipe_rows[] = {
     { "path",         CHR_OPTION_TEXT,   CHR__AT(chr_pipe_options, path),         CHR_REQUIRED, 0, 0,
       CHR__HELP("name of the pipe, also without \\\\.\\pipe\\") },
     { "server",       CHR_OPTION_BOOL,   CHR__AT(chr_pipe_options, server),       "on",         0, 0,
-      CHR__HELP("make it and wait for clients; off: connect to it") },
+      CHR__HELP("create it and wait for clients; off: connect") },
     { "reconnect-ms", CHR_OPTION_NUMBER, CHR__AT(chr_pipe_options, reconnect_ms), NULL,         0, 2000000000,
-      CHR__HELP("server=off: connect again after so long") },
+      CHR__HELP("server=off: interval of attempts to connect") },
     { NULL,           CHR_OPTION_TEXT,   0,                                       NULL,         0, 0,          NULL }
 };
 
@@ -25503,9 +25519,9 @@ CHR_TABLE(chr_backend, chr__console_kind,
  * >>be_serial   a serial line, or any other terminal
  *
  * far side   the device at the other end of the line          options   path, reconnect-ms
- * events     OPENED at creation; BREAK and LINE_ERROR; CLOSED at hang-up (unplugged). With reconnect-ms: OPENED when
- *            the device is back, and SERIAL if it does not support all of the line's settings. Windows: SERIAL when a
- *            modem line changes
+ * events     OPENED at creation; BREAK and LINE_ERROR (line status); CLOSED at hang-up (unplugged). With reconnect-ms:
+ *            OPENED when the device is back, and SERIAL if it does not support all of the line's settings. Windows:
+ *            SERIAL when a modem line changes
  *
  * The line is opened at 115200 8N1, raw, without flow control, without waiting for a carrier (CLOCAL). Its settings are
  * not restored when it is closed.
@@ -25550,7 +25566,7 @@ static const chr_option chr__serial_rows[] = {
     { "path",         CHR_OPTION_TEXT,   CHR__AT(chr_serial_options, path),         CHR_REQUIRED, 0, 0,
       CHR__HELP("terminal device") },
     { "reconnect-ms", CHR_OPTION_NUMBER, CHR__AT(chr_serial_options, reconnect_ms), NULL,         0, 2000000000,
-      CHR__HELP("open an unplugged device again after so long") },
+      CHR__HELP("interval of attempts to reopen the device") },
     { NULL,           CHR_OPTION_TEXT,   0,                                         NULL,         0, 0,          NULL }
 };
 
@@ -26153,7 +26169,7 @@ CHR_TABLE(chr_backend, chr__parallel_kind,
  * options    host, port, localaddr, localport, ipv4, ipv6
  * events     OPENED at creation: UDP has no connection, and so no CLOSED
  *
- * One write is one datagram of at limit 65507 bytes. Output buffered by obuf= or history= is sent as one datagram. A
+ * One write is one datagram of at most 65507 bytes. Output buffered by obuf= or history= is sent as one datagram. A
  * received datagram that fits into the frontend's room is one read; a larger one is split over several reads.
  * ECONNREFUSED (ICMP port unreachable) is not fatal: the peer may start later. Host names are resolved at creation,
  * which may block.
@@ -26281,7 +26297,7 @@ CHR_TABLE(chr__layer_slots, chr__datagrams_slots,
     CHR_SET(write,   chr__datagrams_write)
     CHR_SET(pending, chr__datagrams_pending));
 
-/* ECONNREFUSED on UDP is not fatal: clears SO_ERROR and goes on. The stream takes it for a hang-up. */
+/* ECONNREFUSED on UDP is not fatal: clears SO_ERROR and continues. The stream takes the error for a hang-up. */
 static void chr__udp_refused(chr__stream *stream, int code)
 {
     CHR__TRACE(stream->dev, udp_refused, code, 0);
@@ -26463,15 +26479,15 @@ static const chr_option chr__socket_rows[] = {
     { "server",       CHR_OPTION_BOOL,   CHR__ROW(server),            "off", 0, 0,
       CHR__HELP("listen for a peer") },
     { "wait",         CHR_OPTION_BOOL,   CHR__ROW(wait),              NULL,  0, 0,
-      CHR__HELP("server: block until a peer has come (default: on)") },
+      CHR__HELP("server: block until a peer has connected (default: on)") },
     { "nodelay",      CHR_OPTION_BOOL,   CHR__ROW(nodelay),           NULL,  0, 0,
       CHR__HELP("send small packets at once (TCP_NODELAY; default: off)") },
     { "delay",        CHR_OPTION_BOOL,   CHR__ROW(delay),             NULL,  0, 0,
-      CHR__HELP("old word for the opposite of nodelay: not both") },
+      CHR__HELP("older name of the opposite of nodelay: not both") },
     { "reconnect",    CHR_OPTION_NUMBER, CHR__ROW(reconnect),         NULL,  0, 2000000,
-      CHR__HELP("client: try again every so many seconds") },
+      CHR__HELP("client: seconds between attempts to connect") },
     { "reconnect-ms", CHR_OPTION_NUMBER, CHR__ROW(reconnect_ms),      NULL,  0, 2000000000,
-      CHR__HELP("client: try again every so many milliseconds") },
+      CHR__HELP("client: milliseconds between attempts to connect") },
     { "telnet",       CHR_OPTION_BOOL,   CHR__ROW(telnet),            "off", 0, 0,
       CHR__TELNET_HELP("speak telnet") },
     { "com-port",     CHR_OPTION_BOOL,   CHR__ROW(com_port),          "off", 0, 0,
@@ -26491,7 +26507,7 @@ static const chr_option chr__socket_rows[] = {
     { "ws-page",      CHR_OPTION_TEXT,   CHR__ROW(ws_page),           NULL,  0, 0,
       CHR__WS_HELP("with websocket: file that a browser gets at /") },
     { "half-close",   CHR_OPTION_BOOL,   CHR__ROW(half_close),        "off", 0, 0,
-      CHR__HELP("the peer's end of input is an event, and output goes on; off: CLOSED") },
+      CHR__HELP("half-close: the peer's EOF is an event, output goes on; off: CLOSED") },
     { "keep-alive",   CHR_OPTION_BOOL,   CHR__ROW(keep_alive),        "off", 0, 0,
       CHR__HELP("detect dead peers: TCP keep-alive, websocket pings") },
     { "keep-alive-idle", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_idle), NULL, 0, 32767,
@@ -26501,11 +26517,11 @@ static const chr_option chr__socket_rows[] = {
     { "keep-alive-count", CHR_OPTION_NUMBER, CHR__ROW(keep_alive_count), NULL, 0, 127,
       CHR__HELP("unanswered probes that end it (default: the system's; websocket 3)") },
     { "idle-timeout", CHR_OPTION_NUMBER, CHR__ROW(idle_timeout),      NULL,  0, 2000000,
-      CHR__HELP("close a peer that sends nothing for so many seconds") },
+      CHR__HELP("seconds without input until a peer is disconnected") },
     { "clients",      CHR_OPTION_NUMBER, CHR__ROW(clients),           "1",   1, 64,
-      CHR__HELP("server: so many peers at once; output goes to all, input comes from any") },
+      CHR__HELP("server: number of peers at once; output goes to all, input comes from any") },
     { "replace",      CHR_OPTION_BOOL,   CHR__ROW(replace),           "off", 0, 0,
-      CHR__HELP("server: a new peer takes the place of the old one; off: it waits") },
+      CHR__HELP("server: a new peer replaces the present one; off: it waits") },
     { "tls-creds",    CHR_OPTION_TEXT,   CHR__ROW(tls_creds),         NULL,  0, 0,
       CHR__TLS_HELP("id of TLS credentials") },
     { "tls-authz",    CHR_OPTION_TEXT,   CHR__ROW(tls_authz),         NULL,  0, 0,
@@ -26792,7 +26808,8 @@ static int chr__telnet_send_encoded(chr__telnet *telnet)
     return code;
 }
 
-/* Queues an answer. When there is no room even after a flush, the peer floods us with requests and reads no answers. */
+/* Queues an answer. If there is no room even after a flush, the peer sends a flood of requests without reading
+ * answers. */
 static void chr__telnet_send(chr__telnet *telnet, const void *bytes, size_t len)
 {
     if (chr__box_put(&telnet->out, telnet->layer.dev->ctx, bytes, len) == 0)
@@ -29181,7 +29198,7 @@ static const chr_option chr__x509_rows[] = {
     { "endpoint",    CHR_OPTION_TEXT, CHR__ROW(tls.endpoint),    "client", 0, 0,
       CHR__HELP("server or client") },
     { "dir",         CHR_OPTION_TEXT, CHR__ROW(tls.dir),         NULL,     0, 0,
-      CHR__HELP("where ca-cert.pem, server-cert.pem, server-key.pem, ... are") },
+      CHR__HELP("directory with ca-cert.pem, server-cert.pem, ...") },
     { "cafile",      CHR_OPTION_TEXT, CHR__ROW(cafile),          NULL,     0, 0,
       CHR__HELP("CA certificates that the peer's must be signed by") },
     { "crlfile",     CHR_OPTION_TEXT, CHR__ROW(crlfile),         NULL,     0, 0,
@@ -29203,7 +29220,7 @@ static const chr_option chr__x509_rows[] = {
 #define CHR__ROW(member) offsetof(chr__psk_options, member)
 static const chr_option chr__psk_rows[] = {
     { "endpoint",    CHR_OPTION_TEXT, CHR__ROW(tls.endpoint),    "client", 0, 0, CHR__HELP("server or client") },
-    { "dir",         CHR_OPTION_TEXT, CHR__ROW(tls.dir),         NULL,     0, 0, CHR__HELP("where keys.psk is") },
+    { "dir",         CHR_OPTION_TEXT, CHR__ROW(tls.dir),         NULL,     0, 0, CHR__HELP("directory with keys.psk") },
     { "keyfile",     CHR_OPTION_TEXT, CHR__ROW(keyfile),         NULL,     0, 0,
       CHR__HELP("lines of NAME:KEY, the key in hexadecimal") },
     { "username",    CHR_OPTION_TEXT, CHR__ROW(username),        "qemu",   0, 0,
@@ -30434,6 +30451,8 @@ static int chr__tls_write(chr__layer *layer, const void *buf, size_t len)
 
     if (n < 0)
         return n;
+    if (!tls->is_established) /* a lingering close, which discards input: the handshake can't continue */
+        return (int)len;
     len = chr__min(len, CHR__TURN_BYTES);
     for (done = 0; done < len; done += (size_t)n) {
         size = chr__min(len - done, sizeof tls->unsent);
@@ -31213,15 +31232,20 @@ static void chr__link_handshake_ready(void *opaque, int events)
     (void)chr__link_handshake((chr__link *)opaque);
 }
 
-/* The connection becomes the peer of `seat`, whose stream is opened. That calls the frontend's can_read handler, which
- * may end the connection (re-entrant). */
+/* The connection becomes the peer of `seat`. An old peer gets CLOSED first: until that is delivered the stream is
+ * closed, so that what handlers write is not for the new peer. Returns 1 when a handler ended the connection. Then the
+ * stream is opened, which calls the frontend's can_read handler; that may end the connection, too (re-entrant). */
 static int chr__link_take_seat(chr__link *link, chr__socket *server, chr__socket *seat)
 {
-    int code;
+    int code, was_open = seat->peer != NULL;
 
     chr__link_set_dev(link, seat);
     chr__socket_end_peer(seat);
     seat->peer = link;
+    if (was_open)
+        chr_be_event(&seat->dev, CHR_EVENT_CLOSED);
+    if (seat->peer != link || seat->stream.top)
+        return 1;
     code = chr__stream_open(&seat->stream, &seat->dev, link->top, link->fd, link->fd, chr__socket_stream_ended,
                             chr__socket_error(server));
     if (code < 0) {
@@ -31245,7 +31269,7 @@ static int chr__link_take_seat(chr__link *link, chr__socket *server, chr__socket
 static int chr__link_established(chr__link *link)
 {
     chr__socket *server = chr__link_socket(link), *seat = chr__socket_free_seat(server);
-    int          was_open = seat && seat->peer, code;
+    int          code;
 
     chr_watch_stop(&link->linger.watch);
     chr_timer_stop(&link->linger.tick);
@@ -31259,11 +31283,9 @@ static int chr__link_established(chr__link *link)
     code = chr__link_take_seat(link, server, seat);
     if (code == 0 && seat->peer == link && CHR__TRACES(server->dev.ctx))
         chr__trace_socket(&server->dev, CHR_TRACE_socket_up, link->fd, 1);
-    if (was_open)
-        chr_be_event(&seat->dev, CHR_EVENT_CLOSED);
     if (code == 0 && seat->peer == link)
         chr_be_event(&seat->dev, CHR_EVENT_OPENED);
-    return code;
+    return code < 0 ? code : 0;
 }
 
 /* Goes on with the handshake. Returns 0 when the connection is the peer now, would-block, or an error; after an error

@@ -1,5 +1,6 @@
 /*
- * console_share - one guest console for several people at once: on a pty, on a TCP port and in a log file.
+ * console_share - one guest console for several people at once: on a pty, on a TCP port and in a log file. Copy it for
+ * a console with several far sides (a hub).
  *
  *     build/console_share PTY_LINK PORT LOGFILE
  *     build/console_share /tmp/console 4444 /tmp/console.log

@@ -1,6 +1,9 @@
 /*
  * fd_handoff - how a manager gives a virtual machine its monitor socket, without a race and without a retry loop.
  *
+ * This is a demonstration that prints and checks every step (`make demo`), a second socket over the running monitor, a
+ * hot swap and a failed start among them. manager.c is the one page to copy.
+ *
  *     build/fd_handoff                        with build/tinyvm
  *     build/fd_handoff -- VM command...       with another one that has -chardev, -mon and -serial:
  *                                             qemu-system-x86_64 -M none -display none -nodefaults

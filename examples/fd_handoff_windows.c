@@ -1,6 +1,7 @@
 /*
  * fd_handoff_windows - how a manager gives a virtual machine its monitor socket, without a race and without a retry
- * loop: the steps of fd_handoff.c, with Winsock alone. The Makefile builds it as fd_handoff.exe.
+ * loop: the steps of fd_handoff.c, with Winsock alone. The Makefile builds it as fd_handoff.exe. Like fd_handoff.c it
+ * is a demonstration that prints and checks every step, not an example of one page.
  *
  *     fd_handoff                        with tinyvm.exe of the same directory
  *     fd_handoff -- VM command...       with another one that has -chardev, -mon and -serial as tinyvm does

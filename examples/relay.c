@@ -1,6 +1,9 @@
 /*
  * relay - joins two chardevs, as socat does: the input of each is the output of the other.
  *
+ * This is a complete program with a man page, not an example of one page: it passes on all that chardevs can express
+ * (half-close, serial settings, terminal sizes). To copy the basics, see hello.c (one chardev) and README.md.
+ *
  *     build/relay [-v] [-x] [--keep] [-log-reopen-on-hup] [-object O]... A B
  *     build/relay help            all backends
  *     build/relay socket,help     the options of one backend
@@ -609,14 +612,12 @@ static int help(chr_context *ctx, const char *text)
 
 static const char usage_text[] =
     "usage: relay [-v] [-x] [--keep] [-log-reopen-on-hup] [-object O]... A B\n"
-    "  A, B       the chardevs to join: socket,path=/tmp/a,server=on,wait=off and the like, or a URI, "
-    "tcp:localhost:4444\n"
-    "  -v         say on stderr what happens: connections, handshakes, events\n"
-    "  -x         show all bytes there, in hex and as text, with times: > from A to B, < from B to A\n"
-    "  --keep     go on when a side has closed for good, and drop what nobody takes\n"
-    "  -log-reopen-on-hup  open all log files anew on SIGHUP, instead of ending: for logrotate\n"
-    "  -object O  TLS credentials that a socket names, tls-creds-x509,id=t,dir=DIR, or a list of the peers that are "
-    "let in,\n"
+    "  A, B       the chardevs to join: options, socket,path=/tmp/a,server=on,wait=off, or a URI, tcp:localhost:4444\n"
+    "  -v         log events on stderr: connections, handshakes, settings\n"
+    "  -x         dump all bytes on stderr, in hex and as text, with times: > from A to B, < from B to A\n"
+    "  --keep     don't exit when a side has closed for good; drop bytes for that side\n"
+    "  -log-reopen-on-hup  on SIGHUP reopen all log files (for logrotate) instead of exiting\n"
+    "  -object O  TLS credentials for a socket, tls-creds-x509,id=t,dir=DIR, or a list of admitted peers,\n"
     "             authz-list,id=who,match=NAME\n"
     "relay help lists all backends, relay BACKEND,help the options of one.\n";
 

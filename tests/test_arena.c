@@ -264,3 +264,27 @@ TEST(hooks_stay)
     CHECK_INT(chr_loop_now(ctx), 42);
     chr_context_free(ctx);
 }
+
+/* A block that still fits where it is stays there, with what it holds. */
+TEST(a_block_grows_in_its_place)
+{
+    chr_memory        before, after;
+    chr_fault_counts  counts;
+    chr_context      *ctx = chr_context_init_with(NULL, memory, SIZE);
+    chr_dev          *dev;
+    int               i;
+
+    REQUIRE(ctx);
+    REQUIRE(chr_new(ctx, "null,id=n", NULL));
+    dev = chr_new(ctx, "fault,id=f,chardev=n", NULL);
+
+    REQUIRE(dev);
+    CHECK_INT(chr_fault_feed(dev, "a", 1), 1);
+    chr_context_memory(ctx, &before);
+    for (i = 0; i < 7; i++) CHECK_INT(chr_fault_feed(dev, "b", 1), 1);
+    chr_context_memory(ctx, &after);
+    CHECK_INT(after.used, before.used);
+    for (i = 0; i < 1000; i++) CHECK_INT(chr_fault_feed(dev, "c", 1), 1);
+    CHECK_INT(chr_fault_query(dev, &counts), 0);
+    chr_context_free(ctx);
+}

@@ -1886,6 +1886,50 @@ TEST(descriptors_end_the_reading_ahead)
     close(null);
 }
 
+/* The same for a frontend that is asked for its room: from then on no more is read than it takes. */
+TEST(descriptors_end_the_reading_ahead_of_a_reader)
+{
+    struct iovec   part = { (void *)(uintptr_t)"two", 3 };
+    union { struct cmsghdr align; char bytes[CMSG_SPACE(sizeof(int))]; } control;
+    struct msghdr  message;
+    struct cmsghdr *header;
+    int            got[4], i, null = open("/dev/null", O_RDONLY);
+    desk           d;
+    desk_open(&d, &recorder_handlers, 100, 0);
+    for (i = 0; i < 3; i++) {
+        say(d.far, "a");
+        settle(&d.r);
+    }
+    CHECK_INPUT(&d.rec, "aaa");
+    memset(&message, 0, sizeof message);
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.bytes;
+    message.msg_controllen = sizeof control.bytes;
+    header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(header), &null, sizeof(int));
+    CHECK_INT(sendmsg(d.far, &message, 0), 3);
+    settle(&d.r);
+    CHECK_INPUT(&d.rec, "aaatwo");
+    CHECK_INT(chr_fe_get_msgfds(&d.rec.fe, got, 4), 1);
+    close(got[0]);
+    give_room(&d.rec, 2);
+    settle(&d.r);
+    CHECK_HAS(d.r.log, "descriptors (SCM_RIGHTS)");
+    say(d.far, "more than that");
+    settle(&d.r);
+    CHECK_INPUT(&d.rec, "aaatwomo");
+    CHECK_INT(chr_fe_readable(&d.rec.fe), 0); /* the rest is with the system still */
+    give_room(&d.rec, 100);
+    settle(&d.r);
+    CHECK_INPUT(&d.rec, "aaatwomore than that");
+    desk_close(&d);
+    close(null);
+}
+
 /* Each frontend of a mux has its own; what they write keeps its order. */
 TEST(several_on_a_mux)
 {

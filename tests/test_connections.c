@@ -940,6 +940,82 @@ TEST(a_new_peer_replaces_the_old_one)
     }
 }
 
+static void write_at_the_end(recorder *rec, int what)
+{
+    if (what == 'e' && rec->last_event == CHR_EVENT_CLOSED) rec->user = (void *)(intptr_t)chr_fe_write(&rec->fe, "late", 4);
+}
+
+/* Nobody is there between the two: what is written then goes into the history, and not before it to the new one. */
+TEST(what_is_written_when_a_peer_is_replaced_is_not_for_the_new_one)
+{
+    static const char *const histories[] = { "", ",history=100" };
+    rig      r;
+    recorder rec;
+    int      i, old, fresh;
+    char     text[200];
+    for (i = 0; i < 2; i++) {
+        rig_open(&r);
+        snprintf(text, sizeof text, "socket,id=s,path=%s,server=on,wait=off,replace=on%s", scratch("s"), histories[i]);
+        attach(&rec, make(&r, text));
+        rec.then = write_at_the_end;
+        old = unix_connect(scratch("s"));
+        settle(&r);
+        CHECK_INT(chr_fe_write(&rec.fe, "early ", 6), 6);
+        CHECK_STR(hear(old), "early ");
+        fresh = unix_connect(scratch("s"));
+        settle(&r);
+        CHECK_STR(rec.events, "OCO");
+        CHECK_INT((int)(intptr_t)rec.user, CHR_ERR_DISCONNECTED);
+        CHECK_STR(hear(old), "(eof)");
+        CHECK_INT(chr_fe_write(&rec.fe, "!", 1), 1);
+        CHECK_STR(hear(fresh), i ? "early late!" : "!");
+        close(old);
+        close(fresh);
+        detach(&rec);
+        rig_close(&r);
+    }
+}
+
+static void disconnect_once(recorder *rec, int what)
+{
+    int fds[2];
+    if (what != 'e' || rec->last_event != CHR_EVENT_CLOSED || rec->user) return;
+    rec->user = rec;
+    CHECK_INT(chr_fe_disconnect(&rec->fe), 0);
+    socket_pair(fds);
+    CHECK_INT(chr_add_client(rec->fe.ctx, "s", fds[1], NULL), 0);
+    CHECK_INT(chr_fe_write(&rec->fe, "for the third", 13), 13);
+    rec->changes = fds[0];
+}
+
+/* A handler of the old one's end may end the new one, and bring a third. */
+TEST(a_new_peer_may_go_before_it_has_replaced_the_old_one)
+{
+    rig      r;
+    recorder rec;
+    int      old, fresh;
+    char     text[200];
+    rig_open(&r);
+    snprintf(text, sizeof text, "socket,id=s,path=%s,server=on,wait=off,replace=on", scratch("s"));
+    attach(&rec, make(&r, text));
+    rec.then = disconnect_once;
+    old = unix_connect(scratch("s"));
+    settle(&r);
+    fresh = unix_connect(scratch("s"));
+    settle(&r);
+    CHECK_STR(rec.events, "OCO");
+    CHECK_STR(hear(old), "(eof)");
+    CHECK_STR(hear(fresh), "(eof)");
+    CHECK_STR(hear(rec.changes), "for the third");
+    close(old);
+    close(fresh);
+    close(rec.changes);
+    settle(&r);
+    CHECK_STR(rec.events, "OCOC");
+    detach(&rec);
+    rig_close(&r);
+}
+
 /* ---- several clients at once --------------------------------------------------------------------------------------------- */
 
 enum { CROWD = 3 };

@@ -272,3 +272,64 @@ TEST(an_uri_of_a_remote_or_local_user_has_no_fd)
     CHECK_HAS(err.text, "fd");
     rig_close(&r);
 }
+
+/* What is wrong with a name is said with the name. */
+TEST(words_for_names_that_are_none)
+{
+    static const char *const good[] = { ":", "/", "a", "-1", " ", "\x7f", "a0" }, *const bad[] = { "", "0", "9", "5x", "00" };
+    size_t    i;
+    int       fd;
+    char      text[100];
+    chr_error err;
+    rig       r;
+    rig_open(&r);
+    for (i = 0; i < sizeof bad / sizeof *bad; i++) {
+        CHECK_INT(chr_fd_put(r.ctx, bad[i], 1, &err), CHR_ERR_INVALID);
+        snprintf(text, sizeof text, "descriptor name '%s': may not be empty or begin with a digit", bad[i]);
+        CHECK_STR(err.text, text);
+        CHECK_INT(chr_fd_close(r.ctx, bad[i], &err), CHR_ERR_NOT_FOUND);
+        snprintf(text, sizeof text, "no descriptor has the name '%s'", bad[i]);
+        CHECK_STR(err.text, text);
+    }
+    for (i = 0; i < sizeof good / sizeof *good; i++) {
+        fd = open("/dev/null", O_RDONLY);
+        CHECK_INT(chr_fd_put(r.ctx, good[i], fd, &err), 0);
+        CHECK_INT(chr_fd_close(r.ctx, good[i], &err), 0);
+        CHECK(!is_open(fd));
+    }
+    rig_close(&r);
+}
+
+/* Many of them, past the size from which a table is kept: all are closed with the context, in whatever order they came and went. */
+TEST(many_names)
+{
+    enum { MANY = 150 };
+    int       fds[MANY], i, turn;
+    char      name[20];
+    chr_error err;
+    rig       r;
+    for (turn = 0; turn < 3; turn++) {
+        rig_open(&r);
+        for (i = 0; i < MANY; i++) {
+            snprintf(name, sizeof name, "n%d", i);
+            fds[i] = open("/dev/null", O_RDONLY);
+            REQUIRE(fds[i] >= 0);
+            CHECK_INT(chr_fd_put(r.ctx, name, fds[i], &err), 0);
+        }
+        CHECK_INT(chr_fd_put(r.ctx, "other", fds[77], &err), CHR_ERR_EXISTS);
+        CHECK_STR(strstr(err.text, "has the name"), "has the name 'n77' already");
+        for (i = 0; i < MANY && turn > 0; i++) { /* all go, or each third is left */
+            snprintf(name, sizeof name, "n%d", turn == 1 ? i : (i * 7) % MANY);
+            if (turn == 2 && i % 3 == 0) continue;
+            CHECK_INT(chr_fd_close(r.ctx, name, &err), 0);
+            CHECK_INT(chr_fd_close(r.ctx, name, &err), CHR_ERR_NOT_FOUND);
+        }
+        if (turn == 1) /* from none on again */
+            for (i = 0; i < MANY; i++) {
+                snprintf(name, sizeof name, "again%d", i);
+                fds[i] = open("/dev/null", O_RDONLY);
+                CHECK_INT(chr_fd_put(r.ctx, name, fds[i], &err), 0);
+            }
+        rig_close(&r); /* none is left open */
+    }
+}

@@ -41,6 +41,43 @@ TEST(full_and_empty)
     CHECK_INT(chr_isr_ring_count(&ring), 0);
 }
 
+/* Over the end of the memory, into a buffer that is larger. */
+TEST(bytes_go_where_they_belong)
+{
+    unsigned char bytes[8], got[30];
+    chr_isr_ring  ring;
+    size_t        at, len, i;
+
+    for (at = 0; at < 8; at++)
+        for (len = 1; len <= 8; len++) {
+            REQUIRE(chr_isr_ring_init(&ring, bytes, sizeof bytes) == 0);
+            ring.put = ring.got = (chr_isr_index)at;
+            memset(got, '.', sizeof got);
+            CHECK_INT(chr_isr_ring_put(&ring, "abcdefgh", len), len);
+            CHECK_INT(chr_isr_ring_get(&ring, got + 10, len), len);
+            CHECK_MEM(got + 10, len, "abcdefgh", len);
+            for (i = 0; i < sizeof got; i++) CHECK(got[i] == '.' || (i >= 10 && i < 10 + len));
+        }
+}
+
+/* One without memory takes and has nothing. */
+TEST(no_memory)
+{
+    unsigned char got[4];
+    chr_isr_ring  ring;
+    size_t        len = 7;
+
+    CHECK(chr_isr_ring_init(&ring, NULL, 8) == CHR_ERR_INVALID);
+    CHECK(chr_isr_ring_put_span(&ring, &len) == NULL);
+    CHECK_INT(len, 0);
+    len = 7;
+    CHECK(chr_isr_ring_get_span(&ring, &len) == NULL);
+    CHECK_INT(len, 0);
+    CHECK_INT(chr_isr_ring_put(&ring, "abcd", 4), 0);
+    CHECK_INT(chr_isr_ring_get(&ring, got, 4), 0);
+    CHECK_INT(chr_isr_ring_count(&ring), 0);
+}
+
 /* As DMA uses it: pieces end where the memory does. */
 TEST(spans)
 {

@@ -1,13 +1,19 @@
 /*
  * Random schedules beside a model that says what must come of them. A schedule is made from a seed: a chardev of some kind, with some
- * layer, history=, obuf=, buffers, alone or under a mux, a hub or a fault; and up to MOST_STEPS steps, of the frontend, of its far
- * side, of the loop, of the clock, and of what fails. Then all comes to rest, and the model is asked.
+ * layer, with or without TLS, history=, obuf=, buffers, alone or under a mux, a hub, a filter or a fault; and up to MOST_STEPS steps,
+ * of the frontend, of its far side, of the loop, of the clock, and of what fails. Then all comes to rest, and the model is asked.
  *
  * The model is this. What the frontend's writes were told was taken is the `journal`: bytes in order. Each connection of the far side
  * has heard one piece of it without a gap, from `from_least`..`from_most` on (history= moves that back, an output buffer too), to its
  * end when it was there to the last. What each connection has sent has come in order, all of it unless our side ended the connection.
  * OPENED and CLOSED alternate, no input comes outside of them, each wait for `writable` is answered once, the loop does not spin,
  * nothing is left: descriptors, memory.
+ *
+ * Datagrams: a write is one, and one is a read, or several where the frontend has less room. What is sent while no peer is there is
+ * lost, and nothing else: neither side sends more than the other's buffer in the kernel holds.
+ *
+ * Not here: stdio, of which a process has one (it is fd with 0 and 1); chardevs without a stream to another process (null, ringbuf,
+ * script, emulated devices); vsock, spice, parallel, console, which need a machine that has them; certificates (TLS has shared keys).
  *
  *     MODEL_SEEDS=17 build/tests/test_model           one seed;  MODEL_SEEDS=1-9999: these
  *     MODEL_TRACE=1                                   prints the steps, and what comes of them, to stderr
@@ -19,10 +25,19 @@
 
 #include "private.h"
 
+#include <malloc.h>
 #include <netinet/tcp.h>
 #include <sys/mman.h>
 
-enum { SEEDS = 2000, FAMILIES = 8, MOST_STEPS = 60, USERS = 2, FARS = 16, TAGS = 4, TAG_SHIFT = 6, MOST_WRITE = 20000, MOST_FAILURES = 3 };
+#ifdef CHARDEV_MBEDTLS
+#include <mbedtls/ssl.h>
+#include <mbedtls/version.h>
+#endif
+
+enum {
+    SEEDS = 2000, FAMILIES = 8, MOST_STEPS = 60, USERS = 2, FARS = 16, TAGS = 8, TAG_SHIFT = 5, MOST_WRITE = 20000, MOST_FAILURES = 3,
+    MOST_CLIENTS = 4, MOST_DATAGRAMS = 30, MOST_MAIL = 60000 /* of a schedule: fewer than a socket's buffer holds */
+};
 
 /* ---- chance: each step has its own, so that what one does is the same when others are left out --------------------------------- */
 
@@ -55,14 +70,14 @@ static int some(chance *c, int most)
 
 /* ---- the schedule --------------------------------------------------------------------------------------------------------------- */
 
-typedef enum kind { PAIR, SERVER, CLIENT, TCP, FDS, FD_SOCKET, FIFO, PTY, KINDS } kind;
-typedef enum layer { RAW, TELNET, TN3270, WEBSOCKET, COM_PORT } layer; /* the last: telnet with RFC 2217 */
-typedef enum stack { ALONE, ON_FAULT, ON_MUX, ON_HUB } stack;
+typedef enum kind { PAIR, SERVER, CLIENT, TCP, UDP, FDS, FD_SOCKET, FILES, SERIAL, FIFO, PTY, KINDS } kind; /* up to TCP: socket */
+typedef enum layer { RAW, TELNET, TN3270, WEBSOCKET, COM_PORT, LAYERS } layer; /* the last: telnet with RFC 2217 */
+typedef enum stack { ALONE, ON_FAULT, ON_MUX, ON_HUB, ON_FILTER, STACKS } stack;
 typedef enum when_full { WAIT, DROP, DISCONNECT } when_full;
 
-static const char *const kind_names[] = { "pair", "server", "client", "tcp", "fds", "fd-socket", "fifo", "pty" };
+static const char *const kind_names[] = { "pair", "server", "client", "tcp", "udp", "fds", "fd-socket", "files", "serial", "fifo", "pty" };
 static const char *const layer_names[] = { "", "telnet", "tn3270", "websocket", "telnet=on,com-port" };
-static const char *const stack_names[] = { "", "fault", "mux", "hub" };
+static const char *const stack_names[] = { "", "fault", "mux", "hub", "filter" };
 static const char *const full_names[] = { "wait", "drop-oldest", "disconnect" };
 
 typedef struct setup {
@@ -76,11 +91,13 @@ typedef struct setup {
     int       echo, banner;  /* what handlers write */
     int       telnet_answer; /* of the far side to offers of BINARY: 0 none, 1 yes, 2 no */
     int       small;         /* the system's buffers between the two */
+    int       tls;           /* below the layer */
+    int       replace;       /* a server's new client takes the place of the one that it has */
 } setup;
 
 #define OPERATIONS(X)                                                                                                                \
     X(write, 20) X(write_all, 2) X(flush, 2) X(watch, 4) X(step, 30) X(time, 4) X(room, 10) X(no_room, 4) X(pull, 8) X(say, 16)         \
-    X(hear, 16) X(meet, 8) X(leave, 2) X(close, 1) X(disconnect, 1) X(shutdown, 1) X(buffers, 2) X(change, 2) X(refuse, 1) X(glitch, 6) \
+    X(hear, 16) X(meet, 8) X(leave, 2) X(close, 1) X(disconnect, 1) X(buffers, 2) X(change, 2) X(refuse, 1) X(glitch, 6) \
     X(failure, 1) X(memory, 1) X(focus, 4) X(handlers, 1) X(remove, 1)
 
 typedef enum operation {
@@ -103,19 +120,27 @@ static struct {
     int      count;
 } plan;
 
+#ifdef CHARDEV_MBEDTLS
+enum { HAS_TLS = 1 };
+#else
+enum { HAS_TLS = 0 };
+#endif
+
 static setup setup_of(chance *c)
 {
     setup s;
     memset(&s, 0, sizeof s);
-    s.kind = (kind)below(c, one_in(c, 6) ? KINDS : one_in(c, 4) ? TCP + 1 : CLIENT + 1);
-    s.stack = one_in(c, 3) ? (stack)(1 + below(c, 3)) : ALONE;
+    s.kind = (kind)below(c, one_in(c, 5) ? KINDS : one_in(c, 4) ? TCP + 1 : CLIENT + 1);
+    s.stack = one_in(c, 3) ? (stack)(1 + below(c, STACKS - 1)) : ALONE;
     if (s.stack == ON_HUB) s.kind = (kind)below(c, CLIENT);
-    if (s.kind <= TCP) s.layer = (layer)(one_in(c, 2) ? 0 : 1 + below(c, 4));
+    if (s.kind <= TCP) s.layer = (layer)(one_in(c, 2) ? 0 : 1 + below(c, LAYERS - 1));
+    s.tls = one_in(c, 6) && s.kind <= TCP && HAS_TLS;
     if (one_in(c, 3)) s.obuf = 1 + below(c, one_in(c, 2) ? 100 : 5000);
     if (s.obuf && one_in(c, 3)) s.full = s.kind <= TCP ? (when_full)(1 + below(c, 2)) : DROP;
     if (one_in(c, 4)) s.history = 1 + below(c, one_in(c, 2) ? 60 : 3000);
-    s.clients = s.stack == ALONE && (s.kind == SERVER || s.kind == TCP) && one_in(c, 4) ? 2 : 1;
+    s.clients = s.stack == ALONE && (s.kind == SERVER || s.kind == TCP) && one_in(c, 4) ? 2 + below(c, MOST_CLIENTS - 1) : 1;
     if (s.layer == COM_PORT) s.clients = 1; /* a serial line has one end */
+    s.replace = (s.kind == SERVER || s.kind == TCP) && s.stack != ON_HUB && s.clients == 1 && one_in(c, 5);
     s.half_close = s.kind <= TCP && s.layer != WEBSOCKET && one_in(c, 5);
     if (one_in(c, 3)) s.in = 1 + below(c, one_in(c, 2) ? 20 : 4096);
     if (one_in(c, 3)) s.out = 1 + below(c, one_in(c, 2) ? 20 : 4096);
@@ -174,9 +199,9 @@ static void plan_print(FILE *out)
         for (i = 0; i < plan.count; i++)
             if (!plan.steps[i].is_left_out) fprintf(out, "%d,", i);
     }
-    fprintf(out, "\n    %s %s %s obuf=%d,%s history=%d clients=%d half-close=%d in=%d out=%d pulls=%d echo=%d banner=%d answer=%d small=%d\n   ",
+    fprintf(out, "\n    %s %s %s obuf=%d,%s history=%d clients=%d half-close=%d in=%d out=%d pulls=%d echo=%d banner=%d answer=%d small=%d tls=%d replace=%d\n   ",
             kind_names[s->kind], layer_names[s->layer], stack_names[s->stack], s->obuf, full_names[s->full], s->history, s->clients,
-            s->half_close, s->in, s->out, s->pulls, s->echo, s->banner, s->telnet_answer, s->small);
+            s->half_close, s->in, s->out, s->pulls, s->echo, s->banner, s->telnet_answer, s->small, s->tls, s->replace);
     for (i = 0; i < plan.count; i++)
         if (!plan.steps[i].is_left_out) fprintf(out, " %d:%s", i, names[plan.steps[i].op]);
     fprintf(out, "\n");
@@ -206,6 +231,18 @@ static void tape_put_byte(tape *t, int byte)
     tape_put(t, &c, 1);
 }
 
+static void tape_put_number(tape *t, size_t number) { tape_put(t, &number, sizeof number); }
+
+static int tape_has_number(const tape *t, size_t number)
+{
+    size_t at, one;
+    for (at = 0; at < t->length; at += sizeof one) {
+        memcpy(&one, t->bytes + at, sizeof one);
+        if (one == number) return 1;
+    }
+    return 0;
+}
+
 static void tape_take(tape *t, size_t len)
 {
     t->length -= len;
@@ -226,7 +263,7 @@ typedef enum decoder { DATA, COMMAND, VERB, SUB, SUB_COMMAND, HEAD, FRAME } deco
 typedef struct far_side {
     int     to, from;           /* -1 = none (any more) */
     layer   layer;
-    int     is_socket, is_client;
+    int     is_socket, is_client, is_file, is_mail; /* the last: datagrams */
     int     lingers;            /* what is written to it and not sent yet still is when the chardev is done with it */
     int     tag;                /* the upper bits of all that it sends */
     tape    sent[USERS];        /* payload, by the frontend that it is for */
@@ -244,8 +281,17 @@ typedef struct far_side {
     int     is_cut;             /* our side ended the connection: what it sent may have come in part */
     int     is_excused;         /* something has failed that may end it at any time */
     int     may_end;            /* our side may end it, or has */
+    int     is_replaced;        /* it does so when another comes */
     size_t  from_least, from_most, to_least, to_most; /* of the journal */
+    size_t  to_sure;            /* behind this it may have heard what is not in the journal */
+    tape    sealed, unread;     /* TLS: records to write; read, and not yet opened */
+    int     is_secure, is_shaken; /* it has TLS; the handshake of that is over, as it sees it */
+    int     is_notified;        /* close_notify has come */
+    tape    sent_ends, heard_ends; /* datagrams: where they end in sent[0] and heard */
     int     is_opened, is_done; /* seen from the frontend: OPENED has come; it won't any more */
+#ifdef CHARDEV_MBEDTLS
+    mbedtls_ssl_context ssl;
+#endif
 } far_side;
 
 typedef struct user {
@@ -263,16 +309,21 @@ static struct {
     int      far_count;
     kind     kind;
     layer    layer;
+    int      tls;
     int      concurrent;        /* more than one connection at a time */
     tape     journal;
     size_t   base, base_most;   /* where the journal of this backend begins, between these, */
     size_t   last_open;         /* and where OPENED came last */
-    int      listener, focus, input_is_off, refuses, is_told_again, is_early, is_shut, turn, is_hard, budget;
+    int      listener, focus, input_is_off, is_told_again, is_early, turn, is_hard, budget;
     int      is_mixed;          /* nobody can tell where the input of a peer ends that is cut into commands */
     int      left_over;         /* blocks that a reset context has */
-    uint64_t dropped;
+    size_t   used;              /* of the program's memory then */
+    tape     write_ends;        /* where in the journal writes end */
+    tape     read_ends;         /* where in the input reads end, as its length * 2, + 1 = there was no more room */
+    int      datagrams, swaps;
+    size_t   mail;              /* bytes in the datagrams of the far sides */
+    int      port;              /* of the datagrams' far side */
     char     place[40];
-    char     given_in[80];
 } m;
 
 static int trace_wanted(void)
@@ -304,6 +355,129 @@ static void set_small(int fd)
     setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
 }
 
+/* ---- TLS with a shared key, as the far side has it ----------------------------------------------------------------------------- */
+
+#ifdef CHARDEV_MBEDTLS
+
+static int tls_random(void *opaque, unsigned char *bytes, size_t len)
+{
+    static chance c = { 1 };
+    (void)opaque;
+    while (len-- > 0) *bytes++ = (unsigned char)any(&c);
+    return 0;
+}
+
+static int tls_send(void *opaque, const unsigned char *bytes, size_t len)
+{
+    tape_put(&((far_side *)opaque)->sealed, bytes, len);
+    return (int)len;
+}
+
+static int tls_receive(void *opaque, unsigned char *bytes, size_t len)
+{
+    tape *t = &((far_side *)opaque)->unread;
+    if (t->length == 0) return MBEDTLS_ERR_SSL_WANT_READ;
+    if (len > t->length) len = t->length;
+    memcpy(bytes, t->bytes, len);
+    tape_take(t, len);
+    return (int)len;
+}
+
+/* Without operations of public keys, which take as long as a whole schedule. */
+static const mbedtls_ssl_config *tls_config(int is_client)
+{
+    static const int           suites[] = { MBEDTLS_TLS_PSK_WITH_AES_128_GCM_SHA256, MBEDTLS_TLS_PSK_WITH_CHACHA20_POLY1305_SHA256, 0 };
+    static const unsigned char key[] = "0123456789abcdef";
+    static mbedtls_ssl_config  configs[2];
+    static int                 are_made;
+    int                        i;
+    for (i = 0; i < 2 && !are_made; i++) {
+        mbedtls_ssl_config_init(&configs[i]);
+        REQUIRE(mbedtls_ssl_config_defaults(&configs[i], i ? MBEDTLS_SSL_IS_CLIENT : MBEDTLS_SSL_IS_SERVER, MBEDTLS_SSL_TRANSPORT_STREAM,
+                                            MBEDTLS_SSL_PRESET_DEFAULT) == 0);
+        mbedtls_ssl_conf_rng(&configs[i], tls_random, NULL);
+        mbedtls_ssl_conf_ciphersuites(&configs[i], suites);
+#if MBEDTLS_VERSION_NUMBER >= 0x03020000
+        mbedtls_ssl_conf_max_tls_version(&configs[i], MBEDTLS_SSL_VERSION_TLS1_2);
+#endif
+        REQUIRE(mbedtls_ssl_conf_psk(&configs[i], key, 16, (const unsigned char *)"qemu", 4) == 0);
+    }
+    are_made = 1;
+    return &configs[is_client];
+}
+
+static void secure(far_side *f)
+{
+    mbedtls_ssl_init(&f->ssl);
+    REQUIRE(mbedtls_ssl_setup(&f->ssl, tls_config(f->is_client)) == 0);
+    mbedtls_ssl_set_bio(&f->ssl, f, tls_send, tls_receive, NULL);
+}
+
+static void secure_end(far_side *f) { mbedtls_ssl_free(&f->ssl); }
+
+static int secure_waits(int n) { return n == MBEDTLS_ERR_SSL_WANT_READ || n == MBEDTLS_ERR_SSL_WANT_WRITE; }
+
+static void secure_shake(far_side *f)
+{
+    int n = f->is_shaken || f->is_over ? 0 : mbedtls_ssl_handshake(&f->ssl);
+    if (f->is_shaken || f->is_over || secure_waits(n)) return;
+    if (!CHECK(n == 0 || f->may_end || f->is_excused || f->is_cut)) NOTE("the handshake fails: -0x%x", (unsigned)-n);
+    f->is_shaken = n == 0;
+    if (n == 0 && f->layer == RAW) f->has_greeted = 1;
+}
+
+/* What is to be written becomes records. */
+static void secure_write(far_side *f)
+{
+    int n;
+    secure_shake(f);
+    while (f->is_shaken && f->wire.length > 0) {
+        n = mbedtls_ssl_write(&f->ssl, f->wire.bytes, f->wire.length);
+        if (n <= 0) return;
+        tape_take(&f->wire, (size_t)n);
+    }
+}
+
+static int secure_read(far_side *f, unsigned char *bytes, size_t len)
+{
+    int n;
+    secure_shake(f);
+    if (!f->is_shaken) return 0;
+    n = mbedtls_ssl_read(&f->ssl, bytes, len);
+    f->is_notified |= n == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY;
+    CHECK(n > 0 || secure_waits(n) || n == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY || f->is_excused);
+    return n;
+}
+
+static void secure_notify(far_side *f)
+{
+    if (f->is_shaken) mbedtls_ssl_close_notify(&f->ssl);
+}
+
+static void secure_creds(void)
+{
+    chr_error err;
+    char      text[300];
+    int       i;
+    for (i = 0; i < 2; i++) {
+        snprintf(text, sizeof text, "tls-creds-psk,id=t%d,endpoint=%s,keyfile=%s", i, i ? "server" : "client", scratch("keys.psk"));
+        if (!CHECK_INT(chr_tls_creds_add(m.r.ctx, text, &err), 0)) NOTE("%s", err.text);
+    }
+}
+
+#else
+
+static void secure(far_side *f) { (void)f; }
+static void secure_end(far_side *f) { (void)f; }
+static void secure_write(far_side *f) { (void)f; }
+static int  secure_read(far_side *f, unsigned char *bytes, size_t len) { return (void)f, (void)bytes, (void)len, 0; }
+static void secure_notify(far_side *f) { (void)f; }
+static void secure_creds(void) {}
+
+#endif
+
+/* ---- one connection more ---------------------------------------------------------------------------------------------------------- */
+
 /* What may have been written before it joins may be heard, as far as history= and an output buffer keep it. */
 static size_t back_from(size_t at, size_t len)
 {
@@ -319,21 +493,90 @@ static far_side *far_new(int to, int from, int is_client)
     fcntl(to, F_SETFL, O_RDWR | O_NONBLOCK);
     fcntl(from, F_SETFL, O_RDWR | O_NONBLOCK);
     f->layer = m.layer == COM_PORT ? TELNET : m.layer;
-    f->is_socket = m.kind <= TCP || m.kind == FD_SOCKET;
+    f->is_socket = m.kind <= UDP || m.kind == FD_SOCKET;
     f->is_client = is_client;
-    f->lingers = m.kind <= TCP;
+    f->is_file = m.kind == FILES;
+    f->is_mail = m.kind == UDP;
+    f->lingers = m.kind <= TCP || m.kind == FILES;
     f->state = f->layer == WEBSOCKET ? HEAD : DATA;
-    f->tag = m.far_count % TAGS;
+    f->tag = m.concurrent ? m.far_count % TAGS : -1;
+    f->is_secure = m.tls;
+    if (f->is_secure) secure(f);
     f->from_least = back_from(m.kind == CLIENT ? m.last_open : m.journal.length, (size_t)(plan.setup.history + plan.setup.out + MOST_WRITE * (m.concurrent != 0)));
     if (plan.setup.stack == ON_FAULT) f->from_least = 0;
     if (m.kind == PTY) f->from_least = 0; /* what the last one has not read waits in the terminal */
-    f->from_most = f->to_most = SIZE_MAX;
+    f->from_most = f->to_most = f->to_sure = SIZE_MAX;
     f->may_end = plan.setup.full == DISCONNECT;
     f->is_opened = m.kind == CLIENT && m.is_early;
     m.is_early = 0;
     m.far_count++;
     return f;
 }
+
+/* ---- the filter: it turns bits ---------------------------------------------------------------------------------------------------- */
+
+enum { TURNED = 0x21 };
+
+static void turn(void *to, const void *from, size_t len)
+{
+    size_t i;
+    for (i = 0; i < len; i++) ((unsigned char *)to)[i] = (unsigned char)(((const unsigned char *)from)[i] ^ (plan.setup.stack == ON_FILTER ? TURNED : 0));
+}
+
+/* In one piece: history= below has all of what nobody was there for. */
+static int filter_write(chr_dev *dev, const void *bytes, size_t len)
+{
+    static unsigned char turned[1 << 21];
+    if (len > sizeof turned) len = sizeof turned;
+    turn(turned, bytes, len);
+    return chr_stacked_write(dev, turned, len);
+}
+
+static void filter_on_read(void *opaque, const void *bytes, size_t len)
+{
+    unsigned char piece[512];
+    chr_dev      *dev = (chr_dev *)opaque;
+    size_t        at, size;
+    for (at = 0; at < len && !dev->removed; at += size) {
+        size = len - at < sizeof piece ? len - at : sizeof piece;
+        turn(piece, (const unsigned char *)bytes + at, size);
+        chr_be_write(dev, piece, size);
+    }
+}
+
+typedef struct filter_options {
+    chr_common_options common;
+    const char        *chardev;
+} filter_options;
+
+static const chr_option filter_rows[] = {
+    { "chardev", CHR_OPTION_TEXT, offsetof(filter_options, chardev), CHR_REQUIRED, 0, 0, "id of the chardev that it is on" },
+    { NULL,      CHR_OPTION_TEXT, 0,                                 NULL,         0, 0, NULL }
+};
+
+static int filter_open(chr_dev *dev, chr_error *err)
+{
+    static const chr_handlers handlers = { NULL, filter_on_read, NULL, NULL };
+    return chr_stacked_open(dev, ((const filter_options *)dev->options)->chardev, &handlers, err);
+}
+
+CHR_TABLE(chr_io, filter_io, CHR_SET(write, filter_write) CHR_SET(update, chr_stacked_update) CHR_SET(wait_fd, chr_stacked_wait_fd));
+CHR_TABLE(chr_peer_slots, filter_peer,
+    CHR_SET(disconnect,     chr_stacked_disconnect)
+    CHR_SET(wait_connected, chr_stacked_wait_connected)
+    CHR_SET(shutdown,       chr_stacked_shutdown)
+    CHR_SET(queued,         chr_stacked_queued));
+CHR_TABLE(chr_backend, filter_kind,
+    CHR_SET(name,         "turn")
+    CHR_SET(help,         "turns bits")
+    CHR_SET(options,      filter_rows)
+    CHR_SET(options_size, sizeof(filter_options))
+    CHR_SET(state_size,   sizeof(chr_stacked))
+    CHR_SET(open,         filter_open)
+    CHR_SET(close,        chr_stacked_close)
+    CHR_SET(io,           &filter_io)
+    CHR_SET(describe,     chr_stacked_describe)
+    CHR_SET(peer,         &filter_peer));
 
 /* ---- what goes over the wire ----------------------------------------------------------------------------------------------------- */
 
@@ -396,15 +639,22 @@ static void answer_telnet(far_side *f, int verb, int option)
     if (verb == 253 && option == 0 && wanted) f->is_text = 1; /* WILL BINARY: from here on a CR is a CR */
 }
 
+static void hear_bytes(far_side *f, const void *bytes, size_t len)
+{
+    tape_put(&f->heard, bytes, len);
+    if (len > 0) turn(f->heard.bytes + f->heard.length - len, bytes, len);
+}
+
 static void hear_byte(far_side *f, int c)
 {
+    unsigned char byte = (unsigned char)c;
     /* what was seen to be sent as CR NUL once is so always */
     if (f->layer == TELNET && plan.setup.telnet_answer == 2 && f->last == '\r' && c == 0) {
         f->last = 0;
         return;
     }
     f->last = c;
-    tape_put_byte(&f->heard, c);
+    hear_bytes(f, &byte, 1);
 }
 
 static void decode_telnet(far_side *f, int c)
@@ -440,7 +690,7 @@ static int decode_frame(far_side *f)
     n += p[1] & 128 ? 4 : 0;
     if (f->raw.length < n + len) return 0;
     for (i = 0; i < len && p[1] & 128; i++) p[n + i] ^= p[n - 4 + (i & 3)];
-    if ((p[0] & 15) == 2 || (p[0] & 15) == 0) tape_put(&f->heard, p + n, len);
+    if ((p[0] & 15) == 2 || (p[0] & 15) == 0) hear_bytes(f, p + n, len);
     else if ((p[0] & 15) == 10) f->pongs++;
     else CHECK_INT(p[0] & 15, 8);
     tape_take(&f->raw, n + len);
@@ -476,7 +726,8 @@ static int decode_head(far_side *f)
 static void decode(far_side *f, const unsigned char *bytes, size_t len)
 {
     size_t i;
-    if (f->layer == RAW) tape_put(&f->heard, bytes, len);
+    if (len > 0 && f->layer != WEBSOCKET) f->has_greeted = 1;
+    if (f->layer == RAW) hear_bytes(f, bytes, len);
     else if (f->layer == WEBSOCKET) {
         tape_put(&f->raw, bytes, len);
         if (f->state == HEAD && !decode_head(f)) return;
@@ -488,38 +739,67 @@ static void decode(far_side *f, const unsigned char *bytes, size_t len)
 
 /* ---- the far side ------------------------------------------------------------------------------------------------------------------- */
 
+/* What is written goes into the kernel, as far as that takes it: in the order of the datagrams, each whole. */
 static void far_flush(far_side *f)
 {
+    tape   *t = f->is_secure ? &f->sealed : &f->wire;
     ssize_t n;
     int     i;
     if (f->is_ended) return;
-    while (f->to >= 0 && f->wire.length > 0) {
+    if (f->is_secure) secure_write(f);
+    while (f->to >= 0 && t->length > 0) {
         if (!f->is_socket) signal(SIGPIPE, SIG_IGN); /* ours; the library is to be silent by itself */
-        n = f->is_socket ? send(f->to, f->wire.bytes, f->wire.length, MSG_NOSIGNAL) : write(f->to, f->wire.bytes, f->wire.length);
+        n = f->is_socket ? send(f->to, t->bytes, t->length, MSG_NOSIGNAL) : write(f->to, t->bytes, t->length);
         if (!f->is_socket) signal(SIGPIPE, SIG_DFL);
         if (n <= 0) return;
-        tape_take(&f->wire, (size_t)n);
+        tape_take(t, (size_t)n);
+        if (f->is_mail) tape_put_number(&f->sent_ends, f->sent[0].length - t->length);
         m.turn++;
     }
+    if (f->wire.length > 0) return;
     for (i = 0; i < USERS; i++) f->known[i] = f->sent[i].length;
+}
+
+static ssize_t far_read(far_side *f, size_t most)
+{
+    unsigned char text[65536];
+    ssize_t       n;
+    int           opened;
+    if (most > 8192) most = 8192;
+    n = read(f->from, text, f->is_mail ? sizeof text : most);
+    if (n == 0 && f->is_file) return errno = EAGAIN, -1; /* the end of a file is where more will be written */
+    if (n > 0) m.turn++;
+    if (n > 0 && f->is_secure) tape_put(&f->unread, text, (size_t)n);
+    else if (n > 0) decode(f, text, (size_t)n);
+    if (n > 0 && f->is_mail) tape_put_number(&f->heard_ends, f->heard.length);
+    while (n > 0 && f->is_secure && (opened = secure_read(f, text, sizeof text)) > 0) decode(f, text, (size_t)opened);
+    return n;
 }
 
 static void far_hear(far_side *f, size_t most)
 {
-    unsigned char text[8192];
-    size_t        before = f->heard.length;
-    ssize_t       n = f->from < 0 || f->is_over ? -1 : read(f->from, text, most < sizeof text ? most : sizeof text);
-    if (n > 0 && f->layer != WEBSOCKET) f->has_greeted = 1;
-    if (n > 0) m.turn++, decode(f, text, (size_t)n);
+    size_t  before = f->heard.length;
+    ssize_t n = -1;
+    if (f->from < 0 || f->is_over) return;
+    do n = far_read(f, most);
+    while (f->is_mail && n >= 0);
     if (f->heard.length > before) TRACE("    far %d hears %d bytes\n", (int)(f - m.fars), (int)(f->heard.length - before));
-    if (n == 0 || (n < 0 && f->from >= 0 && !f->is_over && errno != EAGAIN && errno != EINTR)) {
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR && !f->is_mail)) {
         TRACE("    far %d: end of file%s\n", (int)(f - m.fars), n < 0 ? " (error)" : "");
         f->is_over = 1;
         if (f->to_most > m.journal.length) f->to_most = m.journal.length;
         m.turn++;
         if (!CHECK(f->may_end || f->is_ended || f->is_cut || f->is_excused)) NOTE("connection %d ends out of nowhere", (int)(f - m.fars));
-        if (!m.is_shut) f->is_cut = 1;
+        f->is_cut = 1;
     }
+}
+
+/* What is sent to it waits nowhere, so that none is lost. */
+static void take_mail(void)
+{
+    int i;
+    for (i = 0; i < m.far_count; i++)
+        if (m.fars[i].is_mail) far_hear(&m.fars[i], SIZE_MAX);
 }
 
 static void greet(far_side *f)
@@ -558,33 +838,72 @@ static int abstract_socket(int connects)
     return fd;
 }
 
+/* A socket of datagrams at 127.0.0.1:*port (0: at any, and which), connected to another port if that is given. */
+static int mail_socket(int *port, int to)
+{
+    struct sockaddr_in address;
+    socklen_t          len = sizeof address;
+    int                fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), i;
+    memset(&address, 0, sizeof address);
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    for (i = 0; i < (to ? 2 : 1) && fd >= 0; i++) {
+        address.sin_port = htons((uint16_t)(i ? to : *port));
+        if ((i ? connect(fd, (struct sockaddr *)&address, len) : bind(fd, (struct sockaddr *)&address, len)) == 0) continue;
+        close(fd);
+        fd = -1;
+    }
+    if (fd >= 0 && getsockname(fd, (struct sockaddr *)&address, &len) == 0) *port = ntohs(address.sin_port);
+    return fd;
+}
+
 static chr_dev *bottom_dev(void)
 {
     chr_dev *dev = chr_find(m.r.ctx, "b");
     return dev ? dev : chr_find(m.r.ctx, "d");
 }
 
-/* A new connection, where there may be one. */
-static void far_meet(void)
+/* Another takes its place, sooner or later, also if it has gone and nobody has noticed. */
+static void far_is_replaced(far_side *f)
 {
-    chr_info info;
-    int      fd = -1, yes = 1, i;
-    chr_dev *dev = bottom_dev();
+    if (f->is_over) return;
+    f->is_cut = f->may_end = f->is_replaced = 1;
+    if (plan.setup.stack == ON_MUX) m.input_is_off = 1; /* a change of the focus may be lost */
+}
+
+/* A new connection, where there may be one. */
+static void far_meet_over(int replaces)
+{
+    chr_info  info;
+    int       fd = -1, yes = 1, i;
+    far_side *f;
+    chr_dev  *dev = bottom_dev();
+    int       may_replace = plan.setup.replace && (m.kind == SERVER || m.kind == TCP);
     if (!dev || m.far_count == (m.concurrent ? TAGS : FARS) || plan.setup.stack == ON_HUB) return;
-    if (m.kind != CLIENT && live_count() >= (m.concurrent ? 2 : 1)) return;
+    if (m.kind != CLIENT && live_count() >= plan.setup.clients && !(replaces && may_replace)) return;
+    if (may_replace && (m.tls || m.layer == WEBSOCKET) && m.far_count > 0 && !m.fars[m.far_count - 1].is_opened) return; /* whose handshake is over first? */
     if (m.kind == SERVER) fd = abstract_socket(1);
     if (m.kind == CLIENT) fd = accept(m.listener, NULL, NULL);
-    if (m.kind == TCP || m.kind == PTY) chr_query(dev, &info);
+    if (m.kind == TCP || m.kind == UDP || m.kind == PTY) chr_query(dev, &info);
+    if (m.kind == UDP) fd = mail_socket(&m.port, atoi(strrchr(info.address, ':') + 1));
     if (m.kind == TCP) fd = tcp_connect(atoi(strchr(info.address, ':') + 1));
     if (m.kind == TCP && fd >= 0) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
     if (m.kind == PTY) fd = open(strstr(info.filename, "/dev/"), O_RDWR | O_NOCTTY | O_CLOEXEC);
     if (fd < 0) return;
-    if (m.kind != PTY) set_small(fd);
+    if (m.kind != PTY && m.kind != UDP) set_small(fd);
     TRACE("    far %d comes\n", m.far_count);
     for (i = 0; i < m.far_count && m.concurrent; i++) /* it may take the last place, of one whose handshake goes on */
-        if (m.layer == WEBSOCKET && !m.fars[i].has_greeted) m.fars[i].may_end = 1;
-    greet(far_new(fd, fd, m.kind != CLIENT));
+        if ((m.layer == WEBSOCKET || m.tls) && !m.fars[i].has_greeted) m.fars[i].may_end = 1;
+    for (i = 0; i < m.far_count && may_replace; i++) far_is_replaced(&m.fars[i]);
+    f = far_new(fd, fd, m.kind != CLIENT);
+    for (i = 0; i < m.far_count - 1 && (m.tls || plan.setup.replace); i++) /* the handshake of one that is gone may take the place */
+        f->may_end |= m.kind != CLIENT && (m.concurrent || !m.fars[i].is_opened);
+    f->is_opened |= m.kind == UDP; /* there is no event of it */
+    if (m.kind == UDP && plan.setup.stack != ON_FAULT) f->from_most = m.journal.length;
+    greet(f);
 }
+
+static void far_meet(void) { far_meet_over(0); }
 
 /* ---- making it ---------------------------------------------------------------------------------------------------------------------- */
 
@@ -593,9 +912,11 @@ static const char *wrapped_options(char *text, size_t size, const char *id, cons
     size_t used = strlen(text);
     used += (size_t)snprintf(text + used, size - used, ",id=%s%s", id, is_server ? ",server=on,wait=off" : "");
     if (m.layer) used += (size_t)snprintf(text + used, size - used, ",%s=on", layer_names[m.layer]);
+    if (m.tls) used += (size_t)snprintf(text + used, size - used, ",tls-creds=t%d%s", is_server, is_server ? "" : ",tls-hostname=localhost");
     if (s->obuf) used += (size_t)snprintf(text + used, size - used, ",obuf=%d,obuf-full=%s", s->obuf, full_names[s->full]);
     if (s->history) used += (size_t)snprintf(text + used, size - used, ",history=%d", s->history);
     if (s->half_close && m.kind <= TCP) used += (size_t)snprintf(text + used, size - used, ",half-close=on");
+    if (is_server && s->replace) used += (size_t)snprintf(text + used, size - used, ",replace=on");
     if (is_server && s->clients > 1) used += (size_t)snprintf(text + used, size - used, ",clients=%d", s->clients);
     return text;
 }
@@ -629,6 +950,23 @@ static void describe(char *text, size_t size, const char *id, int ours[2], int t
         theirs[0] = open(scratch("p.in"), O_RDWR | O_NONBLOCK | O_CLOEXEC);
         theirs[1] = open(scratch("p.out"), O_RDWR | O_NONBLOCK | O_CLOEXEC);
         break;
+    case FILES:
+        unlink(scratch("f.in")), unlink(scratch("f.out")); /* those of a swap before are others */
+        REQUIRE(mkfifo(scratch("f.in"), 0600) == 0);
+        theirs[0] = open(scratch("f.in"), O_RDWR | O_NONBLOCK | O_CLOEXEC);
+        theirs[1] = open(scratch("f.out"), O_RDONLY | O_CREAT | O_CLOEXEC, 0600);
+        snprintf(text, size, "file,path=%s,input-path=%s", scratch("f.out"), scratch("f.in"));
+        break;
+    case SERIAL:
+        theirs[0] = theirs[1] = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+        REQUIRE(theirs[0] >= 0 && grantpt(theirs[0]) == 0 && unlockpt(theirs[0]) == 0);
+        snprintf(text, size, "serial,path=%s", ptsname(theirs[0]));
+        break;
+    case UDP:
+        m.port = 0;
+        theirs[0] = theirs[1] = mail_socket(&m.port, 0);
+        snprintf(text, size, "udp,host=127.0.0.1,port=%d,localaddr=127.0.0.1,localport=0", m.port);
+        break;
     case TCP: snprintf(text, size, "socket,host=127.0.0.1,port=0,nodelay=on"); break;
     case PTY: snprintf(text, size, "pty"); break;
     default:
@@ -639,9 +977,16 @@ static void describe(char *text, size_t size, const char *id, int ours[2], int t
     wrapped_options(text, size, id, &plan.setup, m.kind == SERVER || m.kind == TCP);
 }
 
-static void made(const int theirs[2])
+static void made(const int theirs[2], const char *id)
 {
+    struct sockaddr_in address;
+    chr_info           info;
     if (theirs[0] < 0) return;
+    memset(&address, 0, sizeof address);
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (m.kind == UDP) chr_query(chr_find(m.r.ctx, id), &info), address.sin_port = htons((uint16_t)atoi(strrchr(info.address, ':') + 1));
+    if (m.kind == UDP) REQUIRE(connect(theirs[0], (struct sockaddr *)&address, sizeof address) == 0);
     greet(far_new(theirs[0], theirs[1], 0));
 }
 
@@ -652,7 +997,7 @@ static void make_one(const char *id)
     describe(text, sizeof text, id, ours, theirs);
     TRACE("  %s\n", text);
     make(&m.r, text);
-    made(theirs);
+    made(theirs, id);
 }
 
 static void make_all(chance *c)
@@ -660,7 +1005,9 @@ static void make_all(chance *c)
     static const char *const members[] = { "b0", "b1" };
     char                     text[200];
     far_side                *f;
+    chr_error                err;
     int                      i, fd;
+    if (m.tls || plan.setup.tls) secure_creds();
     switch (plan.setup.stack) {
     case ALONE: make_one("d"); return;
     case ON_FAULT:
@@ -671,6 +1018,11 @@ static void make_all(chance *c)
     case ON_MUX:
         make_one("b");
         snprintf(text, sizeof text, "mux,id=d,chardev=b");
+        break;
+    case ON_FILTER:
+        make_one("b");
+        REQUIRE(chr_backend_register(m.r.ctx, &filter_kind, &err) == 0);
+        snprintf(text, sizeof text, "turn,id=d,chardev=b");
         break;
     default:
         for (i = 0; i < 2; i++) {
@@ -699,13 +1051,23 @@ static void any_bytes(chance *c, unsigned char *bytes, size_t len, int is_output
     }
 }
 
+/* What is not offered again may have been heard by one that was ahead of the whole. */
+static void give_up(void)
+{
+    int i;
+    for (i = 0; i < m.far_count && m.concurrent; i++)
+        if (m.fars[i].to_sure > m.journal.length) m.fars[i].to_sure = m.journal.length;
+}
+
 /* What was taken is in the journal; and with history= also what nobody was there for. */
 static int user_write(user *u, chance *c, int more, int timeout_ms)
 {
     unsigned char bytes[MOST_WRITE];
     int           n;
     if (u->is_detached) return 0;
+    if (m.kind == UDP && u->pending.length + (size_t)more > MOST_MAIL / 2) more = 0;
     any_bytes(c, bytes, (size_t)more, 1);
+    turn(bytes, bytes, (size_t)more);
     tape_put(&u->pending, bytes, (size_t)more);
     if (u->pending.length == 0) return 0;
     if (timeout_ms < 0) n = chr_fe_write(&u->rec.fe, u->pending.bytes, u->pending.length);
@@ -716,8 +1078,11 @@ static int user_write(user *u, chance *c, int more, int timeout_ms)
     if (n > 0) {
         tape_put(&m.journal, u->pending.bytes, (size_t)n);
         tape_take(&u->pending, (size_t)n);
+        tape_put_number(&m.write_ends, m.journal.length);
+        take_mail();
     } else if (n == CHR_ERR_DISCONNECTED) {
         if (plan.setup.history) tape_put(&m.journal, u->pending.bytes, u->pending.length);
+        else give_up();
         u->pending.length = 0;
     }
     return n;
@@ -749,6 +1114,7 @@ static void happened(recorder *rec, int what)
     user  *u = &m.users[user_number(rec)], *other = &m.users[!user_number(rec)];
     chance c = chance_of(plan.seed + (uint32_t)m.turn++);
     if (what == 'r') TRACE("    input, %d in all\n", (int)rec->length);
+    if (what == 'r' && m.kind == UDP) tape_put_number(&m.read_ends, rec->length * 2 + (rec->room == 0));
     if (what == 'e') TRACE("    event %c\n", recorder_letter(rec->last_event));
     if (strlen(rec->events) > 40) memset(rec->events, 0, sizeof rec->events);
     if (what == 'e' && rec->last_event == CHR_EVENT_OPENED && !other->rec.open) opened();
@@ -793,7 +1159,7 @@ static void user_pull(user *u, int most)
 /* ---- the steps -------------------------------------------------------------------------------------------------------------------------- */
 
 static user     *any_user(chance *c) { return &m.users[below(c, m.user_count)]; }
-static far_side *any_far(chance *c) { return m.far_count ? &m.fars[m.far_count - 1 - below(c, m.concurrent && m.far_count > 1 ? 2 : 1)] : NULL; }
+static far_side *any_far(chance *c) { return m.far_count ? &m.fars[m.far_count - 1 - below(c, m.concurrent && m.far_count > 1 ? (m.far_count < MOST_CLIENTS ? m.far_count : MOST_CLIENTS) : 1)] : NULL; }
 
 static void op_write(chance *c) { user_write(any_user(c), c, some(c, MOST_WRITE), -1); }
 static void op_write_all(chance *c) { user_write(any_user(c), c, some(c, MOST_WRITE), 0); }
@@ -843,11 +1209,12 @@ static void far_say(far_side *f, chance *c, size_t len)
     size_t        i, n = 0;
     any_bytes(c, bytes, len, 0);
     for (i = 0; i < len; i++) {
-        bytes[i] = (unsigned char)((bytes[i] & ((1 << TAG_SHIFT) - 1)) | f->tag << TAG_SHIFT);
+        if (f->tag >= 0) bytes[i] = (unsigned char)((bytes[i] & ((1 << TAG_SHIFT) - 1)) | f->tag << TAG_SHIFT);
         if (m.layer == TN3270 && bytes[i] == 255) bytes[i] = 254;
         if (bytes[i] == 1 && plan.setup.stack == ON_MUX) coded[n++] = 1;
         coded[n++] = bytes[i];
     }
+    turn(bytes, bytes, len);
     tape_put(&f->sent[m.focus], bytes, len);
     encode(f, c, coded, n);
 }
@@ -860,8 +1227,11 @@ static int far_may_say(const far_side *f)
 static void op_say(chance *c)
 {
     far_side *f = any_far(c);
-    if (!far_may_say(f)) return;
-    far_say(f, c, (size_t)some(c, plan.setup.in && plan.setup.in < 100 ? 1000 : MOST_WRITE));
+    size_t    len = (size_t)some(c, plan.setup.in && plan.setup.in < 100 ? 1000 : MOST_WRITE);
+    if (!far_may_say(f) || (f->is_mail && (m.mail + len > MOST_MAIL || ++m.datagrams > MOST_DATAGRAMS))) return;
+    if (f->is_mail && one_in(c, 6)) send(f->to, "", 0, 0); /* nothing comes of an empty one */
+    m.mail += len;
+    far_say(f, c, len);
     far_flush(f);
     TRACE("    far %d says: %d bytes in all\n", (int)(f - m.fars), (int)(f->sent[0].length + f->sent[1].length));
 }
@@ -874,7 +1244,7 @@ static void op_hear(chance *c)
     far_flush(f);
 }
 
-static void op_meet(chance *c) { (void)c, far_meet(); }
+static void op_meet(chance *c) { far_meet_over(one_in(c, 2)); }
 
 static size_t mux_most(void) { return plan.setup.out ? (size_t)plan.setup.out * USERS + 1 : 0; }
 
@@ -882,10 +1252,12 @@ static size_t mux_most(void) { return plan.setup.out ? (size_t)plan.setup.out * 
 static void end_output(far_side *f)
 {
     far_flush(f);
+    if (f->is_secure && f->wire.length == 0 && m.turn % 2) secure_notify(f), far_flush(f); /* or it is cut off */
     f->is_ended = 1;
-    if (f->wire.length > 0 && plan.setup.stack == ON_MUX) m.input_is_off = 1; /* a change of the focus may be lost */
-    f->wire.length = 0;
-    if (f->layer == RAW || f->has_greeted) return;
+    if (f->sealed.length > 0) f->is_cut = 1;
+    if (f->wire.length + f->sealed.length > 0 && plan.setup.stack == ON_MUX) m.input_is_off = 1; /* a change of the focus may be lost */
+    f->wire.length = f->sealed.length = 0;
+    if ((f->layer == RAW && !f->is_secure) || f->has_greeted) return;
     f->is_cut = 1;
     if (plan.setup.stack == ON_MUX) m.input_is_off = 1;
 }
@@ -894,7 +1266,7 @@ static void end_output(far_side *f)
 static void op_leave(chance *c)
 {
     far_side *f = any_far(c);
-    if (!f || f->to < 0 || f->is_ended || f->is_cut || m.kind == PTY || m.kind == FIFO) return;
+    if (!f || f->to < 0 || f->is_ended || f->is_cut || m.kind == UDP || m.kind >= SERIAL) return;
     end_output(f);
     f->to_least = back_from(m.journal.length, mux_most());
     if (f->is_socket) shutdown(f->to, SHUT_WR);
@@ -908,7 +1280,7 @@ static void op_close(chance *c)
     far_side     *f = any_far(c);
     if (!f || f->from < 0) return;
     end_output(f);
-    if (m.kind == TCP || m.kind == PTY) f->is_excused = 1; /* a reset destroys what is on its way; so does a terminal */
+    if (m.kind == TCP || m.kind == PTY || m.kind == SERIAL) f->is_excused = 1; /* a reset destroys what is on its way; so does a terminal */
     if (m.kind == TCP && plan.setup.half_close) setsockopt(f->from, SOL_SOCKET, SO_LINGER, &hard, sizeof hard); /* else it only ends */
     if (f->to >= 0 && f->to != f->from) close(f->to);
     close(f->from);
@@ -928,7 +1300,7 @@ static void cut_all(size_t written, size_t slack)
         f->is_cut = f->may_end = 1;
         if (!f->is_opened) continue; /* it may be in the backlog still */
         f->to_most = written + (m.concurrent ? m.users[0].pending.length : 0);
-        if (f->is_ended) continue; /* it may have been over before */
+        if (f->is_ended || f->is_replaced) continue; /* it may have been over before */
         f->to_least = written > slack ? written - slack : 0;
     }
     if (plan.setup.stack == ON_MUX) m.input_is_off = 1; /* an escape may have been lost */
@@ -940,11 +1312,6 @@ static void op_disconnect(chance *c)
     if (u->is_detached || m.kind > TCP) return;
     if (m.kind == CLIENT) far_meet(); /* one in the backlog too */
     if (chr_fe_disconnect(&u->rec.fe) == 0) cut_all(m.journal.length, mux_most());
-}
-
-static void op_shutdown(chance *c)
-{
-    (void)c;
 }
 
 static void op_buffers(chance *c)
@@ -967,6 +1334,7 @@ static void change_to(chance *c, int refuses)
     char      place[sizeof m.place];
     kind      before = m.kind;
     layer     layer_before = m.layer;
+    int       tls_before = m.tls, port = m.port;
     chr_error err;
     user     *u = &m.users[0];
     size_t    written = m.journal.length;
@@ -975,6 +1343,9 @@ static void change_to(chance *c, int refuses)
     m.kind = (kind)below(c, FIFO);
     m.layer = m.kind <= TCP && !(plan.setup.layer == RAW) ? plan.setup.layer : RAW;
     if (plan.setup.full == DISCONNECT && m.kind > TCP) m.kind = PAIR;
+    m.tls = plan.setup.tls && m.kind <= TCP;
+    if (m.kind == UDP && fault_plan.error == FAULT_SHORT) fault_disarm();
+    m.swaps++;
     strcpy(place, m.place);
     describe(text, sizeof text, "d", ours, theirs);
     u->rec.change_answer = refuses ? -1 : 0;
@@ -989,7 +1360,7 @@ static void change_to(chance *c, int refuses)
         m.base = written > (size_t)plan.setup.out ? written - (size_t)plan.setup.out : 0;
         m.base_most = m.journal.length;
         m.last_open = m.base;
-        made(theirs);
+        made(theirs, "d");
         if (theirs[0] >= 0) m.fars[m.far_count - 1].from_least = m.base; /* it may have been written to meanwhile */
         return;
     }
@@ -1003,6 +1374,8 @@ static void change_to(chance *c, int refuses)
     strcpy(m.place, place);
     m.kind = before;
     m.layer = layer_before;
+    m.tls = tls_before;
+    m.port = port;
 }
 
 static void op_change(chance *c) { change_to(c, 0); }
@@ -1014,7 +1387,7 @@ static void op_glitch(chance *c)
     static const fault_call calls[] = { FAULT_read, FAULT_recv, FAULT_recvmsg, FAULT_write, FAULT_send, FAULT_sendmsg, FAULT_poll };
     static const int        errors[] = { EINTR, EAGAIN, FAULT_SHORT };
     fault_call              call = calls[below(c, 7)];
-    int                     error = call == FAULT_poll ? EINTR : errors[below(c, 3)];
+    int                     error = call == FAULT_poll ? EINTR : errors[below(c, m.kind == UDP ? 2 : 3)]; /* a datagram is not short */
     fault_arm(call, error, 1 + below(c, 3), error != EINTR && one_in(c, 8));
     TRACE("    glitch: call %d, error %d, at %ld\n", (int)call, error, (long)fault_plan.at);
     m.is_hard = call == FAULT_read && error == EAGAIN && plan.setup.layer == WEBSOCKET; /* no random numbers: no key */
@@ -1091,6 +1464,7 @@ static void run_step(const step *s)
     run[s->op](&c);
     if ((m.is_hard && fault_plan.fired) || m.r.failed) excuse();
     if (m.r.failed) m.r.fail_at = 0;
+    take_mail();
 }
 
 /* ---- rest, and judgement ------------------------------------------------------------------------------------------------------------- */
@@ -1108,7 +1482,7 @@ static int rest_turn(chance *c)
 
 static void come_to_rest(chance *c)
 {
-    int i, idle = 0, turns = 0, most = m.kind == PTY ? 60 : m.kind == TCP || plan.setup.stack == ON_FAULT ? 40 : 8;
+    int i, idle = 0, turns = 0, most = m.kind == PTY || m.kind == SERIAL ? 60 : m.kind == TCP || plan.setup.stack == ON_FAULT ? 40 : 8;
     fault_disarm();
     m.r.fail_at = 0;
     m.budget = 20;
@@ -1121,7 +1495,7 @@ static void come_to_rest(chance *c)
     for (; idle < most && turns < 20000; turns++) {
         idle = rest_turn(c) ? 0 : idle + 1;
         if (idle) m.r.now += 100 * INT64_C(1000000);
-        if (idle && m.kind == PTY) usleep(200);
+        if (idle && (m.kind == PTY || m.kind == SERIAL)) usleep(200);
     }
     CHECK(turns < 20000);
     for (i = 0; i < 50 && chr_loop_step(m.r.ctx, 0) != 0; i++) {}
@@ -1140,8 +1514,10 @@ static size_t heard_from(const far_side *f, int is_whole)
     if (most > end - n) most = end - n;
     if (is_whole && f->to_least <= end && f->to_least > n && f->to_least - n > least) least = f->to_least - n;
     if (is_whole && f->to_most == SIZE_MAX && !(f->is_ended && !plan.setup.half_close && m.kind != FDS) && end - n > least) least = end - n;
-    for (at = least; at <= most; at++)
-        if (n == 0 || memcmp(m.journal.bytes + at, f->heard.bytes, n) == 0) return at;
+    for (at = least; at <= most; at++) {
+        size_t len = at + n > f->to_sure ? f->to_sure > at ? f->to_sure - at : 0 : n;
+        if (len == 0 || memcmp(m.journal.bytes + at, f->heard.bytes, len) == 0) return at;
+    }
     return SIZE_MAX;
 }
 
@@ -1151,6 +1527,16 @@ static int is_heard_with_gaps(const far_side *f)
     size_t at, i = 0;
     for (at = f->from_least; at < m.journal.length && i < f->heard.length; at++) i += m.journal.bytes[at] == f->heard.bytes[i];
     return i == f->heard.length;
+}
+
+/* Each that was heard is one write. */
+static void judge_datagrams(const far_side *f, size_t at)
+{
+    size_t i, end;
+    for (i = 0; i < f->heard_ends.length; i += sizeof end) {
+        memcpy(&end, f->heard_ends.bytes + i, sizeof end);
+        if (!CHECK(tape_has_number(&m.write_ends, at + end))) NOTE("a datagram ends at %d", (int)(at + end));
+    }
 }
 
 static void judge_output(const far_side *f)
@@ -1175,6 +1561,8 @@ static void judge_output(const far_side *f)
              is_whole ? "whole" : "in part", (int)f->from_least, (int)f->from_most, (int)f->to_least, (int)f->to_most);
     }
     if (f->layer == WEBSOCKET && is_whole && !f->is_ended && !f->is_cut) CHECK_INT(f->pongs, f->pings);
+    if (f->is_secure && is_whole && f->is_over && !f->is_ended) CHECK(f->is_notified);
+    if (f->is_mail && plan.setup.stack == ALONE && !plan.setup.obuf && !plan.setup.history && !plan.setup.out) judge_datagrams(f, at);
 }
 
 /* Whether input[at..] is what was sent by the connections from number i on (those of one tag where they come at the same time). */
@@ -1214,9 +1602,36 @@ static void judge_input(int who)
     free(mine);
 }
 
+/* Each read is of one datagram, and of all of it if there was room. */
+static void judge_reads(void)
+{
+    size_t i, end, base = 0;
+    int    k;
+    for (k = 0; k < m.far_count; base += m.fars[k++].sent[0].length)
+        for (i = 0; i < m.fars[k].sent_ends.length; i += sizeof end) {
+            memcpy(&end, m.fars[k].sent_ends.bytes + i, sizeof end);
+            end = (base + end) * 2;
+            CHECK(tape_has_number(&m.read_ends, end) || tape_has_number(&m.read_ends, end + 1));
+        }
+    for (i = 0; i < m.read_ends.length; i += sizeof end) {
+        memcpy(&end, m.read_ends.bytes + i, sizeof end);
+        for (base = 0, k = 0; k < m.far_count && !(end % 2) && end / 2 >= base; base += m.fars[k++].sent[0].length)
+            end |= (size_t)tape_has_number(&m.fars[k].sent_ends, end / 2 - base);
+        if (!CHECK(end % 2)) NOTE("a read ends at %d, and there was room", (int)end / 2);
+    }
+}
+
+static int reads_are_datagrams(void)
+{
+    int i;
+    for (i = 0; i < m.far_count && !m.fars[i].is_excused && !m.fars[i].is_cut; i++) {}
+    return plan.setup.kind == UDP && plan.setup.stack == ALONE && !plan.setup.in && !m.swaps && i == m.far_count;
+}
+
 static void judge(void)
 {
     int i;
+    if (reads_are_datagrams()) judge_reads();
     for (i = 0; i < m.far_count; i++) judge_output(&m.fars[i]);
     for (i = 0; i < m.user_count; i++) {
         if (!m.users[i].is_detached) CHECK(!m.users[i].waits);
@@ -1226,6 +1641,18 @@ static void judge(void)
 
 /* ---- one schedule ------------------------------------------------------------------------------------------------------------------------ */
 
+enum { MOST_GROWTH = 500000 }; /* what the C library's allocator keeps for later is less; a layer that leaks is more, soon */
+
+/* Of the program, without the context's: what mbed TLS and the C library have. Sanitizers hide it. */
+static size_t memory_used(void)
+{
+#if defined(__GLIBC__) && (__GLIBC__ > 2 || __GLIBC_MINOR__ >= 33)
+    return mallinfo2().uordblks - m.r.bytes;
+#else
+    return 0;
+#endif
+}
+
 static void world_close(int fds)
 {
     int i;
@@ -1234,6 +1661,8 @@ static void world_close(int fds)
         if (f->to >= 0) close(f->to);
         if (f->from >= 0 && f->from != f->to) close(f->from);
         tape_free(&f->sent[0]), tape_free(&f->sent[1]), tape_free(&f->wire), tape_free(&f->raw), tape_free(&f->heard);
+        tape_free(&f->sealed), tape_free(&f->unread), tape_free(&f->sent_ends), tape_free(&f->heard_ends);
+        if (f->is_secure) secure_end(f);
         f->to = f->from = -1;
         f->is_gone = 1;
     }
@@ -1245,27 +1674,32 @@ static void world_close(int fds)
         free(u->rec.input);
         tape_free(&u->pending);
     }
-    tape_free(&m.journal);
+    tape_free(&m.journal), tape_free(&m.write_ends), tape_free(&m.read_ends);
     if (m.listener >= 0) close(m.listener);
     m.listener = -1;
     CHECK_INT(count_fds(), fds);
     if (m.left_over == 0) m.left_over = (int)m.r.live;
     if (!CHECK(m.r.live <= m.left_over)) NOTE("%ld blocks, not %d", m.r.live, m.left_over);
+    if (m.used == 0) m.used = memory_used();
+    if (!CHECK(memory_used() <= m.used + MOST_GROWTH)) NOTE("%zu bytes are left, not %zu", memory_used(), m.used);
 }
 
 static void schedule_run(void)
 {
     chance c = chance_of(plan.seed ^ 0x5a5a5a5a);
     int    i, fds = count_fds(), left_over = m.left_over;
+    size_t used = m.used;
     rig    r = m.r;
     memset(&m, 0, sizeof m);
     memset(&fault_plan, 0, sizeof fault_plan);
     m.r = r;
     m.left_over = left_over;
+    m.used = used;
     m.listener = -1;
     m.budget = 40;
     m.kind = plan.setup.kind;
     m.layer = plan.setup.layer;
+    m.tls = plan.setup.tls;
     m.concurrent = plan.setup.stack == ON_HUB || plan.setup.clients > 1;
     m.user_count = plan.setup.stack == ON_MUX ? 2 : 1;
     m.focus = m.user_count - 1;
@@ -1395,6 +1829,8 @@ static void schedules(const void *arg)
     int          failures = 0, status;
     shared = (struct shared *)mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     REQUIRE(shared != MAP_FAILED);
+    write_file(scratch("keys.psk"), "qemu:30313233343536373839616263646566\n");
+    chmod(scratch("keys.psk"), 0600);
     mkfifo(scratch("p.in"), 0600);
     mkfifo(scratch("p.out"), 0600);
     for (; first <= r->last && failures < MOST_FAILURES; first = shared->seed + 1) {
@@ -1422,3 +1858,43 @@ TEST_FAMILY(schedules)
         test_add_case(name, schedules, &ranges[i], 600);
     }
 }
+
+/* ---- what is among them -------------------------------------------------------------------------------------------------------------------- */
+
+/* The first 10000, which CI runs as many of as well. */
+TEST(every_kind_has_every_layer_stack_and_buffer)
+{
+    static int by_stack[KINDS][STACKS], by_layer[KINDS][LAYERS][2], by_full[KINDS][3], by_option[KINDS][9], by_operation[KINDS][OPERATION_COUNT];
+    static int by_clients[MOST_CLIENTS + 1], replaces;
+    const setup *s = &plan.setup;
+    uint32_t    seed;
+    int         i, k;
+    for (seed = 1; seed <= 10000; seed++) {
+        int options[9];
+        plan_make(seed);
+        options[0] = s->history, options[1] = s->in, options[2] = s->out, options[3] = s->pulls, options[4] = s->echo;
+        options[5] = s->banner, options[6] = s->small, options[7] = s->in && s->out, options[8] = s->history && s->obuf;
+        by_stack[s->kind][s->stack]++;
+        by_layer[s->kind][s->layer][s->tls]++;
+        by_full[s->kind][s->full] += s->obuf > 0;
+        by_clients[s->clients]++;
+        replaces += s->replace;
+        for (i = 0; i < 9; i++) by_option[s->kind][i] += options[i] > 0;
+        for (i = 0; i < plan.count; i++) by_operation[s->kind][plan.steps[i].op]++;
+    }
+    for (k = 0; k < KINDS; k++) {
+        for (i = 0; i < STACKS; i++)
+            if (i != ON_HUB || k < CLIENT) CHECK(by_stack[k][i] > 0);
+        for (i = 0; i < LAYERS && k <= TCP; i++) CHECK(by_layer[k][i][0] > 0 && (by_layer[k][i][1] > 0 || !HAS_TLS));
+        for (i = 0; i < 3; i++)
+            if (i != DISCONNECT || k <= TCP) CHECK(by_full[k][i] > 0);
+        for (i = 0; i < 9; i++) CHECK(by_option[k][i] > 0);
+        for (i = 0; i < OPERATION_COUNT; i++) CHECK(by_operation[k][i] > 0);
+    }
+    for (i = 1; i <= MOST_CLIENTS; i++) CHECK(by_clients[i] > 0);
+    CHECK(replaces > 0);
+}
+
+#ifndef CHARDEV_MBEDTLS
+TEST(schedules_over_tls) { SKIP("this build has no TLS"); }
+#endif

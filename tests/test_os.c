@@ -6,8 +6,11 @@
 #include "fault.h"
 #include "rig.h"
 
+#include <grp.h>
 #include <pthread.h>
 #include <pty.h>
+#include <sys/resource.h>
+#include <termios.h>
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
@@ -22,6 +25,8 @@ static char *optionsf(const char *format, ...)
     va_end(args);
     return text;
 }
+
+static char block_of_text[1000];
 
 static const char *address_of(const chr_dev *dev)
 {
@@ -95,6 +100,8 @@ TEST(a_context_without_a_pipe_while_the_standard_ones_are_closed)
 {
     int  saved[3], i, made[20], left[20];
     long at, fired[20];
+    chr_error err, write_err;
+    chr_context *other = chr_context_new(NULL);
     for (i = 0; i < 3; i++) saved[i] = fcntl(i, F_DUPFD_CLOEXEC, 50);
     fflush(stdout);
     for (i = 0; i < 3; i++) close(i);
@@ -108,7 +115,17 @@ TEST(a_context_without_a_pipe_while_the_standard_ones_are_closed)
         if (ctx) chr_context_free(ctx);
         for (left[at] = 0, i = 0; i < 3; i++) left[at] += fcntl(i, F_GETFD) >= 0;
     }
+    fault_arm(FAULT_fcntl, EMFILE, 1, 0);
+    err.text[0] = write_err.text[0] = 0;
+    chr_new(other, "file,id=f,path=/dev/zero", &err);
+    fault_arm(FAULT_fcntl, ENOMEM, 1, 0);
+    chr_new(other, "socket,id=s,host=127.0.0.1,port=0,server=on,wait=off", &write_err);
+    fault_disarm();
     for (i = 0; i < 3; i++) dup2(saved[i], i), close(saved[i]);
+    chr_context_free(other);
+    CHECK_HAS(err.text, "cannot open /dev/zero");
+    CHECK_HAS(err.text, strerror(EMFILE));
+    CHECK_HAS(write_err.text, strerror(ENOMEM));
     for (at = 1; at < 20; at++)
         if (!CHECK_INT(made[at], !fired[at]) || !CHECK_INT(left[at], 0)) NOTE("call %ld", at);
     CHECK(fired[1] && fired[2] && fired[8] && !fired[19]);
@@ -882,6 +899,12 @@ static void child_without_a_set(fault_call call, int nested)
     }
     waitpid(child, &status, 0);
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    memset(&fault_plan, 0, sizeof fault_plan); /* the parent's is as it was */
+    for (i = 0; i < MANY; i++) eyes[i].count = 0, eyes[i].events = 0;
+    for (i = 0; i < 3; i++) chr_loop_step(r.ctx, 0);
+    for (i = 0; i < MANY; i++) CHECK((eyes[i].count > 0) == (i % 7 == 0));
+    CHECK_INT(fault_plan.counts[FAULT_epoll_create1], 0);
+    CHECK_INT(fault_plan.counts[FAULT_epoll_ctl], 0);
     close_eyes();
     rig_close(&r);
 }
@@ -891,3 +914,318 @@ TEST(child_without_the_sets_number) { child_without_a_set(FAULT_dup2, 0); }
 TEST(child_without_an_alarm) { child_without_a_set(FAULT_timerfd_create, 1); }
 TEST(child_without_a_mark) { child_without_a_set(FAULT_mmap, 0); }
 TEST(child_without_a_wiped_page) { child_without_a_set(FAULT_madvise, 1); }
+
+/* ---- retries at once ------------------------------------------------------------------------------------------------------------ */
+
+/* An accept() that is interrupted, or whose peer has gone, is none that ran out of descriptors: no pause follows. */
+TEST(an_accept_that_is_interrupted)
+{
+    static const int errors[] = { EINTR, ECONNABORTED };
+    size_t           i;
+    int              far;
+    recorder         rec;
+    rig              r;
+    for (i = 0; i < 2; i++) {
+        rig_open_virtual(&r);
+        attach(&rec, make(&r, optionsf("socket,id=s,path=%s,server=on,wait=off", scratch("s"))));
+        settle(&r);
+        fault_arm(FAULT_accept, errors[i], 1, 0);
+        far = unix_connect(scratch("s"));
+        settle(&r);
+        CHECK_INT(fault_plan.fired, 1);
+        fault_disarm();
+        CHECK_STR(rec.events, "O");
+        CHECK_INT(r.logs, 0);
+        close(far);
+        detach(&rec);
+        rig_close(&r);
+        scratch_clean();
+    }
+}
+
+TEST(settings_of_a_terminal_that_are_interrupted)
+{
+    rig r;
+    rig_open(&r);
+    fault_arm(FAULT_tcsetattr, EINTR, 1, 0);
+    make(&r, "pty,id=p");
+    CHECK_INT(fault_plan.fired, 1);
+    fault_disarm();
+    rig_close(&r);
+}
+
+/* A datagram is a call, and one more that finds no other. */
+TEST(a_datagram_costs_two_calls)
+{
+    struct sockaddr_in address;
+    socklen_t          length = sizeof address;
+    int                far;
+    recorder           rec;
+    rig                r;
+    rig_open(&r);
+    far = socket(AF_INET, SOCK_DGRAM, 0);
+    memset(&address, 0, sizeof address);
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    REQUIRE(bind(far, (struct sockaddr *)&address, sizeof address) == 0);
+    REQUIRE(getsockname(far, (struct sockaddr *)&address, &length) == 0);
+    attach(&rec, make(&r, optionsf("udp,id=u,host=127.0.0.1,port=%d", ntohs(address.sin_port))));
+    CHECK_INT(chr_fe_write(&rec.fe, "x", 1), 1);
+    length = sizeof address;
+    CHECK_INT(recvfrom(far, block_of_text, 10, 0, (struct sockaddr *)&address, &length), 1);
+    memset(&fault_plan, 0, sizeof fault_plan);
+    CHECK_INT(sendto(far, "answer", 6, 0, (struct sockaddr *)&address, length), 6);
+    PUMP(&r, rec.length == 6);
+    settle(&r);
+    CHECK(fault_plan.counts[FAULT_recvmsg] <= 3);
+    detach(&rec);
+    close(far);
+    rig_close(&r);
+}
+
+/* ---- sockets' files -------------------------------------------------------------------------------------------------------------- */
+
+/* Whether a file is stale can't be found out without a socket: it stays, with who listens there. */
+TEST(a_listener_whose_place_is_taken)
+{
+    int       listener, far;
+    chr_error err;
+    rig       r;
+    rig_open(&r);
+    listener = unix_listen(scratch("s"));
+    fault_arm(FAULT_socket, EMFILE, 2, 0);
+    CHECK(!chr_new(r.ctx, optionsf("socket,id=s,path=%s,server=on,wait=off", scratch("s")), &err));
+    CHECK_INT(fault_plan.fired, 1);
+    fault_disarm();
+    CHECK_INT(err.code, CHR_ERR_EXISTS);
+    CHECK(!strstr(err.text, "no socket"));
+    far = unix_connect(scratch("s"));
+    CHECK(far >= 0);
+    close(far), close(listener);
+    CHECK(exists(scratch("s")));
+    make(&r, optionsf("socket,id=s,path=%s,server=on,wait=off", scratch("s"))); /* it is stale now */
+    write_file(scratch("file"), "kept");
+    CHECK_INT(refuse(&r, optionsf("socket,id=t,path=%s,server=on,wait=off", scratch("file")), &err), CHR_ERR_EXISTS);
+    CHECK_HAS(err.text, "by a file that is no socket");
+    CHECK_STR(read_file(scratch("file")), "kept");
+    rig_close(&r);
+    scratch_clean();
+}
+
+TEST(the_group_of_a_socket_file)
+{
+    struct group *group = geteuid() == 0 ? getgrnam("daemon") : getgrgid(getegid());
+    struct stat   info;
+    chr_error     err;
+    rig           r;
+    if (!group || geteuid() != 0) SKIP("no group to give a file to");
+    rig_open(&r);
+    make(&r, optionsf("socket,id=s,path=%s,server=on,wait=off,group=%s,mode=0640", scratch("s"), group->gr_name));
+    REQUIRE(stat(scratch("s"), &info) == 0);
+    CHECK_INT(info.st_gid, group->gr_gid);
+    CHECK_INT(info.st_mode & 0777, 0640);
+    CHECK_INT(refuse(&r, optionsf("socket,id=t,path=%s,server=on,wait=off,group=no-such-group", scratch("t")), &err), CHR_ERR_NOT_FOUND);
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* ---- random bytes ------------------------------------------------------------------------------------------------------------------ */
+
+/* The key of a websocket client: the bytes are random up to the last. */
+TEST(keys_are_random)
+{
+    char     keys[12][40];
+    size_t   i, k, at;
+    int      far, listener, same;
+    char    *key;
+    recorder rec;
+    rig      r;
+    for (k = 0; k < 12; k++) {
+        rig_open(&r);
+        listener = unix_listen(scratch("s"));
+        attach(&rec, make(&r, optionsf("socket,id=c,path=%s,websocket=on,reconnect-ms=100000", scratch("s"))));
+        settle(&r);
+        far = accept(listener, NULL, NULL);
+        settle(&r);
+        key = strstr((char *)(uintptr_t)hear(far), "Sec-WebSocket-Key: ");
+        REQUIRE(key != NULL && strlen(key) > 43);
+        snprintf(keys[k], sizeof keys[k], "%.24s", key + 19);
+        close(far), close(listener);
+        detach(&rec);
+        rig_close(&r);
+        scratch_clean();
+    }
+    for (at = 0; at < 22; at++) {
+        for (same = 0, i = 1; i < 12; i++) same += keys[i][at] == keys[0][at];
+        if (at != 21 && !CHECK(same < 11)) NOTE("letter %zu of %s", at, keys[0]);
+    }
+}
+
+TEST(no_random_bytes)
+{
+    int       listener;
+    chr_error err;
+    rig       r;
+    rig_open(&r);
+    listener = unix_listen(scratch("s"));
+    fault_arm(FAULT_open, EMFILE, 1, 1);
+    CHECK(!chr_new(r.ctx, optionsf("socket,id=c,path=%s,websocket=on", scratch("s")), &err));
+    CHECK_HAS(err.text, "the system gives no random bytes");
+    fault_arm(FAULT_read, EIO, 1, 1);
+    CHECK(!chr_new(r.ctx, optionsf("socket,id=c,path=%s,websocket=on", scratch("s")), &err));
+    CHECK_HAS(err.text, "the system gives no random bytes");
+    fault_disarm();
+    close(listener);
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* ---- what contexts leave ------------------------------------------------------------------------------------------------------------ */
+
+static long pages(void)
+{
+    long  size = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    if (!file || fscanf(file, "%ld", &size) != 1) size = 0;
+    if (file) fclose(file);
+    return size;
+}
+
+static void live_once(void)
+{
+    chr_context *ctx = chr_context_new(NULL);
+    REQUIRE(ctx != NULL);
+    CHECK(chr_loop_fd(ctx) > 2);
+    REQUIRE(chr_new(ctx, "ringbuf,id=r", NULL) != NULL);
+    chr_loop_step(ctx, 0);
+    chr_context_free(ctx);
+}
+
+/* Neither memory of the system's allocator nor pages. */
+TEST(contexts_leave_no_memory)
+{
+    int  i;
+    long bytes, size;
+    for (i = 0; i < 20; i++) live_once();
+    for (bytes = live_bytes(), size = pages(), i = 0; i < 300; i++) live_once();
+    CHECK(live_bytes() - bytes < 10000);
+    CHECK(pages() - size < 200);
+}
+
+/* No thread can be had: the name is looked up here. */
+TEST(a_name_without_a_thread)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    SKIP("sanitizers need the memory that is taken away here");
+#else
+    int           port, listener = tcp_listen(&port);
+    struct rlimit limit, before;
+    recorder      rec;
+    rig           r;
+    NEED_LOCALHOST();
+    rig_open(&r);
+    getrlimit(RLIMIT_AS, &before);
+    limit = before;
+    limit.rlim_cur = (rlim_t)pages() * (rlim_t)sysconf(_SC_PAGESIZE) + 1500000; /* a stack has more */
+    REQUIRE(setrlimit(RLIMIT_AS, &limit) == 0);
+    attach(&rec, make(&r, optionsf("socket,id=c,host=localhost,port=%d,ipv4=on,reconnect-ms=50", port)));
+    setrlimit(RLIMIT_AS, &before);
+    PUMP(&r, rec.open);
+    detach(&rec);
+    close_behind_thread(&r);
+    close(listener);
+#endif
+}
+
+/* ---- terminals ---------------------------------------------------------------------------------------------------------------------- */
+
+/* Nothing of what is typed, or written, is changed on its way; all else is as it was. */
+TEST(the_slave_of_a_pty_is_raw)
+{
+    struct termios was, is;
+    int            master, slave, ours;
+    recorder       rec;
+    rig            r;
+    REQUIRE(openpty(&master, &slave, NULL, NULL, NULL) == 0);
+    tcgetattr(slave, &was);
+    close(master), close(slave);
+    rig_open(&r);
+    attach(&rec, make(&r, "pty,id=p"));
+    ours = open_slave(rec.fe.dev);
+    REQUIRE(tcgetattr(ours, &is) == 0);
+    CHECK_INT(is.c_iflag, was.c_iflag & ~(tcflag_t)(IGNBRK | BRKINT | PARMRK | ISTRIP | INLCR | IGNCR | ICRNL | IXON));
+    CHECK_INT(is.c_oflag, was.c_oflag & ~(tcflag_t)OPOST);
+    CHECK_INT(is.c_lflag, was.c_lflag & ~(tcflag_t)(ECHO | ECHONL | ICANON | IEXTEN | ISIG));
+    CHECK_INT(is.c_cflag, (was.c_cflag & ~(tcflag_t)(CSIZE | PARENB)) | CS8);
+    CHECK_INT(is.c_cc[VMIN], 1);
+    CHECK_INT(is.c_cc[VTIME], 0);
+    CHECK_INT(is.c_cc[VERASE], was.c_cc[VERASE]);
+    close(ours);
+    detach(&rec);
+    rig_close(&r);
+}
+
+/* A terminal that others share is opened anew: what is written goes in one call, not in pieces that surely fit. */
+TEST(a_terminal_that_others_share_takes_a_block)
+{
+    int            master, slave;
+    struct termios settings;
+    recorder       rec;
+    rig            r;
+    rig_open(&r);
+    REQUIRE(openpty(&master, &slave, NULL, NULL, NULL) == 0);
+    tcgetattr(slave, &settings);
+    cfmakeraw(&settings);
+    tcsetattr(slave, TCSANOW, &settings);
+    attach(&rec, make(&r, optionsf("fd,id=f,in=%d,out=%d", slave, slave)));
+    memset(&fault_plan, 0, sizeof fault_plan);
+    CHECK_INT(chr_fe_write(&rec.fe, block_of_text, 1000), 1000);
+    CHECK_INT(fault_plan.counts[FAULT_write], 1);
+    CHECK(!flag_set(slave, F_GETFL, O_NONBLOCK));
+    detach(&rec);
+    close(master);
+    chr_context_free(r.ctx);
+}
+
+/* A number that was closed while a copy of it lives, and comes back: the kernel has its entry still. */
+TEST(an_entry_that_is_there_already)
+{
+    int copy, fd, i;
+    rig r;
+    rig_open(&r);
+    open_eyes(&r);
+    fd = eyes[30].fds[0];
+    copy = fcntl(fd, F_DUPFD_CLOEXEC, 200);
+    close(fd);
+    chr_watch_stop(&eyes[30].watch);
+    REQUIRE(dup2(copy, fd) == fd);
+    close(copy);
+    CHECK_INT(chr_watch_start(r.ctx, &eyes[30].watch, fd, CHR_IN, eye_ready, &eyes[30]), 0);
+    chr_loop_step(r.ctx, 0);
+    say(eyes[30].fds[1], "x");
+    for (i = 0; i < 3; i++) chr_loop_step(r.ctx, 0);
+    CHECK(eyes[30].count > 0 && eyes[30].events == CHR_IN);
+    close_eyes();
+    rig_close(&r);
+}
+
+/* What an inherited listener is, the system knows before anybody has connected. */
+TEST(a_listener_by_its_number)
+{
+    int       port, listener, far;
+    chr_error err;
+    recorder  rec;
+    rig       r;
+    rig_open(&r);
+    listener = tcp_listen(&port);
+    attach(&rec, make(&r, optionsf("socket,id=s,fd=%d,server=on,wait=off,keep-alive=on", listener)));
+    far = tcp_connect(port);
+    PUMP(&r, rec.open);
+    close(far);
+    detach(&rec);
+    listener = unix_listen(scratch("s"));
+    CHECK_INT(refuse(&r, optionsf("socket,id=t,fd=%d,server=on,wait=off,keep-alive=on", listener), &err), CHR_ERR_INVALID);
+    close(listener);
+    rig_close(&r);
+    scratch_clean();
+}

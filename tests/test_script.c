@@ -254,8 +254,8 @@ TEST(per_cents_in_a_verdict)
     stage s;
     play(&s, "fail \"100%s sure %d\"");
     CHECK_INT(result(&s), CHR_ERR_IO);
-    CHECK_STR(s.err.text, "script: line 1: fail \"100%s sure %d\": so it says; what came: nothing");
-    CHECK_STR(s.r.log, "chardev s: script: line 1: fail \"100%s sure %d\": so it says; what came: nothing\n");
+    CHECK_STR(s.err.text, "script: line 1: fail \"100%s sure %d\": reached; what came: nothing");
+    CHECK_STR(s.r.log, "chardev s: script: line 1: fail \"100%s sure %d\": reached; what came: nothing\n");
     end_stage(&s);
 }
 
@@ -280,7 +280,7 @@ TEST(a_verdict_is_one_line)
     stage s;
     play(&s, "fail \"a\tb\33c\"");
     CHECK_INT(result(&s), CHR_ERR_IO);
-    CHECK_STR(s.err.text, "script: line 1: fail \"a?b?c\": so it says; what came: nothing");
+    CHECK_STR(s.err.text, "script: line 1: fail \"a?b?c\": reached; what came: nothing");
     end_stage(&s);
 }
 
@@ -416,7 +416,7 @@ TEST(closes_and_opens)
     play(&s, "expect \"x\"\nfail \"not\\x20today\"");
     say_to_it(&s, "abcxyz");
     CHECK_INT(result(&s), CHR_ERR_IO);
-    CHECK_STR(s.err.text, "script: line 2: fail \"not\\x20today\": so it says; what came: \"yz\"");
+    CHECK_STR(s.err.text, "script: line 2: fail \"not\\x20today\": reached; what came: \"yz\"");
     end_stage(&s);
 }
 

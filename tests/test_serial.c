@@ -469,6 +469,8 @@ TEST(serial_errors_as_they_are_counted)
     CHECK_INT(get_errors(&rec), 0);
     line.counts[3] = 2;
     CHECK_INT(get_errors(&rec), CHR_LINE_OVERRUN);
+    line.counts[3] = 4; /* one in the line's hardware and one in the driver's queue */
+    CHECK_INT(get_errors(&rec), CHR_LINE_OVERRUN);
     end_line(&r, &rec, master);
 }
 
@@ -701,6 +703,22 @@ TEST(serial_says_what_the_line_has)
     cfsetspeed(&t, B300);
     REQUIRE(tcsetattr(master, TCSANOW, &t) == 0);
     check_params(&rec, 300, 'N', 8, 2);
+    line.failing = _IOR('T', 0x2a, struct settings2);
+    line.error = ENOTTY;
+    check_params(&rec, 300, 'N', 8, 2); /* a standard one needs no more */
+    line.error = 0;
+    {
+        struct settings2 odd;
+        REQUIRE(ioctl(master, _IOR('T', 0x2a, struct settings2), &odd) == 0);
+        odd.cflag = (odd.cflag & ~0010017u) | 0010000;
+        odd.ispeed = odd.ospeed = 31255;
+        REQUIRE(ioctl(master, _IOW('T', 0x2b, struct settings2), &odd) == 0);
+        check_params(&rec, 31255, 'N', 8, 2);
+        line.error = ENOTTY;
+        check_params(&rec, 31255, 'N', 8, 2); /* as it was last */
+        line.error = 0;
+        REQUIRE(tcsetattr(master, TCSANOW, &t) == 0);
+    }
     CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_GET_FLOW, &flow), 0);
     CHECK_INT(flow, CHR_FLOW_RTSCTS);
     CHECK_STR(rec.events, "O");

@@ -350,7 +350,7 @@ TEST(stacked_blocking_read)
     chr_dev *dev;
     rig      r;
     int      ends[2];
-    NEED_POSIX("waits on a pipe");
+    NEED_POSIX("what wakes a loop is no pipe on this system");
     open_spies(&r);
     dev = make_stack(&r);
     attach(&rec, dev);

@@ -682,17 +682,24 @@ TEST(stdio_terminated_keeps_what_others_set) { keeps_what_others_set(SIGTERM); }
 TEST(stdio_closed_keeps_what_others_set)
 {
     struct termios others, now;
+    int            i;
     rig            r;
     int            master = terminal();
     (void)master;
     rig_open(&r);
-    make(&r, "stdio,id=s");
-    tcgetattr(0, &others);
-    others.c_lflag |= ECHO;
-    tcsetattr(0, TCSANOW, &others);
-    chr_remove(r.ctx, "s", NULL);
-    tcgetattr(0, &now);
-    CHECK(same_settings(&others, &now));
+    for (i = 0; i < 5; i++) {
+        make(&r, "stdio,id=s");
+        tcgetattr(0, &others);
+        if (i == 0) others.c_lflag |= ECHO;
+        if (i == 1) others.c_iflag |= IXANY;
+        if (i == 2) others.c_oflag ^= ONLCR;
+        if (i == 3) others.c_cflag ^= CSTOPB;
+        if (i == 4) others.c_cc[VERASE] = 'H';
+        tcsetattr(0, TCSANOW, &others);
+        chr_remove(r.ctx, "s", NULL);
+        tcgetattr(0, &now);
+        if (!CHECK(same_settings(&others, &now))) NOTE("setting %d", i);
+    }
     rig_close(&r);
     redirect_back();
 }
@@ -1014,7 +1021,7 @@ TEST(serial_that_goes_into_the_background)
         chr_error         err;
         chr_context      *ctx = chr_context_new(NULL);
         char              byte;
-        int               what = CHR_PURGE_RECEIVE, now = -1;
+        int               what = CHR_PURGE_RECEIVE, now = -1, on = 1, off = 0;
         memset(&fe, 0, sizeof fe);
         setpgid(0, 0);
         signal(SIGTTOU, SIG_IGN);
@@ -1025,6 +1032,8 @@ TEST(serial_that_goes_into_the_background)
         if (write(told[1], "x", 1) != 1 || read(go[0], &byte, 1) != 1) _exit(5);
         if (chr_fe_ioctl(&fe, CHR_IOCTL_SERIAL_PURGE, &what) != CHR_ERR_BUSY) _exit(6);
         if (chr_fe_ioctl(&fe, CHR_IOCTL_SERIAL_SET_PARAMS, &params) != CHR_ERR_BUSY) _exit(7);
+        if (chr_fe_ioctl(&fe, CHR_IOCTL_SERIAL_SET_BREAK, &on) != 0) _exit(9); /* and no signal stops us */
+        if (chr_fe_ioctl(&fe, CHR_IOCTL_SERIAL_SET_BREAK, &off) != 0) _exit(10);
         if (chr_fe_ioctl(&fe, CHR_IOCTL_SERIAL_GET_FLOW, &now) != 0 || now != CHR_FLOW_NONE) _exit(8);
         chr_fe_deinit(&fe);
         chr_context_free(ctx);

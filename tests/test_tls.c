@@ -321,6 +321,35 @@ TEST(each_write_of_the_handshake_may_block)
     CHECK(at > 3);
 }
 
+/* What the upper layer begins with waits for a handshake that nobody continues: the lingering close sends no more than what TLS has
+ * sent, and its end. */
+TEST(a_connection_that_ends_in_the_handshake_lingers_without_a_busy_loop)
+{
+    static const char *const layers[] = { "", ",websocket=on", ",telnet=on", ",tn3270=on" };
+    both     b;
+    unsigned i;
+    int      steps;
+    char     bytes[4096];
+    ssize_t  n;
+
+    for (i = 0; i < 4; i++) {
+        both_begin(&b);
+        add_creds(&b.r, client_x509);
+        snprintf(bytes, sizeof bytes, ",tls-hostname=localhost%s", layers[i]);
+        both_connect_client(&b, bytes);
+        settle(&b.r);
+        CHECK_INT(chr_fe_disconnect(&b.client.fe), 0);
+        for (steps = 0; steps < 100 && chr_loop_step(b.r.ctx, 0) > 0; steps++) {}
+        if (!CHECK(steps < 10)) NOTE("with %s", layers[i]);
+        while ((n = recv(b.near_client, bytes, sizeof bytes, 0)) > 0) {}
+        CHECK_INT(n, 0); /* the end has come */
+        CHECK_STR(b.r.log, "");
+        detach(&b.client);
+        close(b.near_client);
+        rig_close(&b.r);
+    }
+}
+
 TEST(a_flight_that_would_block_goes_from_the_loop)
 {
     both b;
@@ -896,6 +925,12 @@ TEST(globs)
         { "", "", 1 }, { "*", "", 1 }, { "?", "", 0 }, { "*a", "bab", 0 }, { "*a*", "bab", 1 }, { "a*b*c", "aXbYbZc", 1 }, { "a*b*c", "aXbYbZ", 0 },
         { "**", "x", 1 }, { "a?c", "abc", 1 }, { "a?c", "ac", 0 }, { "abc", "abcd", 0 }, { "abcd", "abc", 0 }, { "*ab", "aab", 1 },
         { "a*a*a*a*a*b", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", 0 },
+        /* an escape is one character, and so is a sequence of UTF-8 in several */
+        { "?", "\\,", 1 }, { "?", "\\C3\\A9", 1 }, { "?", "\\c3\\a9", 1 }, { "??", "\\C3\\A9", 0 }, { "??", "\\41\\81", 1 }, { "?", "\\41\\81", 0 },
+        { "??", "\\BF\\81", 1 }, { "?", "\\C0\\81", 1 }, { "?", "\\C3\\80", 1 }, { "?", "\\C3\\BF", 1 }, { "??", "\\C3\\C0", 1 }, { "??", "\\C3\\7F", 1 },
+        { "?", "\\E2\\82\\AC", 1 }, { "?", "\\F0\\9F\\98\\80", 1 }, { "?Z?", "\\C3\\A9Z\\C3\\A9", 1 }, { "?????", "\\C3\\8GZ", 0 }, { "????", "\\C3\\8GZ", 1 },
+        { "??", "\\", 0 }, { "?", "\\", 1 }, { "a,b", "a\\,b", 0 }, { "a\\,b", "a\\,b", 1 }, { "*,*", "a\\,b", 0 }, { "*,*", "a\\,b,c", 1 },
+        { "??", "\\4", 0 }, { "?", "\\4", 1 }, { "??", "\\4g", 1 }, { "?", "\\C3\\A9x", 0 },
     };
     size_t i;
     for (i = 0; i < sizeof cases / sizeof cases[0]; i++)

@@ -939,3 +939,92 @@ TEST(a_line_that_a_backend_logs)
     TRACED("n log line=\"3 of four\"\n");
     rig_close(&r);
 }
+
+/* Numbers as the table has them, from an event that is made by hand. */
+TEST(numbers_of_each_kind)
+{
+    static const struct {
+        int         number;
+        int64_t     values[2];
+        const char *line;
+    } table[] = {
+        { CHR_TRACE_wct_cmd_ts, { 0, 0 }, "input=0x0" },           { CHR_TRACE_wct_cmd_ts, { 255, 0 }, "input=0xff" },
+        { CHR_TRACE_wct_cmd_ts, { -1, 0 }, "input=-0x1" },         { CHR_TRACE_wct_cmd_ts, { INT64_MAX, 0 }, "input=0x7fffffffffffffff" },
+        { CHR_TRACE_chardev_created, { 0, 0 }, "result=0" },       { CHR_TRACE_chardev_created, { 7, 0 }, "result=7" },
+        { CHR_TRACE_chardev_created, { CHR_ERR_IO, 0 }, "result=IO" }, { CHR_TRACE_chardev_created, { -99, 0 }, "result=-99" },
+        { CHR_TRACE_linger_end, { 1, 0 }, "is_sent=1" },           { CHR_TRACE_data_blocked, { -5, 0 }, "offered=-5" },
+    };
+    chr_trace event;
+    char      line[200], want[100];
+    size_t    i;
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        memset(&event, 0, sizeof event);
+        event.number = (chr_trace_number)table[i].number;
+        event.name = chr_trace_name(table[i].number);
+        event.value[0] = table[i].values[0];
+        event.value[1] = table[i].values[1];
+        event.time = INT64_C(12345678999);
+        snprintf(want, sizeof want, "12.345678 %s %s", event.name, table[i].line);
+        CHECK_INT(chr_trace_format(&event, line, sizeof line), strlen(want));
+        CHECK_STR(line, want);
+    }
+    CHECK(chr_trace_name(-1) == NULL && chr_trace_name(CHR_TRACE_COUNT) == NULL);
+    CHECK(chr_trace_name(0) != NULL && chr_trace_name(CHR_TRACE_COUNT - 1) != NULL);
+}
+
+/* Bytes: 64 of them, what is no plain character as C has it. */
+TEST(bytes_in_a_line)
+{
+    static const struct {
+        const char *bytes;
+        size_t      len;
+        const char *line;
+    } table[] = {
+        { "", 0, "len=0 \"\"" }, { "a\"b\\c", 5, "len=5 \"a\\\"b\\\\c\"" }, { "\a\b\t\n\v\f\r", 7, "len=7 \"\\a\\b\\t\\n\\v\\f\\r\"" },
+        { "\0\006\016\037 ~\177\200\377", 9, "len=9 \"\\x00\\x06\\x0e\\x1f ~\\x7f\\x80\\xff\"" },
+        { "0123456789012345678901234567890123456789012345678901234567890123", 64,
+          "len=64 \"0123456789012345678901234567890123456789012345678901234567890123\"" },
+        { "0123456789012345678901234567890123456789012345678901234567890123X", 65,
+          "len=65 \"0123456789012345678901234567890123456789012345678901234567890123\"..." },
+    };
+    chr_trace event;
+    char      line[300], want[200];
+    size_t    i, size;
+    for (i = 0; i < sizeof table / sizeof *table; i++) {
+        memset(&event, 0, sizeof event);
+        event.number = CHR_TRACE_data_in;
+        event.name = chr_trace_name(CHR_TRACE_data_in);
+        event.id = "x";
+        event.bytes = table[i].bytes;
+        event.len = table[i].len;
+        snprintf(want, sizeof want, "0.000000 x data_in %s", table[i].line);
+        CHECK_INT(chr_trace_format(&event, line, sizeof line), strlen(want));
+        CHECK_STR(line, want);
+        for (size = 1; size < 40; size++) { /* what is too long is cut */
+            CHECK_INT(chr_trace_format(&event, line, size), strlen(want) < size ? strlen(want) : size - 1);
+            CHECK(strncmp(line, want, strlen(line)) == 0);
+        }
+    }
+    line[0] = 'q';
+    CHECK_INT(chr_trace_format(&event, line, 0), 0);
+    CHECK_INT(line[0], 'q');
+    event.bytes = NULL;
+    CHECK_INT(chr_trace_format(&event, line, sizeof line), strlen("0.000000 x data_in"));
+}
+
+TEST(patterns_of_names)
+{
+    char long_one[80];
+    memset(long_one, '*', sizeof long_one);
+    long_one[64] = 0; /* one more than the longest */
+    CHECK_INT(chr_trace_match(long_one, "data_in"), 0);
+    long_one[63] = 0;
+    CHECK_INT(chr_trace_match(long_one, "data_in"), 1);
+    CHECK_INT(chr_trace_match("", "data_in"), 0);
+    CHECK_INT(chr_trace_match("*,-data*", "data_in"), 0);
+    CHECK_INT(chr_trace_match("*,-data*", "log"), 1);
+    CHECK_INT(chr_trace_match("-*,data_in", "data_in"), 1);
+    CHECK_INT(chr_trace_match("log,,data_in", "data_in"), 1);
+    CHECK_INT(chr_trace_match("data_in,", "data_in"), 1);
+    CHECK_INT(chr_trace_match("data_i", "data_in"), 0);
+}

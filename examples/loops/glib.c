@@ -1,4 +1,5 @@
-/* A chardev on a GLib main loop: input is echoed, and a timer of that loop prints the number of bytes. */
+/* A chardev on a GLib main loop (chr_loop_fd). Copy it when your program has such a loop already. Input is
+ * echoed, and a timer of that loop prints the number of bytes. */
 #include "chardev.h"
 #include <glib-unix.h>
 #include <stdio.h>
@@ -26,11 +27,11 @@ static gboolean tick(gpointer loop) { return (void)loop, fprintf(stderr, "%ld by
 int main(int argc, char **argv)
 {
     const chr_handlers handlers = { room, got, happened, NULL };
-    chr_error          err;
+    chr_error          err = { CHR_ERR_NO_MEMORY, "out of memory" };
     chr_dev           *dev = chr_new(ctx = chr_context_new(NULL), argc > 1 ? argv[1] : "stdio,id=con", &err);
     GMainLoop         *loop = g_main_loop_new(NULL, FALSE);
-    if (!dev || chr_fe_init(&fe, dev, &err) < 0) return fprintf(stderr, "%s\n", err.text), 2;
-    chr_fe_set_buffers(&fe, 0, 4096);
+    if (!dev || chr_fe_init(&fe, dev, &err) < 0 || chr_fe_set_buffers(&fe, 0, 4096) < 0 || chr_loop_fd(ctx) < 0)
+        return fprintf(stderr, "%s\n", err.text), 2;
     chr_fe_set_handlers(&fe, &handlers, NULL);
     g_unix_fd_add(chr_loop_fd(ctx), G_IO_IN, step, loop);
     g_timeout_add(1000, tick, loop);

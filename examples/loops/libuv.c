@@ -1,4 +1,5 @@
-/* A chardev on a libuv loop: input is echoed, and a timer of that loop prints the number of bytes. */
+/* A chardev on a libuv loop (chr_loop_fd). Copy it when your program has such a loop already. Input is
+ * echoed, and a timer of that loop prints the number of bytes. */
 #include "chardev.h"
 #include <stdio.h>
 #include <uv.h>
@@ -25,13 +26,13 @@ static void tick(uv_timer_t *timer) { (void)timer, fprintf(stderr, "%ld bytes\n"
 int main(int argc, char **argv)
 {
     const chr_handlers handlers = { room, got, happened, NULL };
-    chr_error          err;
+    chr_error          err = { CHR_ERR_NO_MEMORY, "out of memory" };
     chr_dev           *dev = chr_new(ctx = chr_context_new(NULL), argc > 1 ? argv[1] : "stdio,id=con", &err);
     uv_poll_t chardevs; uv_timer_t timer;
-    if (!dev || chr_fe_init(&fe, dev, &err) < 0) return fprintf(stderr, "%s\n", err.text), 2;
-    chr_fe_set_buffers(&fe, 0, 4096);
+    if (!dev || chr_fe_init(&fe, dev, &err) < 0 || chr_fe_set_buffers(&fe, 0, 4096) < 0 || chr_loop_fd(ctx) < 0)
+        return fprintf(stderr, "%s\n", err.text), 2;
     chr_fe_set_handlers(&fe, &handlers, NULL);
-    uv_poll_init(uv_default_loop(), &chardevs, chr_loop_fd(ctx));
+    if (uv_poll_init(uv_default_loop(), &chardevs, chr_loop_fd(ctx)) < 0) return fprintf(stderr, "uv_poll_init\n"), 2;
     uv_poll_start(&chardevs, UV_READABLE, step);
     uv_timer_init(uv_default_loop(), &timer);
     uv_timer_start(&timer, tick, 1000, 1000);
