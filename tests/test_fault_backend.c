@@ -845,6 +845,62 @@ TEST(freed_in_any_state)
     }
 }
 
+/* A read that waits for all its bytes: in pieces as short as the given bytes say, and nothing else goes wrong with it. */
+TEST(read_all_in_pieces)
+{
+    char  got[8], options[60];
+    int   fds[2], first;
+    stage s;
+    for (first = 0; first < 2; first++) {
+        open_stage(&s);
+        socket_pair(fds);
+        snprintf(options, sizeof options, "socket,id=s,fd=%d", fds[0]);
+        make(&s.r, options);
+        s.dev = make(&s.r, "fault,id=f,chardev=s");
+        memset(&s.rec, 0, sizeof s.rec);
+        REQUIRE(chr_fe_init(&s.rec.fe, s.dev, NULL) == 0);
+        say(fds[1], "abcdef");
+        feed(&s, first ? "\x80\x01\x83\x00\x7f\xff" : "\x00\xff\x03", first ? 6 : 3);
+        CHECK_INT(chr_fe_read_all(&s.rec.fe, got, 6, 1000), 6);
+        CHECK_MEM(got, 6, "abcdef", 6);
+        CHECK_INT(counts(&s)->short_reads, first ? 2 : 0); /* 2 bytes, 1, and the rest; or all of them at once */
+        CHECK_INT(counts(&s)->bytes_used, first ? 5 : 1);
+        CHECK_INT(counts(&s)->short_writes, 0);
+        say(fds[1], "x");
+        CHECK_INT(chr_fe_read_all(&s.rec.fe, got, 1, 1000), 1); /* one byte can't be shorter: nothing is decided */
+        CHECK_INT(counts(&s)->bytes_used, first ? 5 : 1);
+        chr_fe_deinit(&s.rec.fe);
+        close(fds[1]);
+        rig_close(&s.r);
+    }
+}
+
+/* While a disconnect lasts there is nobody to be read from. */
+TEST(read_all_while_it_is_down)
+{
+    char  got[4], options[60];
+    int   fds[2];
+    stage s;
+    open_stage(&s);
+    socket_pair(fds);
+    snprintf(options, sizeof options, "socket,id=s,fd=%d", fds[0]);
+    make(&s.r, options);
+    s.dev = make(&s.r, "fault,id=f,chardev=s");
+    memset(&s.rec, 0, sizeof s.rec);
+    REQUIRE(chr_fe_init(&s.rec.fe, s.dev, NULL) == 0);
+    settle(&s.r);
+    say(fds[1], "ab");
+    feed(&s, "\x83\x09", 2);
+    CHECK_INT(write_to(&s, "x"), CHR_ERR_DISCONNECTED);
+    CHECK_INT(chr_fe_read_all(&s.rec.fe, got, 2, 0), CHR_ERR_DISCONNECTED);
+    until_ms(&s, 10);
+    CHECK_INT(chr_fe_read_all(&s.rec.fe, got, 2, 1000), 2);
+    CHECK_MEM(got, 2, "ab", 2);
+    chr_fe_deinit(&s.rec.fe);
+    close(fds[1]);
+    rig_close(&s.r);
+}
+
 TEST(bytes_without_end)
 {
     static char bytes[(1 << 20) + 7];

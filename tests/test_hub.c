@@ -805,3 +805,20 @@ TEST(out_of_memory)
         }
     CHECK(done && at > 3);
 }
+
+/* A hub has a member at least, also when it is asked for by a struct. */
+TEST(hub_of_no_members)
+{
+    static const char *const none[] = { NULL, "a", NULL };
+    chr_hub_options          options;
+    chr_error                err;
+    rig                      r;
+    rig_open_virtual(&r);
+    make(&r, "null,id=a");
+    memset(&options, 0, sizeof options);
+    options.chardevs = none;
+    CHECK(chr_open(r.ctx, "h", chr_backend_find(r.ctx, "hub"), &options, &err) == NULL);
+    CHECK_INT(err.code, CHR_ERR_INVALID);
+    CHECK_STR(err.text, "hub: needs chardevs.0=");
+    rig_close(&r);
+}

@@ -172,7 +172,71 @@ TEST(pty_next_one_before_the_hang_up_was_seen)
     rig_close(&r);
 }
 
+<<<<<<< HEAD
 /* A frontend that replies from the loop, as a guest does: the next opener gets the reply. */
+=======
+/* Two that close it at the same time may be reported as one: those who come after that hang-up are noticed all the same. */
+TEST(pty_two_close_it_at_once)
+{
+    int      first, second;
+    recorder rec;
+    rig      r;
+    rig_open_virtual(&r);
+    attach(&rec, make(&r, "pty,id=p"));
+    settle(&r);
+    first = open_slave(rec.fe.dev);
+    settle(&r);
+    second = open_slave(rec.fe.dev);
+    settle(&r);
+    CHECK_STR(rec.events, "O");
+    close(first);
+    close(second);
+    settle(&r);
+    CHECK_STR(rec.events, "OC");
+    first = open_slave(rec.fe.dev);
+    settle(&r);
+    CHECK_STR(rec.events, "OCO");
+    close(first);
+    first = open_slave(rec.fe.dev);
+    settle(&r);
+    CHECK_STR(rec.events, "OCOCO");
+    close(first);
+    settle(&r);
+    CHECK_STR(rec.events, "OCOCOC");
+    detach(&rec);
+    rig_close(&r);
+}
+
+/* The next one opens it while the last words wait for room: they come first, then CLOSED and OPENED. */
+TEST(pty_next_one_while_the_last_words_wait)
+{
+    int      i, slave;
+    recorder rec;
+    rig      r;
+    for (i = 0; i < 4; i++) {
+        slave = connected_pty(&r, &rec);
+        rec.room = i % 2 ? 3 : 0;
+        say(slave, "last words");
+        close(slave);
+        settle(&r);
+        if (i / 2) pass_time(&r, 1500);
+        slave = open_slave(rec.fe.dev);
+        settle(&r);
+        give_room(&rec, UNLIMITED);
+        settle(&r);
+        CHECK_INPUT(&rec, "last words");
+        if (!CHECK_STR(rec.events, "OCO")) NOTE("turn %d", i);
+        say(slave, "next");
+        settle(&r);
+        CHECK_INPUT(&rec, "last wordsnext");
+        detach(&rec);
+        close(slave);
+        rig_close(&r);
+    }
+}
+
+/* A frontend that answers from the loop, as a guest does that runs there: the next one hears it. */
+>>>>>>> main
 static chr_idle answer;
 static int      answered;
 
