@@ -1,6 +1,6 @@
 /*
- * test_balance.c - whatever is called, with whatever comes of it: afterwards the lock is free, no handler counts as under way, nothing
- * is quiet, and what is not supported says so in words. And a backend that passes everything on to the chardev below it.
+ * test_balance.c - after any call with any result: the lock is free, no handler or slot counts as running, and calls
+ * that are not supported return an error with a text. And a backend that passes everything on to a lower chardev.
  */
 #include "chardev.h"
 #include "private.h"
@@ -388,7 +388,8 @@ static void count_inputs(void *opaque, const chr_trace *event)
     snprintf(input_text, sizeof input_text, "%.*s", (int)event->len, (const char *)event->bytes);
 }
 
-/* Bytes that are asked for at the top are input of the chardev below, in its count and in the trace; none are not. */
+/* Bytes read by chr_fe_read_all() of the upper chardev count as input of the lower one, and are traced; empty reads
+ * are not. */
 TEST(what_is_read_through_the_middle_is_input_below)
 {
     recorder rec;

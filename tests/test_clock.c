@@ -1,6 +1,6 @@
 /*
- * test_clock.c - what happens after so much time on the system's clock, to the millisecond: the clock stands still here until a test
- * moves it. Retries of frontends without room, lingering connections, steps at an interval, time-outs.
+ * test_clock.c - time-outs on the system's clock, to the millisecond: only the test advances the clock here. Retries of
+ * frontends without room, lingering connections, steps at an interval, time-outs.
  */
 #include "chardev.h"
 #include "fault.h"
@@ -192,7 +192,7 @@ TEST(lingers_for_ten_seconds_at_most)
     end_stall(&r, fds[1]);
 }
 
-/* All goes out, and then the end; what the peer says meanwhile is thrown away, a share in each step. */
+/* All output is sent, then FIN; the peer's input is discarded meanwhile, a limited amount in each step. */
 TEST(lingers_until_all_is_sent)
 {
     int      fds[2];
@@ -533,7 +533,7 @@ TEST(no_limit_is_one_sleep)
 
 static void count_run(void *opaque) { ++*(int *)opaque; }
 
-/* It is told when there is something to do sooner, once. */
+/* timeout_changed is called once when the next deadline becomes earlier. */
 TEST(hooks_hear_of_gathered_output)
 {
     int      fds[2], timeout, before;
@@ -596,7 +596,7 @@ TEST(hooks_hear_of_each_watch)
     rig_close(&r);
 }
 
-/* The same change twice does not wake the loop, nor tell anybody. */
+/* Setting the same events again neither wakes the loop nor calls a hook. */
 TEST(a_change_to_the_same_is_none)
 {
     int       fds[2], count = 0;
@@ -683,7 +683,7 @@ TEST(a_dispatch_counts_its_callbacks)
     rig_close(&r);
 }
 
-/* What an entry says of each watch. */
+/* The events of an entry are those of all its watches. */
 TEST(an_entry_has_the_events_of_its_watches)
 {
     static const int  sets[][2] = { { CHR_IN, 0 }, { CHR_OUT, 0 }, { CHR_HUP, 0 }, { CHR_IN | CHR_OUT, 0 }, { CHR_IN, CHR_OUT }, { CHR_OUT, CHR_HUP },

@@ -1,6 +1,8 @@
-/* Connections of a socket chardev, layer by layer: hostile peers get a bounded share of each turn, handshakes don't keep others out, and
- * what was taken for a peer arrives, or is counted, when its connection ends. The peer is a second context, which sleeps as long as the
- * test does not step it, or a bare socket. */
+/*
+ * Connections of a socket chardev, layer by layer: hostile peers get a limited part of each turn, handshakes don't
+ * block other peers, and accepted output arrives, or is counted, when its connection ends. The peer is a second
+ * context, which only runs when the test steps it, or a bare socket.
+ */
 #include "chardev.h"
 #include "fault.h"
 #include "rig.h"
@@ -165,7 +167,7 @@ static void end_connection(pair *p, int how, pthread_t *thread)
     if (how == 'f') REQUIRE(pthread_create(thread, NULL, free_context, p->near_rig.ctx) == 0);
 }
 
-/* The peer sleeps until all was said, and then has all that was taken. */
+/* The peer does not read until all is written, and then gets all bytes that were accepted. */
 static void all_arrives(const void *arg)
 {
     const ending *e = (const ending *)arg;
@@ -256,7 +258,7 @@ TEST_FAMILY(lost_is_counted)
             }
 }
 
-/* What waits inside a layer is told as queued. */
+/* Bytes queued inside a layer are counted in bytes_queued. */
 TEST(layers_tell_what_they_hold)
 {
     int i;
@@ -305,7 +307,8 @@ TEST(what_the_peer_typed_does_not_destroy_what_it_was_sent)
     }
 }
 
-/* Where the system does not say what is unsent (SIOCOUTQ), the peer's own end is what is waited for: what it types before is no reset. */
+/* If the system can't report unsent bytes (SIOCOUTQ), the lingering close waits for the peer's close: input of the
+ * peer before it causes no reset. */
 TEST(what_is_typed_where_nobody_knows_what_is_unsent)
 {
     static char bytes[1 << 16];
@@ -471,7 +474,7 @@ static int connect_and_say(const char *text)
     return fd;
 }
 
-/* Fifteen say nothing, or begin and don't go on: the sixteenth gets the chardev, and they are told the end. */
+/* Fifteen peers send nothing, or stop in the handshake: the sixteenth gets the chardev, and the others are closed. */
 TEST(silent_peers_keep_nobody_out)
 {
     int i, k;
@@ -571,7 +574,7 @@ TEST(clients_are_added_beside_handshakes)
     scratch_clean();
 }
 
-/* wait=on, and chr_wait_connected(): the silent ones before don't count. */
+/* wait=on, and chr_wait_connected(): silent peers before the first complete handshake don't count. */
 TEST(who_waits_for_a_peer_waits_past_silent_ones)
 {
     int       i, status;
@@ -1251,7 +1254,7 @@ TEST(several_clients_have_limits)
     close_crowd(c);
 }
 
-/* The first of several is enough for who waits; silent ones keep nobody out here either. */
+/* wait=on returns with the first of several clients; silent peers don't block others here either. */
 TEST(several_clients_and_handshakes)
 {
     char  text[500];
@@ -1313,7 +1316,7 @@ TEST(each_failed_allocation_of_several_clients_leaks_nothing)
     scratch_clean();
 }
 
-/* What lingers counts for chr_drain(), though its chardev has no peer any more, or is gone. */
+/* chr_drain() waits for lingering output, even if its chardev has no peer any more, or was removed. */
 TEST(draining_waits_for_those_that_linger)
 {
     int i;

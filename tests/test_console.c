@@ -1,4 +1,7 @@
-/* What emulators ask of their console: whether it has come to its end, a byte out, and one call for what its user wrote. */
+/*
+ * What an emulator needs for its console: end of file, output of single bytes, and one call for the user's -serial
+ * option.
+ */
 #define RIG_WITH_HANDLES /* what it waits for are no sockets */
 #include "chardev.h"
 #include "rig.h"
@@ -207,7 +210,7 @@ TEST(write_all_is_gathered)
     rig_close(&r);
 }
 
-/* What was said before anybody came is lost. What is written now is not, though it finds the buffer full. */
+/* Output written before the first peer is lost. Output written now is not, even if it finds the buffer full. */
 TEST(what_was_lost_before_is_not_an_error_of_write_all)
 {
     chr_frontend fe;

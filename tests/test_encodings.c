@@ -1,4 +1,4 @@
-/* Numbers, base64, UTF-8 and messages, each against something simpler that does the same. */
+/* Numbers, base64, UTF-8 and messages, each compared with a simpler implementation. */
 #include "chardev.h"
 #include "rig.h"
 #include "private.h"

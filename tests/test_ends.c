@@ -1,4 +1,4 @@
-/* How a program ends, and what it leaves behind: each sentence of the manual's table THE END. */
+/* How a program ends, and what it leaves behind: each statement of the manual's table THE END. */
 #include "chardev.h"
 #include "rig.h"
 

@@ -1,5 +1,7 @@
-/* A stacked backend that is written outside of the header, with its public part alone: examples/filter_rot13.c, and one here that makes
- * two bytes of some. */
+/*
+ * A stacked backend outside of the header, written with its public part only: examples/filter_rot13.c, and one here
+ * that makes two bytes of some.
+ */
 #define FILTER_ROT13_ALONE
 #include "../examples/filter_rot13.c"
 #include "rig.h"

@@ -1,4 +1,7 @@
-/* hub: several chardevs behind one frontend. The members are of our own make, so that each can be as slow as the test wants. */
+/*
+ * hub: several chardevs behind one frontend. The members are a backend of the test, so that each can be as slow as the
+ * test needs.
+ */
 #include "chardev.h"
 #define RIG_WITHOUT_SOCKETS
 #include "rig.h"
@@ -464,7 +467,7 @@ TEST(history_of_a_member_that_was_ahead)
     }
 }
 
-/* It has gone when the rest is written, and one more piece: its next peer has all of it, each byte once. */
+/* The member is closed when the rest is written, and one more piece: its next peer gets all of it, each byte once. */
 TEST(history_of_a_member_that_was_ahead_and_is_closed)
 {
     recorder rec;
@@ -495,7 +498,7 @@ TEST(history_of_a_member_that_was_ahead_and_is_closed)
     rig_close(&r);
 }
 
-/* A member that was waited for goes, or is swapped: who waits to write is told, and nobody else's bytes are missing. */
+/* A slow member disconnects, or is swapped: a pending watch is called, and no other member misses bytes. */
 TEST(a_slow_member_is_swapped_while_it_is_waited_for)
 {
     static const char *const others[] = { "ringbuf,size=64", "null" };
@@ -524,7 +527,7 @@ TEST(a_slow_member_is_swapped_while_it_is_waited_for)
     }
 }
 
-/* It comes back when one of them does, whichever. */
+/* comes_back is set if it is set for any member. */
 TEST(comes_back_with_any_of_them)
 {
     char     options[200];
@@ -544,7 +547,7 @@ TEST(comes_back_with_any_of_them)
     }
 }
 
-/* The frontend takes its hub away when it hears of something. */
+/* The frontend removes its hub in an event handler. */
 static void remove_hub(recorder *rec, int what)
 {
     chr_context *ctx = rec->fe.dev->ctx;
@@ -697,7 +700,7 @@ static void model_open_or_close(model *m, int p)
     m->closes += open_count(m) == 0;
 }
 
-/* The upper bits say who, the lower count. */
+/* The upper bits identify the member, the lower ones count. */
 static void model_input(model *m, int p)
 {
     if (!m->open[p] || ports[p]->input_length > 20) return;
@@ -801,4 +804,21 @@ TEST(out_of_memory)
             rig_close(&r);
         }
     CHECK(done && at > 3);
+}
+
+/* A hub has a member at least, also when it is asked for by a struct. */
+TEST(hub_of_no_members)
+{
+    static const char *const none[] = { NULL, "a", NULL };
+    chr_hub_options          options;
+    chr_error                err;
+    rig                      r;
+    rig_open_virtual(&r);
+    make(&r, "null,id=a");
+    memset(&options, 0, sizeof options);
+    options.chardevs = none;
+    CHECK(chr_open(r.ctx, "h", chr_backend_find(r.ctx, "hub"), &options, &err) == NULL);
+    CHECK_INT(err.code, CHR_ERR_INVALID);
+    CHECK_STR(err.text, "hub: needs chardevs.0=");
+    rig_close(&r);
 }

@@ -1,4 +1,6 @@
-/* What tests and fuzzers are made of: a virtual clock, running until a time, a context as new, input out of nowhere. */
+/*
+ * The building blocks of tests and fuzzers: virtual clock, running until a time, chr_context_reset(), injected input.
+ */
 #include "chardev.h"
 #include "rig.h"
 
@@ -500,7 +502,7 @@ TEST(into_a_buffered_frontend)
     rig_close(&r);
 }
 
-/* What waits to be told comes before it; what plays a recording injects it again. */
+/* Pending events are delivered before injected input; a program that plays a recording injects it again. */
 TEST(injected_among_events_and_recordings)
 {
     rig         r;

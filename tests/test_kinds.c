@@ -1,4 +1,4 @@
-/* Each kind of chardev beside the others: what it is called, what it costs, which commands and calls it knows. */
+/* Each backend compared with the others: its name, its cost, the commands and calls that it supports. */
 #include "chardev.h"
 #include "fault.h"
 #include "rig.h"
@@ -305,7 +305,8 @@ static void room_comes_silently(const void *arg)
     scratch_clean();
 }
 
-/* Room that is told is used at once, also where the loop is another one's, which asks by itself only after a while. */
+/* Room that is reported by chr_fe_accept_input() is used at once, even in a foreign loop, which would retry only
+ * after a while. */
 static void room_is_told(const void *arg)
 {
     const source *from = (const source *)arg;
@@ -377,7 +378,7 @@ static int count_watches(rig *r)
     return count;
 }
 
-/* One that speaks, or not, goes after so many steps, with room and without. */
+/* A chardev, with or without input, is removed after so many steps, with room and without. */
 static void removed_after(const source *from, int steps, int room, int speaks)
 {
     const char *base = NULL;
@@ -536,7 +537,7 @@ TEST_FAMILY(questions)
 
 /* ---- calls that block ------------------------------------------------------------------------------------------------------------- */
 
-/* Another process plays the far side: reads so many bytes, or says a few, after a while. */
+/* Another process is the far side: after a while it reads or writes the given number of bytes. */
 static pid_t far_process(int fd, size_t reads, const char *says)
 {
     pid_t pid = fork();

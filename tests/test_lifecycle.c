@@ -1,4 +1,7 @@
-/* Who may call whom, and when: handlers that take everything away, slots that may tell nobody, what is refused and stays as it was. */
+/*
+ * Which calls are allowed when: handlers that remove everything, slots that must not call handlers, and rejected calls
+ * that change nothing.
+ */
 #include "chardev.h"
 #include "rig.h"
 
@@ -107,7 +110,8 @@ TEST(what_slots_tell_comes_from_the_loop)
     rig_close(&r);
 }
 
-/* A write that finds nobody and tells so, below obuf= and history=: what waits there is not sent from inside of it. */
+/* A write that returns CHR_ERR_DISCONNECTED and posts the event, below obuf= and history=: the queue is not flushed
+ * from inside that write. */
 static int write_depth, write_deepest;
 
 static int shy_write(chr_dev *dev, const void *buf, size_t len)
@@ -310,7 +314,7 @@ TEST(context_free_delivers_a_pending_opened)
     scratch_clean();
 }
 
-/* Of a mux all frontends hear it. */
+/* All frontends of a mux get it. */
 TEST(context_free_with_a_mux)
 {
     recorder recs[2];
@@ -327,7 +331,7 @@ TEST(context_free_with_a_mux)
     CHECK(strstr(recs[1].events, "O") && strstr(recs[1].events, "C"));
 }
 
-/* The last CLOSED makes another one open, which is disconnected when it says so; and opens itself again. */
+/* The last CLOSED opens another chardev, whose OPENED disconnects it and opens the first one again. */
 static void turn_about(recorder *rec, int what)
 {
     chr_dev *server = chr_find(rec->fe.ctx, "o");
@@ -467,7 +471,7 @@ static int leave_in_can_read(void *opaque)
     return 1000;
 }
 
-/* Another frontend takes the place of the one that is asked: it gets no more than it has room for itself. */
+/* can_read of one frontend attaches another: that gets no more than its own can_read allows. */
 TEST(room_of_one_is_not_that_of_the_next)
 {
     static const chr_handlers handlers = { leave_in_can_read, recorder_read, recorder_event, NULL };
@@ -499,7 +503,7 @@ static int listen_and_ask_in_can_read(void *opaque)
     return 1000;
 }
 
-/* New handlers that are asked before the old ones answer: that does not make the old answer good again. */
+/* New handlers are set and their can_read is called inside the old can_read: the old result is still stale. */
 TEST(room_of_old_handlers_is_not_that_of_new_ones)
 {
     static const chr_handlers handlers = { listen_and_ask_in_can_read, recorder_read, recorder_event, NULL };
@@ -530,7 +534,8 @@ static void listen_again(recorder *rec, int what)
     }
 }
 
-/* The CLOSED of a change makes the frontend set its handlers anew: those hear OPENED of the old backend, and CLOSED then. */
+/* The CLOSED of a change makes the frontend set its handlers again: these get OPENED of the old backend, and then
+ * CLOSED. */
 TEST(handlers_that_are_set_during_a_change_know_that_the_new_backend_is_closed)
 {
     char      options[200];
@@ -593,7 +598,7 @@ TEST(init_of_any_memory_that_is_not_attached)
     rig_close(&r);
 }
 
-/* Taking the focus tells another frontend, which takes the new one away: it hears nothing more. */
+/* Taking the focus calls a handler of another frontend, which removes the new one: it gets no more events. */
 static recorder *newcomer;
 
 static void send_away(recorder *rec, int what)

@@ -1,5 +1,7 @@
-/* Names that a socket looks up, with a resolver of the test's own: which of several addresses are tried, in which order, and what happens
- * while the resolver takes its time, or knows nothing. */
+/*
+ * Host names that a socket looks up, with the test's own resolver: which of several addresses are tried, in which
+ * order, and what happens while the resolver is slow or fails.
+ */
 #include "chardev.h"
 #include "fault.h"
 #include "rig.h"

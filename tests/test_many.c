@@ -1,7 +1,7 @@
 /*
- * Many: chardevs, timers and idles by the ten thousand in one context, and what each of them costs. What is linear takes for sixteen
- * times as many about sixteen times as many steps (a heap some more), and what walks over all of them at each call 256 times. The steps
- * are counted, not timed: the result is the same on every machine.
+ * Tens of thousands of chardevs, timers and idles in one context, and the cost of each. A linear algorithm takes about
+ * sixteen times the steps for sixteen times the number (a heap a little more), and one that walks over all of them in
+ * each call 256 times. Steps are counted, not timed: the result is the same on every machine.
  */
 #include "chardev.h"
 #include "counted.h"
@@ -438,7 +438,7 @@ static void model_step(void)
     CHECK(chr_loop_deadline(model.r.ctx) == (t ? t->deadline * 1000000 : INT64_MAX));
 }
 
-/* What this process has in memory, in KiB; 0 where the system doesn't say. */
+/* Resident memory of this process in KiB; 0 if the system doesn't report it. */
 static long resident(void)
 {
     long  pages = 0;
@@ -448,7 +448,7 @@ static long resident(void)
     return pages > 0 ? pages * (sysconf(_SC_PAGESIZE) / 1024) : 0;
 }
 
-/* Room for input that nobody takes is asked for, and takes no memory until there is some. */
+/* Overflow buffers for input are reserved, and take no memory until they are used. */
 TEST(idle_muxes_take_no_memory_for_input)
 {
     enum { MUXES = 1000 };
@@ -475,7 +475,7 @@ static void start_again_in_the_past(void *opaque)
     chr_timer_start(model.r.ctx, &t->timer, 1, start_again_in_the_past, t);
 }
 
-/* A clock that goes back while a step's timers run: what they start comes in the next step all the same. */
+/* A clock that goes backwards while the timers of a step run: timers that they start still run in the next step. */
 TEST(clock_that_goes_back_in_a_callback)
 {
     model_timer *t = &model.timers[0];

@@ -478,7 +478,7 @@ static void secure_creds(void) {}
 
 /* ---- one connection more ---------------------------------------------------------------------------------------------------------- */
 
-/* What may have been written before it joins may be heard, as far as history= and an output buffer keep it. */
+/* The connection may receive output from before it connected, as far as history= and an output buffer keep it. */
 static size_t back_from(size_t at, size_t len)
 {
     return at > m.base + len ? at - len : m.base;
@@ -523,7 +523,7 @@ static void turn(void *to, const void *from, size_t len)
     for (i = 0; i < len; i++) ((unsigned char *)to)[i] = (unsigned char)(((const unsigned char *)from)[i] ^ (plan.setup.stack == ON_FILTER ? TURNED : 0));
 }
 
-/* In one piece: history= below has all of what nobody was there for. */
+/* In one piece: history= below also has output written without a peer. */
 static int filter_write(chr_dev *dev, const void *bytes, size_t len)
 {
     static unsigned char turned[1 << 21];
@@ -863,7 +863,7 @@ static chr_dev *bottom_dev(void)
     return dev ? dev : chr_find(m.r.ctx, "d");
 }
 
-/* Another takes its place, sooner or later, also if it has gone and nobody has noticed. */
+/* Another peer replaces it, sooner or later, even if its disconnect has not been detected. */
 static void far_is_replaced(far_side *f)
 {
     if (f->is_over) return;
@@ -1051,7 +1051,7 @@ static void any_bytes(chance *c, unsigned char *bytes, size_t len, int is_output
     }
 }
 
-/* What is not offered again may have been heard by one that was ahead of the whole. */
+/* Bytes that are not offered again may have been sent to a member that was ahead of the whole. */
 static void give_up(void)
 {
     int i;
@@ -1059,7 +1059,7 @@ static void give_up(void)
         if (m.fars[i].to_sure > m.journal.length) m.fars[i].to_sure = m.journal.length;
 }
 
-/* What was taken is in the journal; and with history= also what nobody was there for. */
+/* Accepted bytes are in the journal; with history= also those written without a peer. */
 static int user_write(user *u, chance *c, int more, int timeout_ms)
 {
     unsigned char bytes[MOST_WRITE];
@@ -1262,7 +1262,7 @@ static void end_output(far_side *f)
     if (plan.setup.stack == ON_MUX) m.input_is_off = 1;
 }
 
-/* It says no more, and listens on. */
+/* Half-close: it sends no more, and still reads. */
 static void op_leave(chance *c)
 {
     far_side *f = any_far(c);
@@ -1290,7 +1290,7 @@ static void op_close(chance *c)
     if (m.kind == PTY && plan.setup.stack == ON_MUX) m.is_mixed = 1; /* an escape is forgotten where the next one comes */
 }
 
-/* All that is connected now has been told the end by our side, behind what was written. */
+/* Our side ends all present connections, after the output written so far. */
 static void cut_all(size_t written, size_t slack)
 {
     int i;
@@ -1325,7 +1325,8 @@ static void op_buffers(chance *c)
     CHECK(code == 0 || (code == CHR_ERR_NO_MEMORY && m.r.failed));
 }
 
-/* Another backend. What the old one was given is for its far side; what it has read and not delivered is gone. */
+/* Another backend. Output accepted by the old one is for its far side; input that it has read and not delivered is
+ * lost. */
 static void change_to(chance *c, int refuses)
 {
     char      text[400];
@@ -1381,7 +1382,7 @@ static void change_to(chance *c, int refuses)
 static void op_change(chance *c) { change_to(c, 0); }
 static void op_refuse(chance *c) { if (m.kind != CLIENT && m.kind != SERVER) change_to(c, 1); }
 
-/* A system call is interrupted, would block, or does less than it was asked for: nothing comes of it. */
+/* A system call is interrupted, would block, or is short: no effect is visible. */
 static void op_glitch(chance *c)
 {
     static const fault_call calls[] = { FAULT_read, FAULT_recv, FAULT_recvmsg, FAULT_write, FAULT_send, FAULT_sendmsg, FAULT_poll };
@@ -1502,7 +1503,7 @@ static void come_to_rest(chance *c)
     CHECK(i < 50); /* it does not spin */
 }
 
-/* Where what it heard may begin; SIZE_MAX = nowhere. */
+/* Where its received bytes may begin; SIZE_MAX = nowhere. */
 static size_t heard_from(const far_side *f, int is_whole)
 {
     size_t n = f->heard.length, end = f->to_most < m.journal.length ? f->to_most : m.journal.length;
@@ -1529,7 +1530,7 @@ static int is_heard_with_gaps(const far_side *f)
     return i == f->heard.length;
 }
 
-/* Each that was heard is one write. */
+/* Each received datagram is one write. */
 static void judge_datagrams(const far_side *f, size_t at)
 {
     size_t i, end;

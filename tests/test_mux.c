@@ -1,4 +1,4 @@
-/* mux: one chardev, many frontends. The base here is a socket pair, so that the test is the far side. */
+/* mux: one chardev, many frontends. The base is a socket pair here, so that the test is the far side. */
 #include "chardev.h"
 #include "rig.h"
 #include "hosted.h"
@@ -274,7 +274,8 @@ TEST(escape_is_forgotten_with_its_peer)
     scratch_clean();
 }
 
-/* The escape waits in the backlog, behind input for a frontend that is full; that peer is gone before it is looked at. */
+/* The escape character is in the overflow buffer, behind input for a frontend without room; its peer disconnects
+ * before it is processed. */
 TEST(escape_in_the_backlog_is_forgotten_too)
 {
     static char much[4097]; /* as much as is held for one frontend */
@@ -391,7 +392,7 @@ TEST(escape_and_every_character)
     }
 }
 
-/* Who has the focus is told that he has it no more, whoever has left before. */
+/* The frontend that has lost the focus gets MUX_OUT, whichever has left before. */
 TEST(focus_is_told_after_others_have_left)
 {
     int   leaves;
@@ -564,7 +565,7 @@ TEST(event_on_the_mux_goes_to_the_one_in_focus)
     close_mux(&b);
 }
 
-/* Each frontend hears OPENED once, wherever it comes from. */
+/* Each frontend gets OPENED once, whatever the cause. */
 TEST(opened_once_each)
 {
     int   i, k;
@@ -734,7 +735,7 @@ TEST(frontends_go_while_all_are_told)
         }
 }
 
-/* A frontend that is asked for room does something instead: whoever gets the input then, each byte comes once, in order. */
+/* A frontend acts inside its can_read: whoever gets the input then, each byte is delivered once, in order. */
 static bench *questioned;
 static int    questions, question, injections;
 static char   question_answer;
@@ -852,7 +853,8 @@ TEST(input_before_a_close_comes_first)
     close_mux(&b);
 }
 
-/* What is held for a frontend that has no room comes before the end of its peer; who reads it at once learns of that at once. */
+/* Input queued for a frontend without room is delivered before CLOSED; a frontend that has read all gets CLOSED at
+ * once. */
 TEST(held_input_comes_before_the_close)
 {
     bench b;
@@ -946,7 +948,8 @@ TEST(held_input_comes_before_the_next_peer)
     scratch_clean();
 }
 
-/* A peer that says no more still listens: the frontend for which input is held learns of that end alone, behind it. */
+/* After a half-close by the peer, the frontend with queued input gets INPUT_END after that input; the others get it
+ * at once. */
 TEST(held_input_comes_before_a_half_close)
 {
     char  options[100];
@@ -1010,7 +1013,7 @@ TEST(injected_while_held_input_is_delivered)
     close_mux(&b);
 }
 
-/* In another one's loop, where nothing is asked again by itself: when room has come for what is held, the rest flows. */
+/* In a foreign loop, which does not retry by itself: when there is room for the queued input, the rest follows. */
 TEST(held_input_flows_on_in_another_loop)
 {
     static char block[30000];

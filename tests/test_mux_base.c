@@ -1,4 +1,7 @@
-/* mux on a base of the test's own, which accepts as much output as the test says, at each place, and delivers input to the byte. */
+/*
+ * mux on a base of the test's own, which accepts exactly as much output, and delivers exactly as much input, as the
+ * test sets.
+ */
 #include "chardev.h"
 #include "rig.h"
 
@@ -304,7 +307,8 @@ TEST(a_stamp_is_completed_after_they_are_off)
     close_bench(&b);
 }
 
-/* Errors are the base's; what has gone out before one is the answer, and the error comes with the next write. */
+/* Errors are those of the base; bytes written before one are the result, and the error is returned by the next
+ * write. */
 TEST(stamps_and_a_base_that_fails)
 {
     bench b;
@@ -560,7 +564,8 @@ TEST(focus_taken_back_at_mux_out)
     close_bench(&b);
 }
 
-/* Who is first in the list and has handlers gets the focus of one that leaves; it is told before its input, and not in the call. */
+/* The first frontend with handlers in the list gets the focus of one that is detached; it gets MUX_IN before its
+ * input, and not inside the call. */
 TEST(focus_of_one_that_leaves)
 {
     int leaves;
@@ -607,7 +612,7 @@ TEST(one_that_leaves_without_the_focus)
     }
 }
 
-/* With nobody left that listens the peer is not read: what it sends is for who comes. */
+/* When no frontend has handlers the peer is not read: its input is for the next one. */
 TEST(nobody_listens)
 {
     chr_frontend dumb;
@@ -634,7 +639,8 @@ static void leave(recorder *rec, int what)
     if (what == 'r') chr_fe_deinit(&rec->fe);
 }
 
-/* The only one leaves in its read handler, before a command that moves the focus: nobody is next. The rest is for who comes. */
+/* The only frontend detaches in its read handler, before a command that moves the focus: there is no next one. The
+ * rest is for a later one. */
 TEST(the_only_one_leaves_before_a_command)
 {
     bench b;
@@ -662,7 +668,7 @@ static void pass_focus_on(recorder *rec, int what)
     if (what == 'e' && rec->last_event == CHR_EVENT_MUX_IN) chr_fe_take_focus(&here->fe[2].fe);
 }
 
-/* The heir hears of it before the next input, and gives the focus away: that one's room is the base's. */
+/* The new focus gets MUX_IN before the next input, and passes the focus on: then the room of that frontend counts. */
 TEST(focus_given_away_at_mux_in)
 {
     bench b;
@@ -901,7 +907,7 @@ TEST(room_comes_with_the_focus)
     close_bench(&b);
 }
 
-/* What was queued and what comes now reach a frontend together, when it has room again and has not said so. */
+/* Queued input and new input are delivered to a frontend together, when it has room again and has not reported it. */
 TEST(room_found_when_more_comes)
 {
     bench b;
@@ -954,7 +960,7 @@ static void open_asked(bench *b, int at, void (*then)(recorder *rec))
     when_asked = then;
 }
 
-/* Its answer holds for the handlers that were asked: the same ones get the input now, others when they have room. */
+/* can_read replaces the handlers: its result holds for the old ones. The new ones get input when they have room. */
 TEST(handlers_set_while_they_are_asked)
 {
     int at;
@@ -983,7 +989,7 @@ TEST(handlers_set_while_they_are_asked)
     }
 }
 
-/* The focus moves when its frontend is asked: what comes then is the other's. */
+/* can_read moves the focus: new input is for the other frontend. */
 TEST(focus_moves_while_it_is_asked)
 {
     int at;
@@ -1001,7 +1007,8 @@ TEST(focus_moves_while_it_is_asked)
 
 /* ---- a frontend that is not told OPENED yet ------------------------------------------------------------------------------------ */
 
-/* While OPENED is suspended, who waits for it gets no input; who doesn't listen for events does, and who was told before. */
+/* While OPENED is suspended, a frontend that waits for it gets no input; one without an event handler does, and one
+ * that got it before. */
 TEST(no_input_before_opened)
 {
     static const chr_handlers handlers = { NULL, reading_only, NULL, NULL };
@@ -1054,7 +1061,7 @@ TEST(opened_behind_queued_input_is_suspended_too)
     close_bench(&b);
 }
 
-/* A peer that has come and gone meanwhile is not told of; what it has sent is. */
+/* A peer that connects and disconnects meanwhile causes no events; its input is delivered. */
 TEST(peers_that_come_and_go_while_opened_is_suspended)
 {
     bench b;
@@ -1072,7 +1079,7 @@ TEST(peers_that_come_and_go_while_opened_is_suspended)
     close_bench(&b);
 }
 
-/* OPENED comes to all that have not had it, and to no one twice; without a peer to nobody. */
+/* OPENED is delivered to all frontends that have not got it, once; without a peer to none. */
 TEST(opens_are_resumed_once)
 {
     bench b;
@@ -1122,7 +1129,7 @@ TEST(events_behind_queued_input_are_those_that_hold)
     }
 }
 
-/* Who has lost the focus meanwhile is told when it has read, and nobody waits for it. */
+/* A frontend that has lost the focus gets the event after its queued input; the others don't wait for it. */
 TEST(events_behind_input_of_one_without_the_focus)
 {
     bench b;
@@ -1154,7 +1161,7 @@ static void write_again(recorder *rec, int what)
     if (rec->user) chr_fe_add_watch(&rec->fe, recorder_writable, rec);
 }
 
-/* Each that waits is told once; who waits again, too, is told again. */
+/* Each pending watch is called once; one that is added again is called again. */
 TEST(all_that_wait_to_write_are_told)
 {
     bench b;
@@ -1212,7 +1219,7 @@ TEST(half_close_from_the_only_frontend)
     close_bench(&b);
 }
 
-/* What the base can do, the mux can; what it is, the mux says of itself. */
+/* ioctls are passed to the base; the description is the mux's own. */
 TEST(ioctl_and_query_reach_the_base)
 {
     chr_info info;

@@ -1,4 +1,7 @@
-/* Every allocation of every scenario fails in turn, once and for good: CHR_ERR_NO_MEMORY is told, and nothing is leaked. */
+/*
+ * Every allocation of every scenario fails in turn, once and permanently: the error is CHR_ERR_NO_MEMORY, and nothing
+ * leaks.
+ */
 #include "chardev.h"
 #include "scenarios.h"
 

@@ -492,7 +492,7 @@ TEST(broken_texts)
     close_probe_rig(&r);
 }
 
-/* A NULL where an error could be told is allowed everywhere. */
+/* NULL for `err` is allowed everywhere. */
 TEST(errors_may_go_untold)
 {
     rig r;
@@ -680,7 +680,7 @@ static int help_line_with(const char *a, const char *b, const char *c)
     return found;
 }
 
-/* Name, default and description of each row stand on one line. */
+/* The name, default and description of each row are on one line of the help. */
 TEST(help_comes_from_the_table)
 {
     const chr_backend *kind = NULL;
@@ -928,7 +928,7 @@ TEST(uris_of_a_pty)
     scratch_clean();
 }
 
-/* NAME,OPTIONS is a URI of the backends that have none of their own; mon: leaves to the text what it says itself. */
+/* NAME,OPTIONS is a URI for backends without a URI syntax of their own; mon: sets no option that the text contains. */
 TEST(uris_with_options)
 {
     static const struct { const char *uri; int signal, muxed; } table[] = {
@@ -1089,7 +1089,7 @@ TEST(any_asks_for_help)
     rig_close(&r);
 }
 
-/* Each says what was wrong, in one line, and leaves nothing behind. */
+/* Each error is one line with the reason, and nothing is left behind. */
 TEST(any_that_is_nothing)
 {
     static const struct { const char *text; int code; const char *words; } table[] = {

@@ -1,6 +1,6 @@
 /*
- * What the system's calls answer, as a user sees it: the code and the words of each error, what is given back behind one, and what a
- * message on the wire or an errno from before must not change.
+ * The results of system calls as a user sees them: the code and text of each error, the state after it, and that a
+ * message on the wire or an earlier errno has no effect.
  */
 #include "chardev.h"
 #include "fault.h"
@@ -439,7 +439,7 @@ TEST(an_errno_from_before_an_accept)
 
 /* ---- descriptions that block -------------------------------------------------------------------------------------------------- */
 
-/* How much goes out before poll() is asked again: as much as surely fits. What has gone out is told. */
+/* How much is written before the next poll(): as much as surely fits. The written bytes are reported. */
 TEST(pieces_for_a_description_that_blocks)
 {
     static const struct {
@@ -796,7 +796,7 @@ TEST(child_without_a_wiped_page) { child_without_a_set(FAULT_madvise, 1); }
 
 /* ---- retries at once ------------------------------------------------------------------------------------------------------------ */
 
-/* An accept() that is interrupted, or whose peer has gone, is none that ran out of descriptors: no pause follows. */
+/* accept() that is interrupted, or whose peer has disconnected, is not EMFILE: the listener is not paused. */
 TEST(an_accept_that_is_interrupted)
 {
     static const int errors[] = { EINTR, ECONNABORTED };
@@ -1045,7 +1045,7 @@ TEST(a_terminal_that_others_share_takes_a_block)
     chr_context_free(r.ctx);
 }
 
-/* A number that was closed while a copy of it lives, and comes back: the kernel has its entry still. */
+/* A number was closed while a duplicate exists, and is reused: the kernel's set still has its entry. */
 TEST(an_entry_that_is_there_already)
 {
     int copy, fd, i;
@@ -1071,7 +1071,7 @@ TEST(an_entry_that_is_there_already)
     rig_close(&r);
 }
 
-/* What an inherited listener is, the system knows before anybody has connected. */
+/* The type of an inherited listener is known before a peer has connected. */
 TEST(a_listener_by_its_number)
 {
     int       port, listener, far;

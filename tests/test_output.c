@@ -1,4 +1,4 @@
-/* Output that waits: history= for the peers to come, obuf= for a peer that is slow. */
+/* Queued output: history= for later peers, obuf= for a slow peer. */
 #include "chardev.h"
 #include "rig.h"
 
@@ -386,7 +386,8 @@ TEST(obuf_full_behind_a_long_history)
     line_close(&l);
 }
 
-/* The peer that is too slow goes, told once; the next one can come. All that it did not get is counted. */
+/* obuf-full=disconnect: the slow peer is disconnected, with one event; the next one can connect. All bytes not sent
+ * to it are counted. */
 TEST(obuf_full_disconnects)
 {
     static const char *const table[] = { "obuf=1000,obuf-full=disconnect", "obuf=1000,obuf-full=disconnect,history=20" };
@@ -420,7 +421,7 @@ TEST(obuf_full_disconnects)
     }
 }
 
-/* Who waits to write is told that the peer is gone, when it is our side that ends the connection, too. */
+/* A pending watch is called when the peer is disconnected, also by our side. */
 TEST(obuf_full_disconnects_and_tells_who_waits)
 {
     line l;
@@ -489,7 +490,7 @@ TEST(obuf_full_of_other_backends)
     rig_close(&r);
 }
 
-/* One sleeper stops nobody: each member of a hub has its own queue. */
+/* One slow member stops no other: each member of a hub has its own queue. */
 static void check_hub_with_sleeper(const char *policy, const char *events)
 {
     char     options[300];

@@ -1,6 +1,7 @@
 /*
- * The process around us: signals that a write may raise, open file descriptions that others share, standard descriptors that are
- * closed. Each test is a process of its own; a signal that kills it, and an alarm for one that sleeps in a call, are failures.
+ * The process's environment: signals that a write may raise, open file descriptions shared with other processes, closed
+ * standard descriptors. Each test is a process of its own; it fails when a signal kills it, or when a call blocks until
+ * an alarm.
  */
 #include "chardev.h"
 #include "fault.h"
@@ -414,7 +415,8 @@ EACH_WAY(a_pipe_that_blocks_is_read_without_waiting)
     rig_close(&r);
 }
 
-/* A FIFO as standard input may have lost its writers before we open it anew: poll() on the new one would never say so. */
+/* A FIFO as standard input may have lost its writers before it is reopened: poll() on the new description would
+ * never report that. */
 EACH_WAY(the_end_of_a_fifo_that_was_inherited)
 {
     int      in, to;
@@ -505,7 +507,7 @@ EACH_WAY(a_terminal_that_blocks_is_read_without_waiting)
     chr_context_free(r.ctx);
 }
 
-/* Sockets say it for each call: whoever has the other descriptor may set and clear O_NONBLOCK as he likes. */
+/* Sockets use per-call flags: another process may set and clear O_NONBLOCK at any time. */
 TEST(a_socket_that_somebody_makes_blocking)
 {
     static const char *const options[] = { "socket,id=f,fd=%d", "fd,id=f,in=%d,out=%d" };

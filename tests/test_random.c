@@ -335,7 +335,7 @@ static int give(int fd)
     return w.given[w.givens++] = fd;
 }
 
-/* The library is to be silent about it by itself. */
+/* The library must not raise SIGPIPE. */
 static void broken_pipe(int number)
 {
     (void)number;
@@ -379,7 +379,7 @@ static void op_far(void)
     for (n = below(FARS); n > 0; n--) far_act();
 }
 
-/* Without waiting where the backlog is full: nobody would accept meanwhile. */
+/* Does not wait if the backlog is full: nothing accepts meanwhile. */
 static int meet_unix(const char *path)
 {
     struct sockaddr_un address;
@@ -392,7 +392,7 @@ static int meet_unix(const char *path)
     return -1;
 }
 
-/* The far side comes, by what the query says. */
+/* The far side connects, at the address that chr_query() returns. */
 static void op_meet(void)
 {
     chr_dev    *dev = any_dev();

@@ -1,4 +1,4 @@
-/* >>the_record and >>the_replay: real sockets recorded, played back under a virtual clock, and files that are not what they were. */
+/* >>the_record and >>the_replay: recordings of real sockets, replayed under a virtual clock, and damaged files. */
 #include "chardev.h"
 #include "fault.h"
 
@@ -220,7 +220,7 @@ TEST(played_again_byte_for_byte)
     scratch_clean();
 }
 
-/* A peer says something and goes. Its end is the other one's end of file, or not: `eof`. fd is -1 in the replay. */
+/* A peer sends data and disconnects. `eof`: whether that is end of file of the chardev. fd is -1 in the replay. */
 static void last_words(rig *r, diary *d, const char *options, int fd, int eof)
 {
     diary_attach(d, r, make(r, options));
@@ -235,7 +235,8 @@ static void last_words(rig *r, diary *d, const char *options, int fd, int eof)
     rig_close(r);
 }
 
-/* A descriptor that has ended is the end of all input, a server's peer that has gone is not: a replay can't ask them. */
+/* EOF of a descriptor ends all input, a disconnect of a server's peer does not: this is recorded, as a replay can't
+ * query it. */
 TEST(the_end_of_file_is_played_again)
 {
     static diary then, now;
@@ -731,7 +732,7 @@ static void run_room(moment *m, int is_replay)
 
 TEST(room_that_comes_in_the_moment_of_the_input) { check_moment("aO bO ar ", run_room); }
 
-/* Of one whose obuf= is full still nobody was told. */
+/* While obuf= is still full the watch was not called. */
 TEST(a_descriptor_that_is_ready_for_less_than_obuf_holds)
 {
     static char big[1 << 20];
@@ -877,7 +878,7 @@ static void close_the_replay(recorder *rec, int what)
     if (what == 'r') chr_replay_close(rec->fe.dev->ctx);
 }
 
-/* It opens nothing, so its peer finds nobody; a creation that fails leaves the descriptor as it is. */
+/* A replay opens nothing, so a peer is not accepted; after a failed creation the descriptor is unchanged. */
 TEST(what_a_played_chardev_was_given_is_closed)
 {
     char      options[80];
@@ -1150,7 +1151,7 @@ TEST(out_of_memory)
     scratch_clean();
 }
 
-/* The file has numbers for 65536 chardevs: the next one ends the recording, and the log says so. */
+/* The file has numbers for 65536 chardevs: the next one ends the recording, with a line in the log. */
 TEST(a_recording_that_runs_out_of_numbers)
 {
     chr_error err;
@@ -1223,7 +1224,8 @@ static void write_in_the_read_handler(recorder *rec, int what)
     if (what == 'r') CHECK_INT(chr_fe_write(&rec->fe, "re", 2), 2);
 }
 
-/* All kinds that need no peer. What is there already comes first; what an error would say when there is none is not recorded. */
+/* All backends that need no peer. Existing state is recorded first; the text of an error that did not occur is not
+ * recorded. */
 TEST(each_kind_of_record)
 {
     recorder          rec, other;
@@ -1498,7 +1500,7 @@ TEST(what_is_played_is_what_the_file_says)
     scratch_clean();
 }
 
-/* What diverges is told in words, each for its call. */
+/* Each divergence has its own text in the log. */
 TEST(each_divergence_has_its_words)
 {
     static bytes      tape;

@@ -255,7 +255,7 @@ TEST(base64_of_rfc_4648)
     }
 }
 
-/* It takes out no more than fits: nothing is lost when the buffer is small. */
+/* It removes no more than fits: no byte is lost when the buffer is small. */
 TEST(base64_into_a_small_buffer)
 {
     size_t capacity;
@@ -275,7 +275,7 @@ TEST(base64_into_a_small_buffer)
     }
 }
 
-/* As many bytes as are asked for, and as there are. */
+/* As many bytes as requested, and as available. */
 TEST(base64_of_a_part)
 {
     static const char *const want[] = { "", "MA==", "MDE=", "MDEy", "MDEyMw==", "MDEyMzQ=", "MDEyMzQ=", "MDEyMzQ=" };

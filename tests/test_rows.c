@@ -1,6 +1,4 @@
-/*
- * test_rows.c - the option table of a backend of a user's own, with a row of each type: what each text makes of it, word by word.
- */
+/* test_rows.c - the option table of a user's own backend, with a row of each type: the value of each text. */
 #include "chardev.h"
 #include "rig.h"
 
@@ -532,7 +530,7 @@ TEST(list_of_backends)
 
 /* ---- memory ----------------------------------------------------------------------------------------------------------------------- */
 
-/* Each allocation fails in turn: the error says so, and nothing is left. */
+/* Each allocation fails in turn: the error is CHR_ERR_NO_MEMORY, and nothing leaks. */
 static void check_memory(const char *text, int is_uri)
 {
     chr_error err;

@@ -1,6 +1,6 @@
 /*
- * serial: a line that others have made. The far side is the master of a pty, which shows what settings the line has got. What a pty
- * doesn't have (modem lines, a break that comes in) is played at the system call: see the wrappers.
+ * serial: the far side is the master of a pty, which shows the settings of the line. What a pty lacks (modem lines,
+ * incoming breaks) is simulated in the system calls: see the wrappers.
  */
 #include "fault.h"
 
@@ -533,7 +533,7 @@ TEST(serial_speeds)
     end_line(&r, &rec, master);
 }
 
-/* Where the system knows only standard speeds, the next within 10 % is taken. */
+/* Where the system has only standard speeds, the nearest within 10 % is set. */
 TEST(serial_speeds_without_odd_ones)
 {
     static const struct {
@@ -553,7 +553,7 @@ TEST(serial_speeds_without_odd_ones)
     end_line(&r, &rec, master);
 }
 
-/* Neither the exact speed nor, where its settings can't be asked for, any other than the next. */
+/* Neither the exact speed nor, if the settings can't be read back, any other than the nearest. */
 TEST(serial_speeds_of_a_line_that_does_not_tell)
 {
     recorder rec;
@@ -572,7 +572,7 @@ TEST(serial_speeds_of_a_line_that_does_not_tell)
     end_line(&r, &rec, master);
 }
 
-/* Each call that fails is told, with its code, and nothing else has changed. */
+/* The error of each failing call is returned, with its code, and nothing else changes. */
 TEST(serial_calls_that_fail)
 {
     static const struct {
@@ -681,7 +681,8 @@ TEST(serial_one_and_a_half_stop_bits)
     end_line(&r, &rec, master);
 }
 
-/* What the line has counts, not what was asked for: a pty has 8 data bits and no parity, and what others set on it. */
+/* The settings in force count, not the requested ones: a pty has 8 data bits and no parity, and others may change
+ * it. */
 TEST(serial_says_what_the_line_has)
 {
     static const int wrong[][2] = { { 'N', 5 }, { 'N', 6 }, { 'N', 7 }, { 'E', 8 }, { 'M', 8 }, { 'O', 5 } };
@@ -1007,7 +1008,102 @@ TEST(serial_comes_back)
     rig_close(&r);
 }
 
+<<<<<<< HEAD
+/* Settings made while it was unplugged that the device does not support now: an event follows OPENED, and the
+ * settings in force can be queried. */
+=======
+/* Half a mark that it had when it was unplugged is not the next line's, nor are the counters. */
+TEST(serial_comes_back_without_the_old_marks)
+{
+    char     path[200], options[300];
+    size_t   i;
+    for (i = 1; i < 3; i++) {
+        int      master, errors, counts;
+        recorder rec;
+        rig      r;
+        for (counts = 0; counts < 2; counts++) {
+            memset(&line, 0, sizeof line);
+            line.fd = -1;
+            line.has_counts = counts;
+            rig_open_virtual(&r);
+            snprintf(path, sizeof path, "%s", scratch("tty"));
+            master = plug(path);
+            snprintf(options, sizeof options, "serial,id=s,path=%s,reconnect-ms=500", path);
+            attach(&rec, make(&r, options));
+            settle(&r);
+            line.input = "\xff\0";
+            line.input_length = line.chunk = i;
+            say(master, ".");
+            PUMP(&r, line.input_length == 0);
+            line.input = NULL;
+            close(master);
+            unlink(path);
+            PUMP(&r, !rec.open);
+            memset(rec.events, 0, sizeof rec.events);
+            line.counts[0] = 7; /* another device's counters */
+            master = plug(path);
+            pass_time(&r, 600);
+            CHECK_STR(rec.events, "O");
+            CHECK_INT(write(master, "\0\0X", 3), 3);
+            PUMP(&r, rec.length == 3);
+            if (!CHECK_MEM(rec.input, rec.length, "\0\0X", 3)) NOTE("case %zu", i);
+            CHECK_STR(rec.events, "O");
+            CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_GET_ERRORS, &errors), 0);
+            CHECK_INT(errors, 0);
+            end_line(&r, &rec, master);
+            scratch_clean();
+        }
+    }
+}
+
+/* All that is set while it is away is told as if it were in force, and is so when the line is back. */
+TEST(serial_settings_while_it_is_away)
+{
+    char     path[200], options[300];
+    int      master, flow = CHR_FLOW_RTSCTS, got = -1, lines = CHR_TIOCM_DTR, on = 1, off = 0, purge = CHR_PURGE_RECEIVE | CHR_PURGE_TRANSMIT;
+    recorder rec;
+    rig      r;
+    memset(&line, 0, sizeof line);
+    line.fd = -1;
+    rig_open_virtual(&r);
+    snprintf(path, sizeof path, "%s", scratch("tty"));
+    snprintf(options, sizeof options, "serial,id=s,path=%s,reconnect-ms=500", path);
+    attach(&rec, make(&r, options));
+    settle(&r);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_GET_FLOW, &got), 0);
+    CHECK_INT(got, CHR_FLOW_NONE);
+    check_params(&rec, 115200, 'N', 8, 1);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_SET_FLOW, &flow), 0);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_GET_FLOW, &got), 0);
+    CHECK_INT(got, CHR_FLOW_RTSCTS);
+    CHECK_INT(set_params(&rec, 1200, 'N', 8, 2), 0);
+    check_params(&rec, 1200, 'N', 8, 2);
+    CHECK_INT(set_params(&rec, 1200, 'N', 9, 2), CHR_ERR_INVALID);
+    check_params(&rec, 1200, 'N', 8, 2);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_SET_TIOCM, &lines), 0);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_GET_TIOCM, &lines), CHR_ERR_DISCONNECTED);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_SET_BREAK, &on), 0);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_SET_BREAK, &off), 0);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_PURGE, &purge), 0);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_GET_ERRORS, &got), 0);
+    CHECK_INT(got, 0);
+    CHECK_INT(line.flushes, 0);
+    line.has_modem_lines = 1;
+    line.modem_lines = TIOCM_RTS | TIOCM_CTS;
+    master = plug(path);
+    pass_time(&r, 600);
+    CHECK_STR(rec.events, "O");
+    check_params(&rec, 1200, 'N', 8, 2);
+    CHECK_INT(speed_at(master), 1200);
+    CHECK_INT(line.settings.c_cflag & (CSTOPB | CRTSCTS), CSTOPB | CRTSCTS);
+    CHECK_INT(line.modem_lines, TIOCM_DTR | TIOCM_CTS);
+    CHECK_INT(line.break_calls, 0);
+    end_line(&r, &rec, master);
+    scratch_clean();
+}
+
 /* What it was given while it was away and can't have now: it is told behind OPENED, and what is in force can be asked for. */
+>>>>>>> main
 TEST(serial_comes_back_with_other_settings)
 {
     char     path[200], options[300];

@@ -1,4 +1,7 @@
-/* The end of output (chr_fe_shutdown), the end of input alone (half-close=on), and what is drained before the end (chr_drain). */
+/*
+ * Half-close of the output (chr_fe_shutdown) and of the input (half-close=on), and what is drained before the end
+ * (chr_drain).
+ */
 #include "chardev.h"
 #include "rig.h"
 
@@ -63,7 +66,7 @@ static size_t hear_to_end(line *l, char *tail)
     return total;
 }
 
-/* All that the far side gets, as hear() says it. */
+/* All that the far side receives, in the format of hear(). */
 static void far_end_gets(line *l, const char *want)
 {
     const char *got = "";
@@ -129,7 +132,7 @@ TEST(over_tcp)
     close(listener);
 }
 
-/* What obuf= and the layers hold goes first, and a waiting end takes no more bytes. */
+/* Output queued in obuf= and layers is sent first, and a pending shutdown accepts no more bytes. */
 static void queued_goes_first(const void *arg)
 {
     chr_info info;
@@ -552,7 +555,7 @@ TEST(input_end_waits_for_room)
     line_close(&l);
 }
 
-/* New handlers learn what the state is, as with OPENED. */
+/* New handlers get the state, as with OPENED. */
 TEST(late_handlers_are_told)
 {
     line l;
@@ -673,7 +676,7 @@ TEST(drain_of_nothing)
     line_close(&l);
 }
 
-/* A child that reads all, with pauses; its exit status says whether so many bytes came. */
+/* A child that reads all, with pauses; its exit status is whether the expected number of bytes arrived. */
 static pid_t slow_reader(int fd, size_t want)
 {
     static char block[8192];
@@ -748,7 +751,7 @@ TEST_FAMILY(gives_up)
 }
 
 /* An end that waits is waited for. */
-/* One budget: what chr_drain() has waited for in vain is not waited for again. */
+/* One time limit: time that chr_drain() has waited without progress counts. */
 static int64_t free_after_drain(const void *arg)
 {
     int64_t started;

@@ -1,4 +1,7 @@
-/* socket: options and their errors, pre-opened descriptors, one peer at a time, reconnecting, descriptors passed over it. */
+/*
+ * socket: options and their errors, open descriptors, one peer at a time, reconnection, descriptors passed over it
+ * (SCM_RIGHTS).
+ */
 #include "chardev.h"
 #include "rig.h"
 
@@ -464,7 +467,7 @@ static int bound_to(const char *path, int type)
     return fd;
 }
 
-/* Whatever kind of socket lives there, it is told in the usual words, and stays. */
+/* For any type of socket in use, the error has the system's text, and the file stays. */
 TEST(unix_address_in_use)
 {
     static const int types[] = { SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET };
@@ -554,7 +557,7 @@ TEST(unix_path_of_another_server_stays)
     scratch_clean();
 }
 
-/* Group and permissions hold against the umask, from the first moment in which somebody could connect. */
+/* Group and permissions are set in spite of the umask, before a peer can connect. */
 TEST(unix_mode_and_group)
 {
     static const struct {

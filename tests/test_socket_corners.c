@@ -1,4 +1,7 @@
-/* Corners of a socket's life: what fails on the way to a connection and behind it, what goes back to the caller, what is told of it. */
+/*
+ * Corner cases of a socket's life: failures before and after a connection, ownership of descriptors, and what is
+ * reported.
+ */
 #include "chardev.h"
 #include "fault.h"
 #include "rig.h"
@@ -87,7 +90,7 @@ TEST(accept_without_descriptors_rests)
     finish(&r, &rec);
 }
 
-/* A peer that has gone before it was accepted is nobody. */
+/* A peer that disconnects before it is accepted is ignored. */
 TEST(accept_that_finds_nobody)
 {
     recorder rec;
@@ -124,7 +127,7 @@ TEST(waiting_ends_with_the_error_of_accept)
     scratch_clean();
 }
 
-/* All that is ready is tried when poll() says nothing. */
+/* After an error of poll() all descriptors are tried. */
 TEST(waiting_goes_on_behind_an_error_of_poll)
 {
     int n, listener, fd;
@@ -293,7 +296,7 @@ TEST(a_connect_that_fails_is_tried_again_after_the_time)
     close(listener);
 }
 
-/* Whatever watch finds no memory: the attempt has failed, that is told, and the next one does better. */
+/* When any watch fails for lack of memory: the attempt fails, which is reported, and the next one succeeds. */
 TEST(a_connection_without_memory_is_one_that_failed)
 {
     int n, others, port, listener = tcp_listen(&port), failures = 0;
@@ -333,7 +336,8 @@ TEST(a_connection_without_memory_is_one_that_failed)
     close(listener);
 }
 
-/* In a handler a client goes on in the background; what fails at once is the error of the call, and not told twice. */
+/* In a handler a client connects in the background; an immediate failure is returned by the call, and not logged
+ * too. */
 static chr_context *inside_context;
 static chr_error   inside_error;
 static chr_dev    *inside_dev;

@@ -1,6 +1,6 @@
 /*
- * The socket, every way: address × how the loop is driven × role × what the peer does × how much the frontend takes at a time.
- * Each combination is a test of its own. Those that make no sense must fail with the error that says why.
+ * All combinations of a socket: address × how the loop runs × role × what the peer does × how much the frontend takes
+ * at a time. Each combination is a test of its own. Invalid ones must fail with the error that names the reason.
  */
 #include "chardev.h"
 #include "rig.h"
@@ -88,7 +88,7 @@ static int far_connect(world *w)
     return fd;
 }
 
-/* Where the chardev is, and options that say so, without the role. */
+/* The chardev's address, and its options without the role. */
 static void choose_address(world *w)
 {
     char name[60];

@@ -1,4 +1,4 @@
-/* stdio: descriptors 0 and 1 of the process, here a pseudo terminal, pipes or files that the test puts there. */
+/* stdio: descriptors 0 and 1 of the process, which are a pseudo terminal, pipes or files here. */
 #include "chardev.h"
 #include "fault.h"
 #include "rig.h"
@@ -119,7 +119,7 @@ TEST(stdio_makes_the_terminal_raw_and_puts_it_back)
     redirect_back();
 }
 
-/* Its size is told when asked, and each change of it within half a second. */
+/* The size is returned when queried, and each change of it is reported within half a second. */
 TEST(stdio_size_of_the_terminal)
 {
     struct winsize    window = { 24, 80, 0, 0 };
@@ -146,7 +146,7 @@ TEST(stdio_size_of_the_terminal)
     redirect_back();
 }
 
-/* One event for each change, and none without one: not for the size that it has from the start, nor for what was asked. */
+/* One event per change, and none without a change: not for the initial size, nor for a queried one. */
 TEST(stdio_size_is_told_once)
 {
     static const struct { unsigned short rows, columns; } sizes[] = { { 24, 81 }, { 25, 81 }, { 81, 25 }, { 1, 1 } };
@@ -306,7 +306,7 @@ TEST(stdio_once_per_process)
     redirect_back();
 }
 
-/* After a stop the shell has put its own settings; when the process goes on, raw mode comes back. */
+/* After a stop the shell has set its own settings; when the process continues, raw mode is set again. */
 TEST(stdio_is_raw_again_after_sigcont)
 {
     struct termios before, t;
@@ -532,7 +532,7 @@ static int is_raw(void)
     return tcgetattr(0, &now) == 0 && !(now.c_lflag & ICANON);
 }
 
-/* A child with a stdio chardev, which says a byte into `told` when it is there and then does what `then` says. */
+/* A child with a stdio chardev. It writes a byte to `told` when it is ready, and then runs `then`. */
 static pid_t start_holder(int told[2], void (*then)(chr_context *ctx, chr_frontend *fe))
 {
     pid_t child;
@@ -704,7 +704,7 @@ TEST(stdio_closed_keeps_what_others_set)
     redirect_back();
 }
 
-/* The watcher is nobody's child, and holds nothing of ours open. */
+/* The watcher is no child of the process, and has none of its descriptors open. */
 TEST(stdio_watcher_keeps_nothing_open)
 {
     int master, fds[2], out[2], slave;
@@ -802,7 +802,7 @@ static void keep_nothing_open(rlim_t descriptors)
 
 TEST(stdio_watcher_keeps_nothing_open_on_an_older_kernel) { keep_nothing_open(1000); }
 
-/* Without a process that watches, the terminal is raw and put back all the same, but for a kill. */
+/* Without a watcher process, the terminal is raw and is restored, except after a kill. */
 static void check_unwatched(fault_call call)
 {
     struct termios before, now;
@@ -1010,7 +1010,8 @@ TEST(stdio_in_the_background_is_removed) { in_background("r"); }
 TEST(stdio_in_the_background_changes_runs_and_is_removed) { in_background("elEr"); }
 TEST(stdio_in_the_background_ends) { in_background(""); }
 
-/* What was asked for in the background comes true in the foreground; what the shell had set by then is put back. */
+/* Settings requested in the background are applied in the foreground; the shell's settings by then are restored at
+ * the end. */
 TEST(stdio_back_in_the_foreground)
 {
     struct termios shells, now;
@@ -1041,7 +1042,8 @@ TEST(stdio_back_in_the_foreground)
     redirect_back();
 }
 
-/* Another chardev that sets a terminal leaves that of the shell alone, and is not stopped: it says why. */
+/* Another chardev that would set the shell's terminal does not change it, and is not stopped: it fails with the
+ * reason. */
 TEST(serial_on_the_shells_terminal_in_the_background)
 {
     struct termios shells, now;
@@ -1069,7 +1071,7 @@ TEST(serial_on_the_shells_terminal_in_the_background)
     redirect_back();
 }
 
-/* It was there before the job went into the background: what sets the line, or drops its queues, says that it can't. */
+/* It was open before the job went into the background: calls that set the line or drop its queues return an error. */
 TEST(serial_that_goes_into_the_background)
 {
     int   told[2], go[2], status = 0, master = terminal();
@@ -1111,7 +1113,7 @@ TEST(serial_that_goes_into_the_background)
 
 /* ---- others on the same terminal --------------------------------------------------------------------------------------------- */
 
-/* Somebody clears O_NONBLOCK, as bash does at fg, and nobody reads: no call sleeps. */
+/* O_NONBLOCK is cleared, as bash does at fg, and there is no reader: no call blocks. */
 TEST_WITHIN(stdio_on_a_stuck_terminal_that_blocks, 20)
 {
     recorder rec;

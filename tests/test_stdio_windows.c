@@ -1,6 +1,6 @@
 /*
- * stdio and console on Windows: a pseudo console, which the test's process attaches to, is typed at and looked at. Elsewhere stdio
- * has tests of its own, and console is left out.
+ * stdio and console on Windows: the test attaches to a pseudo console, types into it and reads its screen. On other
+ * systems stdio has tests of its own, and console is left out.
  */
 #define RIG_WITH_HANDLES /* what it waits for are no sockets */
 #include "chardev.h"
@@ -53,7 +53,7 @@ static DWORD mode_of(HANDLE console)
     return mode;
 }
 
-/* This program again, told in the environment what to be; on the same console. */
+/* Starts this program again on the same console; its role is in the environment. */
 static HANDLE start_role(const char *role, LPPROC_THREAD_ATTRIBUTE_LIST attributes, DWORD *id)
 {
     STARTUPINFOEXA      start;
@@ -165,7 +165,7 @@ static DWORD WINAPI press_control_c(void *opaque)
     return 0;
 }
 
-/* Opens stdio, and ends as it is told; with status 44 when the console was not raw before that. */
+/* Opens stdio, and ends in the requested way; with status 44 when the console was not raw before that. */
 __attribute__((constructor)) static void play_role(void)
 {
     const char  *role = getenv("CHARDEV_TEST_ROLE");
@@ -319,7 +319,7 @@ TEST(stdio_console_is_typed_at)
     rig_close(&r);
 }
 
-/* Other events bring no bytes, and are gone when they have been looked at: the loop does not spin. */
+/* Other events produce no bytes, and are removed when they have been read: no busy loop. */
 TEST(stdio_console_other_events)
 {
     static const WORD kinds[] = { FOCUS_EVENT, MOUSE_EVENT, MENU_EVENT, WINDOW_BUFFER_SIZE_EVENT };

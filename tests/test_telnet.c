@@ -343,7 +343,7 @@ TEST(client_tells_its_size_to_each_server)
     scratch_clean();
 }
 
-/* A size that changes while the way out is full: what there is in the end is told, once, when there is room. */
+/* The size changes while the output buffer is full: the last one is sent, once, when there is room. */
 TEST(size_is_told_when_there_is_room)
 {
     int   rounds, told = 0, last = 0;
@@ -412,7 +412,8 @@ TEST(a_peer_that_asks_are_you_there_and_never_reads)
     line_close(&l);
 }
 
-/* A peer that answers each with its opposite, which RFC 854 forbids: one answer for each of its words, no more, and the line lives. */
+/* A peer that answers each request with its opposite, which RFC 854 forbids: one answer per request, and no
+ * negotiation loop. */
 static void contradict(const void *arg)
 {
     const char *protocol = *(const char *const *)arg;
@@ -609,7 +610,7 @@ TEST(tn3270_client_has_the_type_that_it_is_given)
     line_close(&l);
 }
 
-/* At every split of what the host says, and byte by byte. */
+/* The host's stream, split at every byte, and byte by byte. */
 TEST(tn3270_client_and_packets)
 {
     static const char wire[] = "text\xff\xff\xff\xef" HOST_OPENS HOST_TYPE "\xff\xf3" HOST_AGREES "\xf1\xff\xef\xff\xf3z";
@@ -630,7 +631,8 @@ TEST(tn3270_client_and_packets)
     }
 }
 
-/* What the frontend writes at OPENED goes behind all answers to what has come with the agreement; a break in there is told. */
+/* Output that the frontend writes at OPENED follows all answers to the negotiation; a break among its input is
+ * delivered. */
 static void write_at_opened(recorder *rec, int what)
 {
     if (what == 'e' && rec->last_event == CHR_EVENT_OPENED) CHECK_INT(chr_fe_write(&rec->fe, "\x88\xff\xef", 3), 3);
@@ -649,7 +651,7 @@ TEST(tn3270_client_answers_before_it_opens)
     line_close(&l);
 }
 
-/* A host that goes, or talks without end, or that says nothing, is reported; nobody hears OPENED. */
+/* A host that disconnects, sends without end, or sends nothing, is logged; there is no OPENED. */
 TEST(tn3270_hosts_that_do_not_agree)
 {
     static char much[30000];
@@ -799,7 +801,7 @@ TEST(data_just_before_the_end_is_delivered)
     line_close(&l);
 }
 
-/* Bytes that the layer holds come when there is room, though the descriptor is silent; the end comes after them. */
+/* Bytes buffered by the layer are delivered when there is room, though poll() reports nothing; CLOSED follows them. */
 TEST(held_bytes_obey_can_read)
 {
     line l;
@@ -940,7 +942,7 @@ TEST(out_through_a_narrow_way)
     line_close(&l);
 }
 
-/* A waiting writer is told when the layer has room again, not when the descriptor has. */
+/* A pending watch is called when the layer has room again, not when the descriptor has. */
 TEST(writable_comes_when_there_is_room)
 {
     static char block[65536];

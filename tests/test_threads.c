@@ -1,4 +1,6 @@
-/* Other threads: writing from them, waking the loop, one context per thread. Worth running under the thread sanitizer. */
+/*
+ * Other threads: they write, they wake the loop, each has a context of its own. Run it under the thread sanitizer, too.
+ */
 #include "chardev.h"
 #include "rig.h"
 

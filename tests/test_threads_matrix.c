@@ -351,7 +351,7 @@ static void fill_in(const combination *c, char *out, size_t size, const char *pa
     }
 }
 
-/* Both lead to one far side, which hears what is written to either. */
+/* Both descriptors lead to one far side, which gets the output of either. */
 static void give_descriptors(combination *c)
 {
     char byte;

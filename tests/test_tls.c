@@ -1,4 +1,4 @@
-/* TLS: both roles against each other, with the wire between them in the test's hand. The peers are in tests/peers/tls_*.py. */
+/* TLS: both roles against each other, with a wire that the test controls. Real peers are in tests/peers/tls_*.py. */
 #include "chardev.h"
 #include "fault.h"
 #include "private.h"
@@ -301,7 +301,7 @@ TEST(a_flight_of_the_handshake_is_one_write)
     both_end(&b);
 }
 
-/* Or comes up short, or never: nobody is told that the connection is open before it has gone. */
+/* The connection is cut short, or never completes: OPENED is not delivered before that. */
 /* Whichever write of the handshake would block: it goes on, and both open. */
 TEST(each_write_of_the_handshake_may_block)
 {
@@ -413,7 +413,7 @@ TEST(close_notify_is_sent_and_understood_in_both_directions)
     }
 }
 
-/* The far side says goodbye, and keeps the connection: nothing comes any more that poll() could see. */
+/* The far side sends close_notify, and keeps the connection open: poll() reports nothing more. */
 TEST(close_notify_alone_is_the_end)
 {
     both b;
@@ -436,7 +436,7 @@ static void closes_up(recorder *rec, int what)
     if (what == 'r') rec->room = 0;
 }
 
-/* The end was met behind the last bytes; the frontend takes no more, and the next peer must be able to come. */
+/* The end was read behind the last bytes; the frontend takes no more, and the next peer must be able to connect. */
 TEST(the_end_needs_no_room)
 {
     static char block[9000];
@@ -677,7 +677,7 @@ TEST(a_handshake_torn_anywhere_opens_nothing)
 
 /* ---- who is let in ------------------------------------------------------------------------------------------------------- */
 
-/* Nothing opens, and each side that is named here says why. */
+/* No side opens, and each side that is named here logs the reason. */
 static void expect_refusal(both *b, const char *server_log, const char *client_log)
 {
     char line[300];
@@ -1064,7 +1064,7 @@ TEST(silent_peers)
     both_end(&b);
 }
 
-/* Each peer of a server is another one: each that fails is told, and the next may come in. */
+/* Each peer of a server is a new connection: each failure is logged, and the next peer can connect. */
 TEST(a_server_survives_bad_peers)
 {
     both     b;
@@ -1291,7 +1291,8 @@ static void meet_once(const char *what)
     both_end(&b);
 }
 
-/* It comes from malloc(), where nobody counts. What is kept once and for all is no loss: so the least growth of three counts. */
+/* mbed TLS uses malloc(), which is not counted here. Memory that is allocated once is no leak: so the least growth
+ * of three runs counts. */
 static void check_memory(void (*once)(const char *what), const char *what, size_t most)
 {
     size_t before, after, least = (size_t)-1;
@@ -1603,7 +1604,8 @@ TEST(no_memory)
     CHECK(n > 10);
 }
 
-/* The same while they meet and talk: what fails is one connection, and it is told. Some can be done without. */
+/* The same during handshake and traffic: a failure ends one connection, and is reported. Some allocations are
+ * optional. */
 TEST(no_memory_for_a_connection)
 {
     both b;

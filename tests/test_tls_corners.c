@@ -1,5 +1,7 @@
-/* Corners of TLS, with shared keys, server and client in one loop: writes that fail in the middle, what the trace says of alerts, secrets in
- * memory that is given back, and memory of mbed TLS's that runs out. */
+/*
+ * Corner cases of TLS, with pre-shared keys, server and client in one loop: writes that fail halfway, traced alerts,
+ * secrets in freed memory, and out of memory in mbed TLS.
+ */
 #include "chardev.h"
 #include "fault.h"
 #include "rig.h"
@@ -198,7 +200,7 @@ TEST(close_notify_that_would_block)
         }
 }
 
-/* Who can't be told any more is gone. */
+/* A peer that close_notify can't be sent to has disconnected. */
 TEST(close_notify_that_fails)
 {
     both b;
@@ -418,7 +420,8 @@ TEST(secrets_are_wiped_before_their_memory_is_given_back)
 /* ---- memory ------------------------------------------------------------------------------------------------------------------------- */
 
 #ifdef HAS_CALLOC
-/* Allocations of mbed TLS's fail, the first ones each and then some: that is an error, which is told, and nothing is left behind. */
+/* Allocations of mbed TLS fail, the first ones each and then some: each is an error that is reported, and nothing
+ * leaks. */
 TEST(mbed_tls_without_memory)
 {
     long n;

@@ -1,5 +1,7 @@
-/* The text of a certificate's subject, which tls-authz= compares: RFC 2253 as openssl prints it, from DER made by hand. What is malformed,
- * or can't be written, is on no list. test_tls.c has certificates with names in a handshake. */
+/*
+ * The text of a certificate's subject, which tls-authz= compares: RFC 2253 as openssl prints it, from DER made by hand.
+ * A malformed name, or one that can't be written, is on no list. test_tls.c has certificates with names in a handshake.
+ */
 #include "test.h"
 
 #ifndef CHARDEV_MBEDTLS

@@ -1,4 +1,4 @@
-/* tinyvm's 16550: what its registers do to the chardev behind it, here a serial line over the network. */
+/* tinyvm's 16550: the effect of its registers on its chardev, here a serial line over the network (RFC 2217). */
 #include "chardev.h"
 #include "fault.h"
 #include "telnet_line.h"
@@ -61,7 +61,7 @@ TEST(break_goes_out)
     machine_off(&m);
 }
 
-/* In loopback the line is idle, whatever LCR says; the far side must not be left in a break that nobody ends. */
+/* In loopback the line is idle, whatever LCR is; the far side must not be left in a break that never ends. */
 TEST(loopback_and_reset_end_a_break)
 {
     machine m;
@@ -275,7 +275,8 @@ TEST(the_trigger_level_counts_what_was_read_ahead)
     machine_off(&m);
 }
 
-/* A handler that goes on as long as there is input returns after a FIFO: the rest comes when the program has had its turn. */
+/* An interrupt handler that reads as long as there is input returns after a FIFO: the rest is delivered after the
+ * program has run. */
 TEST(an_interrupt_handler_comes_to_its_end)
 {
     machine m;

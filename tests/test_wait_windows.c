@@ -1,6 +1,7 @@
 /*
- * Calls that block on Windows, while the owner closes what they wait for: the number is another object's at once, and the wait must not
- * touch that. CreateEventW() is where such a wait begins; here it lets the owner in.
+ * Calls that block on Windows, while the owner thread closes the handle that they wait for: its number is reused at
+ * once, and the wait must not use the new object. CreateEventW() is called where such a wait begins; here it lets the
+ * owner run.
  */
 #ifndef _WIN32
 #include "test.h"

@@ -1,4 +1,4 @@
-/* wctablet: what the guest asks and gets, positions as a driver decodes them, speeds, floods. */
+/* wctablet: requests of the guest and their answers, positions as a driver decodes them, speeds, floods. */
 #include "chardev.h"
 #define RIG_WITHOUT_SOCKETS
 #include "rig.h"
@@ -246,7 +246,7 @@ TEST(flood)
     rig_close(&r);
 }
 
-/* The next frontend gets what nobody has read. */
+/* The next frontend gets input that was not read. */
 TEST(without_frontend_it_waits)
 {
     recorder rec;

@@ -1,4 +1,7 @@
-/* websocket, server and client: RFC 6455 case by case, each stream fed whole, split at every byte, and into little room. */
+/*
+ * websocket, server and client: RFC 6455 case by case, each stream fed whole, split at every byte, and with little
+ * room.
+ */
 #include "chardev.h"
 #include "fault.h"
 #include "private.h"
@@ -22,7 +25,7 @@ typedef struct line {
     size_t   length;
 } line;
 
-/* What the peer can read now is added to what it has heard. */
+/* Adds what the peer can read now to what it has received. */
 static void listen_in(line *l)
 {
     struct pollfd p = { 0, POLLIN, 0 };
@@ -469,7 +472,7 @@ static void run_text(const char *bytes, size_t len, size_t split, int is_good)
     line_close(l);
 }
 
-/* What is wrong is told while the rest of its frame is still to come. */
+/* An error is reported while the rest of its frame is still to come. */
 static void run_text_fast(const char *bytes, size_t len)
 {
     static frames f;
@@ -821,7 +824,8 @@ TEST(out_through_a_narrow_way)
     line_close(l);
 }
 
-/* The answer to a ping waits its turn behind a full way; of many only the last is owed; the loop doesn't spin meanwhile. */
+/* The Pong waits while the output buffer is full; of many Pings only the last one is answered; there is no busy loop
+ * meanwhile. */
 TEST(pings_while_output_waits)
 {
     static frames f;
@@ -874,7 +878,7 @@ TEST(data_just_before_the_end_is_delivered)
     }
 }
 
-/* The frontend has no more room, and needs none to learn that it is over: the next peer may come. */
+/* The frontend has no room, and needs none to get CLOSED: the next peer can connect. */
 TEST(goodbye_needs_no_room)
 {
     static frames f;
@@ -1225,7 +1229,7 @@ static void ask_for_page(line *l, const char *target)
     listen_in(l);
 }
 
-/* A browser gets the file, and comes back for the websocket. */
+/* A browser gets the file, and connects again for the websocket. */
 TEST(a_page_is_served)
 {
     static char  text[100001];

@@ -91,7 +91,7 @@ static void com_set(com_end *end, uint8_t what, uint8_t value)
     FUZZ_CHECK(code == 0 || code == CHR_ERR_NOT_SUPPORTED || code == CHR_ERR_INVALID);
 }
 
-/* What is purged is gone on purpose; the bytes are judged without it. */
+/* Purged bytes are expected to be missing; they are left out of the comparison. */
 static void com_happen(com_end ends[2], fuzz_bytes *in, int *is_purged)
 {
     uint8_t  what = fuzz_byte(in), much = fuzz_byte(in);

@@ -1,6 +1,6 @@
 /*
- * testdev, msmouse and wctablet: a guest that writes anything, changes its line and reads when it likes, and a hand that moves. What the
- * guest gets are whole answers and packets in their own protocol, never more than it has room for.
+ * testdev, msmouse and wctablet: a guest with arbitrary output, which changes its line and reads at any time, and
+ * arbitrary movements. The guest receives whole answers and packets of the protocol, never more than it has room for.
  */
 #include "fuzz.h"
 

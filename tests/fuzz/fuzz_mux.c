@@ -1,12 +1,12 @@
 /*
- * The mux against a model: input with escapes, frontends that come, go and are full, output that is taken in parts. Nothing is lost,
- * doubled or delivered to another.
+ * The mux against a model: input with escape characters, frontends that are attached, detached and full, output that is
+ * accepted in parts. No byte is lost, duplicated or delivered to another frontend.
  */
 #include "fuzz.h"
 
 enum { MUX_SLOTS = 6, MUX_LONG = 1 << 16 };
 
-/* One frontend and what the model says of it. */
+/* One frontend and its state in the model. */
 typedef struct mux_end {
     chr_frontend fe;
     int          attached, since, room, breaks, breaks_wanted;
