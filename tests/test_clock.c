@@ -46,7 +46,7 @@ static char *optionsf(const char *format, ...)
     return text;
 }
 
-/* ---- lingering connections --------------------------------------------------------------------------------------------------- */
+/* ---- lingering connections --------------------------------------------------------------------------------------- */
 
 static struct {
     int64_t begun, sent;    /* values of the events; -1 = none has come */
@@ -271,7 +271,8 @@ TEST(losses_of_each_connection_add_up)
     scratch_clean();
 }
 
-/* Over TCP bytes may have left for the peer's system: all that is acknowledged is not lost, and nothing is waited for any more. */
+/* Over TCP bytes may have left for the peer's system: all that is acknowledged is not lost, and nothing is waited
+ * for any more. */
 TEST(lingers_over_tcp_until_the_peer_closes)
 {
     int      port, listener = tcp_listen(&port), far;
@@ -305,7 +306,7 @@ TEST(lingers_over_tcp_until_the_peer_closes)
     CHECK_INT(r.live, 0);
 }
 
-/* ---- frontends without room ---------------------------------------------------------------------------------------------------- */
+/* ---- frontends without room -------------------------------------------------------------------------------------- */
 
 static int asked, room;
 
@@ -442,7 +443,7 @@ TEST(buffered_ones_are_asked_in_turn)
     rig_close(&r);
 }
 
-/* ---- steps at an interval -------------------------------------------------------------------------------------------------------- */
+/* ---- steps at an interval ---------------------------------------------------------------------------------------- */
 
 static void step_ready(void *opaque, int events) { (void)events, ++*(int *)opaque; }
 
@@ -497,7 +498,7 @@ TEST(steps_at_each_pace)
     rig_close(&r);
 }
 
-/* ---- time-outs ------------------------------------------------------------------------------------------------------------------ */
+/* ---- time-outs --------------------------------------------------------------------------------------------------- */
 
 static void *say_later(void *opaque)
 {
@@ -529,7 +530,7 @@ TEST(no_limit_is_one_sleep)
     rig_close(&r);
 }
 
-/* ---- a foreign loop and its hooks -------------------------------------------------------------------------------------------------- */
+/* ---- a foreign loop and its hooks -------------------------------------------------------------------------------- */
 
 static void count_run(void *opaque) { ++*(int *)opaque; }
 
@@ -712,7 +713,7 @@ TEST(an_entry_has_the_events_of_its_watches)
     rig_close(&r);
 }
 
-/* ---- the lock -------------------------------------------------------------------------------------------------------------------- */
+/* ---- the lock ---------------------------------------------------------------------------------------------------- */
 
 static volatile int lock_passed;
 
@@ -745,7 +746,7 @@ TEST(the_lock_keeps_others_out)
     rig_close(&r);
 }
 
-/* ---- timers, in any order ---------------------------------------------------------------------------------------------------------- */
+/* ---- timers, in any order ---------------------------------------------------------------------------------------- */
 
 enum { TIMERS = 40 };
 
@@ -765,7 +766,8 @@ static void timer_fired(void *opaque)
     t->due = 0;
 }
 
-/* Started, stopped and started anew: each runs once when it is due, in order, and memory of one that is stopped is not touched. */
+/* Started, stopped and started anew: each runs once when it is due, in order, and memory of one that is stopped is
+ * not touched. */
 TEST(timers_in_any_order)
 {
     unsigned random = 1;
@@ -799,7 +801,7 @@ TEST(timers_in_any_order)
     rig_close(&r);
 }
 
-/* ---- memory of what is removed ------------------------------------------------------------------------------------------------------ */
+/* ---- memory of what is removed ----------------------------------------------------------------------------------- */
 
 static void remove_inside(void *opaque)
 {

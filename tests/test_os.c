@@ -35,7 +35,7 @@ static const char *address_of(const chr_dev *dev)
     return info.address;
 }
 
-/* ---- errors: code and words ------------------------------------------------------------------------------------------------- */
+/* ---- errors: code and words -------------------------------------------------------------------------------------- */
 
 TEST(each_error_of_the_system_has_its_code)
 {
@@ -70,7 +70,7 @@ TEST(each_error_of_the_system_has_its_code)
     scratch_clean();
 }
 
-/* ---- a context without its pipe --------------------------------------------------------------------------------------------- */
+/* ---- a context without its pipe ---------------------------------------------------------------------------------- */
 
 /* Whichever call fails while the pipe of the waker is made: there is no context then, and no descriptor. */
 TEST(a_context_without_a_pipe)
@@ -131,7 +131,7 @@ TEST(a_context_without_a_pipe_while_the_standard_ones_are_closed)
     CHECK(fired[1] && fired[2] && fired[8] && !fired[19]);
 }
 
-/* ---- what fails while a chardev is made -------------------------------------------------------------------------------------- */
+/* ---- what fails while a chardev is made -------------------------------------------------------------------------- */
 
 typedef struct refusal {
     const char *name, *options; /* %s: a scratch path, %d: a free port */
@@ -220,7 +220,7 @@ TEST_FAMILY(refusals)
     }
 }
 
-/* ---- clocks ------------------------------------------------------------------------------------------------------------------ */
+/* ---- clocks ------------------------------------------------------------------------------------------------------ */
 
 static chr_trace last_trace;
 
@@ -298,7 +298,7 @@ TEST(no_clock)
     rig_close(&r);
 }
 
-/* ---- names that are looked up in the background ------------------------------------------------------------------------------- */
+/* ---- names that are looked up in the background ------------------------------------------------------------------ */
 
 #if !defined(_WIN32)
 static long live_bytes(void)
@@ -378,7 +378,7 @@ TEST(a_name_without_a_pipe_for_the_answer) { refuse_by_name(FAULT_pipe, 1); }
 TEST(a_name_without_flags_for_the_pipe) { refuse_by_name(FAULT_fcntl, 1); }
 #endif
 
-/* ---- messages with descriptors ------------------------------------------------------------------------------------------------ */
+/* ---- messages with descriptors ----------------------------------------------------------------------------------- */
 
 static ssize_t send_fds(int fd, const char *text, const int *fds, int count)
 {
@@ -440,7 +440,7 @@ TEST(credentials_beside_descriptors)
     rig_close(&r);
 }
 
-/* ---- an errno from before ------------------------------------------------------------------------------------------------------ */
+/* ---- an errno from before ---------------------------------------------------------------------------------------- */
 
 static void hear_once(rig *r, const char *options, int far, int ours)
 {
@@ -558,7 +558,7 @@ TEST(an_errno_from_before_an_accept)
     scratch_clean();
 }
 
-/* ---- descriptions that block -------------------------------------------------------------------------------------------------- */
+/* ---- descriptions that block ------------------------------------------------------------------------------------- */
 
 /* How much is written before the next poll(): as much as surely fits. The written bytes are reported. */
 TEST(pieces_for_a_description_that_blocks)
@@ -676,7 +676,7 @@ TEST(a_pipe_of_which_little_is_known)
         }
 }
 
-/* ---- files ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- files ------------------------------------------------------------------------------------------------------- */
 
 /* The error number of a FIFO without a reader is also that of a socket's file. */
 TEST(a_socket_file_is_no_fifo)
@@ -745,7 +745,7 @@ TEST(flags_of_files)
     scratch_clean();
 }
 
-/* ---- ptys: the kernel's queue of changes overflows ------------------------------------------------------------------------------- */
+/* ---- ptys: the kernel's queue of changes overflows --------------------------------------------------------------- */
 
 static int open_slave(const chr_dev *dev)
 {
@@ -755,7 +755,8 @@ static int open_slave(const chr_dev *dev)
     return open(strstr(info.filename, "/dev/pts/"), O_RDWR | O_NOCTTY);
 }
 
-/* Who opens one pty while the changes of another fill the queue is not missed, and a change costs one chardev's work, not all. */
+/* Who opens one pty while the changes of another fill the queue is not missed, and a change costs one chardev's
+ * work, not all. */
 TEST(changes_that_were_lost)
 {
     enum { PTYS = 30 };
@@ -790,7 +791,7 @@ TEST(changes_that_were_lost)
     rig_close(&r);
 }
 
-/* ---- the kernel's set ------------------------------------------------------------------------------------------------------------ */
+/* ---- the kernel's set -------------------------------------------------------------------------------------------- */
 
 enum { MANY = 60 };
 
@@ -915,7 +916,7 @@ TEST(child_without_an_alarm) { child_without_a_set(FAULT_timerfd_create, 1); }
 TEST(child_without_a_mark) { child_without_a_set(FAULT_mmap, 0); }
 TEST(child_without_a_wiped_page) { child_without_a_set(FAULT_madvise, 1); }
 
-/* ---- retries at once ------------------------------------------------------------------------------------------------------------ */
+/* ---- retries at once --------------------------------------------------------------------------------------------- */
 
 /* accept() that is interrupted, or whose peer has disconnected, is not EMFILE: the listener is not paused. */
 TEST(an_accept_that_is_interrupted)
@@ -983,7 +984,7 @@ TEST(a_datagram_costs_two_calls)
     rig_close(&r);
 }
 
-/* ---- sockets' files -------------------------------------------------------------------------------------------------------------- */
+/* ---- sockets' files ---------------------------------------------------------------------------------------------- */
 
 /* Whether a file is stale can't be found out without a socket: it stays, with who listens there. */
 TEST(a_listener_whose_place_is_taken)
@@ -1029,7 +1030,7 @@ TEST(the_group_of_a_socket_file)
     scratch_clean();
 }
 
-/* ---- random bytes ------------------------------------------------------------------------------------------------------------------ */
+/* ---- random bytes ------------------------------------------------------------------------------------------------ */
 
 /* The key of a websocket client: the bytes are random up to the last. */
 TEST(keys_are_random)
@@ -1080,7 +1081,7 @@ TEST(no_random_bytes)
     scratch_clean();
 }
 
-/* ---- what contexts leave ------------------------------------------------------------------------------------------------------------ */
+/* ---- what contexts leave ----------------------------------------------------------------------------------------- */
 
 static long pages(void)
 {
@@ -1137,7 +1138,7 @@ TEST(a_name_without_a_thread)
 #endif
 }
 
-/* ---- terminals ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- terminals --------------------------------------------------------------------------------------------------- */
 
 /* Nothing of what is typed, or written, is changed on its way; all else is as it was. */
 TEST(the_slave_of_a_pty_is_raw)
