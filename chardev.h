@@ -31705,10 +31705,10 @@ static void chr__link_poll_ready(chr__socket *sock, chr__link *link, int is_read
 
     while (at && at != link)
         at = at->next;
-    if (at && is_ready)
-        (void)chr__link_handshake(at);
-    else if (at && chr__time_left(sock->dev.ctx, at->handshake_deadline) == 0)
+    if (at && chr__time_left(sock->dev.ctx, at->handshake_deadline) == 0)
         chr__link_handshake_timeout(at);
+    else if (at && is_ready)
+        (void)chr__link_handshake(at);
 }
 
 /* Polls once, and handles what is ready. */

@@ -745,39 +745,6 @@ TEST(an_entry_has_the_events_of_its_watches)
     rig_close(&r);
 }
 
-/* ---- the lock -------------------------------------------------------------------------------------------------------------------- */
-
-static volatile int lock_passed;
-
-static void *pass_lock(void *opaque)
-{
-    chr_loop_lock((chr_context *)opaque);
-    lock_passed = 1;
-    chr_loop_unlock((chr_context *)opaque);
-    return NULL;
-}
-
-TEST(the_lock_keeps_others_out)
-{
-    pthread_t thread;
-    int       i;
-    rig       r;
-    rig_open(&r);
-    for (i = 0; i < 3; i++) { /* it is recursive */
-        chr_loop_lock(r.ctx);
-        chr_loop_lock(r.ctx);
-        lock_passed = 0;
-        REQUIRE(pthread_create(&thread, NULL, pass_lock, r.ctx) == 0);
-        chr_loop_unlock(r.ctx);
-        usleep(20000);
-        CHECK_INT(lock_passed, 0);
-        chr_loop_unlock(r.ctx);
-        pthread_join(thread, NULL);
-        CHECK_INT(lock_passed, 1);
-    }
-    rig_close(&r);
-}
-
 /* ---- timers, in any order ---------------------------------------------------------------------------------------------------------- */
 
 enum { TIMERS = 40 };
@@ -829,33 +796,5 @@ TEST(timers_in_any_order)
     }
     for (i = 0; i < TIMERS; i++) chr_timer_stop(&timers[i].timer);
     CHECK_INT(chr_loop_timeout(r.ctx), -1);
-    rig_close(&r);
-}
-
-/* ---- memory of what is removed ------------------------------------------------------------------------------------------------------ */
-
-static void remove_inside(void *opaque)
-{
-    CHECK_INT(chr_remove((chr_context *)opaque, "inner", NULL), 0);
-}
-
-TEST(what_is_removed_inside_a_handler_is_freed_behind_it)
-{
-    chr_idle idle;
-    long     live;
-    int      i;
-    rig      r;
-    rig_open_virtual(&r);
-    memset(&idle, 0, sizeof idle);
-    make(&r, "ringbuf,id=inner");
-    CHECK_INT(chr_remove(r.ctx, "inner", NULL), 0);
-    settle(&r);
-    live = r.live;
-    for (i = 0; i < 5; i++) {
-        make(&r, "ringbuf,id=inner");
-        chr_idle_start(r.ctx, &idle, remove_inside, r.ctx);
-        CHECK(chr_loop_step(r.ctx, 0) >= 1);
-        CHECK_INT(r.live, live);
-    }
     rig_close(&r);
 }

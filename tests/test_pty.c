@@ -172,9 +172,6 @@ TEST(pty_next_one_before_the_hang_up_was_seen)
     rig_close(&r);
 }
 
-<<<<<<< HEAD
-/* A frontend that replies from the loop, as a guest does: the next opener gets the reply. */
-=======
 /* Two that close it at the same time may be reported as one: those who come after that hang-up are noticed all the same. */
 TEST(pty_two_close_it_at_once)
 {
@@ -235,8 +232,7 @@ TEST(pty_next_one_while_the_last_words_wait)
     }
 }
 
-/* A frontend that answers from the loop, as a guest does that runs there: the next one hears it. */
->>>>>>> main
+/* A frontend that replies from the loop, as a guest does: the next opener gets the reply. */
 static chr_idle answer;
 static int      answered;
 

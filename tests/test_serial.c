@@ -1008,10 +1008,6 @@ TEST(serial_comes_back)
     rig_close(&r);
 }
 
-<<<<<<< HEAD
-/* Settings made while it was unplugged that the device does not support now: an event follows OPENED, and the
- * settings in force can be queried. */
-=======
 /* Half a mark that it had when it was unplugged is not the next line's, nor are the counters. */
 TEST(serial_comes_back_without_the_old_marks)
 {
@@ -1102,8 +1098,8 @@ TEST(serial_settings_while_it_is_away)
     scratch_clean();
 }
 
-/* What it was given while it was away and can't have now: it is told behind OPENED, and what is in force can be asked for. */
->>>>>>> main
+/* Settings made while it was unplugged that the device does not support now: an event follows OPENED, and the
+ * settings in force can be queried. */
 TEST(serial_comes_back_with_other_settings)
 {
     char     path[200], options[300];

@@ -862,6 +862,68 @@ TEST(stdio_put_back_on_a_terminal_that_keeps_a_setting)
     end_by(0);
 }
 
+/* Raw, whatever it was before, and that again behind it. */
+TEST(stdio_on_a_terminal_with_all_settings)
+{
+    struct termios before, now;
+    int            master = terminal();
+    rig            r;
+    (void)master;
+    rig_open(&r);
+    tcgetattr(0, &before);
+    before.c_iflag |= IGNBRK | BRKINT | PARMRK | ISTRIP | INLCR | IGNCR | ICRNL | IXON | IXANY | IXOFF;
+    before.c_lflag |= ECHO | ECHONL | ICANON | IEXTEN | ISIG | TOSTOP | NOFLSH;
+    before.c_oflag |= OPOST | ONLCR;
+    before.c_cc[VMIN] = 7;
+    before.c_cc[VTIME] = 9;
+    tcsetattr(0, TCSANOW, &before);
+    tcgetattr(0, &before);
+    make(&r, "stdio,id=s,signal=off");
+    tcgetattr(0, &now);
+    CHECK_INT(now.c_iflag, IXANY | IXOFF);
+    CHECK_INT(now.c_lflag & (ECHO | ECHONL | ICANON | IEXTEN | ISIG | TOSTOP | NOFLSH), TOSTOP | NOFLSH);
+    CHECK_INT(now.c_oflag, before.c_oflag);
+    CHECK(now.c_cc[VMIN] == 1 && now.c_cc[VTIME] == 0);
+    CHECK_INT(chr_remove(r.ctx, "s", NULL), 0);
+    tcgetattr(0, &now);
+    CHECK(same_settings(&before, &now));
+    rig_close(&r);
+    redirect_back();
+}
+
+/* A child of fork() that goes on has a terminal of its own to claim: the parent's chardev is not its own, nor is the pipe to the watcher. */
+TEST(stdio_in_a_child_of_fork)
+{
+    struct termios before, now;
+    int            status = 0, master = terminal();
+    pid_t          child;
+    rig            r;
+    (void)master;
+    tcgetattr(0, &before);
+    rig_open(&r);
+    make(&r, "stdio,id=s");
+    child = fork();
+    if (child == 0) {
+        chr_error    err;
+        int          fds = count_fds(), turn;
+        chr_context *ctx = chr_context_new(NULL);
+        for (turn = 0; turn < 2; turn++) {
+            if (!chr_new(ctx, "stdio,id=c", &err)) _exit(3);
+            if (chr_new(ctx, "stdio,id=d", &err) || err.code != CHR_ERR_BUSY || !strstr(err.text, "'c'")) _exit(4);
+            if (!is_raw() || chr_remove(ctx, "c", &err) != 0) _exit(5);
+        }
+        chr_context_free(ctx);
+        _exit(count_fds() == fds - 1 ? 0 : 6); /* the parent's end of the pipe is closed here */
+    }
+    CHECK_INT(waitpid(child, &status, 0), child);
+    if (!CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0)) NOTE("status %x", status);
+    CHECK_INT(chr_remove(r.ctx, "s", NULL), 0);
+    tcgetattr(0, &now);
+    CHECK(same_settings(&before, &now));
+    rig_close(&r);
+    redirect_back();
+}
+
 /* A terminal that one chardev has left, and another takes. */
 TEST(stdio_one_after_the_other)
 {

@@ -1168,6 +1168,51 @@ TEST(origins_on_a_loopback_address)
     close(listening);
 }
 
+/* The same for IPv6, and for a client of IPv4 at a server of both. */
+TEST(origins_on_loopback_addresses_of_ipv6)
+{
+    static const struct { int any, comes_in; const char *host; } table[] = {
+        { 0, 0, "evil.example" }, { 1, 0, "evil.example" }, { 0, 1, "localhost" }, { 1, 1, "localhost" },
+    };
+    char   text[400], options[100];
+    int    off = 0, port;
+    size_t i;
+
+    if (!has_ipv6_loopback()) SKIP("this machine has no IPv6");
+    for (i = 0; i < sizeof table / sizeof table[0]; i++) {
+        struct sockaddr_in6 address;
+        socklen_t           len = sizeof address;
+        int                 listening = socket(AF_INET6, SOCK_STREAM, 0);
+        line               *l = (line *)calloc(1, sizeof *l);
+        REQUIRE(l != NULL);
+        memset(&address, 0, sizeof address);
+        address.sin6_family = AF_INET6;
+        address.sin6_addr.s6_addr[15] = table[i].any ? 0 : 1;
+        setsockopt(listening, IPPROTO_IPV6, IPV6_V6ONLY, (const char *)&off, sizeof off);
+        REQUIRE(bind(listening, (struct sockaddr *)&address, sizeof address) == 0 && listen(listening, 8) == 0);
+        REQUIRE(getsockname(listening, (struct sockaddr *)&address, &len) == 0);
+        port = ntohs(address.sin6_port);
+        rig_open_virtual(&l->r);
+        snprintf(options, sizeof options, "socket,id=w,fd=%d,server=on,wait=off,websocket=on", dup(listening));
+        l->dev = make(&l->r, options);
+        attach(&l->rec, l->dev);
+        if (table[i].any) l->peer = tcp_connect(port);
+        else {
+            l->peer = socket(AF_INET6, SOCK_STREAM, 0);
+            REQUIRE(connect(l->peer, (struct sockaddr *)&address, sizeof address) == 0);
+        }
+        settle(&l->r);
+        snprintf(text, sizeof text, "GET / HTTP/1.1\r\nHost: %s:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: http://%s\r\n" KEY VERSION
+                 "\r\n", table[i].host, port, table[i].host);
+        say(l->peer, text);
+        settle(&l->r);
+        listen_in(l);
+        if (!CHECK_STR(l->rec.events, table[i].comes_in ? "O" : "")) NOTE("row %zu", i);
+        line_close(l);
+        close(listening);
+    }
+}
+
 static line *line_with_page(const char *page)
 {
     char options[200];
