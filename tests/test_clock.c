@@ -498,6 +498,39 @@ TEST(steps_at_each_pace)
     rig_close(&r);
 }
 
+/* How many calls there are from one look at the clock to the next. */
+static int calls_between_looks(rig *r)
+{
+    long before = looks;
+    int  calls = 0;
+    do {
+        chr_loop_step_every(r->ctx, 1000000);
+        calls++;
+    } while (looks == before && calls < 1000);
+    return calls;
+}
+
+/* At each look the clock has advanced by so much that any number of calls is come to; then it stands still. */
+TEST(one_look_in_64_calls_at_least)
+{
+    int64_t passed;
+    int     i, most = 0;
+    rig     r;
+    rig_open(&r);
+    freeze();
+    for (passed = 251000; passed < 600000; passed += 1000) {
+        for (i = 0; i < 10; i++) calls_between_looks(&r);
+        frozen += passed;
+        for (i = 0; i < 10; i++) {
+            int calls = calls_between_looks(&r);
+            most = calls > most ? calls : most;
+        }
+    }
+    CHECK_INT(most, 64);
+    frozen = 0;
+    rig_close(&r);
+}
+
 /* ---- time-outs --------------------------------------------------------------------------------------------------- */
 
 static void *say_later(void *opaque)
