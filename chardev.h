@@ -12107,7 +12107,7 @@ static int chr__step_is_due(chr_context *ctx, int64_t ns)
     ctx->clock_read_at = now;
     if (passed > ns / 4)
         ctx->stride = (int)(ctx->stride * (ns / 4) / passed) + 1;
-    else if (passed <= ns / 8 && ctx->stride < MOST)
+    else if (passed <= ns / 8 && ctx->stride <= MOST / 2)
         ctx->stride = ctx->stride > 0 ? ctx->stride * 2 : 1;
     ctx->calls_left = ctx->stride;
     return passed == 0 || now - ctx->stepped_at >= ns;

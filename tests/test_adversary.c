@@ -11,7 +11,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-/* ---- probe: a backend whose slots note what happens, and do as the test says ------------------------------------------- */
+/* ---- probe: a backend whose slots note what happens, and do as the test says ------------------------------------- */
 
 static struct {
     int     set_opens, is_open; /* of the frontend's side */
@@ -79,7 +79,7 @@ static void open_probe_rig(rig *r)
     REQUIRE(chr_backend_register(r->ctx, &probe_backend, &err) == 0);
 }
 
-/* ---- hot swap under a frontend that goes away --------------------------------------------------------------------------- */
+/* ---- hot swap under a frontend that goes away -------------------------------------------------------------------- */
 
 static void deinit_at_closed(recorder *rec, int what)
 {
@@ -235,7 +235,7 @@ TEST(who_waits_to_write_is_not_forgotten_by_a_change)
     rig_close(&r);
 }
 
-/* ---- descriptors after errors ------------------------------------------------------------------------------------------- */
+/* ---- descriptors after errors ------------------------------------------------------------------------------------ */
 
 TEST(a_refused_change_leaves_the_descriptor_with_its_giver)
 {
@@ -380,7 +380,7 @@ TEST(no_options_do_not_mean_descriptor_0)
     rig_close(&r);
 }
 
-/* ---- the loop ------------------------------------------------------------------------------------------------------------ */
+/* ---- the loop ---------------------------------------------------------------------------------------------------- */
 
 TEST(a_stopped_loop_that_is_stepped_still_sleeps)
 {
@@ -537,7 +537,7 @@ TEST(a_foreign_poll_is_woken_by_what_changes_meanwhile)
     rig_close(&r);
 }
 
-/* ---- frontends that go away where bytes are counted ---------------------------------------------------------------------- */
+/* ---- frontends that go away where bytes are counted -------------------------------------------------------------- */
 
 typedef struct leaver {
     chr_frontend fe;
@@ -695,7 +695,7 @@ TEST(resuming_opens_does_not_send_the_history_again)
     rig_close(&r);
 }
 
-/* ---- events ---------------------------------------------------------------------------------------------------------------- */
+/* ---- events ------------------------------------------------------------------------------------------------------ */
 
 TEST(events_inside_a_read_wait_for_the_loop)
 {
@@ -757,7 +757,7 @@ TEST(no_handlers_at_all_close_the_frontend)
     rig_close(&r);
 }
 
-/* ---- a far side that is gone ------------------------------------------------------------------------------------------------ */
+/* ---- a far side that is gone ------------------------------------------------------------------------------------- */
 
 static void check_told_when_gone(const char *options)
 {
@@ -934,7 +934,7 @@ TEST(a_terminal_that_is_opened_again_at_once_ends_as_open)
     rig_close(&r);
 }
 
-/* ---- other threads write while the owner is outside its loop --------------------------------------------------------------- */
+/* ---- other threads write while the owner is outside its loop ----------------------------------------------------- */
 
 static void *write_on(void *opaque)
 {
@@ -979,7 +979,7 @@ TEST_WITHIN(the_owner_may_use_its_chardevs_while_others_write, 60)
     rig_close(&r);
 }
 
-/* ---- texts ------------------------------------------------------------------------------------------------------------------- */
+/* ---- texts ------------------------------------------------------------------------------------------------------- */
 
 static char long_help[600];
 static const chr_option long_rows[] = {
@@ -1081,7 +1081,7 @@ TEST(a_message_that_only_begins_like_the_backend_gets_its_name)
     rig_close(&r);
 }
 
-/* ---- recordings ---------------------------------------------------------------------------------------------------------------- */
+/* ---- recordings -------------------------------------------------------------------------------------------------- */
 
 TEST(the_terminal_size_is_played_again)
 {
@@ -1210,7 +1210,7 @@ TEST(can_read_removes_a_chardev_with_history_as_its_peer_comes)
     scratch_clean();
 }
 
-/* ---- found by random lives --------------------------------------------------------------------------------------------------- */
+/* ---- found by random lives --------------------------------------------------------------------------------------- */
 
 static int other_can_read(void *opaque)
 {

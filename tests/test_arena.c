@@ -192,7 +192,8 @@ TEST(used_up_to_the_last_piece)
     check_guards(0, SIZE);
 }
 
-/* Pieces of many sizes, grown and freed in any order: none overlaps another, all are aligned, and in the end all is one again. */
+/* Pieces of many sizes, grown and freed in any order: none overlaps another, all are aligned, and in the end all is
+ * one again. */
 TEST(pieces)
 {
     enum { MOST = 40 };

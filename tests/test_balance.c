@@ -29,7 +29,7 @@ static char *optionsf(const char *format, ...)
     return text;
 }
 
-/* ---- a backend in the middle ----------------------------------------------------------------------------------------------- */
+/* ---- a backend in the middle ------------------------------------------------------------------------------------- */
 
 typedef struct middle_options {
     chr_common_options common;
@@ -78,7 +78,7 @@ static void open_middle(rig *r)
     REQUIRE(chr_backend_register(r->ctx, &middle, NULL) == 0);
 }
 
-/* ---- balance -------------------------------------------------------------------------------------------------------------------- */
+/* ---- balance ----------------------------------------------------------------------------------------------------- */
 
 static void print_nothing(void *opaque, const char *line) { (void)opaque, (void)line; }
 static void do_nothing(void *opaque) { (void)opaque; }
@@ -306,7 +306,7 @@ TEST(calls_in_a_handler_leave_what_it_holds)
     rig_close(&r);
 }
 
-/* ---- what is asked of the wrong one ------------------------------------------------------------------------------------------ */
+/* ---- what is asked of the wrong one ------------------------------------------------------------------------------ */
 
 TEST(who_is_not_what_is_asked_for)
 {
@@ -374,7 +374,7 @@ TEST(texts_of_a_ringbuf)
     rig_close(&r);
 }
 
-/* ---- what the middle passes on ------------------------------------------------------------------------------------------------ */
+/* ---- what the middle passes on ----------------------------------------------------------------------------------- */
 
 static int     inputs, input_length;
 static char    input_text[64];

@@ -7,7 +7,7 @@
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
 
-/* ---- a display that remembers ------------------------------------------------------------------------------------------ */
+/* ---- a display that remembers ------------------------------------------------------------------------------------ */
 
 typedef struct screen {
     int           size;
@@ -82,7 +82,7 @@ static void guest_says(guest *g, const void *bytes, size_t len)
         forget_input(&(g)->rec);                                                       \
     } while (0)
 
-/* ---- the protocol -------------------------------------------------------------------------------------------------------- */
+/* ---- the protocol ------------------------------------------------------------------------------------------------ */
 
 TEST(braille_is_open_from_creation)
 {
@@ -318,7 +318,7 @@ TEST(braille_resized)
     guest_close(&g);
 }
 
-/* ---- every split ----------------------------------------------------------------------------------------------------------- */
+/* ---- every split ------------------------------------------------------------------------------------------------- */
 
 typedef struct stream {
     const char *bytes;
@@ -369,7 +369,7 @@ TEST(braille_split_anywhere)
     }
 }
 
-/* ---- keys -------------------------------------------------------------------------------------------------------------------- */
+/* ---- keys -------------------------------------------------------------------------------------------------------- */
 
 TEST(braille_keys)
 {
@@ -462,7 +462,7 @@ TEST(braille_removed_by_its_guest)
     rig_close(&g.r);
 }
 
-/* ---- a BrlAPI server that the test plays ------------------------------------------------------------------------------------- */
+/* ---- a BrlAPI server that the test plays ------------------------------------------------------------------------- */
 
 typedef struct server {
     rig           r;
@@ -995,7 +995,7 @@ TEST(brlapi_server_that_hangs_up_and_does_not_read)
     server_close(&s);
 }
 
-/* ---- who may come in ----------------------------------------------------------------------------------------------------------- */
+/* ---- who may come in --------------------------------------------------------------------------------------------- */
 
 static const char *key_file(const char *key)
 {
@@ -1224,7 +1224,7 @@ TEST(brlapi_hosts_in_brackets)
     }
 }
 
-/* ---- sweeps: something fails, once, and in the end the row is on the display ------------------------------------------------------ */
+/* ---- sweeps: something fails, once, and in the end the row is on the display ------------------------------------- */
 
 /* What the server has of the connection: how far its packet goes, and the text that it was to show. */
 typedef struct robot {

@@ -60,7 +60,7 @@ static void put(chr_frontend *fe, const char *text)
     CHECK_INT(chr_fe_write(fe, text, strlen(text)), strlen(text));
 }
 
-/* ---- pull ------------------------------------------------------------------------------------------------------------ */
+/* ---- pull -------------------------------------------------------------------------------------------------------- */
 
 TEST(pull_without_any_handler)
 {
@@ -179,7 +179,7 @@ TEST(bytes_first_then_closed)
     desk_close(&d);
 }
 
-/* ---- delivered ------------------------------------------------------------------------------------------------------- */
+/* ---- delivered --------------------------------------------------------------------------------------------------- */
 
 TEST(a_read_handler_gets_what_can_read_allows)
 {
@@ -201,7 +201,7 @@ TEST(a_read_handler_gets_what_can_read_allows)
     desk_close(&d);
 }
 
-/* ---- gathered -------------------------------------------------------------------------------------------------------- */
+/* ---- gathered ---------------------------------------------------------------------------------------------------- */
 
 TEST(small_writes_leave_together_before_the_loop_sleeps)
 {
@@ -288,7 +288,7 @@ TEST(nothing_is_lost_when_the_context_goes)
     close(d.far);
 }
 
-/* ---- a backend in the hands of the test ------------------------------------------------------------------------------ */
+/* ---- a backend in the hands of the test -------------------------------------------------------------------------- */
 
 typedef struct wire {
     chr_dev dev;
@@ -425,7 +425,7 @@ static void play(bench *b, const char *script)
     }
 }
 
-/* ---- what is found out once holds until something changes ------------------------------------------------------------------ */
+/* ---- what is found out once holds until something changes -------------------------------------------------------- */
 
 static int questions;
 
@@ -635,7 +635,8 @@ static int changing_can_read(void *opaque)
     return 100;
 }
 
-/* The question for room may take the buffers away, or change them, or the frontend goes: nothing that was there is lost or comes twice. */
+/* The question for room may take the buffers away, or change them, or the frontend goes: nothing that was there is
+ * lost or comes twice. */
 TEST(the_question_for_room_changes_the_buffers)
 {
     static const chr_handlers handlers = { changing_can_read, recorder_read, recorder_event, NULL };
@@ -695,7 +696,7 @@ TEST(a_buffer_that_shrinks_below_what_it_holds_takes_nothing)
     bench_close(&b);
 }
 
-/* ---- events keep their place, wherever the reads end -------------------------------------------------------------------- */
+/* ---- events keep their place, wherever the reads end ------------------------------------------------------------- */
 
 typedef struct transcript {
     recorder rec;
@@ -879,7 +880,7 @@ TEST(what_is_a_state_is_told_at_once)
     bench_close(&b);
 }
 
-/* ---- output: what meets whom ---------------------------------------------------------------------------------------- */
+/* ---- output: what meets whom ------------------------------------------------------------------------------------- */
 
 TEST(one_write_for_many)
 {
@@ -1259,7 +1260,7 @@ TEST(history_and_log_see_what_leaves)
     scratch_clean();
 }
 
-/* ---- other sizes, other memory -------------------------------------------------------------------------------------- */
+/* ---- other sizes, other memory ----------------------------------------------------------------------------------- */
 
 TEST(other_sizes_keep_what_there_is)
 {
@@ -1403,7 +1404,7 @@ TEST(without_buffers)
     bench_close(&b);
 }
 
-/* ---- hot swap ------------------------------------------------------------------------------------------------------- */
+/* ---- hot swap ---------------------------------------------------------------------------------------------------- */
 
 static const chr_handlers pull_with_change = { NULL, NULL, recorder_event, recorder_change };
 
@@ -1469,7 +1470,7 @@ TEST(a_swap_to_nobody)
     bench_close(&b);
 }
 
-/* ---- handlers that do anything -------------------------------------------------------------------------------------- */
+/* ---- handlers that do anything ----------------------------------------------------------------------------------- */
 
 typedef struct mischief {
     bench       *b;
@@ -1589,7 +1590,7 @@ TEST_FAMILY(mischiefs)
         }
 }
 
-/* ---- on real backends ----------------------------------------------------------------------------------------------- */
+/* ---- on real backends -------------------------------------------------------------------------------------------- */
 
 typedef struct real {
     const char *name, *options; /* of one end; %d is a descriptor */
@@ -1996,7 +1997,7 @@ TEST(a_frontend_that_only_pulls_has_the_focus)
     rig_close(&r);
 }
 
-/* ---- recorded and replayed ------------------------------------------------------------------------------------------- */
+/* ---- recorded and replayed --------------------------------------------------------------------------------------- */
 
 /* A device that echoes what it pulls; everything it does is written down. */
 static void run_device(rig *r, chr_frontend *fe, transcript *t, int far, int ticks)
@@ -2049,7 +2050,7 @@ TEST(a_replay_is_the_same)
     scratch_clean();
 }
 
-/* ---- foreign loops --------------------------------------------------------------------------------------------------- */
+/* ---- foreign loops ----------------------------------------------------------------------------------------------- */
 
 static int timeouts_changed;
 

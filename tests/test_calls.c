@@ -29,7 +29,7 @@ static const char *notes(void)
     return last;
 }
 
-/* ---- the backend ---------------------------------------------------------------------------------------------------------------- */
+/* ---- the backend ------------------------------------------------------------------------------------------------- */
 
 static struct {
     int  most;                    /* how many bytes it still takes; then it would block */
@@ -199,7 +199,7 @@ CHR_TABLE(chr_backend, broken_kind,
     CHR_SET(open,         broken_open)
     CHR_SET(io,           &back_io));
 
-/* ---- the frontend --------------------------------------------------------------------------------------------------------------- */
+/* ---- the frontend ------------------------------------------------------------------------------------------------ */
 
 static chr_frontend front;
 static int          asks_are_noted;
@@ -300,7 +300,7 @@ static void finish(rig *r)
 
 static void set_handlers(const chr_handlers *handlers) { chr_fe_set_handlers(&front, handlers, NULL); }
 
-/* ---- events --------------------------------------------------------------------------------------------------------------------- */
+/* ---- events ------------------------------------------------------------------------------------------------------ */
 
 static const int many[] = { CHR_EVENT_INPUT_END, CHR_EVENT_MUX_OUT, CHR_EVENT_MUX_IN, CHR_EVENT_PURGE_TRANSMIT, CHR_EVENT_PURGE_RECEIVE,
                             CHR_EVENT_LINE_ERROR, CHR_EVENT_SERIAL, CHR_EVENT_RESIZED, CHR_EVENT_BREAK, -7, CHR_EVENT_READABLE };
@@ -489,7 +489,7 @@ TEST(state_is_told_to_new_handlers)
     finish(&r);
 }
 
-/* ---- room and input ------------------------------------------------------------------------------------------------------------- */
+/* ---- room and input ---------------------------------------------------------------------------------------------- */
 
 static void set_others(int what)
 {
@@ -569,7 +569,7 @@ TEST(room_and_input)
     finish(&r);
 }
 
-/* ---- output ------------------------------------------------------------------------------------------------------------------- */
+/* ---- output ------------------------------------------------------------------------------------------------------ */
 
 static void post_writable(chr_dev *dev)
 {
@@ -755,7 +755,7 @@ TEST(queued_output_and_its_end)
     finish(&r);
 }
 
-/* ---- buffers -------------------------------------------------------------------------------------------------------------------- */
+/* ---- buffers ----------------------------------------------------------------------------------------------------- */
 
 static chr_dev *start_buffered(rig *r, const chr_handlers *handlers, size_t in, size_t out)
 {
@@ -1151,7 +1151,7 @@ TEST(input_read_ahead)
     finish(&r);
 }
 
-/* ---- the log hook, while a buffer is sent --------------------------------------------------------------------------------------- */
+/* ---- the log hook, while a buffer is sent ------------------------------------------------------------------------ */
 
 static void detach_now(void) { chr_fe_deinit(&front); }
 static void write_now(void) { CHECK_INT(chr_fe_write(&front, "more", 4), 4); }
@@ -1225,7 +1225,7 @@ TEST(the_log_hook_writes_and_asks_for_other_buffers)
     finish(&r);
 }
 
-/* ---- hot swap -------------------------------------------------------------------------------------------------------------------- */
+/* ---- hot swap ---------------------------------------------------------------------------------------------------- */
 
 static int swap(const char *options, chr_error *err)
 {
@@ -1494,7 +1494,7 @@ TEST(swaps_with_buffers)
     }
 }
 
-/* ---- the rest of a life ------------------------------------------------------------------------------------------------------------ */
+/* ---- the rest of a life ------------------------------------------------------------------------------------------ */
 
 static void free_nothing(int what)
 {
@@ -1704,7 +1704,7 @@ TEST(printed_output)
     finish(&r);
 }
 
-/* ---- record and replay ------------------------------------------------------------------------------------------------------------ */
+/* ---- record and replay ------------------------------------------------------------------------------------------- */
 
 static char story[8000]; /* what the frontend has met */
 

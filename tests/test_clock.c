@@ -46,7 +46,7 @@ static char *optionsf(const char *format, ...)
     return text;
 }
 
-/* ---- lingering connections --------------------------------------------------------------------------------------------------- */
+/* ---- lingering connections --------------------------------------------------------------------------------------- */
 
 static struct {
     int64_t begun, sent;    /* values of the events; -1 = none has come */
@@ -271,7 +271,8 @@ TEST(losses_of_each_connection_add_up)
     scratch_clean();
 }
 
-/* Over TCP bytes may have left for the peer's system: all that is acknowledged is not lost, and nothing is waited for any more. */
+/* Over TCP bytes may have left for the peer's system: all that is acknowledged is not lost, and nothing is waited
+ * for any more. */
 TEST(lingers_over_tcp_until_the_peer_closes)
 {
     int      port, listener = tcp_listen(&port), far;
@@ -305,7 +306,7 @@ TEST(lingers_over_tcp_until_the_peer_closes)
     CHECK_INT(r.live, 0);
 }
 
-/* ---- frontends without room ---------------------------------------------------------------------------------------------------- */
+/* ---- frontends without room -------------------------------------------------------------------------------------- */
 
 static int asked, room;
 
@@ -445,7 +446,7 @@ TEST(buffered_ones_are_asked_in_turn)
     rig_close(&r);
 }
 
-/* ---- steps at an interval -------------------------------------------------------------------------------------------------------- */
+/* ---- steps at an interval ---------------------------------------------------------------------------------------- */
 
 static void step_ready(void *opaque, int events) { (void)events, ++*(int *)opaque; }
 
@@ -500,7 +501,40 @@ TEST(steps_at_each_pace)
     rig_close(&r);
 }
 
-/* ---- time-outs ------------------------------------------------------------------------------------------------------------------ */
+/* How many calls there are from one look at the clock to the next. */
+static int calls_between_looks(rig *r)
+{
+    long before = looks;
+    int  calls = 0;
+    do {
+        chr_loop_step_every(r->ctx, 1000000);
+        calls++;
+    } while (looks == before && calls < 1000);
+    return calls;
+}
+
+/* At each look the clock has advanced by so much that any number of calls is come to; then it stands still. */
+TEST(one_look_in_64_calls_at_least)
+{
+    int64_t passed;
+    int     i, most = 0;
+    rig     r;
+    rig_open(&r);
+    freeze();
+    for (passed = 251000; passed < 600000; passed += 1000) {
+        for (i = 0; i < 10; i++) calls_between_looks(&r);
+        frozen += passed;
+        for (i = 0; i < 10; i++) {
+            int calls = calls_between_looks(&r);
+            most = calls > most ? calls : most;
+        }
+    }
+    CHECK_INT(most, 64);
+    frozen = 0;
+    rig_close(&r);
+}
+
+/* ---- time-outs --------------------------------------------------------------------------------------------------- */
 
 static void *say_later(void *opaque)
 {
@@ -532,7 +566,7 @@ TEST(no_limit_is_one_sleep)
     rig_close(&r);
 }
 
-/* ---- a foreign loop and its hooks -------------------------------------------------------------------------------------------------- */
+/* ---- a foreign loop and its hooks -------------------------------------------------------------------------------- */
 
 static void count_run(void *opaque) { ++*(int *)opaque; }
 
@@ -743,7 +777,7 @@ TEST(an_entry_has_the_events_of_its_watches)
     rig_close(&r);
 }
 
-/* ---- timers, in any order ---------------------------------------------------------------------------------------------------------- */
+/* ---- timers, in any order ---------------------------------------------------------------------------------------- */
 
 enum { TIMERS = 40 };
 
@@ -763,7 +797,8 @@ static void timer_fired(void *opaque)
     t->due = 0;
 }
 
-/* Started, stopped and started anew: each runs once when it is due, in order, and memory of one that is stopped is not touched. */
+/* Started, stopped and started anew: each runs once when it is due, in order, and memory of one that is stopped is
+ * not touched. */
 TEST(timers_in_any_order)
 {
     unsigned random = 1;

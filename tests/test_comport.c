@@ -18,7 +18,7 @@
 
 #define CHECK_HEARS(l, text) CHECK_HEARD(l, text, sizeof(text) - 1)
 
-/* ---- what a peer says ---------------------------------------------------------------------------------------------- */
+/* ---- what a peer says -------------------------------------------------------------------------------------------- */
 
 #define SERVER(name, wire, data, events, answer) { "server_" name, COM_PORT, 1, S(WILL_COM wire), S(data), "S" events, S(BEGUN answer) }
 #define CLIENT(name, wire, data, events, answer) { "client_" name, COM_PORT, 0, S(DO_COM wire), S(data), "S" events, S(BEGUN_CLIENT answer) }
@@ -101,7 +101,7 @@ TEST_FAMILY(streams)
     add_streams(streams, sizeof streams / sizeof streams[0]);
 }
 
-/* ---- what a frontend sets and asks --------------------------------------------------------------------------------- */
+/* ---- what a frontend sets and asks ------------------------------------------------------------------------------- */
 
 static int ioctl_int(line *l, int command, int value)
 {
@@ -632,7 +632,7 @@ TEST(refused_it_is_a_plain_line)
     }
 }
 
-/* ---- before a connection, and across connections ------------------------------------------------------------------- */
+/* ---- before a connection, and across connections ----------------------------------------------------------------- */
 
 static int accept_client(rig *r, int listener)
 {
@@ -698,7 +698,7 @@ TEST(set_between_opened_and_agreed)
     line_close(&l);
 }
 
-/* ---- flow control, order, bounds ----------------------------------------------------------------------------------- */
+/* ---- flow control, order, bounds --------------------------------------------------------------------------------- */
 
 TEST(suspend_holds_output_and_resume_lets_it_go)
 {
@@ -881,7 +881,7 @@ TEST(words_between_data)
     line_close(&l);
 }
 
-/* ---- two of ours --------------------------------------------------------------------------------------------------- */
+/* ---- two of ours ------------------------------------------------------------------------------------------------- */
 
 TEST(two_of_ours)
 {
@@ -948,7 +948,7 @@ TEST(through_a_mux)
     scratch_clean();
 }
 
-/* ---- a frontend that pulls away what it stands on ------------------------------------------------------------------- */
+/* ---- a frontend that pulls away what it stands on ---------------------------------------------------------------- */
 
 static const char *escape; /* what it does on SERIAL, once */
 static int         next_peer;

@@ -33,7 +33,7 @@ static const layer layers[] = {
 
 enum { LAYERS = sizeof layers / sizeof layers[0] };
 
-/* ---- a server and a client, each in a context of its own -------------------------------------------------------------- */
+/* ---- a server and a client, each in a context of its own --------------------------------------------------------- */
 
 typedef struct pair {
     rig          near_rig, far_rig;
@@ -143,7 +143,7 @@ static void check_pattern(const recorder *rec)
     CHECK_INT(i, rec->length);
 }
 
-/* ---- the end of a connection ------------------------------------------------------------------------------------------ */
+/* ---- the end of a connection ------------------------------------------------------------------------------------- */
 
 typedef struct ending {
     const layer *layer;
@@ -211,7 +211,8 @@ TEST_FAMILY(all_arrives)
                 }
 }
 
-/* A peer that reads nothing: for two seconds (in haste) it is waited for, then each byte that it has not had is counted. */
+/* A peer that reads nothing: for two seconds (in haste) it is waited for, then each byte that it has not had is
+ * counted. */
 static void lost_is_counted(const void *arg)
 {
     const ending *e = (const ending *)arg;
@@ -464,7 +465,7 @@ TEST(the_end_of_a_context_is_bounded)
     CHECK(least_ms(1000, end_of_a_context, NULL) < 1000);
 }
 
-/* ---- handshakes ------------------------------------------------------------------------------------------------------- */
+/* ---- handshakes -------------------------------------------------------------------------------------------------- */
 
 static int connect_and_say(const char *text)
 {
@@ -610,7 +611,8 @@ TEST(who_waits_for_a_peer_waits_past_silent_ones)
     scratch_clean();
 }
 
-/* Three thousand times a peer comes and goes: in the middle of its handshake, right after it, with a reset, with words that are none. */
+/* Three thousand times a peer comes and goes: in the middle of its handshake, right after it, with a reset, with
+ * words that are none. */
 static void come_and_go(const void *arg)
 {
     const layer *l = (const layer *)arg;
@@ -645,7 +647,7 @@ TEST_FAMILY(come_and_go)
     }
 }
 
-/* ---- floods: each read gives as much as is asked for, for ever ---------------------------------------------------------- */
+/* ---- floods: each read gives as much as is asked for, for ever --------------------------------------------------- */
 
 enum { TURN = 65536 };
 
@@ -728,7 +730,8 @@ TEST(who_blocks_keeps_its_time_in_a_flood)
 }
 
 #ifdef CHARDEV_MBEDTLS
-/* Warnings in plain text, in the middle of the handshake: mbed TLS would read them for as long as they come. The ten seconds go on. */
+/* Warnings in plain text, in the middle of the handshake: mbed TLS would read them for as long as they come. The ten
+ * seconds go on. */
 TEST(alerts_in_a_handshake_are_bounded_in_bytes_and_in_time)
 {
     static const char alert[] = { 21, 3, 3, 0, 2, 1, 90 };
@@ -759,7 +762,7 @@ TEST(alerts_in_a_handshake_are_bounded_in_bytes_and_in_time)
 }
 #endif
 
-/* ---- signs of life, and a new peer in the place of the old one ----------------------------------------------------------- */
+/* ---- signs of life, and a new peer in the place of the old one --------------------------------------------------- */
 
 static int open_with(pair *p, const layer *l, const char *more)
 {
@@ -776,8 +779,8 @@ static void close_with(pair *p, int fd)
     scratch_clean();
 }
 
-/* A websocket peer that answers pings, or says anything at all, stays; one that is silent is gone after two of them. The context's clock
- * stands still. */
+/* A websocket peer that answers pings, or says anything at all, stays; one that is silent is gone after two of them.
+ * The context's clock stands still. */
 TEST(pings_find_out_who_has_vanished)
 {
     pair p;
@@ -1019,7 +1022,7 @@ TEST(a_new_peer_may_go_before_it_has_replaced_the_old_one)
     rig_close(&r);
 }
 
-/* ---- several clients at once --------------------------------------------------------------------------------------------- */
+/* ---- several clients at once ------------------------------------------------------------------------------------- */
 
 enum { CROWD = 3 };
 
@@ -1089,7 +1092,8 @@ static chr_info info_of(crowd *c)
     return info;
 }
 
-/* Output goes to all, input comes from any; the first opens it and the last closes it; one more waits until there is a place. */
+/* Output goes to all, input comes from any; the first opens it and the last closes it; one more waits until there is
+ * a place. */
 static void check_crowd(const void *arg)
 {
     const layer *l = (const layer *)arg;
@@ -1144,7 +1148,8 @@ TEST_FAMILY(crowds)
     }
 }
 
-/* Without obuf= the slowest sets the pace, and nothing is sent twice; with it the others have theirs while one sleeps. */
+/* Without obuf= the slowest sets the pace, and nothing is sent twice; with it the others have theirs while one
+ * sleeps. */
 static void check_slow_client(const void *arg)
 {
     const layer  *l = (const layer *)arg;

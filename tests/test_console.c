@@ -17,7 +17,7 @@ static char *text(const char *format, ...)
     return result;
 }
 
-/* ---- end of file --------------------------------------------------------------------------------------------------- */
+/* ---- end of file ------------------------------------------------------------------------------------------------- */
 
 /* On these options with the peer's end that `fds` has; 'E' where the end of its output is the end of all input. */
 static void end_of(const char *options, int *fd, int want)
@@ -177,7 +177,7 @@ TEST(eof_is_behind_what_was_read_ahead)
     rig_close(&r);
 }
 
-/* ---- a byte out ----------------------------------------------------------------------------------------------------- */
+/* ---- a byte out -------------------------------------------------------------------------------------------------- */
 
 /* putchar() as an emulator writes it: gathered as long as it fits, in order when it doesn't. */
 TEST(write_all_is_gathered)

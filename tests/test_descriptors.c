@@ -300,7 +300,8 @@ TEST(words_for_names_that_are_none)
     rig_close(&r);
 }
 
-/* Many of them, past the size from which a table is kept: all are closed with the context, in whatever order they came and went. */
+/* Many of them, past the size from which a table is kept: all are closed with the context, in whatever order they
+ * came and went. */
 TEST(many_names)
 {
     enum { MANY = 150 };

@@ -245,7 +245,7 @@ TEST(end_by_sigkill) { end_by('k'); }
 TEST(end_by_sigterm) { end_by('t'); }
 TEST(end_by_abort) { end_by('a'); }
 
-/* ---- a child that ends, or goes on, is none of the context's business -------------------------------------------------- */
+/* ---- a child that ends, or goes on, is none of the context's business -------------------------------------------- */
 
 /* A fork()ed child that calls exit() leaves the parent's terminal, link and socket file alone. */
 TEST(end_of_a_forked_child)
@@ -290,7 +290,7 @@ TEST(end_of_a_forked_child)
     scratch_clean();
 }
 
-/* ---- the exit hook ------------------------------------------------------------------------------------------------------ */
+/* ---- the exit hook ----------------------------------------------------------------------------------------------- */
 
 /* Without one Ctrl-A x and a testdev stop the loop, whoever runs it. */
 TEST(end_by_a_testdev)

@@ -154,7 +154,7 @@ static void until_ms(stage *s, int64_t ms)
 
 #define CHECK_GOT(text) CHECK_MEM(base->got, base->got_len, (text), strlen(text))
 
-/* ---- each fault, by given bytes --------------------------------------------------------------------------------------- */
+/* ---- each fault, by given bytes ---------------------------------------------------------------------------------- */
 
 TEST(without_bytes_and_seed_nothing_goes_wrong)
 {
@@ -564,7 +564,7 @@ TEST(only_those_that_are_wanted)
     end_stage(&s);
 }
 
-/* ---- by a seed ---------------------------------------------------------------------------------------------------------- */
+/* ---- by a seed --------------------------------------------------------------------------------------------------- */
 
 /* Writes a text until all of it is accepted, with input and time in between; returns a line that describes the
  * events. */
@@ -625,7 +625,7 @@ TEST(as_often_as_the_rate_says)
     end_stage(&s);
 }
 
-/* ---- what it is stacked on, and what on it ----------------------------------------------------------------------------- */
+/* ---- what it is stacked on, and what on it ----------------------------------------------------------------------- */
 
 TEST(options_that_are_wrong)
 {
@@ -797,7 +797,8 @@ static void remove_it(recorder *rec, int what)
     CHECK_INT(chr_remove(s->r.ctx, "b", NULL), 0);
 }
 
-/* Input, a break out of nowhere, a late one, a disconnection, its end, writability: from each the frontend takes it all away. */
+/* Input, a break out of nowhere, a late one, a disconnection, its end, writability: from each the frontend takes it
+ * all away. */
 TEST(removed_in_every_handler)
 {
     int what;
@@ -845,7 +846,8 @@ TEST(freed_in_any_state)
     }
 }
 
-/* A read that waits for all its bytes: in pieces as short as the given bytes say, and nothing else goes wrong with it. */
+/* A read that waits for all its bytes: in pieces as short as the given bytes say, and nothing else goes wrong with
+ * it. */
 TEST(read_all_in_pieces)
 {
     char  got[8], options[60];

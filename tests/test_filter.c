@@ -9,7 +9,7 @@
 #include <pthread.h>
 #include <termios.h>
 
-/* ---- crlf: a newline goes out as two bytes, of which the second may have to wait ---------------------------------------- */
+/* ---- crlf: a newline goes out as two bytes, of which the second may have to wait --------------------------------- */
 
 typedef struct crlf {
     chr_stacked stacked;
@@ -93,7 +93,7 @@ CHR_TABLE(chr_backend, crlf_backend,
     CHR_SET(set_open,     chr_stacked_set_open)
     CHR_SET(peer,         &crlf_peer));
 
-/* ---- the rig ------------------------------------------------------------------------------------------------------------ */
+/* ---- the rig ----------------------------------------------------------------------------------------------------- */
 
 static void open_filter_rig(rig *r)
 {
@@ -818,7 +818,7 @@ TEST(filter_written_by_other_threads)
     rig_close(&r);
 }
 
-/* ---- each allocation fails in turn -------------------------------------------------------------------------------------- */
+/* ---- each allocation fails in turn ------------------------------------------------------------------------------- */
 
 TEST(filter_without_memory)
 {
@@ -843,7 +843,7 @@ TEST(filter_without_memory)
     CHECK(at > 200);
 }
 
-/* ---- what belongs to backends beside it ---------------------------------------------------------------------------------- */
+/* ---- what belongs to backends beside it -------------------------------------------------------------------------- */
 
 TEST(errors_filled_by_a_backend)
 {

@@ -6,7 +6,7 @@
 #define RIG_WITHOUT_SOCKETS
 #include "rig.h"
 
-/* ---- the member: takes so much, keeps what it got, says what it is told to ------------------------------------------- */
+/* ---- the member: takes so much, keeps what it got, says what it is told to --------------------------------------- */
 
 typedef struct port {
     chr_dev  dev;
@@ -153,7 +153,7 @@ static chr_dev *make_hub(rig *r, int count)
 
 #define CHECK_GOT(p, text) CHECK_MEM((p)->got, (p)->length, (text), strlen(text))
 
-/* ---- one thing at a time ------------------------------------------------------------------------------------------------ */
+/* ---- one thing at a time ----------------------------------------------------------------------------------------- */
 
 TEST(output_goes_to_all_that_are_open)
 {
@@ -429,8 +429,8 @@ TEST(by_its_kind)
     rig_close(&r);
 }
 
-/* One member has had what the whole has not taken yet, and keeps it for its next peer; then it goes. The same bytes, written once
- * more, are in its history already. */
+/* One member has had what the whole has not taken yet, and keeps it for its next peer; then it goes. The same bytes,
+ * written once more, are in its history already. */
 TEST(history_of_a_member_that_was_ahead)
 {
     static const char *const heard[] = { "abcdef", "abcdefgh" };
@@ -604,9 +604,10 @@ TEST(obuf_on_a_hub)
     rig_close(&r);
 }
 
-/* ---- anything, in any order, against a model ---------------------------------------------------------------------------
- * The frontend writes an endless stream, and goes on where the last write ended. The model knows for each member from which place
- * in the stream on it has been open, and so what it must have got: without a gap, at least all that the hub has taken. */
+/* ---- anything, in any order, against a model
+ * --------------------------------------------------------------------------- The frontend writes an endless stream,
+ * and goes on where the last write ended. The model knows for each member from which place in the stream on it has
+ * been open, and so what it must have got: without a gap, at least all that the hub has taken. */
 
 static uint32_t seed;
 

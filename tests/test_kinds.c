@@ -183,7 +183,7 @@ TEST_FAMILY(kinds)
     }
 }
 
-/* ---- input that finds no room ----------------------------------------------------------------------------------------------- */
+/* ---- input that finds no room ------------------------------------------------------------------------------------ */
 
 typedef struct source {
     const char *name;
@@ -268,7 +268,8 @@ static const source sources[] = {
     { "telnet",   prepare_pair,         "socket,id=k,fd=%s,telnet=on",            NULL },
 };
 
-/* Once nothing more happens, room comes without a word (a device that changes its mind): the next step of the loop asks. */
+/* Once nothing more happens, room comes without a word (a device that changes its mind): the next step of the loop
+ * asks. */
 static void room_comes_silently(const void *arg)
 {
     const source *from = (const source *)arg;
@@ -353,7 +354,7 @@ TEST_FAMILY(rooms)
     }
 }
 
-/* ---- removed at each moment -------------------------------------------------------------------------------------------------- */
+/* ---- removed at each moment -------------------------------------------------------------------------------------- */
 
 /* Nothing of it is left in the loop: no timer, no callback, no descriptor. */
 static void check_nothing_is_left(rig *r, int watches)
@@ -451,7 +452,7 @@ TEST_FAMILY(removals)
     }
 }
 
-/* ---- removed by whom it asks --------------------------------------------------------------------------------------------------- */
+/* ---- removed by whom it asks ------------------------------------------------------------------------------------- */
 
 static struct {
     rig      *r;
@@ -535,7 +536,7 @@ TEST_FAMILY(questions)
     }
 }
 
-/* ---- calls that block ------------------------------------------------------------------------------------------------------------- */
+/* ---- calls that block -------------------------------------------------------------------------------------------- */
 
 /* Another process is the far side: after a while it reads or writes the given number of bytes. */
 static pid_t far_process(int fd, size_t reads, const char *says)
@@ -681,7 +682,7 @@ TEST(a_script_that_can_not_be_read)
     scratch_clean();
 }
 
-/* ---- what is refused, word by word -------------------------------------------------------------------------------------------- */
+/* ---- what is refused, word by word ------------------------------------------------------------------------------- */
 
 #define REJECT     "reject \"x\";"
 #define REJECT_4   REJECT REJECT REJECT REJECT

@@ -82,7 +82,8 @@ static void take_digits(line *l, size_t *at)
         if (!CHECK_INT(text[i], '0' + (int)(*at % 10))) return;
 }
 
-/* Answers go out while the frontend takes nothing; what was read with them is kept, with its events, and comes in its order. */
+/* Answers go out while the frontend takes nothing; what was read with them is kept, with its events, and comes in
+ * its order. */
 TEST(layers_answer_while_the_frontend_has_no_room)
 {
     static const unsigned char asked[] = { 'a', 'b', IAC, DO, 99, 'c', IAC, BRK, 'd', IAC, IAC, IAC, DO, 98, 'e' };
@@ -141,7 +142,8 @@ TEST(layers_read_ahead_so_much)
     line_close(&l);
 }
 
-/* A peer that reads nothing: so much is taken for it; its questions are answered until the reserve is full, then it goes. */
+/* A peer that reads nothing: so much is taken for it; its questions are answered until the reserve is full, then it
+ * goes. */
 TEST(layers_keep_so_much_for_a_slow_peer)
 {
     unsigned char question[] = { IAC, DO, 99 };
@@ -222,8 +224,8 @@ TEST(layers_send_what_they_have_before_the_end)
     line_close(&l);
 }
 
-/* The chardev goes while a slow peer has not had all: it still gets it; or, when it takes nothing for 2 seconds, the log says how many
- * bytes were lost. */
+/* The chardev goes while a slow peer has not had all: it still gets it; or, when it takes nothing for 2 seconds, the
+ * log says how many bytes were lost. */
 TEST(layers_linger)
 {
     size_t sent, heard;
@@ -414,7 +416,8 @@ TEST(layers_without_memory)
     rig_close(&r);
 }
 
-/* An HTTP head that comes in pieces, larger than what a layer keeps: it is refused, and nothing is written behind the memory for it. */
+/* An HTTP head that comes in pieces, larger than what a layer keeps: it is refused, and nothing is written behind
+ * the memory for it. */
 TEST(layers_of_websocket_and_a_long_head)
 {
     static char head[40000];

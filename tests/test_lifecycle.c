@@ -7,7 +7,7 @@
 
 #include <sys/resource.h>
 
-/* ---- a backend whose slots do what a test asks for ---------------------------------------------------------------------- */
+/* ---- a backend whose slots do what a test asks for --------------------------------------------------------------- */
 
 static chr_dev *odd_dev;
 static int      odd_room, odd_closes, odd_updates;
@@ -78,7 +78,7 @@ static void tell_all(chr_dev *dev)
     CHECK_INT(chr_be_can_write(dev), 0);
 }
 
-/* ---- slots are quiet -------------------------------------------------------------------------------------------------------- */
+/* ---- slots are quiet --------------------------------------------------------------------------------------------- */
 
 TEST(what_slots_tell_comes_from_the_loop)
 {
@@ -200,7 +200,7 @@ TEST(room_is_asked_from_the_loop_only)
     rig_close(&r);
 }
 
-/* ---- outside of slots and of the loop -------------------------------------------------------------------------------------- */
+/* ---- outside of slots and of the loop ---------------------------------------------------------------------------- */
 
 static void remove_it(recorder *rec, int what)
 {
@@ -232,7 +232,7 @@ TEST(backend_calls_outside_of_the_loop_deliver_at_once)
     rig_close(&r);
 }
 
-/* ---- what waits comes in order, and first ------------------------------------------------------------------------------------ */
+/* ---- what waits comes in order, and first ------------------------------------------------------------------------ */
 
 static recorder *make_server(rig *r, recorder *rec, int *fd)
 {
@@ -555,7 +555,7 @@ TEST(handlers_that_are_set_during_a_change_know_that_the_new_backend_is_closed)
     scratch_clean();
 }
 
-/* ---- frontends that are attached already --------------------------------------------------------------------------------- */
+/* ---- frontends that are attached already ------------------------------------------------------------------------- */
 
 static void check_init_again(const char *options, const char *second)
 {
@@ -627,7 +627,7 @@ TEST(who_loses_the_focus_detaches_who_gets_it)
     rig_close(&r);
 }
 
-/* ---- hot swaps ----------------------------------------------------------------------------------------------------------------- */
+/* ---- hot swaps --------------------------------------------------------------------------------------------------- */
 
 TEST(change_into_what_stands_on_others)
 {
@@ -694,7 +694,7 @@ TEST(pending_events_come_before_a_swap)
     scratch_clean();
 }
 
-/* ---- descriptors that are refused are as they were ---------------------------------------------------------------------------- */
+/* ---- descriptors that are refused are as they were --------------------------------------------------------------- */
 
 typedef struct flags {
     int fd, number, description;
@@ -835,7 +835,7 @@ TEST(descriptors_of_refused_clients_and_names)
     scratch_clean();
 }
 
-/* ---- writers and the end of the far side ----------------------------------------------------------------------------------------- */
+/* ---- writers and the end of the far side ------------------------------------------------------------------------- */
 
 static void check_watch_of_the_gone(rig *r, const char *options, int peer, int room)
 {
@@ -878,7 +878,7 @@ TEST(add_watch_when_the_peer_has_gone)
     scratch_clean();
 }
 
-/* ---- the log hook may call too, also from inside a slot --------------------------------------------------------------------- */
+/* ---- the log hook may call too, also from inside a slot ---------------------------------------------------------- */
 
 static recorder *logging;
 static int       log_calls, log_run;

@@ -59,7 +59,7 @@ static void start_idle(thing *t)
     chr_idle_start(t->r->ctx, &t->idle, fired, t);
 }
 
-/* ---- watches ---------------------------------------------------------------------------------------------------------- */
+/* ---- watches ----------------------------------------------------------------------------------------------------- */
 
 TEST(step_with_nothing_to_do)
 {
@@ -403,7 +403,7 @@ TEST(context_may_go_before_its_watches)
     CHECK_INT(t.count, 0);
 }
 
-/* ---- timers ----------------------------------------------------------------------------------------------------------- */
+/* ---- timers ------------------------------------------------------------------------------------------------------ */
 
 TEST(timer_fires_once_when_due)
 {
@@ -605,7 +605,7 @@ TEST(far_timers_do_not_overflow)
     rig_close(&r);
 }
 
-/* ---- idle ------------------------------------------------------------------------------------------------------------- */
+/* ---- idle -------------------------------------------------------------------------------------------------------- */
 
 TEST(idle_runs_once)
 {
@@ -680,7 +680,7 @@ TEST(idle_stopped_by_another)
     rig_close(&r);
 }
 
-/* ---- run, stop, wake -------------------------------------------------------------------------------------------------- */
+/* ---- run, stop, wake --------------------------------------------------------------------------------------------- */
 
 static void stop_the_loop(thing *t)
 {
@@ -864,7 +864,7 @@ TEST(idle_chardevs_cost_nothing)
     scratch_clean();
 }
 
-/* ---- other loops ------------------------------------------------------------------------------------------------------ */
+/* ---- other loops ------------------------------------------------------------------------------------------------- */
 
 static void poll_entries(chr_poll *polls, int count, int timeout_ms)
 {
@@ -1199,7 +1199,7 @@ TEST(starved_chardev_on_a_foreign_loop)
     rig_close(&r);
 }
 
-/* ---- stops, and foreign loops that are told of what is new only ---------------------------------------------------------------- */
+/* ---- stops, and foreign loops that are told of what is new only -------------------------------------------------- */
 
 static int nested_code;
 
@@ -1321,7 +1321,7 @@ TEST(foreign_loop_asks_again_for_room)
     rig_close(&r);
 }
 
-/* ---- a stop is told once -------------------------------------------------------------------------------------------------------- */
+/* ---- a stop is told once ----------------------------------------------------------------------------------------- */
 
 TEST(stop_is_told_once_by_a_step)
 {
@@ -1478,7 +1478,7 @@ TEST(escape_ends_steps)
     rig_close(&r);
 }
 
-/* ---- stepping from a CPU loop ----------------------------------------------------------------------------------------------------- */
+/* ---- stepping from a CPU loop ------------------------------------------------------------------------------------ */
 
 static const int64_t never = INT64_C(3600) * 1000000000;
 
@@ -1662,7 +1662,7 @@ TEST(step_every_is_cheap_between_its_steps)
     rig_close(&r);
 }
 
-/* ---- a virtual clock behind a timer that starts itself again ---------------------------------------------------------------------- */
+/* ---- a virtual clock behind a timer that starts itself again ----------------------------------------------------- */
 
 typedef struct ticks {
     chr_context *ctx;

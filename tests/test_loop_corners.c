@@ -53,7 +53,7 @@ static void rig_open_hooked(rig *r)
     REQUIRE(r->ctx != NULL);
 }
 
-/* ---- descriptors that share a bucket ----------------------------------------------------------------------------------------- */
+/* ---- descriptors that share a bucket ----------------------------------------------------------------------------- */
 
 enum { SHARING = 16 }; /* numbers that differ by this are in one bucket, as long as there are few watches */
 
@@ -138,7 +138,7 @@ TEST(entries_of_one_bucket_are_kept_apart)
 
 #endif
 
-/* ---- watches that go and come --------------------------------------------------------------------------------------------- */
+/* ---- watches that go and come ------------------------------------------------------------------------------------ */
 
 static void take_its_place(spot *s)
 {
@@ -207,7 +207,7 @@ TEST(a_watch_that_was_to_run_again_is_stopped)
     rig_close(&r);
 }
 
-/* ---- time-outs ----------------------------------------------------------------------------------------------------------------- */
+/* ---- time-outs --------------------------------------------------------------------------------------------------- */
 
 TEST(what_makes_the_timeout_0)
 {
@@ -301,7 +301,7 @@ TEST(who_starves_makes_the_timeout_shorter)
     rig_close(&r);
 }
 
-/* ---- how many are asked for room ------------------------------------------------------------------------------------------ */
+/* ---- how many are asked for room --------------------------------------------------------------------------------- */
 
 enum { HUNGRY = 40, ASKED_A_STEP = 16 };
 
@@ -348,7 +348,7 @@ TEST(the_hungry_are_asked_in_turn)
     rig_close(&r);
 }
 
-/* ---- at rest nothing waits ----------------------------------------------------------------------------------------------------- */
+/* ---- at rest nothing waits --------------------------------------------------------------------------------------- */
 
 static void check_rest(rig *r, const char *after)
 {
@@ -404,7 +404,7 @@ TEST(at_rest_nothing_waits)
     rig_close(&r);
 }
 
-/* ---- wake-ups ------------------------------------------------------------------------------------------------------------------ */
+/* ---- wake-ups ---------------------------------------------------------------------------------------------------- */
 
 /* However much changes while a loop sleeps, one byte wakes it. */
 TEST(a_sleeping_loop_is_woken_once)

@@ -23,7 +23,7 @@ static void need_descriptors(int count)
     setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-/* ---- frontends without room ---------------------------------------------------------------------------------------------- */
+/* ---- frontends without room -------------------------------------------------------------------------------------- */
 
 enum { STARVED = 2000 };
 
@@ -125,7 +125,7 @@ TEST(starved_chardevs_are_removed_in_any_order)
     rig_close(&r);
 }
 
-/* ---- the kernel's set -------------------------------------------------------------------------------------------------------- */
+/* ---- the kernel's set -------------------------------------------------------------------------------------------- */
 
 enum { LOTS = 100 }; /* more than poll() is asked for */
 
@@ -596,7 +596,7 @@ TEST(watch_stopped_among_many_that_are_ready)
     close_many(&r);
 }
 
-/* ---- what may fail ------------------------------------------------------------------------------------------------------------ */
+/* ---- what may fail ----------------------------------------------------------------------------------------------- */
 
 static void check_fault(fault_call call, int error, long at, int for_good)
 {
@@ -669,7 +669,7 @@ TEST(wait_that_fails_is_an_error_of_the_step)
     close_many(&r);
 }
 
-/* ---- fork ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- fork -------------------------------------------------------------------------------------------------------- */
 
 /* What the child does with its copy of the context is no business of the parent's, and the other way round. */
 TEST(child_leaves_the_parents_set_alone)
@@ -724,7 +724,7 @@ TEST(child_goes_on_with_the_context)
     close_eyes(0);
 }
 
-/* ---- the same as poll(), whatever happens ------------------------------------------------------------------------------------ */
+/* ---- the same as poll(), whatever happens ------------------------------------------------------------------------ */
 
 static uint64_t random_state;
 
@@ -798,7 +798,7 @@ TEST(random_operations_say_what_poll_says)
     }
 }
 
-/* ---- one descriptor for another loop -------------------------------------------------------------------------------------------- */
+/* ---- one descriptor for another loop ----------------------------------------------------------------------------- */
 
 static int readable(int fd, int timeout_ms)
 {
@@ -1220,7 +1220,7 @@ TEST(loop_fd_ends_with_a_reset)
     rig_close(&r);
 }
 
-/* ---- chr_poll is struct pollfd ----------------------------------------------------------------------------------------------- */
+/* ---- chr_poll is struct pollfd ----------------------------------------------------------------------------------- */
 
 TEST(entries_are_what_poll_takes)
 {
@@ -1337,7 +1337,7 @@ TEST(watch_started_in_a_dispatch_does_not_inherit)
     rig_close(&r);
 }
 
-/* ---- many on a foreign loop with hooks, edge-triggered -------------------------------------------------------------------------- */
+/* ---- many on a foreign loop with hooks, edge-triggered ----------------------------------------------------------- */
 
 static int host_epoll;
 

@@ -1,19 +1,21 @@
 /*
- * Random schedules beside a model that says what must come of them. A schedule is made from a seed: a chardev of some kind, with some
- * layer, with or without TLS, history=, obuf=, buffers, alone or under a mux, a hub, a filter or a fault; and up to MOST_STEPS steps,
- * of the frontend, of its far side, of the loop, of the clock, and of what fails. Then all comes to rest, and the model is asked.
+ * Random schedules, compared with a model of the expected results. A schedule is made from a seed: a chardev of some
+ * backend, with some layer, with or without TLS, history=, obuf=, buffers, alone or under a mux, a hub, a filter or a
+ * fault; and up to MOST_STEPS steps of the frontend, its far side, the loop, the clock, and injected failures. Then the
+ * loop runs until nothing is left to do, and the result is compared with the model.
  *
- * The model is this. What the frontend's writes were told was taken is the `journal`: bytes in order. Each connection of the far side
- * has heard one piece of it without a gap, from `from_least`..`from_most` on (history= moves that back, an output buffer too), to its
- * end when it was there to the last. What each connection has sent has come in order, all of it unless our side ended the connection.
- * OPENED and CLOSED alternate, no input comes outside of them, each wait for `writable` is answered once, the loop does not spin,
- * nothing is left: descriptors, memory.
+ * The model: the bytes that the frontend's writes accepted are the `journal`, in order. Each connection of the far side
+ * has received one contiguous part of it, from `from_least`..`from_most` on (earlier with history= or an output
+ * buffer), up to its end if it stayed connected. The input of each connection was delivered in order, all of it unless
+ * our side ended the connection. OPENED and CLOSED alternate, input comes only between them, each wait for `writable`
+ * is answered once, there is no busy loop, and no descriptor or memory leaks.
  *
- * Datagrams: a write is one, and one is a read, or several where the frontend has less room. What is sent while no peer is there is
- * lost, and nothing else: neither side sends more than the other's buffer in the kernel holds.
+ * Datagrams: a write is one, and one is a read, or several where the frontend has less room. Datagrams sent while no
+ * peer exists are lost, and no others: neither side sends more than the other's buffer in the kernel holds.
  *
- * Not here: stdio, of which a process has one (it is fd with 0 and 1); chardevs without a stream to another process (null, ringbuf,
- * script, emulated devices); vsock, spice, parallel, console, which need a machine that has them; certificates (TLS has shared keys).
+ * Not covered: stdio, of which a process has one (it is fd with 0 and 1); chardevs without a stream to another process
+ * (null, ringbuf, script, emulated devices); vsock, spice, parallel, console, which need special machines;
+ * certificates (TLS has pre-shared keys here).
  *
  *     MODEL_SEEDS=17 build/tests/test_model           one seed;  MODEL_SEEDS=1-9999: these
  *     MODEL_TRACE=1                                   prints the steps, and what comes of them, to stderr
@@ -39,7 +41,7 @@ enum {
     MOST_CLIENTS = 4, MOST_DATAGRAMS = 30, MOST_MAIL = 60000 /* of a schedule: fewer than a socket's buffer holds */
 };
 
-/* ---- chance: each step has its own, so that what one does is the same when others are left out --------------------------------- */
+/* ---- chance: each step has its own, so that what one does is the same when others are left out ------------------- */
 
 typedef struct chance {
     uint64_t state;
@@ -68,7 +70,7 @@ static int some(chance *c, int most)
     return 1 + below(c, n < most ? n : most);
 }
 
-/* ---- the schedule --------------------------------------------------------------------------------------------------------------- */
+/* ---- the schedule ------------------------------------------------------------------------------------------------ */
 
 typedef enum kind { PAIR, SERVER, CLIENT, TCP, UDP, FDS, FD_SOCKET, FILES, SERIAL, FIFO, PTY, KINDS } kind; /* up to TCP: socket */
 typedef enum layer { RAW, TELNET, TN3270, WEBSOCKET, COM_PORT, LAYERS } layer; /* the last: telnet with RFC 2217 */
@@ -207,7 +209,7 @@ static void plan_print(FILE *out)
     fprintf(out, "\n");
 }
 
-/* ---- bytes in order -------------------------------------------------------------------------------------------------------------- */
+/* ---- bytes in order ---------------------------------------------------------------------------------------------- */
 
 typedef struct tape {
     unsigned char *bytes;
@@ -255,7 +257,7 @@ static void tape_free(tape *t)
     memset(t, 0, sizeof *t);
 }
 
-/* ---- the world -------------------------------------------------------------------------------------------------------------------- */
+/* ---- the world --------------------------------------------------------------------------------------------------- */
 
 typedef enum decoder { DATA, COMMAND, VERB, SUB, SUB_COMMAND, HEAD, FRAME } decoder;
 
@@ -355,7 +357,7 @@ static void set_small(int fd)
     setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
 }
 
-/* ---- TLS with a shared key, as the far side has it ----------------------------------------------------------------------------- */
+/* ---- TLS with a shared key, as the far side has it --------------------------------------------------------------- */
 
 #ifdef CHARDEV_MBEDTLS
 
@@ -476,7 +478,7 @@ static void secure_creds(void) {}
 
 #endif
 
-/* ---- one connection more ---------------------------------------------------------------------------------------------------------- */
+/* ---- one connection more ----------------------------------------------------------------------------------------- */
 
 /* The connection may receive output from before it connected, as far as history= and an output buffer keep it. */
 static size_t back_from(size_t at, size_t len)
@@ -513,7 +515,7 @@ static far_side *far_new(int to, int from, int is_client)
     return f;
 }
 
-/* ---- the filter: it turns bits ---------------------------------------------------------------------------------------------------- */
+/* ---- the filter: it turns bits ----------------------------------------------------------------------------------- */
 
 enum { TURNED = 0x21 };
 
@@ -578,7 +580,7 @@ CHR_TABLE(chr_backend, filter_kind,
     CHR_SET(describe,     chr_stacked_describe)
     CHR_SET(peer,         &filter_peer));
 
-/* ---- what goes over the wire ----------------------------------------------------------------------------------------------------- */
+/* ---- what goes over the wire ------------------------------------------------------------------------------------- */
 
 static void encode_telnet(far_side *f, const unsigned char *bytes, size_t len)
 {
@@ -737,7 +739,7 @@ static void decode(far_side *f, const unsigned char *bytes, size_t len)
     }
 }
 
-/* ---- the far side ------------------------------------------------------------------------------------------------------------------- */
+/* ---- the far side ------------------------------------------------------------------------------------------------ */
 
 /* What is written goes into the kernel, as far as that takes it: in the order of the datagrams, each whole. */
 static void far_flush(far_side *f)
@@ -905,7 +907,7 @@ static void far_meet_over(int replaces)
 
 static void far_meet(void) { far_meet_over(0); }
 
-/* ---- making it ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- making it --------------------------------------------------------------------------------------------------- */
 
 static const char *wrapped_options(char *text, size_t size, const char *id, const setup *s, int is_server)
 {
@@ -921,8 +923,8 @@ static const char *wrapped_options(char *text, size_t size, const char *id, cons
     return text;
 }
 
-/* The options of a chardev of the kind m.kind and the layer m.layer. For those that have their far side from the beginning, in
- * fds: ours[2] and the far side's[2]; -1 = none. */
+/* The options of a chardev of the kind m.kind and the layer m.layer. For those that have their far side from the
+ * beginning, in fds: ours[2] and the far side's[2]; -1 = none. */
 static void describe(char *text, size_t size, const char *id, int ours[2], int theirs[2])
 {
     int pair[2], more[2];
@@ -1037,7 +1039,7 @@ static void make_all(chance *c)
     make(&m.r, text);
 }
 
-/* ---- the frontends --------------------------------------------------------------------------------------------------------------------- */
+/* ---- the frontends ----------------------------------------------------------------------------------------------- */
 
 /* No zeros where they could be mistaken, no IAC in tn3270 (where records are made of them). */
 static void any_bytes(chance *c, unsigned char *bytes, size_t len, int is_output)
@@ -1156,7 +1158,7 @@ static void user_pull(user *u, int most)
     if (n > 0) m.turn++, recorder_read(rec, bytes, (size_t)n);
 }
 
-/* ---- the steps -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- the steps --------------------------------------------------------------------------------------------------- */
 
 static user     *any_user(chance *c) { return &m.users[below(c, m.user_count)]; }
 static far_side *any_far(chance *c) { return m.far_count ? &m.fars[m.far_count - 1 - below(c, m.concurrent && m.far_count > 1 ? (m.far_count < MOST_CLIENTS ? m.far_count : MOST_CLIENTS) : 1)] : NULL; }
@@ -1468,7 +1470,7 @@ static void run_step(const step *s)
     take_mail();
 }
 
-/* ---- rest, and judgement ------------------------------------------------------------------------------------------------------------- */
+/* ---- rest, and judgement ----------------------------------------------------------------------------------------- */
 
 static int rest_turn(chance *c)
 {
@@ -1566,7 +1568,8 @@ static void judge_output(const far_side *f)
     if (f->is_mail && plan.setup.stack == ALONE && !plan.setup.obuf && !plan.setup.history && !plan.setup.out) judge_datagrams(f, at);
 }
 
-/* Whether input[at..] is what was sent by the connections from number i on (those of one tag where they come at the same time). */
+/* Whether input[at..] is what was sent by the connections from number i on (those of one tag where they come at the
+ * same time). */
 static int is_sent(const unsigned char *input, size_t len, size_t at, int i, int who, int tag)
 {
     const far_side *f;
@@ -1640,7 +1643,7 @@ static void judge(void)
     }
 }
 
-/* ---- one schedule ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- one schedule ------------------------------------------------------------------------------------------------ */
 
 enum { MOST_GROWTH = 500000 }; /* what the C library's allocator keeps for later is less; a layer that leaks is more, soon */
 
@@ -1717,7 +1720,7 @@ static void schedule_run(void)
     world_close(fds);
 }
 
-/* ---- many of them, in a process that a failure may end --------------------------------------------------------------------------------- */
+/* ---- many of them, in a process that a failure may end ----------------------------------------------------------- */
 
 static struct shared {
     uint32_t seed; /* that runs now */
@@ -1738,7 +1741,8 @@ static void plan_choose(void)
     for (i = 0; i < plan.count; i++) plan.steps[i].is_left_out = !chosen[i];
 }
 
-/* Runs the schedules of these seeds, or the one that stands in `plan` (last = 0), in this process. Ends at the first that fails. */
+/* Runs the schedules of these seeds, or the one that stands in `plan` (last = 0), in this process. Ends at the first
+ * that fails. */
 static void run_here(uint32_t first, uint32_t last)
 {
     uint32_t  seed = first;
@@ -1860,7 +1864,7 @@ TEST_FAMILY(schedules)
     }
 }
 
-/* ---- what is among them -------------------------------------------------------------------------------------------------------------------- */
+/* ---- what is among them ------------------------------------------------------------------------------------------ */
 
 /* The first 10000, which CI runs as many of as well. */
 TEST(every_kind_has_every_layer_stack_and_buffer)

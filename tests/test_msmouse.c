@@ -358,7 +358,8 @@ TEST(what_it_does_not_do)
     rig_close(&r);
 }
 
-/* Room that is not reported is found by the loop, for a single byte too; without queued packets can_read is not called. */
+/* Room that is not reported is found by the loop, for a single byte too; without queued packets can_read is not
+ * called. */
 TEST(room_that_comes_without_a_word)
 {
     int      room, i;

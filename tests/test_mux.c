@@ -47,7 +47,7 @@ static void clear_events(bench *b)
     for (i = 0; i < b->count; i++) memset(b->fe[i].events, 0, sizeof b->fe[i].events);
 }
 
-/* ---- making one ------------------------------------------------------------------------------------------------------- */
+/* ---- making one -------------------------------------------------------------------------------------------------- */
 
 TEST(mux_on_makes_two)
 {
@@ -111,7 +111,7 @@ TEST(mux_whose_base_id_is_taken)
     rig_close(&r);
 }
 
-/* ---- output and input ------------------------------------------------------------------------------------------------- */
+/* ---- output and input -------------------------------------------------------------------------------------------- */
 
 TEST(output_of_all_goes_out)
 {
@@ -211,7 +211,7 @@ TEST(the_last_frontend_goes_and_another_comes)
     close_mux(&b);
 }
 
-/* ---- the escape ------------------------------------------------------------------------------------------------------- */
+/* ---- the escape -------------------------------------------------------------------------------------------------- */
 
 TEST(escape_twice_sends_it)
 {
@@ -533,7 +533,7 @@ TEST(escape_character_of_one_mux)
     rig_close(&r);
 }
 
-/* ---- events ----------------------------------------------------------------------------------------------------------- */
+/* ---- events ------------------------------------------------------------------------------------------------------ */
 
 TEST(event_on_the_base_goes_to_all)
 {
@@ -602,7 +602,7 @@ TEST(opened_is_held_back_while_suspended)
     rig_close(&r);
 }
 
-/* ---- room: held in order, per frontend, and nothing lost ------------------------------------------------------------- */
+/* ---- room: held in order, per frontend, and nothing lost --------------------------------------------------------- */
 
 TEST(input_is_held_for_the_frontend_it_was_typed_to)
 {
@@ -648,7 +648,8 @@ TEST(held_input_pushes_back)
     close_mux(&b);
 }
 
-/* While one is full, what is typed for another (after the escape) still comes to it, in order, as long as there is space. */
+/* While one is full, what is typed for another (after the escape) still comes to it, in order, as long as there is
+ * space. */
 TEST(held_input_keeps_its_order_over_focus_changes)
 {
     bench b;
@@ -697,8 +698,8 @@ TEST(output_would_block_and_watch)
     close_mux(&b);
 }
 
-/* While all are told of an event, the handler of one takes others away, itself too: those that are left hear it, once, and nobody
- * else does. */
+/* While all are told of an event, the handler of one takes others away, itself too: those that are left hear it,
+ * once, and nobody else does. */
 static bench *walked;
 static int    walk_drops;
 
@@ -878,7 +879,8 @@ TEST(held_input_comes_before_the_close)
     close_mux(&b);
 }
 
-/* A frontend for which input is held is not at the end of it: neither in the hold nor, with more than that, in the backlog. */
+/* A frontend for which input is held is not at the end of it: neither in the hold nor, with more than that, in the
+ * backlog. */
 TEST(held_input_comes_before_the_end_of_file)
 {
     static char block[60000];
@@ -1085,9 +1087,10 @@ TEST(mux_in_a_mux_base_cannot_be_taken)
     close_mux(&b);
 }
 
-/* ---- corners ---------------------------------------------------------------------------------------------------------- */
+/* ---- corners ----------------------------------------------------------------------------------------------------- */
 
-/* The far side types for one that has room, then in the same breath for one that is full to the brim: nothing is lost. */
+/* The far side types for one that has room, then in the same breath for one that is full to the brim: nothing is
+ * lost. */
 TEST(input_for_a_full_one_behind_input_for_another)
 {
     static char block[300000], want[300000];

@@ -5,7 +5,7 @@
 #include "chardev.h"
 #include "rig.h"
 
-/* ---- tap: the base ------------------------------------------------------------------------------------------------------- */
+/* ---- tap: the base ----------------------------------------------------------------------------------------------- */
 
 static struct {
     chr_dev *dev;
@@ -102,7 +102,7 @@ CHR_TABLE(chr_backend, tap_backend,
     CHR_SET(peer,         &tap_peer)
     CHR_SET(describe,     tap_describe));
 
-/* ---- the bench: a mux on it, and frontends that note input and events in one text ---------------------------------------------- */
+/* ---- the bench: a mux on it, and frontends that note input and events in one text -------------------------------- */
 
 enum { MOST = 6 };
 
@@ -209,7 +209,7 @@ static void happen(bench *b, int event)
 
 #define CHECK_OUT(text) CHECK_MEM(tap.out, tap.length, (text), strlen(text))
 
-/* ---- time stamps ------------------------------------------------------------------------------------------------------------- */
+/* ---- time stamps ------------------------------------------------------------------------------------------------- */
 
 #define STAMP "[02:40:00.000] "
 
@@ -236,7 +236,8 @@ TEST(stamps_are_the_time_of_the_day)
     close_bench(&b);
 }
 
-/* One before each line that begins while they are on; also before the rest of the line in which they are switched on. */
+/* One before each line that begins while they are on; also before the rest of the line in which they are switched
+ * on. */
 TEST(stamps_begin_with_the_next_byte)
 {
     bench b;
@@ -265,7 +266,8 @@ static int guest_bytes(const char *out, const char *stamps, size_t count)
     return n;
 }
 
-/* The base would block at each place in turn: the answer counts the guest's bytes alone, and the rest follows where it was cut. */
+/* The base would block at each place in turn: the answer counts the guest's bytes alone, and the rest follows where
+ * it was cut. */
 TEST(stamps_and_a_base_that_would_block_at_each_place)
 {
     static const char text[] = "one\n\ntwo\nth";
@@ -369,7 +371,7 @@ TEST(no_text_without_its_stamp)
         }
 }
 
-/* ---- commands ---------------------------------------------------------------------------------------------------------------- */
+/* ---- commands ---------------------------------------------------------------------------------------------------- */
 
 static void open_mux_with_escape(bench *b, const char *escape)
 {
@@ -496,7 +498,7 @@ TEST(commands_without_hooks)
     chr_context_free(ctx);
 }
 
-/* ---- the focus --------------------------------------------------------------------------------------------------------------- */
+/* ---- the focus --------------------------------------------------------------------------------------------------- */
 
 /* In a circle, past those without handlers. */
 TEST(next_goes_round_past_those_without_handlers)
@@ -731,7 +733,7 @@ TEST(posted_events_come_before_queued_input)
     close_bench(&b);
 }
 
-/* ---- room ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- room -------------------------------------------------------------------------------------------------------- */
 
 /* The base may deliver what the frontend has room for; when that is nothing, a bounded part more, which is queued. */
 TEST(room_of_the_one_in_focus_is_the_room_of_the_base)
@@ -823,7 +825,8 @@ static void events_only(void *opaque, int event)
     events_only_seen[used] = recorder_letter(event);
 }
 
-/* One without a read handler has no room; what is typed to it waits until it has one, but no end of the peer waits for that. */
+/* One without a read handler has no room; what is typed to it waits until it has one, but no end of the peer waits
+ * for that. */
 TEST(frontend_without_read)
 {
     static const chr_handlers handlers = { NULL, NULL, events_only, NULL };
@@ -843,7 +846,8 @@ TEST(frontend_without_read)
     close_bench(&b);
 }
 
-/* What is queued comes in order and in pieces that fit, whatever room there is at a time, and more of it than one piece. */
+/* What is queued comes in order and in pieces that fit, whatever room there is at a time, and more of it than one
+ * piece. */
 TEST(queued_input_in_pieces_of_every_size)
 {
     static char text[1001], typed[1100];
@@ -920,7 +924,7 @@ TEST(room_found_when_more_comes)
     close_bench(&b);
 }
 
-/* ---- a frontend that does something when it is asked ----------------------------------------------------------------------------- */
+/* ---- a frontend that does something when it is asked ------------------------------------------------------------- */
 
 static int  asked, asked_at;
 static void (*when_asked)(recorder *rec);
@@ -1005,7 +1009,7 @@ TEST(focus_moves_while_it_is_asked)
     }
 }
 
-/* ---- a frontend that is not told OPENED yet ------------------------------------------------------------------------------------ */
+/* ---- a frontend that is not told OPENED yet ---------------------------------------------------------------------- */
 
 /* While OPENED is suspended, a frontend that waits for it gets no input; one without an event handler does, and one
  * that got it before. */
@@ -1100,9 +1104,10 @@ TEST(opens_are_resumed_once)
     close_bench(&b);
 }
 
-/* ---- events behind input --------------------------------------------------------------------------------------------------------- */
+/* ---- events behind input ----------------------------------------------------------------------------------------- */
 
-/* Several peers come and go while one frontend has no room: it gets the input first, then one CLOSED and what holds now. */
+/* Several peers come and go while one frontend has no room: it gets the input first, then one CLOSED and what holds
+ * now. */
 TEST(events_behind_queued_input_are_those_that_hold)
 {
     static const struct { const char *events, *want; } table[] = {
@@ -1150,7 +1155,7 @@ TEST(events_behind_input_of_one_without_the_focus)
     close_bench(&b);
 }
 
-/* ---- the output's side -------------------------------------------------------------------------------------------------------------- */
+/* ---- the output's side ------------------------------------------------------------------------------------------- */
 
 static void write_again(recorder *rec, int what)
 {
@@ -1252,7 +1257,7 @@ TEST(what_cannot_be_shared_again)
     close_bench(&b);
 }
 
-/* ---- handlers that remove the mux ----------------------------------------------------------------------------------------------------- */
+/* ---- handlers that remove the mux -------------------------------------------------------------------------------- */
 
 static int  removes_at; /* 'r', or an event */
 static void remove_all(recorder *rec, int what)
@@ -1335,7 +1340,7 @@ TEST(asked_while_the_context_goes)
     }
 }
 
-/* ---- traces ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- traces ------------------------------------------------------------------------------------------------------ */
 
 static char traces[20000];
 
@@ -1362,7 +1367,7 @@ TEST(input_and_commands_are_traced)
     rig_traced = NULL;
 }
 
-/* ---- random: each byte comes once, in order, to the one that had the focus ------------------------------------------------------------- */
+/* ---- random: each byte comes once, in order, to the one that had the focus --------------------------------------- */
 
 static unsigned chance_state;
 

@@ -40,7 +40,8 @@ TEST_FAMILY(oom)
     }
 }
 
-/* An allocation fails while the chardev is made, and none after: either it is refused, or it does all that it is for. */
+/* An allocation fails while the chardev is made, and none after: either it is refused, or it does all that it is
+ * for. */
 static void allow_all(scene *s)
 {
     s->r.fail_at = 0;
@@ -82,7 +83,7 @@ TEST_FAMILY(oom_refused_or_sound)
     }
 }
 
-/* ---- calls beside creation -------------------------------------------------------------------------------------------- */
+/* ---- calls beside creation --------------------------------------------------------------------------------------- */
 
 typedef void (*oom_step)(rig *r, chr_error *err, int *code);
 

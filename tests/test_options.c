@@ -1,8 +1,9 @@
-/* The options: text syntax, types, errors, help, aliases and URIs. Parsed with a backend of our own that has every type. */
+/* The options: text syntax, types, errors, help, aliases and URIs. Parsed with a backend of our own that has every
+ * type. */
 #include "chardev.h"
 #include "rig.h"
 
-/* ---- the probe: a backend that only remembers its options ----------------------------------------------------------- */
+/* ---- the probe: a backend that only remembers its options -------------------------------------------------------- */
 
 typedef struct probe_options {
     chr_common_options common;
@@ -99,7 +100,7 @@ static int probe_with(rig *r, const char *options)
     return 0;
 }
 
-/* ---- values ---------------------------------------------------------------------------------------------------------- */
+/* ---- values ------------------------------------------------------------------------------------------------------ */
 
 TEST(bool_words)
 {
@@ -351,7 +352,7 @@ TEST(typed_strings_are_copied)
     close_probe_rig(&r);
 }
 
-/* ---- the syntax around the values ------------------------------------------------------------------------------------ */
+/* ---- the syntax around the values -------------------------------------------------------------------------------- */
 
 TEST(comma_is_doubled)
 {
@@ -508,7 +509,7 @@ TEST(errors_may_go_untold)
     close_probe_rig(&r);
 }
 
-/* ---- ids ------------------------------------------------------------------------------------------------------------- */
+/* ---- ids --------------------------------------------------------------------------------------------------------- */
 
 TEST(ids)
 {
@@ -569,7 +570,7 @@ TEST(ids_are_unique)
     close_probe_rig(&r);
 }
 
-/* ---- failing in open -------------------------------------------------------------------------------------------------- */
+/* ---- failing in open --------------------------------------------------------------------------------------------- */
 
 TEST(failed_open_is_closed_once_and_forgotten)
 {
@@ -600,7 +601,7 @@ TEST(registering_twice)
     close_probe_rig(&r);
 }
 
-/* ---- help ------------------------------------------------------------------------------------------------------------- */
+/* ---- help -------------------------------------------------------------------------------------------------------- */
 
 static char help_text[20000];
 static int  help_lines;
@@ -716,7 +717,7 @@ TEST(memory_is_ringbuf)
     rig_close(&r);
 }
 
-/* ---- URIs ------------------------------------------------------------------------------------------------------------- */
+/* ---- URIs -------------------------------------------------------------------------------------------------------- */
 
 static chr_dev *from_uri(rig *r, const char *uri)
 {
@@ -972,7 +973,7 @@ TEST(uris_name_no_descriptor_and_no_second_backend)
     rig_close(&r);
 }
 
-/* ---- whatever a person writes ----------------------------------------------------------------------------------------- */
+/* ---- whatever a person writes ------------------------------------------------------------------------------------ */
 
 /* A serial line's name that is none on this system. */
 static int is_line_in_dev(const char *text)
@@ -1184,7 +1185,7 @@ TEST(any_that_is_too_long)
     rig_close(&r);
 }
 
-/* ---- codes ------------------------------------------------------------------------------------------------------------ */
+/* ---- codes ------------------------------------------------------------------------------------------------------- */
 
 TEST(every_code_has_a_text)
 {

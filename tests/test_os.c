@@ -36,7 +36,7 @@ static const char *address_of(const chr_dev *dev)
     return info.address;
 }
 
-/* ---- errors: code and words ------------------------------------------------------------------------------------------------- */
+/* ---- errors: code and words -------------------------------------------------------------------------------------- */
 
 TEST(each_error_of_the_system_has_its_code)
 {
@@ -71,7 +71,7 @@ TEST(each_error_of_the_system_has_its_code)
     scratch_clean();
 }
 
-/* ---- a context without its pipe --------------------------------------------------------------------------------------------- */
+/* ---- a context without its pipe ---------------------------------------------------------------------------------- */
 
 /* The same where its ends would be standard descriptors, and must be moved. */
 TEST(a_context_without_a_pipe_while_the_standard_ones_are_closed)
@@ -109,7 +109,7 @@ TEST(a_context_without_a_pipe_while_the_standard_ones_are_closed)
     CHECK(fired[1] && fired[2] && fired[8] && !fired[19]);
 }
 
-/* ---- what fails while a chardev is made -------------------------------------------------------------------------------------- */
+/* ---- what fails while a chardev is made -------------------------------------------------------------------------- */
 
 typedef struct refusal {
     const char *name, *options; /* %s: a scratch path, %d: a free port */
@@ -198,7 +198,7 @@ TEST_FAMILY(refusals)
     }
 }
 
-/* ---- clocks ------------------------------------------------------------------------------------------------------------------ */
+/* ---- clocks ------------------------------------------------------------------------------------------------------ */
 
 /* A virtual clock without one of the day: the time of day is the virtual time, too. */
 TEST(the_time_of_day_of_a_virtual_clock)
@@ -239,7 +239,7 @@ TEST(no_clock)
     rig_close(&r);
 }
 
-/* ---- names that are looked up in the background ------------------------------------------------------------------------------- */
+/* ---- names that are looked up in the background ------------------------------------------------------------------ */
 
 #if !defined(_WIN32)
 static long live_bytes(void)
@@ -319,7 +319,7 @@ TEST(a_name_without_a_pipe_for_the_answer) { refuse_by_name(FAULT_pipe, 1); }
 TEST(a_name_without_flags_for_the_pipe) { refuse_by_name(FAULT_fcntl, 1); }
 #endif
 
-/* ---- an errno from before ------------------------------------------------------------------------------------------------------ */
+/* ---- an errno from before ---------------------------------------------------------------------------------------- */
 
 static void hear_once(rig *r, const char *options, int far, int ours)
 {
@@ -437,7 +437,7 @@ TEST(an_errno_from_before_an_accept)
     scratch_clean();
 }
 
-/* ---- descriptions that block -------------------------------------------------------------------------------------------------- */
+/* ---- descriptions that block ------------------------------------------------------------------------------------- */
 
 /* How much is written before the next poll(): as much as surely fits. The written bytes are reported. */
 TEST(pieces_for_a_description_that_blocks)
@@ -555,7 +555,7 @@ TEST(a_pipe_of_which_little_is_known)
         }
 }
 
-/* ---- files ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- files ------------------------------------------------------------------------------------------------------- */
 
 /* The error number of a FIFO without a reader is also that of a socket's file. */
 TEST(a_socket_file_is_no_fifo)
@@ -624,7 +624,7 @@ TEST(flags_of_files)
     scratch_clean();
 }
 
-/* ---- ptys: the kernel's queue of changes overflows ------------------------------------------------------------------------------- */
+/* ---- ptys: the kernel's queue of changes overflows --------------------------------------------------------------- */
 
 static int open_slave(const chr_dev *dev)
 {
@@ -634,7 +634,8 @@ static int open_slave(const chr_dev *dev)
     return open(strstr(info.filename, "/dev/pts/"), O_RDWR | O_NOCTTY);
 }
 
-/* Who opens one pty while the changes of another fill the queue is not missed, and a change costs one chardev's work, not all. */
+/* Who opens one pty while the changes of another fill the queue is not missed, and a change costs one chardev's
+ * work, not all. */
 TEST(changes_that_were_lost)
 {
     enum { PTYS = 30 };
@@ -669,7 +670,7 @@ TEST(changes_that_were_lost)
     rig_close(&r);
 }
 
-/* ---- the kernel's set ------------------------------------------------------------------------------------------------------------ */
+/* ---- the kernel's set -------------------------------------------------------------------------------------------- */
 
 enum { MANY = 60 };
 
@@ -794,7 +795,7 @@ TEST(child_without_an_alarm) { child_without_a_set(FAULT_timerfd_create, 1); }
 TEST(child_without_a_mark) { child_without_a_set(FAULT_mmap, 0); }
 TEST(child_without_a_wiped_page) { child_without_a_set(FAULT_madvise, 1); }
 
-/* ---- retries at once ------------------------------------------------------------------------------------------------------------ */
+/* ---- retries at once --------------------------------------------------------------------------------------------- */
 
 /* accept() that is interrupted, or whose peer has disconnected, is not EMFILE: the listener is not paused. */
 TEST(an_accept_that_is_interrupted)
@@ -862,7 +863,7 @@ TEST(a_datagram_costs_two_calls)
     rig_close(&r);
 }
 
-/* ---- sockets' files -------------------------------------------------------------------------------------------------------------- */
+/* ---- sockets' files ---------------------------------------------------------------------------------------------- */
 
 /* Whether a file is stale can't be found out without a socket: it stays, with who listens there. */
 TEST(a_listener_whose_place_is_taken)
@@ -908,7 +909,7 @@ TEST(the_group_of_a_socket_file)
     scratch_clean();
 }
 
-/* ---- random bytes ------------------------------------------------------------------------------------------------------------------ */
+/* ---- random bytes ------------------------------------------------------------------------------------------------ */
 
 /* The key of a websocket client: the bytes are random up to the last. */
 TEST(keys_are_random)
@@ -959,7 +960,7 @@ TEST(no_random_bytes)
     scratch_clean();
 }
 
-/* ---- what contexts leave ------------------------------------------------------------------------------------------------------------ */
+/* ---- what contexts leave ----------------------------------------------------------------------------------------- */
 
 static long pages(void)
 {
@@ -995,7 +996,7 @@ TEST(a_name_without_a_thread)
 #endif
 }
 
-/* ---- terminals ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- terminals --------------------------------------------------------------------------------------------------- */
 
 /* Nothing of what is typed, or written, is changed on its way; all else is as it was. */
 TEST(the_slave_of_a_pty_is_raw)
@@ -1092,7 +1093,7 @@ TEST(a_listener_by_its_number)
     scratch_clean();
 }
 
-/* ---- the set: what it refuses ------------------------------------------------------------------------------------------------------ */
+/* ---- the set: what it refuses ------------------------------------------------------------------------------------ */
 
 /* Two watches of one descriptor, and no entry can be changed: poll() waits for both. */
 TEST(two_watches_without_an_entry)
@@ -1202,7 +1203,7 @@ TEST(a_ready_one_that_is_stopped_by_another)
     rig_close(&r);
 }
 
-/* ---- a nested loop and other threads ------------------------------------------------------------------------------------------------- */
+/* ---- a nested loop and other threads ----------------------------------------------------------------------------- */
 
 static recorder *roomy;
 
@@ -1238,7 +1239,7 @@ TEST(a_nested_loop_hears_of_room)
     rig_close(&r);
 }
 
-/* ---- gathered output ------------------------------------------------------------------------------------------------------------------ */
+/* ---- gathered output --------------------------------------------------------------------------------------------- */
 
 /* What one frontend has gathered goes out, whatever becomes of another that has gathered nothing. */
 TEST(gathered_output_beside_a_frontend_that_goes)
@@ -1284,7 +1285,7 @@ TEST(a_blocking_call_whose_wait_fails)
     scratch_clean();
 }
 
-/* ---- more that fails ---------------------------------------------------------------------------------------------------------------- */
+/* ---- more that fails --------------------------------------------------------------------------------------------- */
 
 /* An address that can't be asked for is none. */
 TEST(a_socket_without_a_name)
@@ -1358,7 +1359,8 @@ TEST(the_size_of_a_pty)
     rig_close(&r);
 }
 
-/* The number of a descriptor that was closed is another's now: the set gets an entry for it, and its loop's descriptor shows it. */
+/* The number of a descriptor that was closed is another's now: the set gets an entry for it, and its loop's
+ * descriptor shows it. */
 TEST(a_number_that_is_anothers_now)
 {
     int fds[2], fd, i;

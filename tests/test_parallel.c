@@ -14,7 +14,7 @@
 #include <sys/mount.h>
 #include <sys/sysmacros.h>
 
-/* ---- the port, and the process that plays it -------------------------------------------------------------------------------- */
+/* ---- the port, and the process that plays it --------------------------------------------------------------------- */
 
 struct port {
     unsigned char data, status, control;
@@ -230,7 +230,7 @@ static int epp(recorder *rec, int command, void *buf, int count)
     return chr_fe_ioctl(&rec->fe, command, &transfer);
 }
 
-/* ---- the tests ------------------------------------------------------------------------------------------------------------------ */
+/* ---- the tests --------------------------------------------------------------------------------------------------- */
 
 TEST(parallel_claims_and_releases)
 {

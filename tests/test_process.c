@@ -66,7 +66,7 @@ static int lines_in(const char *text)
     return lines;
 }
 
-/* ---- log files and recordings never disturb the traffic ------------------------------------------------------------------ */
+/* ---- log files and recordings never disturb the traffic ---------------------------------------------------------- */
 
 static void log_on_a_broken_fifo(const char *more)
 {
@@ -193,7 +193,7 @@ TEST(recording_on_a_full_disk)
     rig_close(&r);
 }
 
-/* ---- backends at the file size limit and on broken pipes ----------------------------------------------------------------- */
+/* ---- backends at the file size limit and on broken pipes --------------------------------------------------------- */
 
 static void check_limit(recorder *rec)
 {
@@ -309,10 +309,10 @@ TEST(file_on_a_fifo)
     scratch_clean();
 }
 
-/* ---- open file descriptions that others have too ---------------------------------------------------------------------------- */
+/* ---- open file descriptions that others have too ----------------------------------------------------------------- */
 
-/* How the library comes by a way to them that does not block: it opens them anew (/proc), asks for each call (RWF_NOWAIT), or looks
- * with poll() before each small piece. */
+/* How the library comes by a way to them that does not block: it opens them anew (/proc), asks for each call
+ * (RWF_NOWAIT), or looks with poll() before each small piece. */
 enum { ANEW, EACH_CALL, LOOKING, WAYS };
 static const char *const ways[] = { "anew", "each_call", "looking" };
 
@@ -533,8 +533,8 @@ TEST(a_socket_that_somebody_makes_blocking)
     rig_close(&r);
 }
 
-/* A listener that others have too: one that blocks again and whose peer another process takes first does not hold the loop, and at the
- * end it blocks for them as it did. */
+/* A listener that others have too: one that blocks again and whose peer another process takes first does not hold
+ * the loop, and at the end it blocks for them as it did. */
 TEST_WITHIN(a_listener_that_is_shared, 20)
 {
     int          listener, mine, far, taken, count, timeout, i;
@@ -631,7 +631,7 @@ TEST(a_refused_fd_keeps_its_flags)
     chr_context_free(r.ctx);
 }
 
-/* ---- standard descriptors that are closed ------------------------------------------------------------------------------------ */
+/* ---- standard descriptors that are closed ------------------------------------------------------------------------ */
 
 static int say_to = -1; /* where the harness's words go meanwhile */
 

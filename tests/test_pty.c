@@ -172,7 +172,8 @@ TEST(pty_next_one_before_the_hang_up_was_seen)
     rig_close(&r);
 }
 
-/* Two that close it at the same time may be reported as one: those who come after that hang-up are noticed all the same. */
+/* Two that close it at the same time may be reported as one: those who come after that hang-up are noticed all the
+ * same. */
 TEST(pty_two_close_it_at_once)
 {
     int      first, second;

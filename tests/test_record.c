@@ -4,7 +4,7 @@
 
 #include "rig.h"
 
-/* ---- a file as bytes ------------------------------------------------------------------------------------------------ */
+/* ---- a file as bytes --------------------------------------------------------------------------------------------- */
 
 enum { FILE_MOST = 1 << 16 };
 
@@ -66,7 +66,7 @@ static void mend(bytes *b, size_t at)
     put32(b->data + at + 4, crc_of(b->data + at, 28 + le32(b->data + at)));
 }
 
-/* ---- a session: the same device, once with a real peer and once with none ------------------------------------------- */
+/* ---- a session: the same device, once with a real peer and once with none ---------------------------------------- */
 
 /* What the frontend meets, as text, with times: two runs are the same when their diaries are. */
 typedef struct diary {
@@ -129,7 +129,8 @@ static void far_side(int fd, const char *text)
     if (fd >= 0) CHECK(write(fd, text, strlen(text)) == (ssize_t)strlen(text));
 }
 
-/* The peer's part is only there while recording: fd is -1 afterwards. Times are odd, so that none is a whole millisecond. */
+/* The peer's part is only there while recording: fd is -1 afterwards. Times are odd, so that none is a whole
+ * millisecond. */
 static void session(rig *r, const char *path, const char *options, diary *d)
 {
     char     answer[64];
@@ -347,7 +348,7 @@ TEST(commands_are_played_again)
     scratch_clean();
 }
 
-/* ---- bare chardevs, driven by hand ------------------------------------------------------------------------------------ */
+/* ---- bare chardevs, driven by hand ------------------------------------------------------------------------------- */
 
 TEST(what_is_there_already_is_recorded_too)
 {
@@ -530,7 +531,8 @@ TEST(would_block_and_writable)
     scratch_clean();
 }
 
-/* Input, an answer and the end in one moment: the end waits for the answer, and when that does not come, for the moment to pass. */
+/* Input, an answer and the end in one moment: the end waits for the answer, and when that does not come, for the
+ * moment to pass. */
 TEST(what_came_after_a_call_comes_after_it_again)
 {
     rig         r;
@@ -561,7 +563,7 @@ TEST(what_came_after_a_call_comes_after_it_again)
     scratch_clean();
 }
 
-/* ---- in one moment ---------------------------------------------------------------------------------------------------- */
+/* ---- in one moment ----------------------------------------------------------------------------------------------- */
 
 /* Two chardevs whose frontends write into one diary. */
 typedef struct moment {
@@ -790,7 +792,7 @@ TEST(to_read_nothing_succeeds_everywhere)
     scratch_clean();
 }
 
-/* ---- another frontend than then ------------------------------------------------------------------------------------- */
+/* ---- another frontend than then ---------------------------------------------------------------------------------- */
 
 static void replay_writes(const char *file, const char *const *writes, rig *r)
 {
@@ -973,7 +975,7 @@ TEST(removed_in_its_own_handler)
     scratch_clean();
 }
 
-/* ---- files that are not what they were -------------------------------------------------------------------------------- */
+/* ---- files that are not what they were --------------------------------------------------------------------------- */
 
 static int open_bytes(rig *r, const char *path, const void *data, size_t len, chr_error *err)
 {
@@ -1088,7 +1090,7 @@ TEST(lies_with_a_right_checksum)
     scratch_clean();
 }
 
-/* ---- trouble with files and memory -------------------------------------------------------------------------------------- */
+/* ---- trouble with files and memory ------------------------------------------------------------------------------- */
 
 TEST(paths_that_do_not_work)
 {
@@ -1172,7 +1174,7 @@ TEST(a_recording_that_runs_out_of_numbers)
     scratch_clean();
 }
 
-/* ---- the file's layout, as the manual has it ------------------------------------------------------------------------------- */
+/* ---- the file's layout, as the manual has it --------------------------------------------------------------------- */
 
 /* A line for each record: number kind inside time value extra [data]. The checksums are right. */
 static const char *tape_text(const bytes *tape)
@@ -1324,7 +1326,7 @@ TEST(a_trace_hook_does_not_end_a_recording)
     scratch_clean();
 }
 
-/* ---- recordings made by hand ------------------------------------------------------------------------------------------------- */
+/* ---- recordings made by hand ------------------------------------------------------------------------------------- */
 
 static void tape_begin(bytes *tape)
 {
@@ -1452,7 +1454,8 @@ TEST(times_that_records_may_have)
     scratch_clean();
 }
 
-/* An id of the longest length is found, and none that only begins like it; pieces of input longer than any buffer come whole. */
+/* An id of the longest length is found, and none that only begins like it; pieces of input longer than any buffer
+ * come whole. */
 TEST(what_is_played_is_what_the_file_says)
 {
     static bytes tape;

@@ -142,7 +142,8 @@ TEST(utf8_reads)
     }
 }
 
-/* Sequences that decode to no character are not passed on, whatever number of replacement characters stands for them. */
+/* Sequences that decode to no character are not passed on, whatever number of replacement characters stands for
+ * them. */
 TEST(utf8_never_passes_what_is_no_character)
 {
     static const char *const table[] = { "\xc0\x80", "\xc1\xbf", "\xe0\x80\x80", "\xe0\x9f\xbf", "\xed\xa0\x80", "\xed\xbf\xbf",

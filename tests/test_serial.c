@@ -21,7 +21,7 @@ static int     line_open(const char *path, int flags, ...);
 #include "chardev.h"
 #include "rig.h"
 
-/* ---- the line as it is played ------------------------------------------------------------------------------------------- */
+/* ---- the line as it is played ------------------------------------------------------------------------------------ */
 
 static struct line {
     int            has_modem_lines, modem_lines; /* TIOCMGET, TIOCMSET */
@@ -125,7 +125,7 @@ static int line_open(const char *path, int flags, ...)
     return open(path, flags, 0600);
 }
 
-/* ---- the far side --------------------------------------------------------------------------------------------------------- */
+/* ---- the far side ------------------------------------------------------------------------------------------------ */
 
 /* A new pty: its master, and the slave's name. As every new terminal it is anything but raw. */
 static int new_line(char *name, size_t size)
@@ -205,7 +205,7 @@ static int set_params(recorder *rec, int speed, int parity, int data_bits, int s
     return chr_fe_ioctl(&rec->fe, CHR_IOCTL_SERIAL_SET_PARAMS, &params);
 }
 
-/* ---- opening ---------------------------------------------------------------------------------------------------------------- */
+/* ---- opening ----------------------------------------------------------------------------------------------------- */
 
 TEST(serial_opens_raw_at_115200_8n1)
 {
@@ -300,7 +300,7 @@ TEST(serial_uri_and_alias)
     rig_close(&r);
 }
 
-/* ---- bytes ------------------------------------------------------------------------------------------------------------------- */
+/* ---- bytes ------------------------------------------------------------------------------------------------------- */
 
 /* Every value passes unchanged both ways, 0xff too, which the kernel doubles on this line; with any room. */
 static void every_byte(const void *arg)
@@ -353,10 +353,10 @@ TEST(serial_no_handlers_no_reading)
     end_line(&r, &rec, master);
 }
 
-/* ---- break that comes in -------------------------------------------------------------------------------------------------------- */
+/* ---- break that comes in ----------------------------------------------------------------------------------------- */
 
-/* As n_tty marks them: 0xff 0 0 = break (!), 0xff 0xff = 0xff (^), 0xff 0 X = X is damaged (~). In any chunks and with any room
- * the events come between the right bytes. */
+/* As n_tty marks them: 0xff 0 0 = break (!), 0xff 0xff = 0xff (^), 0xff 0 X = X is damaged (~). In any chunks and
+ * with any room the events come between the right bytes. */
 typedef struct broken_line {
     const char *raw;
     size_t      length;
@@ -514,7 +514,7 @@ TEST(serial_read_all_passes_a_break)
     end_line(&r, &rec, master);
 }
 
-/* ---- what the guest sets ---------------------------------------------------------------------------------------------------------- */
+/* ---- what the guest sets ----------------------------------------------------------------------------------------- */
 
 TEST(serial_speeds)
 {
@@ -889,7 +889,7 @@ TEST(serial_break_is_sent)
     end_line(&r, &rec, master);
 }
 
-/* ---- unplugged ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- unplugged --------------------------------------------------------------------------------------------------- */
 
 /* What the system has not given us by then it throws away; what has been read is delivered. */
 TEST(serial_hang_up_is_closed_after_the_last_words)
@@ -1156,7 +1156,7 @@ TEST(serial_not_plugged_in_yet)
     scratch_clean();
 }
 
-/* ---- the usual --------------------------------------------------------------------------------------------------------------------------- */
+/* ---- the usual --------------------------------------------------------------------------------------------------- */
 
 TEST(serial_out_of_memory)
 {

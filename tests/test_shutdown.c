@@ -47,7 +47,8 @@ static void line_close(line *l)
     scratch_clean();
 }
 
-/* Reads at the far side until its end of file, while the loop runs; returns the bytes that came, their last ones in tail[8]. */
+/* Reads at the far side until its end of file, while the loop runs; returns the bytes that came, their last ones in
+ * tail[8]. */
 static size_t hear_to_end(line *l, char *tail)
 {
     static char   block[65536];
@@ -74,7 +75,7 @@ static void far_end_gets(line *l, const char *want)
     CHECK_STR(got, want);
 }
 
-/* ---- the end of output ------------------------------------------------------------------------------------------------ */
+/* ---- the end of output ------------------------------------------------------------------------------------------- */
 
 TEST(peer_sees_the_end_and_its_answer_still_comes)
 {
@@ -178,7 +179,7 @@ TEST(layers_that_answer_after_the_end)
     line_close(&l);
 }
 
-/* ---- websocket: a Close frame ------------------------------------------------------------------------------------------ */
+/* ---- websocket: a Close frame ------------------------------------------------------------------------------------ */
 
 static void shake_hands(line *l)
 {
@@ -232,7 +233,7 @@ TEST(websocket_close_comes_behind_what_is_queued)
     line_close(&l);
 }
 
-/* ---- other kinds ------------------------------------------------------------------------------------------------------- */
+/* ---- other kinds ------------------------------------------------------------------------------------------------- */
 
 TEST(descriptors_of_their_own_are_closed)
 {
@@ -333,7 +334,7 @@ TEST(where_there_is_no_end_of_output)
     rig_close(&r);
 }
 
-/* ---- mux and hub --------------------------------------------------------------------------------------------------------- */
+/* ---- mux and hub ------------------------------------------------------------------------------------------------- */
 
 TEST(mux_passes_it_on_from_its_only_frontend)
 {
@@ -426,7 +427,7 @@ TEST(hub_input_ends_when_the_last_speaker_goes)
     rig_close(&r);
 }
 
-/* ---- the end of input alone ---------------------------------------------------------------------------------------------- */
+/* ---- the end of input alone -------------------------------------------------------------------------------------- */
 
 TEST(without_half_close_the_end_of_input_is_closed)
 {
@@ -607,7 +608,7 @@ TEST(half_close_needs_halves)
     rig_close(&r);
 }
 
-/* ---- recorded ------------------------------------------------------------------------------------------------------------ */
+/* ---- recorded ---------------------------------------------------------------------------------------------------- */
 
 static void talk_and_end(recorder *rec)
 {
@@ -656,7 +657,7 @@ TEST(shutdown_is_replayed)
     line_close(&l);
 }
 
-/* ---- chr_drain ----------------------------------------------------------------------------------------------------------- */
+/* ---- chr_drain --------------------------------------------------------------------------------------------------- */
 
 static void drain_in_handler(recorder *rec, int what)
 {

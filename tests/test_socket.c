@@ -67,7 +67,7 @@ static int port_of(const chr_dev *dev)
     return atoi(colon + 1);
 }
 
-/* ---- options that don't go together ----------------------------------------------------------------------------------- */
+/* ---- options that don't go together ------------------------------------------------------------------------------ */
 
 TEST(exactly_one_address)
 {
@@ -156,7 +156,7 @@ TEST(client_that_finds_nobody)
     scratch_clean();
 }
 
-/* ---- fd=: which descriptor; server=: what it is ------------------------------------------------------------------------ */
+/* ---- fd=: which descriptor; server=: what it is ------------------------------------------------------------------ */
 
 TEST(fd_checks_each_with_its_own_error)
 {
@@ -364,7 +364,7 @@ TEST(fd_typed)
     rig_close(&r);
 }
 
-/* ---- servers ---------------------------------------------------------------------------------------------------------- */
+/* ---- servers ----------------------------------------------------------------------------------------------------- */
 
 TEST(peers_one_after_the_other)
 {
@@ -1024,7 +1024,7 @@ TEST(creation_calls_no_handler)
     rig_close(&r);
 }
 
-/* ---- what happens when a peer goes -------------------------------------------------------------------------------------- */
+/* ---- what happens when a peer goes ------------------------------------------------------------------------------- */
 
 TEST(much_data_just_before_the_close)
 {
@@ -1138,7 +1138,7 @@ TEST(disconnect_inside_the_read_handler)
     finish(&r, &rec);
 }
 
-/* ---- clients that come back --------------------------------------------------------------------------------------------- */
+/* ---- clients that come back -------------------------------------------------------------------------------------- */
 
 TEST(reconnecting_client)
 {
@@ -1324,7 +1324,8 @@ TEST(client_without_reconnect_closes_for_good)
     finish(&r, &rec);
 }
 
-/* A name that takes its time or can't be found doesn't hold up creation or the loop. A resolver may need half a minute to give up. */
+/* A name that takes its time or can't be found doesn't hold up creation or the loop. A resolver may need half a
+ * minute to give up. */
 TEST_WITHIN(reconnect_to_an_unknown_host, 180)
 {
     int64_t  start = real_ms();
@@ -1466,7 +1467,7 @@ TEST(wait_connected_tells_a_failure)
     rig_close(&r);
 }
 
-/* ---- add_client --------------------------------------------------------------------------------------------------------- */
+/* ---- add_client -------------------------------------------------------------------------------------------------- */
 
 TEST(add_client)
 {
@@ -1517,7 +1518,7 @@ TEST(add_client_refusals)
     finish(&r, &rec);
 }
 
-/* ---- descriptors that travel ---------------------------------------------------------------------------------------------- */
+/* ---- descriptors that travel ------------------------------------------------------------------------------------- */
 
 static void send_fds(int socket_fd, const int *fds, int count, const char *text)
 {
@@ -1767,7 +1768,7 @@ TEST(fds_in_a_row)
     finish(&r, &rec);
 }
 
-/* ---- vsock -------------------------------------------------------------------------------------------------------------- */
+/* ---- vsock ------------------------------------------------------------------------------------------------------- */
 
 TEST(vsock)
 {
@@ -1786,7 +1787,7 @@ TEST(vsock)
     rig_close(&r);
 }
 
-/* ---- signals ------------------------------------------------------------------------------------------------------------ */
+/* ---- signals ----------------------------------------------------------------------------------------------------- */
 
 TEST(no_sigpipe)
 {

@@ -51,7 +51,7 @@ static int meet(rig *r)
     return fd;
 }
 
-/* ---- servers ------------------------------------------------------------------------------------------------------------- */
+/* ---- servers ----------------------------------------------------------------------------------------------------- */
 
 /* Without a free descriptor the listener rests for 200 ms; then the peer, which has waited in the backlog, comes in. */
 TEST(accept_without_descriptors_rests)
@@ -211,7 +211,7 @@ TEST(a_listener_that_can_not_be_taken_stays_the_callers)
     scratch_clean();
 }
 
-/* ---- clients ------------------------------------------------------------------------------------------------------------- */
+/* ---- clients ----------------------------------------------------------------------------------------------------- */
 
 /* A full backlog is tried each 20 ms, for two minutes. */
 TEST(a_full_backlog_is_waited_for_two_minutes)
@@ -395,7 +395,7 @@ TEST(a_client_made_inside_a_handler)
     finish(&r, &rec);
 }
 
-/* ---- waiting --------------------------------------------------------------------------------------------------------------- */
+/* ---- waiting ----------------------------------------------------------------------------------------------------- */
 
 /* A client without reconnect= makes one attempt for each call that waits. */
 TEST(waiting_for_a_client_is_an_attempt)
@@ -510,7 +510,7 @@ TEST(waiting_without_memory_ends)
     CHECK(n >= 1000);
 }
 
-/* ---- passed clients ------------------------------------------------------------------------------------------------------- */
+/* ---- passed clients ---------------------------------------------------------------------------------------------- */
 
 /* What was taken for a passed connection is sent before it is closed, also when it could not go at once. */
 TEST(a_passed_client_gets_all_that_was_taken)
@@ -602,7 +602,7 @@ TEST(a_client_that_can_not_be_added_stays_the_callers)
     finish(&r, &rec);
 }
 
-/* ---- descriptors that travel -------------------------------------------------------------------------------------------------- */
+/* ---- descriptors that travel ------------------------------------------------------------------------------------- */
 
 static void send_fd(int socket_fd, int passed, const char *text)
 {
@@ -743,7 +743,7 @@ TEST(descriptors_beyond_those_wanted_are_closed)
     finish(&r, &rec);
 }
 
-/* ---- what is asked for by an address ------------------------------------------------------------------------------------------ */
+/* ---- what is asked for by an address ----------------------------------------------------------------------------- */
 
 /* Each allocation fails in turn: nothing else is said of an address that is in order. */
 TEST(uris_without_memory)
@@ -771,7 +771,7 @@ TEST(uris_without_memory)
     scratch_clean();
 }
 
-/* ---- several clients ---------------------------------------------------------------------------------------------------------- */
+/* ---- several clients --------------------------------------------------------------------------------------------- */
 
 TEST(disconnect_ends_all_clients)
 {

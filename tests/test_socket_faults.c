@@ -140,7 +140,7 @@ TEST(datagrams_of_ipv6_leave_the_port_to_ipv4)
     CHECK(is_free);
 }
 
-/* ---- the end of output, and draining ----------------------------------------------------------------------------------------- */
+/* ---- the end of output, and draining ----------------------------------------------------------------------------- */
 
 /* One byte that waits behind a slow peer is worth waiting for, also when the end of output waits behind it. */
 TEST(draining_waits_for_the_last_byte_before_the_end)
@@ -205,7 +205,7 @@ TEST(draining_ends_with_an_error_of_the_loop)
     rig_close(&r);
 }
 
-/* ---- memory that holds anything ------------------------------------------------------------------------------------------------ */
+/* ---- memory that holds anything ---------------------------------------------------------------------------------- */
 
 /* chr_fe_init() makes a frontend of whatever was there before. */
 TEST(a_frontend_in_memory_that_was_something_else)
@@ -238,7 +238,7 @@ TEST(a_frontend_in_memory_that_was_something_else)
     rig_close(&r);
 }
 
-/* ---- a swap that is refused --------------------------------------------------------------------------------------------------- */
+/* ---- a swap that is refused -------------------------------------------------------------------------------------- */
 
 static void goes_when_asked(recorder *rec, int what)
 {
@@ -271,10 +271,10 @@ TEST(after_a_refused_swap_the_chardev_is_free)
     }
 }
 
-/* ---- wake-ups ------------------------------------------------------------------------------------------------------------------ */
+/* ---- wake-ups ---------------------------------------------------------------------------------------------------- */
 
-/* Room that came silently is found before the loop sleeps: to look for input from then on needs no wake-up, which would be a byte
- * written to a pipe. */
+/* Room that came silently is found before the loop sleeps: to look for input from then on needs no wake-up, which
+ * would be a byte written to a pipe. */
 TEST(what_a_step_does_itself_wakes_nobody)
 {
     recorder rec;

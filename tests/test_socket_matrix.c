@@ -39,7 +39,7 @@ typedef struct world {
 
 static const char payload[] = "sent just before the end";
 
-/* ---- addresses -------------------------------------------------------------------------------------------------------- */
+/* ---- addresses --------------------------------------------------------------------------------------------------- */
 
 static void set_unix(world *w, const char *path, int abstract)
 {
@@ -125,7 +125,7 @@ static void choose_descriptor(world *w)
     snprintf(w->options, sizeof w->options, "socket,id=s,fd=%d", fds[0]);
 }
 
-/* ---- forbidden combinations -------------------------------------------------------------------------------------------- */
+/* ---- forbidden combinations -------------------------------------------------------------------------------------- */
 
 /* A word of the error that must come, or NULL where the combination is a good one. */
 static const char *forbidden(const combination *c)
@@ -146,7 +146,7 @@ static void check_forbidden(world *w, const char *word)
     CHECK(chr_next(w->r.ctx, NULL) == NULL);
 }
 
-/* ---- good ones --------------------------------------------------------------------------------------------------------- */
+/* ---- good ones --------------------------------------------------------------------------------------------------- */
 
 static void one_more_byte(recorder *rec, int what)
 {

@@ -7,8 +7,8 @@
 
 enum { MOST_OPTIONS = 20 };
 
-/* Options behind "socket,id=s," that have the same answer, behind "socket: ". Nothing exists below /nowhere: options that are in order
- * get as far as that. */
+/* Options behind "socket,id=s," that have the same answer, behind "socket: ". Nothing exists below /nowhere: options
+ * that are in order get as far as that. */
 static const struct {
     int         code;
     const char *text;

@@ -36,7 +36,7 @@ TEST(built_without_spice_says_so)
 const char *__lsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void) { return "leak:libspice-server\nleak:libglib\nleak:libcrypto\nleak:libssl\nleak:libgst\n"; }
 
-/* ---- a spice client ------------------------------------------------------------------------------------------------- */
+/* ---- a spice client ---------------------------------------------------------------------------------------------- */
 
 /* One channel: its socket, the message that is coming, and what has come so far. */
 typedef struct wire {
@@ -283,7 +283,7 @@ static void client_goes(void)
     hang_up(&the_main);
 }
 
-/* ---- both ends ------------------------------------------------------------------------------------------------------ */
+/* ---- both ends --------------------------------------------------------------------------------------------------- */
 
 static void spice_open(rig *r)
 {
@@ -837,7 +837,7 @@ TEST(a_stopped_machine_holds_everything)
     spice_close(&r);
 }
 
-/* ---- spicevmc -------------------------------------------------------------------------------------------------------- */
+/* ---- spicevmc ---------------------------------------------------------------------------------------------------- */
 
 TEST(vmc_is_a_channel_while_its_frontend_is_open)
 {
@@ -938,7 +938,7 @@ TEST(vdagent_is_there_with_its_frontend)
     spice_close(&r);
 }
 
-/* ---- what the core promises for every backend ------------------------------------------------------------------------ */
+/* ---- what the core promises for every backend -------------------------------------------------------------------- */
 
 static void removes_itself(recorder *rec, int what)
 {

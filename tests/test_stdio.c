@@ -513,7 +513,7 @@ TEST(stdio_back_pressure)
     redirect_back();
 }
 
-/* ---- the process that puts the terminal back after a kill --------------------------------------------------------------- */
+/* ---- the process that puts the terminal back after a kill -------------------------------------------------------- */
 
 static int put_back(const struct termios *before)
 {
@@ -599,7 +599,8 @@ static void leave_a_child(chr_context *ctx, chr_frontend *fe)
     kill(getpid(), SIGKILL);
 }
 
-/* A child that never calls exec() has all descriptors too: the pipe to the watcher has no end yet, but the process has. */
+/* A child that never calls exec() has all descriptors too: the pipe to the watcher has no end yet, but the process
+ * has. */
 TEST(stdio_put_back_though_a_child_lives_on)
 {
     struct termios before;
@@ -734,7 +735,7 @@ TEST(stdio_watcher_keeps_nothing_open)
     redirect_back();
 }
 
-/* ---- what the watcher process may lack ----------------------------------------------------------------------------------------- */
+/* ---- what the watcher process may lack --------------------------------------------------------------------------- */
 
 /* From here on the kernel is one that has not these calls. */
 static void lack_calls(long first, long second)
@@ -951,11 +952,12 @@ TEST(stdio_one_after_the_other)
     redirect_back();
 }
 
-/* ---- a job in the background ------------------------------------------------------------------------------------------------- */
+/* ---- a job in the background ------------------------------------------------------------------------------------- */
 
 static int order[2]; /* the shell's orders to the job, a letter each */
 
-/* f: waits until it is in the foreground and raw. e: echo on. E: echo off. l: the loop runs on for a while. r: removes the chardev. */
+/* f: waits until it is in the foreground and raw. e: echo on. E: echo off. l: the loop runs on for a while. r:
+ * removes the chardev. */
 static void obey(chr_context *ctx, chr_frontend *fe)
 {
     char    what;
@@ -1111,7 +1113,7 @@ TEST(serial_that_goes_into_the_background)
     redirect_back();
 }
 
-/* ---- others on the same terminal --------------------------------------------------------------------------------------------- */
+/* ---- others on the same terminal --------------------------------------------------------------------------------- */
 
 /* O_NONBLOCK is cleared, as bash does at fg, and there is no reader: no call blocks. */
 TEST_WITHIN(stdio_on_a_stuck_terminal_that_blocks, 20)

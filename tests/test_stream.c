@@ -72,8 +72,8 @@ TEST(hang_up_behind_unread_input_while_output_waits)
     }
 }
 
-/* The peer shuts both directions down and takes nothing more: what layers still have for it is not tried again and again, though the
- * frontend neither reads nor writes. */
+/* The peer shuts both directions down and takes nothing more: what layers still have for it is not tried again and
+ * again, though the frontend neither reads nor writes. */
 TEST(output_that_nobody_takes_wakes_nobody)
 {
     int  i, steps;
@@ -294,8 +294,8 @@ TEST(a_busy_peer_has_its_share_of_a_turn)
     scratch_clean();
 }
 
-/* There are 64 connections that linger at most. One more ends the oldest that only waits for its peer to close, not one that still has
- * bytes to send. */
+/* There are 64 connections that linger at most. One more ends the oldest that only waits for its peer to close, not
+ * one that still has bytes to send. */
 TEST(those_that_still_send_linger_on)
 {
     enum { MORE = 70 };

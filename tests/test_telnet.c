@@ -13,7 +13,7 @@
 #define WILL_SIZE      "\xff\xfb\x1f"
 #define TYPE_IS(name)  "\xff\xfa\x18\0" name "\xff\xf0"
 
-/* ---- openings ------------------------------------------------------------------------------------------------------ */
+/* ---- openings ---------------------------------------------------------------------------------------------------- */
 
 TEST(server_opens_with_its_four_offers)
 {
@@ -78,7 +78,7 @@ TEST(query_names_the_protocol)
     line_close(&l);
 }
 
-/* ---- input, whole and split ---------------------------------------------------------------------------------------- */
+/* ---- input, whole and split -------------------------------------------------------------------------------------- */
 
 static const stream streams[] = {
     { "plain", "telnet", 1, S("hello\r\nworld"), S("hello\r\nworld"), "", S("") },
@@ -128,7 +128,7 @@ TEST_FAMILY(streams)
     add_streams(streams, sizeof streams / sizeof streams[0]);
 }
 
-/* ---- order, size, bounds ------------------------------------------------------------------------------------------- */
+/* ---- order, size, bounds ----------------------------------------------------------------------------------------- */
 
 static char   order[64];
 static size_t order_length;
@@ -192,7 +192,8 @@ TEST(remove_inside_the_break_handler)
     line_close(&l);
 }
 
-/* A peer that asks whether we are there gets its answer also while a guest takes nothing; nothing overtakes anything. */
+/* A peer that asks whether we are there gets its answer also while a guest takes nothing; nothing overtakes
+ * anything. */
 TEST(answers_need_no_room)
 {
     line l;
@@ -229,7 +230,7 @@ TEST(terminal_size_is_told)
     line_close(&l);
 }
 
-/* ---- a client tells of its terminal -------------------------------------------------------------------------------- */
+/* ---- a client tells of its terminal ------------------------------------------------------------------------------ */
 
 static int set_size(line *l, int columns, int rows)
 {
@@ -490,7 +491,7 @@ TEST(two_of_ours_agree_and_rest)
     }
 }
 
-/* ---- Synch: urgent data changes nothing ---------------------------------------------------------------------------- */
+/* ---- Synch: urgent data changes nothing -------------------------------------------------------------------------- */
 
 typedef struct urgent {
     const char *name, *options;
@@ -553,7 +554,7 @@ TEST_FAMILY(urgents)
     }
 }
 
-/* ---- tn3270, client ------------------------------------------------------------------------------------------------ */
+/* ---- tn3270, client ---------------------------------------------------------------------------------------------- */
 
 #define HOST_OPENS  "\xff\xfd\x18"
 #define HOST_TYPE   "\xff\xfa\x18\x01\xff\xf0"
@@ -823,7 +824,7 @@ TEST(held_bytes_obey_can_read)
     line_close(&l);
 }
 
-/* ---- output -------------------------------------------------------------------------------------------------------- */
+/* ---- output ------------------------------------------------------------------------------------------------------ */
 
 static void check_out(line *l, const char *data, size_t len, const char *wire, size_t wire_length)
 {
@@ -987,7 +988,7 @@ TEST(peer_gone_while_output_waits)
     line_close(&l);
 }
 
-/* ---- blocking calls ------------------------------------------------------------------------------------------------ */
+/* ---- blocking calls ---------------------------------------------------------------------------------------------- */
 
 TEST(read_all_takes_data_only)
 {
@@ -1003,7 +1004,7 @@ TEST(read_all_takes_data_only)
     line_close(&l);
 }
 
-/* ---- two of ours, over each kind of address ------------------------------------------------------------------------ */
+/* ---- two of ours, over each kind of address ---------------------------------------------------------------------- */
 
 typedef struct pairing {
     const char *name, *server, *client; /* %s: a path, or the port that the server has got */
@@ -1080,7 +1081,7 @@ TEST_FAMILY(pairings)
     }
 }
 
-/* ---- memory -------------------------------------------------------------------------------------------------------- */
+/* ---- memory ------------------------------------------------------------------------------------------------------ */
 
 TEST(each_failed_allocation_is_an_error_that_leaks_nothing)
 {

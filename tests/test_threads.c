@@ -292,7 +292,7 @@ TEST(lookups_outlived)
     }
 }
 
-/* ---- swaps, removal and the owner thread --------------------------------------------------------------------------------------- */
+/* ---- swaps, removal and the owner thread ------------------------------------------------------------------------- */
 
 typedef struct shared {
     rig          r;
@@ -419,7 +419,7 @@ static void check_owner(int in_handlers)
 TEST(all_calls_while_the_owner_swaps_and_removes_in_handlers) { check_owner(1); }
 TEST(all_calls_while_the_owner_swaps_and_removes_outside) { check_owner(0); }
 
-/* ---- a writer that blocks notices what becomes of its chardev ------------------------------------------------------------------ */
+/* ---- a writer that blocks notices what becomes of its chardev ---------------------------------------------------- */
 
 typedef struct blocked {
     pthread_t    thread;
@@ -490,7 +490,7 @@ TEST(blocked_writer_ends_when_its_frontend_goes)
     rig_close(&r);
 }
 
-/* ---- posted callbacks, and other calls of the owner's that block ----------------------------------------------------------------- */
+/* ---- posted callbacks, and other calls of the owner's that block ------------------------------------------------- */
 
 typedef struct posted {
     chr_context *ctx;
@@ -564,7 +564,7 @@ TEST(others_write_while_the_owner_waits_for_a_peer)
     scratch_clean();
 }
 
-/* ---- buffered frontends: a vCPU thread makes all five calls, the owner runs the loop ------------------------------------ */
+/* ---- buffered frontends: a vCPU thread makes all five calls, the owner runs the loop ----------------------------- */
 
 enum { VCPU_BYTES = 100000 };
 
@@ -702,7 +702,7 @@ TEST(vcpu_threads_while_all_else_changes)
     rig_close(&r);
 }
 
-/* ---- the kernel's set, and loops that are not ours ------------------------------------------------------------------------------ */
+/* ---- the kernel's set, and loops that are not ours --------------------------------------------------------------- */
 
 enum { IDLERS = 100, POSTS = 300 };
 

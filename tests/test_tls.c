@@ -32,7 +32,8 @@ TEST(built_without_tls_says_so)
 #include <mbedtls/ssl.h>
 #include <mbedtls/version.h>
 
-/* With TLS 1.3 the server answers the first flight with all that it has to say. Its messages for a failed handshake differ. */
+/* With TLS 1.3 the server answers the first flight with all that it has to say. Its messages for a failed handshake
+ * differ. */
 #if MBEDTLS_VERSION_NUMBER >= 0x03060000
 enum { FLIGHTS = 2 }; /* after the client's first */
 static const char client_refused_us[] = "the handshake failed: SSL - Verification of the message MAC failed"; /* its alert is not encrypted */
@@ -44,7 +45,7 @@ static const char nothing_in_common[] = "the handshake failed: SSL - The server 
 #endif
 static const char refused_us[] = "the peer has refused us (fatal alert)";
 
-/* ---- certificates, made once for all tests ------------------------------------------------------------------------- */
+/* ---- certificates, made once for all tests ----------------------------------------------------------------------- */
 
 static char no_certs[200];
 
@@ -118,7 +119,7 @@ static void allow(rig *r, const char *options)
     if (!CHECK_INT(chr_authz_add(r->ctx, options, &err), 0)) NOTE("%s", err.text);
 }
 
-/* ---- a server and a client, and the wire between --------------------------------------------------------------------- */
+/* ---- a server and a client, and the wire between ----------------------------------------------------------------- */
 
 typedef struct both {
     rig      r;
@@ -241,7 +242,7 @@ static void both_usual(both *b)
     both_connect(b, "", ",tls-hostname=localhost");
 }
 
-/* ---- the ordinary ---------------------------------------------------------------------------------------------------- */
+/* ---- the ordinary ------------------------------------------------------------------------------------------------ */
 
 TEST(hello_both_ways)
 {
@@ -321,8 +322,8 @@ TEST(each_write_of_the_handshake_may_block)
     CHECK(at > 3);
 }
 
-/* What the upper layer begins with waits for a handshake that nobody continues: the lingering close sends no more than what TLS has
- * sent, and its end. */
+/* What the upper layer begins with waits for a handshake that nobody continues: the lingering close sends no more
+ * than what TLS has sent, and its end. */
 TEST(a_connection_that_ends_in_the_handshake_lingers_without_a_busy_loop)
 {
     static const char *const layers[] = { "", ",websocket=on", ",telnet=on", ",tn3270=on" };
@@ -460,7 +461,7 @@ TEST(the_end_needs_no_room)
     }
 }
 
-/* ---- what is held back ------------------------------------------------------------------------------------------------ */
+/* ---- what is held back ------------------------------------------------------------------------------------------- */
 
 static unsigned char pattern(size_t at)
 {
@@ -600,7 +601,7 @@ TEST(removal_in_the_middle_of_anything)
     }
 }
 
-/* ---- the wire is attacked, or torn ------------------------------------------------------------------------------------- */
+/* ---- the wire is attacked, or torn ------------------------------------------------------------------------------- */
 
 TEST(truncation_is_logged_and_ends_as_closed_after_the_data)
 {
@@ -675,7 +676,7 @@ TEST(a_handshake_torn_anywhere_opens_nothing)
     }
 }
 
-/* ---- who is let in ------------------------------------------------------------------------------------------------------- */
+/* ---- who is let in ----------------------------------------------------------------------------------------------- */
 
 /* No side opens, and each side that is named here logs the reason. */
 static void expect_refusal(both *b, const char *server_log, const char *client_log)
@@ -743,7 +744,8 @@ TEST(client_certificate_of_a_server)
 TEST(another_address) { refused(server_x509, client_x509, "127.0.0.2", client_refused_us, "the peer's certificate is for another name; expected was 127.0.0.2"); }
 TEST(an_address_is_not_looked_for_among_names) { refused(server_with("elsewhere"), client_x509, "127.0.0.1", client_refused_us, "the peer's certificate is for another name"); }
 
-/* A name of four letters is not the address whose bytes they are; and the first half of an IPv6 address is no IPv4 address. */
+/* A name of four letters is not the address whose bytes they are; and the first half of an IPv6 address is no IPv4
+ * address. */
 TEST(addresses_are_compared_with_addresses)
 {
     refused(server_with("words"), client_x509, "97.98.99.100", client_refused_us, "the peer's certificate is for another name; expected was 97.98.99.100");
@@ -937,7 +939,7 @@ TEST(globs)
         if (!CHECK_INT(private_glob(cases[i].pattern, cases[i].text), cases[i].fits)) NOTE("for %s and %s", cases[i].pattern, cases[i].text);
 }
 
-/* ---- keys that both sides have ---------------------------------------------------------------------------------------------- */
+/* ---- keys that both sides have ----------------------------------------------------------------------------------- */
 
 TEST(shared_keys)
 {
@@ -949,7 +951,8 @@ TEST(shared_keys)
     refused(server_psk, client_x509, "localhost", "", refused_us);
 }
 
-/* A line is NAME:HEX, with an even number of digits, for as long a key as mbed TLS takes; one that begins with # is none. */
+/* A line is NAME:HEX, with an even number of digits, for as long a key as mbed TLS takes; one that begins with # is
+ * none. */
 TEST(lines_of_a_key_file)
 {
     enum { MOST = 2 * MBEDTLS_PSK_MAX_LEN };
@@ -1021,7 +1024,7 @@ TEST(a_key_file_has_a_size)
     scratch_clean();
 }
 
-/* ---- peers that are none ------------------------------------------------------------------------------------------------------ */
+/* ---- peers that are none ----------------------------------------------------------------------------------------- */
 
 TEST(plaintext_client)
 {
@@ -1091,7 +1094,7 @@ TEST(a_server_survives_bad_peers)
     both_end(&b);
 }
 
-/* ---- layers on it, addresses under it --------------------------------------------------------------------------------------------- */
+/* ---- layers on it, addresses under it ---------------------------------------------------------------------------- */
 
 TEST(telnet_over_tls)
 {
@@ -1257,7 +1260,7 @@ TEST(whom_to_expect_may_be_another_than_the_host)
     both_end(&b);
 }
 
-/* ---- memory that is mbed TLS's own ---------------------------------------------------------------------------------------------- */
+/* ---- memory that is mbed TLS's own ------------------------------------------------------------------------------- */
 
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -1329,7 +1332,7 @@ TEST(memory_of_connections_is_given_back)
 TEST(memory_is_given_back) { SKIP("malloc() does not say what is in use"); }
 #endif
 
-/* ---- cipher suites --------------------------------------------------------------------------------------------------------------- */
+/* ---- cipher suites ----------------------------------------------------------------------------------------------- */
 
 static void agree(const char *server_creds, const char *client_creds, const char *suite)
 {
@@ -1366,7 +1369,7 @@ TEST(priority_chooses_the_cipher_suite)
     agree(server_keys, "tls-creds-psk,id=tc,dir=$,username=fred,priority=" PSK_256, NULL);
 }
 
-/* ---- credentials ------------------------------------------------------------------------------------------------------------------- */
+/* ---- credentials ------------------------------------------------------------------------------------------------- */
 
 TEST(credentials_are_renewed_under_living_connections)
 {

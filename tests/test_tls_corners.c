@@ -12,7 +12,7 @@ TEST(tls_corners) { SKIP("built without CHARDEV_MBEDTLS: mbedtls/ssl.h is missin
 
 #include <mbedtls/version.h>
 
-/* ---- mbed TLS's memory ------------------------------------------------------------------------------------------------------ */
+/* ---- mbed TLS's memory ------------------------------------------------------------------------------------------- */
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(_WIN32)
 #define HAS_CALLOC 1
@@ -29,7 +29,7 @@ void *calloc(size_t count, size_t size)
 }
 #endif
 
-/* ---- a server and its client -------------------------------------------------------------------------------------------------- */
+/* ---- a server and its client ------------------------------------------------------------------------------------- */
 
 typedef struct both {
     rig      r;
@@ -95,7 +95,7 @@ static chr_info info_of(rig *r, const char *id)
     return info;
 }
 
-/* ---- writes that fail --------------------------------------------------------------------------------------------------------- */
+/* ---- writes that fail -------------------------------------------------------------------------------------------- */
 
 /* A record that would block counts as written and as queued; it goes out with the next write, or from the loop. */
 TEST(a_record_that_would_block_is_queued)
@@ -218,7 +218,7 @@ TEST(close_notify_that_fails)
     close_both(&b);
 }
 
-/* ---- who is let in ------------------------------------------------------------------------------------------------------------ */
+/* ---- who is let in ----------------------------------------------------------------------------------------------- */
 
 TEST(identities_on_a_list)
 {
@@ -289,7 +289,7 @@ TEST(credentials_that_are_gone)
     close_both(&b);
 }
 
-/* ---- the trace ------------------------------------------------------------------------------------------------------------------ */
+/* ---- the trace --------------------------------------------------------------------------------------------------- */
 
 static int     alerts_sent, alerts_received, steps, ups, wires;
 static int64_t sent_level, sent_description, received_level, received_description;
@@ -362,7 +362,7 @@ TEST(alerts_of_a_failed_handshake_are_traced)
     close_both(&b);
 }
 
-/* ---- secrets ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- secrets ----------------------------------------------------------------------------------------------------- */
 
 static const char secret_text[] = "what nobody may see afterwards";
 static int        secrets_left;
@@ -417,7 +417,7 @@ TEST(secrets_are_wiped_before_their_memory_is_given_back)
     scratch_clean();
 }
 
-/* ---- memory ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- memory ------------------------------------------------------------------------------------------------------ */
 
 #ifdef HAS_CALLOC
 /* Allocations of mbed TLS fail, the first ones each and then some: each is an error that is reported, and nothing

@@ -87,7 +87,7 @@ static void check_one(const void *oid, size_t oid_len, int tag, const void *valu
     if (text) CHECK_INT(name->len, strlen(text));
 }
 
-/* ---- what a value is ------------------------------------------------------------------------------------------------- */
+/* ---- what a value is --------------------------------------------------------------------------------------------- */
 
 TEST(letters_that_are_escaped)
 {
@@ -144,7 +144,7 @@ TEST(strings_that_are_none)
     check_one(CN, UNIVERSAL, "\0\0\xd8\0", 4, NULL);
 }
 
-/* ---- what an attribute is ----------------------------------------------------------------------------------------------- */
+/* ---- what an attribute is ---------------------------------------------------------------------------------------- */
 
 #define ARCS(text) text, sizeof text - 1
 
@@ -172,7 +172,7 @@ TEST(types_of_attributes)
     check_one(ARCS("\x55\4\x65"), BMP, "\0f\xd8\0", 4, "2.5.4.101=#1E040066D800"); /* as it is, whatever it is */
 }
 
-/* ---- what a name is --------------------------------------------------------------------------------------------------------- */
+/* ---- what a name is ---------------------------------------------------------------------------------------------- */
 
 /* Sets, each of attributes: CN=a+O=b, and so on. */
 static void check_sets(const char *sets, const char *text)

@@ -128,7 +128,7 @@ TEST(lsr_shows_the_lines_errors)
     machine_off(&m);
 }
 
-/* ---- on buffers ------------------------------------------------------------------------------------------------------- */
+/* ---- on buffers -------------------------------------------------------------------------------------------------- */
 
 /* The same UART on a plain socket, with FIFOs. */
 static void plain_on(machine *m, uint8_t fcr)
@@ -218,7 +218,8 @@ TEST(a_byte_in_costs_no_system_call)
     machine_off(&m);
 }
 
-/* A peer that doesn't read: the transmitter isn't empty any more, no byte is lost, and the interrupt comes when there is room. */
+/* A peer that doesn't read: the transmitter isn't empty any more, no byte is lost, and the interrupt comes when
+ * there is room. */
 TEST(the_transmitter_waits_for_a_slow_peer)
 {
     static unsigned char got[1 << 20];
@@ -248,7 +249,8 @@ TEST(the_transmitter_waits_for_a_slow_peer)
     machine_off(&m);
 }
 
-/* The interrupt of the trigger level goes on while what was read ahead fills the FIFO again; a rest waits for its time-out. */
+/* The interrupt of the trigger level goes on while what was read ahead fills the FIFO again; a rest waits for its
+ * time-out. */
 TEST(the_trigger_level_counts_what_was_read_ahead)
 {
     machine m;

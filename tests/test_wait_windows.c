@@ -59,7 +59,8 @@ static int on_change(void *opaque)
 
 static const chr_handlers swappable = { NULL, NULL, NULL, on_change };
 
-/* What the owner makes next: auto-reset events that are signaled. A wait that finds one under the socket's number takes the signal. */
+/* What the owner makes next: auto-reset events that are signaled. A wait that finds one under the socket's number
+ * takes the signal. */
 enum { EVENTS = 32 };
 
 static int closes_while_a_call_begins_to_wait(int is_swapped)

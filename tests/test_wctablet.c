@@ -34,7 +34,8 @@ static int set_speed(recorder *rec, int speed)
 
 #define MODEL "~#CT-0045R,V1.3-5,"
 
-/* The speed that the line has already resets nothing: not the line that has begun, nor that it is started, nor what waits. */
+/* The speed that the line has already resets nothing: not the line that has begun, nor that it is started, nor what
+ * waits. */
 TEST(the_same_speed_again)
 {
     recorder rec;

@@ -14,7 +14,7 @@
 #define ACCEPTED     "HTTP/1.1 101 Switching Protocols\r\nServer: chardev\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" \
                      "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
 
-/* ---- a websocket chardev, and the peer's end of its connection ------------------------------------------------------ */
+/* ---- a websocket chardev, and the peer's end of its connection --------------------------------------------------- */
 
 typedef struct line {
     rig      r;
@@ -134,7 +134,7 @@ static void line_close(line *l)
     free(l);
 }
 
-/* ---- the test's own frames ------------------------------------------------------------------------------------------ */
+/* ---- the test's own frames --------------------------------------------------------------------------------------- */
 
 typedef struct frames {
     char   bytes[300000];
@@ -147,7 +147,8 @@ static void add(frames *f, const void *bytes, size_t len)
     f->length += len;
 }
 
-/* `first` is the first byte of the header; `size` 0, 2 or 8: how many bytes of extended length, -1 = as few as will do. */
+/* `first` is the first byte of the header; `size` 0, 2 or 8: how many bytes of extended length, -1 = as few as will
+ * do. */
 static void add_frame_sized(frames *f, int masked, int first, const void *payload, size_t len, int size)
 {
     unsigned char header[14];
@@ -167,10 +168,10 @@ static void add_frame(frames *f, int masked, int first, const void *payload, siz
     add_frame_sized(f, masked, first, payload, len, -1);
 }
 
-/* ---- cases: what a peer sends, and what comes of it ----------------------------------------------------------------- */
+/* ---- cases: what a peer sends, and what comes of it -------------------------------------------------------------- */
 
-/* A script of frames in text, blank-separated: OPCODE[!]:PAYLOAD, "!" = not final; payload in plain, \x hex. t b m c p q are
- * text, binary, more, close, ping, pong. */
+/* A script of frames in text, blank-separated: OPCODE[!]:PAYLOAD, "!" = not final; payload in plain, \x hex. t b m c
+ * p q are text, binary, more, close, ping, pong. */
 typedef struct ws_case {
     const char *category, *name, *script, *options;
     const char *data;   /* what the frontend gets */
@@ -384,10 +385,10 @@ TEST_FAMILY(cases)
     }
 }
 
-/* ---- UTF-8 (6) -------------------------------------------------------------------------------------------------------- */
+/* ---- UTF-8 (6) --------------------------------------------------------------------------------------------------- */
 
-/* Each is one text message: those of a good group pass, those of a bad one end the connection with 1007, and at the first byte that
- * can't go on. Hexadecimal. */
+/* Each is one text message: those of a good group pass, those of a bad one end the connection with 1007, and at the
+ * first byte that can't go on. Hexadecimal. */
 static const struct utf8_group {
     const char *name;
     int         is_good;
@@ -433,7 +434,8 @@ static size_t from_hex(const char **text, char *bytes)
     return len;
 }
 
-/* Bytes of it after which no continuation can make it good; 0 = none: it is good, or only unfinished. By definition, sequence by sequence. */
+/* Bytes of it after which no continuation can make it good; 0 = none: it is good, or only unfinished. By definition,
+ * sequence by sequence. */
 static size_t first_bad(const unsigned char *b, size_t len)
 {
     size_t at = 0, i, want;
@@ -518,7 +520,7 @@ TEST_FAMILY(utf8)
     }
 }
 
-/* ---- lengths (1), and control frames that are too long (2, 7) ------------------------------------------------------- */
+/* ---- lengths (1), and control frames that are too long (2, 7) ---------------------------------------------------- */
 
 typedef struct length_case {
     size_t length;
@@ -605,7 +607,7 @@ TEST(server_wants_masks_and_client_wants_none)
     }
 }
 
-/* ---- 9: big messages, 10: many small pieces ------------------------------------------------------------------------- */
+/* ---- 9: big messages, 10: many small pieces ---------------------------------------------------------------------- */
 
 static void stream_through(size_t total, size_t frame_size, size_t packet)
 {
@@ -668,7 +670,7 @@ TEST(big_9_fragments_of_64) { stream_through(1 << 18, 64, 30000); }
 TEST(big_10_packets_of_997) { stream_through(1 << 20, 1 << 16, 997); }
 TEST(big_10_packets_of_1) { stream_through(4096, 1024, 1); }
 
-/* ---- output ---------------------------------------------------------------------------------------------------------- */
+/* ---- output ------------------------------------------------------------------------------------------------------ */
 
 TEST(server_output_is_one_binary_frame_a_write)
 {
@@ -898,7 +900,8 @@ TEST(goodbye_needs_no_room)
     line_close(l);
 }
 
-/* A peer that checks the connection by pings must not give it up because a guest is busy; and nothing overtakes anything. */
+/* A peer that checks the connection by pings must not give it up because a guest is busy; and nothing overtakes
+ * anything. */
 TEST(pings_need_no_room)
 {
     static frames f, want;
@@ -978,7 +981,7 @@ TEST(read_all_takes_payload_only)
     line_close(l);
 }
 
-/* ---- the handshake --------------------------------------------------------------------------------------------------- */
+/* ---- the handshake ----------------------------------------------------------------------------------------------- */
 
 TEST(hash_and_base64_of_the_rfc)
 {
@@ -1541,7 +1544,7 @@ TEST(options_that_do_not_go_together)
     rig_close(&r);
 }
 
-/* ---- two of ours, over each kind of address -------------------------------------------------------------------------- */
+/* ---- two of ours, over each kind of address ---------------------------------------------------------------------- */
 
 static const char *const addresses[] = { "unix", "abstract", "tcp4", "tcp6", "fd" };
 

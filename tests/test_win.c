@@ -144,7 +144,7 @@ static void warm_up(void)
     }
 }
 
-/* ---- each test with handles that overlap and with those that block -------------------------------------------------------- */
+/* ---- each test with handles that overlap and with those that block ----------------------------------------------- */
 
 static void test_duplex(const void *arg)
 {
@@ -511,7 +511,7 @@ TEST_FAMILY(modes)
         }
 }
 
-/* ---- what is refused, and whose the handles are ---------------------------------------------------------------------- */
+/* ---- what is refused, and whose the handles are ------------------------------------------------------------------ */
 
 TEST(handles_that_can_not_be)
 {

@@ -1,8 +1,9 @@
 /*
- * RFC 2217 from end to end: a client and a server, each with a frontend that sets the line, its flow control, modem lines and breaks, and
- * writes, in any order, while the wire between them is cut into pieces (what a peer may say that is not ours is fuzz_telnet's part). Each
- * gets the other's bytes, all and in order; in the end both have the same line in force, and
- * modem lines that cross as in a null modem. First byte: 1 = the client's settings come before the connection.
+ * RFC 2217 from end to end: a client and a server, each with a frontend that sets the line, its flow control, modem
+ * lines and breaks, and writes, in any order, while the wire between them is cut into pieces (what a peer may say that
+ * is not ours is fuzz_telnet's part). Each gets the other's bytes, all and in order; in the end both have the same line
+ * in force, and modem lines that cross as in a null modem. First byte: 1 = the client's settings come before the
+ * connection.
  */
 #include "fuzz_line.h"
 

@@ -41,7 +41,7 @@ static void emu_settle(void)
     FUZZ_CHECK(i < 100);
 }
 
-/* ---- what the guest understands: the length of the answer that begins here, 0 = not yet all there ------------------------ */
+/* ---- what the guest understands: the length of the answer that begins here, 0 = not yet all there ---------------- */
 
 static size_t emu_text(const emu_guest *guest, const char *text, size_t len)
 {
@@ -92,7 +92,7 @@ static void emu_understand(int which)
     }
 }
 
-/* ---- what can be done ------------------------------------------------------------------------------------------------------ */
+/* ---- what can be done -------------------------------------------------------------------------------------------- */
 
 static void emu_write(emu_guest *guest, fuzz_bytes *in, size_t len)
 {

@@ -1,7 +1,8 @@
 /*
- * What a peer sends to a telnet or tn3270 chardev, server or client, or to one with com-port=on, against a model that decodes it in one
- * piece: the data, where BREAK stands among them, and no more answers than requests, each of them complete. A tn3270 client gets it behind
- * the agreement, or instead of that. First byte: which chardev; second: how the stream is cut.
+ * What a peer sends to a telnet or tn3270 chardev, server or client, or to one with com-port=on, against a model that
+ * decodes it in one piece: the data, where BREAK stands among them, and no more answers than requests, each of them
+ * complete. A tn3270 client gets it behind the agreement, or instead of that. First byte: which chardev; second: how
+ * the stream is cut.
  */
 #include "fuzz_line.h"
 
@@ -18,7 +19,8 @@ static void tn_break(tn_model *m)
     m->break_at[m->breaks++] = m->length;
 }
 
-/* Whether it is one that it understands; the first of them is an agreement, too, as long as the other side was only asked. */
+/* Whether it is one that it understands; the first of them is an agreement, too, as long as the other side was only
+ * asked. */
 static int tn_is_com(const tn_model *m, const uint8_t *sub, size_t n)
 {
     int command = n < 2 ? -1 : m->role == 's' ? sub[1] : sub[1] - 100, most = command == 1 ? 6 : 3;
