@@ -1,6 +1,6 @@
 /*
- * test_calls.c - what passes between a backend and its frontend through the core alone: each call, event and byte, noted on both sides in
- * its order. No descriptor, no time, no other backend.
+ * test_calls.c - what passes between a backend and its frontend through the core alone: each call, event and byte,
+ * recorded on both sides in order. No descriptors, no time, no other backend.
  */
 #include "chardev.h"
 #include "rig.h"
@@ -29,7 +29,7 @@ static const char *notes(void)
     return last;
 }
 
-/* ---- the backend ---------------------------------------------------------------------------------------------------------------- */
+/* ---- the backend ------------------------------------------------------------------------------------------------- */
 
 static struct {
     int  most;                    /* how many bytes it still takes; then it would block */
@@ -37,6 +37,7 @@ static struct {
     int  shutdown;                /* what shutdown says */
     int  comes_back;
     void (*in_write)(chr_dev *dev); /* called in the slot */
+    void (*in_set_open)(chr_dev *dev);
 } back;
 
 /* In how many pieces they come does not matter. */
@@ -86,8 +87,39 @@ static void back_describe(const chr_dev *dev, chr_info *info)
 
 static void back_set_open(chr_dev *dev, int is_open)
 {
-    (void)dev;
     note("set_open(%d) ", is_open);
+    if (back.in_set_open) back.in_set_open(dev);
+}
+
+static int back_read(chr_dev *dev, void *buf, size_t len)
+{
+    (void)dev;
+    if (back.failure) return back.failure;
+    memset(buf, 'r', len < 4 ? len : 4);
+    return len < 4 ? (int)len : 4;
+}
+
+/* Each answer is another one, small and large, positive and negative. */
+static int back_ioctl(chr_dev *dev, int command, void *arg)
+{
+    static const chr_serial_params params = { 115200, 'E', 7, 2 };
+    static const chr_terminal_size size = { 0x12345678, -0x1234567 };
+    (void)dev;
+    switch (command) {
+    case CHR_IOCTL_SERIAL_GET_PARAMS: memcpy(arg, &params, sizeof params); return 0;
+    case CHR_IOCTL_GET_TERMINAL_SIZE: memcpy(arg, &size, sizeof size); return 0;
+    case CHR_IOCTL_PP_READ_DATA: *(unsigned char *)arg = 0xa7; return 0;
+    case CHR_IOCTL_PP_EPP_READ: memcpy(((chr_parallel_epp *)arg)->buf, "cycles", 6); return 0;
+    case CHR_IOCTL_SERIAL_SET_BREAK: return CHR_ERR_IO;
+    case CHR_IOCTL_SET_TERMINAL_SIZE: return CHR_ERR_NOT_SUPPORTED;
+    default: *(int *)arg = command % 2 ? command * 0x1010101 : command * -0x1010101; return 0;
+    }
+}
+
+static int back_wait_connected(chr_dev *dev, chr_error *err)
+{
+    if (!back.failure) return 0;
+    return chr_error_set(err, back.failure, "%s waits in vain", dev->id), back.failure;
 }
 
 static int back_disconnect(chr_dev *dev)
@@ -106,12 +138,14 @@ static int back_shutdown(chr_dev *dev)
 
 CHR_TABLE(chr_io, back_io,
     CHR_SET(write,  back_write)
+    CHR_SET(read,   back_read)
     CHR_SET(update, back_update));
 CHR_TABLE(chr_io, plain_io,
     CHR_SET(write, back_write));
 CHR_TABLE(chr_peer_slots, back_peer,
-    CHR_SET(disconnect, back_disconnect)
-    CHR_SET(shutdown,   back_shutdown));
+    CHR_SET(disconnect,     back_disconnect)
+    CHR_SET(wait_connected, back_wait_connected)
+    CHR_SET(shutdown,       back_shutdown));
 CHR_TABLE(chr_backend, back_kind,
     CHR_SET(name,         "back")
     CHR_SET(options_size, sizeof(chr_common_options))
@@ -120,6 +154,7 @@ CHR_TABLE(chr_backend, back_kind,
     CHR_SET(close,        back_close)
     CHR_SET(io,           &back_io)
     CHR_SET(describe,     back_describe)
+    CHR_SET(ioctl,        back_ioctl)
     CHR_SET(set_open,     back_set_open)
     CHR_SET(peer,         &back_peer));
 CHR_TABLE(chr_backend, plain_kind, /* the required slots alone */
@@ -129,7 +164,42 @@ CHR_TABLE(chr_backend, plain_kind, /* the required slots alone */
     CHR_SET(open,         back_open)
     CHR_SET(io,           &plain_io));
 
-/* ---- the frontend --------------------------------------------------------------------------------------------------------------- */
+/* One that is open from its beginning, and one that can't be. */
+static int ready_open(chr_dev *dev, chr_error *err)
+{
+    (void)err;
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    return 0;
+}
+
+static int broken_open(chr_dev *dev, chr_error *err)
+{
+    (void)dev;
+    return chr_error_set(err, CHR_ERR_IO, "it is broken"), CHR_ERR_IO;
+}
+
+static void ready_close(chr_dev *dev)
+{
+    (void)dev;
+    note("close_ready ");
+}
+
+CHR_TABLE(chr_backend, ready_kind,
+    CHR_SET(name,         "ready")
+    CHR_SET(options_size, sizeof(chr_common_options))
+    CHR_SET(state_size,   sizeof(chr_dev))
+    CHR_SET(open,         ready_open)
+    CHR_SET(close,        ready_close)
+    CHR_SET(io,           &back_io)
+    CHR_SET(set_open,     back_set_open));
+CHR_TABLE(chr_backend, broken_kind,
+    CHR_SET(name,         "broken")
+    CHR_SET(options_size, sizeof(chr_common_options))
+    CHR_SET(state_size,   sizeof(chr_dev))
+    CHR_SET(open,         broken_open)
+    CHR_SET(io,           &back_io));
+
+/* ---- the frontend ------------------------------------------------------------------------------------------------ */
 
 static chr_frontend front;
 static int          asks_are_noted;
@@ -213,6 +283,8 @@ static chr_dev *start(rig *r, const char *options)
     REQUIRE(r->ctx != NULL);
     REQUIRE(chr_backend_register(r->ctx, &back_kind, NULL) == 0);
     REQUIRE(chr_backend_register(r->ctx, &plain_kind, NULL) == 0);
+    REQUIRE(chr_backend_register(r->ctx, &ready_kind, NULL) == 0);
+    REQUIRE(chr_backend_register(r->ctx, &broken_kind, NULL) == 0);
     dev = make(r, options);
     memset(&front, 0, sizeof front);
     REQUIRE(chr_fe_init(&front, dev, NULL) == 0);
@@ -228,7 +300,7 @@ static void finish(rig *r)
 
 static void set_handlers(const chr_handlers *handlers) { chr_fe_set_handlers(&front, handlers, NULL); }
 
-/* ---- events --------------------------------------------------------------------------------------------------------------------- */
+/* ---- events ------------------------------------------------------------------------------------------------------ */
 
 static const int many[] = { CHR_EVENT_INPUT_END, CHR_EVENT_MUX_OUT, CHR_EVENT_MUX_IN, CHR_EVENT_PURGE_TRANSMIT, CHR_EVENT_PURGE_RECEIVE,
                             CHR_EVENT_LINE_ERROR, CHR_EVENT_SERIAL, CHR_EVENT_RESIZED, CHR_EVENT_BREAK, -7, CHR_EVENT_READABLE };
@@ -359,7 +431,7 @@ static void deinit_at_opened(int what)
 static const chr_handlers events_alone = { NULL, NULL, front_event, NULL };
 static const chr_handlers bytes_alone = { NULL, front_read, NULL, NULL };
 
-/* What new handlers are told at once. */
+/* The state that new handlers get at once. */
 TEST(state_is_told_to_new_handlers)
 {
     chr_dev *dev;
@@ -417,7 +489,7 @@ TEST(state_is_told_to_new_handlers)
     finish(&r);
 }
 
-/* ---- room and input ------------------------------------------------------------------------------------------------------------- */
+/* ---- room and input ---------------------------------------------------------------------------------------------- */
 
 static void set_others(int what)
 {
@@ -497,7 +569,7 @@ TEST(room_and_input)
     finish(&r);
 }
 
-/* ---- output ------------------------------------------------------------------------------------------------------------------- */
+/* ---- output ------------------------------------------------------------------------------------------------------ */
 
 static void post_writable(chr_dev *dev)
 {
@@ -505,7 +577,7 @@ static void post_writable(chr_dev *dev)
     chr_be_writable(dev);
 }
 
-/* A plain backend is writable at any time; another one when it says so, once for each question. */
+/* A backend without `update` is always writable; another one when it calls chr_be_writable(), once per request. */
 TEST(who_waits_to_write)
 {
     chr_dev *dev;
@@ -683,7 +755,7 @@ TEST(queued_output_and_its_end)
     finish(&r);
 }
 
-/* ---- buffers -------------------------------------------------------------------------------------------------------------------- */
+/* ---- buffers ----------------------------------------------------------------------------------------------------- */
 
 static chr_dev *start_buffered(rig *r, const chr_handlers *handlers, size_t in, size_t out)
 {
@@ -983,6 +1055,51 @@ TEST(pulled_input)
     finish(&r);
 }
 
+/* Buffers that are added later take over the events that the frontend has got, and the state of a chardev without an
+ * event handler. */
+TEST(buffers_take_the_state_over)
+{
+    chr_dev *dev;
+    rig      r;
+    int      hears;
+    for (hears = 0; hears <= 1; hears++) {
+        dev = start(&r, "back,id=b");
+        if (hears) set_handlers(&events_alone);
+        CHECK_INT(chr_fe_set_buffers(&front, 8, 0), 0);
+        CHECK_STR(take(9), "(end)"); /* it is closed */
+        CHECK_INT(chr_fe_set_buffers(&front, 0, 0), 0);
+        chr_be_event(dev, CHR_EVENT_OPENED);
+        notes();
+        CHECK_INT(chr_fe_set_buffers(&front, 8, 0), 0);
+        settle(&r);
+        CHECK(strstr(notes(), "event") == NULL);
+        CHECK_STR(take(9), "(wait)");
+        chr_be_write(dev, "abc", 3);
+        settle(&r);
+        CHECK_INT(chr_fe_set_buffers(&front, 16, 0), 0);
+        CHECK_STR(take(9), "abc");
+        CHECK_INT(chr_fe_set_buffers(&front, 0, 0), 0);
+        chr_be_event(dev, CHR_EVENT_INPUT_END);
+        notes();
+        CHECK_INT(chr_fe_set_buffers(&front, 8, 0), 0);
+        settle(&r);
+        CHECK(strstr(notes(), "event") == NULL);
+        CHECK_STR(take(9), "(end)");
+        chr_be_event(dev, CHR_EVENT_CLOSED);
+        settle(&r);
+        CHECK(!hears == !strstr(notes(), "event(4)"));
+        set_handlers(&events_alone);
+        CHECK(strstr(notes(), "event") == NULL);
+        chr_be_event(dev, CHR_EVENT_OPENED);
+        chr_be_event(dev, CHR_EVENT_INPUT_END);
+        settle(&r);
+        CHECK_HAS(notes(), "event(1) event(10) ");
+        set_handlers(&events_alone);
+        CHECK_STR(notes(), "event(1) event(10) ");
+        finish(&r);
+    }
+}
+
 /* With a read handler they are delivered as it has room. */
 TEST(input_read_ahead)
 {
@@ -1034,7 +1151,7 @@ TEST(input_read_ahead)
     finish(&r);
 }
 
-/* ---- the log hook, while a buffer is sent --------------------------------------------------------------------------------------- */
+/* ---- the log hook, while a buffer is sent ------------------------------------------------------------------------ */
 
 static void detach_now(void) { chr_fe_deinit(&front); }
 static void write_now(void) { CHECK_INT(chr_fe_write(&front, "more", 4), 4); }
@@ -1106,4 +1223,659 @@ TEST(the_log_hook_writes_and_asks_for_other_buffers)
     CHECK_INT(chr_fe_writable(&front), 6);
     chr_be_event(dev, CHR_EVENT_CLOSED);
     finish(&r);
+}
+
+/* ---- hot swap ---------------------------------------------------------------------------------------------------- */
+
+static int swap(const char *options, chr_error *err)
+{
+    return chr_change(front.ctx, "b", options, err);
+}
+
+/* The events of each side, for each state of the old and the new backend. */
+TEST(swaps_told_to_both_sides)
+{
+    chr_error err;
+    chr_dev  *dev;
+    rig       r;
+    dev = start(&r, "back,id=b");
+    asks_are_noted = 0;
+    set_handlers(&all_handlers);
+    settle(&r);
+    notes();
+    CHECK_INT(swap("back", &err), 0); /* closed to closed */
+    CHECK_STR(notes(), "set_open(0) set_open(1) change close ");
+    CHECK(chr_find(r.ctx, "b") == front.dev && front.dev != dev);
+    CHECK(chr_next(r.ctx, NULL) == front.dev);
+    CHECK(chr_next(r.ctx, front.dev) == NULL);
+    settle(&r);
+    CHECK_STR(notes(), "update(100,0) ");
+    CHECK_INT(swap("ready", &err), 0); /* to open */
+    CHECK_STR(notes(), "set_open(0) set_open(1) change close event(1) ");
+    settle(&r);
+    CHECK_STR(notes(), "update(100,0) ");
+    CHECK_INT(swap("ready,id=other", &err), 0); /* to open again: nothing is told */
+    CHECK_STR(notes(), "set_open(0) set_open(1) change close_ready ");
+    CHECK(chr_find(r.ctx, "other") == NULL);
+    settle(&r);
+    CHECK_INT(swap("back", &err), 0); /* to closed */
+    notes();
+    chr_be_event(front.dev, CHR_EVENT_OPENED);
+    chr_be_event(front.dev, CHR_EVENT_INPUT_END);
+    CHECK_STR(notes(), "event(1) event(10) ");
+    CHECK_INT(swap("plain", &err), 0);
+    CHECK_STR(notes(), "event(4) set_open(0) change close ");
+    chr_be_write(front.dev, "input", 5);
+    CHECK_STR(notes(), "read(input) ");
+    /* without handlers that hear it, and with none but `change` */
+    back.in_write = post_opened_and_closed;
+    CHECK_INT(chr_fe_write(&front, "x", 1), 1);
+    CHECK_INT(swap("back", &err), 0); /* what is posted comes first */
+    CHECK_STR(notes(), "write(x) event(0) set_open(1) change ");
+    chr_fe_set_open(&front, 0);
+    CHECK_STR(notes(), "set_open(0) ");
+    CHECK_INT(swap("back", &err), 0); /* a frontend that is closed stays so */
+    CHECK_STR(notes(), "change close ");
+    finish(&r);
+}
+
+static void swap_again(int what)
+{
+    chr_error err;
+    if (what != 'x') return;
+    then = NULL;
+    CHECK_INT(swap("plain", &err), CHR_ERR_BUSY);
+    CHECK_STR(err.text, "chardev 'b' is busy: it has several frontends, or is being changed");
+    CHECK_INT(chr_remove(front.ctx, "b", &err), CHR_ERR_BUSY);
+}
+
+static void detach_in_change(int what)
+{
+    if (what == 'x') chr_fe_deinit(&front);
+}
+
+static void detach_at_closed(int what)
+{
+    if (what == CHR_EVENT_CLOSED) chr_fe_deinit(&front);
+}
+
+static void detach_at_break(int what)
+{
+    if (what == CHR_EVENT_BREAK) chr_fe_deinit(&front);
+}
+
+static int swapped_code;
+static void swap_when_asked(int what)
+{
+    chr_error err;
+    if (what != 'c') return;
+    then = NULL;
+    swapped_code = swap("ready", &err);
+}
+
+TEST(swaps_that_are_refused)
+{
+    static const char refused[] = "the frontend of 'b' refuses the new backend";
+    static const chr_handlers no_change = { front_can_read, front_read, front_event, NULL };
+    chr_error err;
+    chr_dev  *dev;
+    rig       r;
+    int       pass;
+    dev = start(&r, "back,id=b");
+    asks_are_noted = 0;
+    set_handlers(&all_handlers);
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    chr_be_event(dev, CHR_EVENT_INPUT_END);
+    settle(&r);
+    notes();
+    change_answer = -1;
+    CHECK_INT(swap("ready", &err), CHR_ERR_BUSY);
+    CHECK_STR(err.text, refused);
+    CHECK_STR(notes(), "set_open(0) set_open(1) change set_open(0) set_open(1) close_ready event(10) ");
+    CHECK(front.dev == dev && chr_find(r.ctx, "b") == dev);
+    CHECK_INT(swap("plain", &err), CHR_ERR_BUSY);
+    CHECK_STR(notes(), "event(4) set_open(0) change set_open(1) event(1) event(10) ");
+    CHECK_INT(swap("plain", NULL), CHR_ERR_BUSY);
+    settle(&r);
+    CHECK_HAS(notes(), "update(100,0) "); /* it is asked for input again */
+    chr_be_write(dev, "on", 2);
+    CHECK_INT(chr_fe_write(&front, "and on", 6), 6);
+    CHECK_STR(notes(), "read(on) write(and on) ");
+    change_answer = 0;
+    CHECK_INT(swap("broken", &err), CHR_ERR_IO);
+    CHECK_STR(err.text, "broken: it is broken");
+    CHECK_STR(notes(), "");
+    CHECK_INT(swap("broken,colour=red", &err), CHR_ERR_INVALID);
+    CHECK_INT(swap("gone", &err), CHR_ERR_NOT_FOUND);
+    CHECK_INT(swap("gone", NULL), CHR_ERR_NOT_FOUND);
+    CHECK_INT(swap("plain,help", &err), CHR_ERR_HELP);
+    CHECK_INT(swap("plain,mux=on", &err), CHR_ERR_NOT_SUPPORTED);
+    CHECK_STR(err.text, "plain: mux=on can't be used in a change");
+    CHECK_INT(swap("mux,chardev=b", &err), CHR_ERR_NOT_SUPPORTED);
+    CHECK_STR(err.text, "mux: chardev 'b' can't be changed into a mux");
+    CHECK_INT(swap("hub,chardevs.0=b", &err), CHR_ERR_NOT_SUPPORTED);
+    CHECK_STR(err.text, "hub: chardev 'b' can't be changed into a hub");
+    CHECK_INT(chr_change(r.ctx, "x", "plain", &err), CHR_ERR_NOT_FOUND);
+    CHECK_STR(err.text, "there is no chardev 'x'");
+    CHECK_INT(chr_change(r.ctx, NULL, "plain", &err), CHR_ERR_NOT_FOUND);
+    CHECK_STR(err.text, "there is no chardev ''");
+    make(&r, "plain,id=shared,mux=on");
+    CHECK_INT(chr_change(r.ctx, "shared", "plain", &err), CHR_ERR_NOT_SUPPORTED);
+    CHECK_STR(err.text, "chardev 'shared' is a mux: that can't be changed");
+    for (pass = 1; pass < 30; pass++) { /* out of memory: as before */
+        r.fail_at = r.calls + pass;
+        r.failed = 0;
+        if (swap("plain,obuf=10,history=10", &err) == 0) break;
+        CHECK_INT(err.code, CHR_ERR_NO_MEMORY);
+        CHECK(front.dev == dev);
+    }
+    CHECK(pass > 3 && !r.failed);
+    r.fail_at = 0;
+    CHECK_INT(swap("back", &err), 0);
+    dev = front.dev;
+    then = swap_again;
+    CHECK_INT(swap("back", &err), 0);
+    CHECK(then == NULL);
+    set_handlers(&no_change);
+    CHECK_INT(swap("plain", &err), CHR_ERR_NOT_SUPPORTED);
+    CHECK_STR(err.text, "the frontend of 'b' does not support chardev hotswap");
+    finish(&r);
+}
+
+/* The frontend goes meanwhile: the old chardev stays, without it; the new one, when that was accepted. */
+TEST(swaps_whose_frontend_goes)
+{
+    static void (*const ways[])(int) = { detach_in_change, detach_at_closed, detach_at_break };
+    chr_error err;
+    chr_dev  *dev;
+    rig       r;
+    size_t    i;
+    for (i = 0; i < 3; i++) {
+        dev = start(&r, "back,id=b");
+        set_handlers(&all_handlers);
+        chr_be_event(dev, CHR_EVENT_OPENED);
+        settle(&r);
+        back.in_write = post_break;
+        CHECK_INT(chr_fe_write(&front, "x", 1), 1);
+        then = ways[i];
+        CHECK_INT(swap("plain", &err), i == 0 ? 0 : CHR_ERR_BUSY); /* the first has accepted it before */
+        if (i > 0) CHECK_STR(err.text, "the frontend of 'b' refuses the new backend");
+        then = NULL;
+        CHECK(front.dev == NULL);
+        CHECK_STR(chr_find(r.ctx, "b")->kind->name, i == 0 ? "plain" : "back");
+        if (i == 0) dev = chr_find(r.ctx, "b");
+        CHECK(chr_find(r.ctx, "b") == dev);
+        REQUIRE(chr_fe_init(&front, dev, &err) == 0);
+        chr_fe_deinit(&front);
+        CHECK_INT(chr_remove(r.ctx, "b", &err), 0);
+        finish(&r);
+    }
+    /* what can_read says of the old one is not for the new one */
+    dev = start(&r, "back,id=b");
+    set_handlers(&all_handlers);
+    then = swap_when_asked;
+    swapped_code = -1;
+    CHECK_INT(chr_be_can_write(dev), 0);
+    CHECK_INT(swapped_code, 0);
+    CHECK(front.dev != dev);
+    CHECK_INT(chr_be_can_write(front.dev), 100);
+    change_answer = -1;
+    then = swap_when_asked;
+    CHECK_INT(chr_be_can_write(front.dev), 0);
+    CHECK_INT(swapped_code, CHR_ERR_BUSY);
+    finish(&r);
+}
+
+/* Without a frontend the old one goes first; wrong options are found before. */
+TEST(swaps_without_a_frontend)
+{
+    chr_error err;
+    rig       r;
+    long      at;
+    start(&r, "back,id=b");
+    chr_fe_deinit(&front);
+    CHECK_INT(chr_change(r.ctx, "b", "ready", &err), 0);
+    CHECK_STR(notes(), "close ");
+    CHECK_STR(chr_find(r.ctx, "b")->kind->name, "ready");
+    CHECK_INT(chr_change(r.ctx, "b", "null,colour=red", &err), CHR_ERR_INVALID);
+    CHECK_INT(chr_change(r.ctx, "b", "mux,chardev=b", &err), CHR_ERR_NOT_SUPPORTED);
+    CHECK_STR(notes(), "");
+    for (at = 1; at <= 30; at++) { /* without memory for what comes before it */
+        r.fail_at = r.calls + at;
+        CHECK_INT(chr_change(r.ctx, "b", "back,obuf=9", &err), CHR_ERR_NO_MEMORY);
+        if (!chr_find(r.ctx, "b")) break;
+        CHECK_STR(notes(), "");
+    }
+    CHECK(at > 2 && !chr_find(r.ctx, "b"));
+    r.fail_at = 0;
+    CHECK_STR(notes(), "close_ready ");
+    make(&r, "back,id=b");
+    CHECK_INT(chr_change(r.ctx, "b", "broken", &err), CHR_ERR_IO);
+    CHECK_STR(err.text, "broken: it is broken");
+    CHECK_STR(notes(), "close ");
+    CHECK(chr_find(r.ctx, "b") == NULL);
+    finish(&r);
+}
+
+/* Buffers stay with the frontend, and what a slow peer has not taken goes to the new backend. */
+TEST(swaps_with_buffers)
+{
+    chr_error err;
+    chr_dev  *dev;
+    rig       r;
+    int       answer;
+    for (answer = -1; answer <= 0; answer++) {
+        dev = start_buffered(&r, &all_handlers, 8, 6);
+        room = 0;
+        chr_be_write(dev, "wait", 4);
+        notes();
+        CHECK_INT(chr_fe_write(&front, "gone", 4), 4);
+        change_answer = answer;
+        CHECK_INT(swap("ready", &err), answer < 0 ? CHR_ERR_BUSY : 0);
+        CHECK_STR(notes(), answer < 0 ? "write(gone) set_open(0) set_open(1) change set_open(0) set_open(1) close_ready " :
+                                        "write(gone) set_open(0) set_open(1) change close ");
+        CHECK_INT(chr_fe_readable(&front), 4);
+        CHECK_INT(chr_fe_writable(&front), 6);
+        back.most = 0;
+        CHECK_INT(chr_fe_write(&front, "stay", 4), 4);
+        settle(&r);
+        notes();
+        CHECK_INT(swap("ready", &err), answer < 0 ? CHR_ERR_BUSY : 0); /* not tried on the old one again */
+        CHECK(strstr(notes(), "write") == NULL);
+        back.most = 100;
+        room = 100;
+        settle(&r);
+        {
+            const char *told = notes();
+            CHECK_HAS(told, "write(stay)");
+            CHECK_HAS(told, "read(wait)");
+        }
+        finish(&r);
+    }
+}
+
+/* ---- the rest of a life ------------------------------------------------------------------------------------------ */
+
+static void free_nothing(int what)
+{
+    if (what == CHR_EVENT_CLOSED) chr_context_free(front.ctx);
+}
+
+static void remove_at_closed(int what)
+{
+    chr_context *ctx = front.ctx;
+    if (what != CHR_EVENT_CLOSED) return;
+    chr_fe_deinit(&front);
+    CHECK_INT(chr_remove(ctx, "b", NULL), 0);
+}
+
+static void make_another(int what)
+{
+    chr_error err;
+    if (what != CHR_EVENT_CLOSED) return;
+    CHECK(chr_new(front.ctx, "null,id=late", &err) == NULL);
+    CHECK_INT(err.code, CHR_ERR_BUSY);
+    chr_be_event(front.dev, CHR_EVENT_OPENED); /* it is too late for that */
+}
+
+TEST(contexts_that_end)
+{
+    static void (*const doings[])(int) = { NULL, free_nothing, remove_at_closed, make_another };
+    static const char *const  want[] = { "event(4) close ", "event(4) close ", "event(4) set_open(0) close ", "event(4) close " };
+    chr_dev *dev;
+    rig      r;
+    size_t   i;
+    for (i = 0; i < 4; i++) {
+        dev = start(&r, "back,id=b");
+        set_handlers(&all_handlers);
+        chr_be_event(dev, CHR_EVENT_OPENED);
+        notes();
+        then = doings[i];
+        chr_context_free(r.ctx);
+        r.ctx = NULL;
+        CHECK_STR(notes(), want[i]);
+        CHECK(front.dev == NULL);
+        CHECK_INT(r.live, 0);
+        then = NULL;
+        chr_be_tell_event(&front, CHR_EVENT_BREAK); /* of what is gone nothing is looked at */
+        chr_be_tell_writable(&front);
+        set_handlers(NULL);
+        set_handlers(&all_handlers);
+        CHECK_INT(chr_fe_write(&front, "x", 1), CHR_ERR_DISCONNECTED);
+        CHECK_INT(chr_fe_printf(&front, "%300d", 1), CHR_ERR_DISCONNECTED);
+        CHECK_INT(chr_fe_eof(&front), 1);
+        chr_fe_deinit(&front);
+        CHECK_STR(notes(), "");
+    }
+    /* one that is closed, one that has posted, and one that nobody has */
+    dev = start(&r, "back,id=b");
+    set_handlers(&all_handlers);
+    notes();
+    chr_context_free(r.ctx);
+    CHECK_STR(notes(), "close ");
+    start(&r, "back,id=b");
+    set_handlers(&all_handlers);
+    back.in_write = post_break;
+    CHECK_INT(chr_fe_write(&front, "x", 1), 1);
+    notes();
+    chr_context_free(r.ctx);
+    CHECK_STR(notes(), "event(0) close ");
+    dev = start(&r, "back,id=b");
+    set_handlers(&all_handlers);
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    back.in_write = post_closed_and_opened;
+    CHECK_INT(chr_fe_write(&front, "x", 1), 1);
+    notes();
+    chr_context_free(r.ctx);
+    CHECK_STR(notes(), "event(4) event(1) event(4) close ");
+    dev = start(&r, "back,id=b");
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    chr_fe_deinit(&front);
+    make(&r, "ready,id=c");
+    notes();
+    chr_context_free(r.ctx);
+    CHECK_STR(notes(), "close close_ready ");
+    CHECK_INT(r.live, 0);
+}
+
+static int code_in_slot;
+static void inject_in_slot(chr_dev *dev)
+{
+    back.in_write = NULL;
+    code_in_slot = chr_inject(dev, "in", 2);
+}
+
+static void remove_at_read(int what)
+{
+    chr_context *ctx = front.ctx;
+    if (what != 'r') return;
+    chr_fe_deinit(&front);
+    CHECK_INT(chr_remove(ctx, "b", NULL), 0);
+}
+
+TEST(break_and_input_of_ones_own)
+{
+    chr_error err;
+    chr_info  info;
+    chr_dev  *dev;
+    rig       r;
+    dev = start(&r, "back,id=b");
+    CHECK_INT(chr_send_break(r.ctx, "x", &err), CHR_ERR_NOT_FOUND);
+    CHECK_STR(err.text, "there is no chardev 'x'");
+    CHECK_INT(chr_send_break(r.ctx, "b", &err), 0);
+    CHECK_INT(chr_inject(dev, "x", 1), CHR_ERR_WOULD_BLOCK);
+    set_handlers(&all_handlers);
+    notes();
+    CHECK_INT(chr_send_break(r.ctx, "b", &err), 0);
+    CHECK_STR(notes(), "event(0) ");
+    back.in_write = post_opened_and_closed;
+    CHECK_INT(chr_fe_write(&front, "x", 1), 1);
+    CHECK_INT(chr_send_break(r.ctx, "b", &err), 0); /* behind what is posted */
+    CHECK_STR(notes(), "write(x) event(0) event(0) ");
+    asks_are_noted = 0;
+    CHECK_INT(chr_inject(NULL, "x", 1), CHR_ERR_INVALID);
+    CHECK_INT(chr_inject(dev, NULL, 1), CHR_ERR_INVALID);
+    CHECK_INT(chr_inject(dev, NULL, 0), 0);
+    room = 0;
+    CHECK_INT(chr_inject(dev, "x", 1), CHR_ERR_WOULD_BLOCK);
+    room = 3;
+    CHECK_INT(chr_inject(dev, "abcde", 5), 3);
+    CHECK_INT(chr_inject(dev, "fg", 2), 2);
+    CHECK_STR(notes(), "read(abc) read(fg) ");
+    chr_query(dev, &info);
+    CHECK_INT(info.bytes_in, 5);
+    CHECK_STR(info.id, "b");
+    CHECK_STR(info.backend, "back");
+    CHECK_INT(info.frontend_open, 1);
+    CHECK_INT(info.be_open, 0);
+    code_in_slot = 0;
+    back.in_write = inject_in_slot;
+    CHECK_INT(chr_fe_write(&front, "x", 1), 1);
+    CHECK_INT(code_in_slot, CHR_ERR_WOULD_BLOCK);
+    then = set_others;
+    CHECK_INT(chr_inject(dev, "x", 1), CHR_ERR_WOULD_BLOCK); /* they have no `read` */
+    set_handlers(&all_handlers);
+    notes();
+    then = remove_at_read;
+    CHECK_INT(chr_inject(dev, "xyz", 3), 3);
+    CHECK_STR(notes(), "read(xyz) set_open(0) close ");
+    CHECK(chr_find(r.ctx, "b") == NULL);
+    settle(&r);
+    finish(&r);
+}
+
+/* A pipe is written and read, with an end of file of each direction: chr_fe_eof() in each state. */
+TEST(end_of_file_in_each_state)
+{
+    chr_dev *dev;
+    rig      r;
+    int      comes_back;
+    for (comes_back = 0; comes_back <= 1; comes_back++) {
+        dev = start(&r, "back,id=b");
+        back.comes_back = comes_back;
+        set_handlers(&all_handlers);
+        CHECK_INT(chr_fe_eof(&front), 0); /* it has never been open */
+        chr_be_event(dev, CHR_EVENT_OPENED);
+        CHECK_INT(chr_fe_eof(&front), 0);
+        chr_be_event(dev, CHR_EVENT_INPUT_END);
+        CHECK_INT(chr_fe_eof(&front), !comes_back);
+        CHECK_INT(chr_fe_eof(&front), !comes_back);
+        chr_be_event(dev, CHR_EVENT_OPENED);
+        CHECK_INT(chr_fe_eof(&front), 0);
+        chr_be_event(dev, CHR_EVENT_CLOSED);
+        CHECK_INT(chr_fe_eof(&front), !comes_back);
+        CHECK_INT(chr_fe_eof(&front), !comes_back);
+        finish(&r);
+        CHECK_INT(chr_fe_eof(&front), 1);
+    }
+}
+
+TEST(printed_output)
+{
+    char     text[1000];
+    chr_dev *dev;
+    rig      r;
+    size_t   len;
+    int      n;
+    dev = start(&r, "back,id=b");
+    CHECK_INT(chr_fe_printf(&front, "%s", ""), 0);
+    CHECK_STR(notes(), "");
+    CHECK_INT(chr_fe_printf(&front, "%d of %s", 7, "nine"), 9);
+    CHECK_STR(notes(), "write(7 of nine) ");
+    for (len = 1; len < sizeof text; len++) { /* no length is a special one */
+        back.most = 2000;
+        memset(text, 'x', len);
+        text[len] = 0;
+        CHECK_INT(chr_fe_printf(&front, "%s", text), len);
+        CHECK_INT(strlen(notes()), len + 8);
+        r.fail_at = r.calls + 1; /* a long one needs memory */
+        r.failed = 0;
+        n = chr_fe_printf(&front, "%s", text);
+        CHECK_INT(n, r.failed ? (int)CHR_ERR_NO_MEMORY : (int)len);
+        r.fail_at = 0;
+        notes();
+    }
+    CHECK(dev->bytes_out > 400000);
+    chr_fe_deinit(&front);
+    CHECK_INT(chr_fe_printf(&front, "%s", "x"), CHR_ERR_DISCONNECTED);
+    CHECK_INT(chr_fe_printf(&front, "%s", text), CHR_ERR_DISCONNECTED);
+    memset(&front, 0, sizeof front);
+    CHECK_INT(chr_fe_printf(&front, "%s", "x"), CHR_ERR_DISCONNECTED);
+    finish(&r);
+}
+
+/* ---- record and replay ------------------------------------------------------------------------------------------- */
+
+static char story[8000]; /* what the frontend has met */
+
+static void tell(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static void tell(const char *format, ...)
+{
+    size_t  used = strlen(story);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(story + used, sizeof story - used, format, args);
+    va_end(args);
+}
+
+static void tell_read(void *opaque, const void *buf, size_t len)
+{
+    tell("%lld read(%.*s)\n", (long long)((rig *)opaque)->now / 1000000, (int)len, (const char *)buf);
+    room -= (int)len;
+}
+
+static void tell_event(void *opaque, int event)
+{
+    tell("%lld event(%d) eof=%d\n", (long long)((rig *)opaque)->now / 1000000, event, chr_fe_eof(&front));
+}
+
+static void tell_writable(void *opaque) { tell("%lld writable\n", (long long)((rig *)opaque)->now / 1000000); }
+
+static void tell_ioctl(int command)
+{
+    union { int ints[4]; unsigned char bytes[16]; chr_parallel_epp epp; } arg;
+    char  cycles[8] = "";
+    int   code;
+    memset(&arg, 0, sizeof arg);
+    if (command >= CHR_IOCTL_PP_EPP_READ_ADDRESS && command <= CHR_IOCTL_PP_EPP_WRITE) {
+        arg.epp.buf = cycles;
+        arg.epp.count = 6;
+    }
+    code = chr_fe_ioctl(&front, command, &arg);
+    if (arg.epp.buf == cycles) memset(&arg.epp, 0, sizeof arg.epp);
+    tell("ioctl(%d)=%d %d,%d,%d,%d,%d %s\n", command, code, arg.ints[0], arg.ints[1], arg.ints[2], arg.ints[3], arg.bytes[0], cycles);
+}
+
+static const char hundred[] = "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789";
+
+/* All that belongs to this moment is done, then the next one begins. */
+static void later(rig *r)
+{
+    settle(r);
+    pass_time(r, 5);
+}
+
+/* What the frontend does. What the far side does is done only when it is `live`: else the recording does it. */
+static void live_through(rig *r, chr_dev *dev, int live)
+{
+    static const chr_handlers handlers = { front_can_read, tell_read, tell_event, front_change };
+    static const int commands[] = { CHR_IOCTL_SET_ECHO, CHR_IOCTL_SERIAL_GET_PARAMS, CHR_IOCTL_SERIAL_SET_BREAK, CHR_IOCTL_SERIAL_GET_TIOCM,
+        CHR_IOCTL_SERIAL_SET_FLOW, CHR_IOCTL_SERIAL_GET_FLOW, CHR_IOCTL_PP_READ_DATA, CHR_IOCTL_PP_EPP_READ, CHR_IOCTL_PP_DATA_DIR,
+        CHR_IOCTL_SERIAL_PURGE, CHR_IOCTL_SERIAL_GET_ERRORS, CHR_IOCTL_SERIAL_SET_ERRORS, CHR_IOCTL_GET_TERMINAL_SIZE,
+        CHR_IOCTL_SET_TERMINAL_SIZE, CHR_IOCTL_SERIAL_SET_TIOCM };
+    chr_error err;
+    char      buf[10];
+    size_t    i;
+    int       n;
+    story[0] = 0;
+    room = 1000;
+    REQUIRE(chr_fe_init(&front, dev, NULL) == 0);
+    chr_fe_set_handlers(&front, &handlers, r);
+    later(r);
+    if (live) chr_be_event(dev, CHR_EVENT_OPENED);
+    later(r);
+    if (live) chr_be_write(dev, "hello", 5);
+    later(r);
+    if (live) chr_be_event(dev, -7);
+    if (live) chr_be_event(dev, CHR_EVENT_BREAK);
+    if (live) chr_be_write(dev, hundred, 60);
+    later(r);
+    back.most = 2;
+    tell("write=%d\n", chr_fe_write(&front, "abc", 3));
+    tell("write=%d\n", chr_fe_write(&front, "c", 1));
+    chr_fe_add_watch(&front, tell_writable, r);
+    later(r);
+    back.most = 1000;
+    if (live) chr_be_writable(dev);
+    later(r);
+    tell("write=%d\n", chr_fe_write(&front, hundred, 100));
+    tell("write=%d\n", chr_fe_write_all(&front, hundred, 50, 10));
+    for (i = 0; i < sizeof commands / sizeof commands[0]; i++) tell_ioctl(commands[i]);
+    later(r);
+    memset(buf, 0, sizeof buf);
+    n = chr_fe_read_all(&front, buf, 9, 10);
+    tell("read_all=%d %s\n", n, buf);
+    n = chr_fe_read_all(&front, buf, 2, 10);
+    tell("read_all=%d %s\n", n, buf);
+    back.failure = CHR_ERR_IO;
+    n = chr_fe_read_all(&front, buf, 2, 10);
+    tell("read_all=%d\n", n);
+    tell("write=%d\n", chr_fe_write(&front, "x", 1));
+    memset(&err, 0, sizeof err);
+    n = chr_wait_connected(dev, &err);
+    tell("wait=%d %s\n", n, err.text);
+    back.failure = CHR_ERR_DISCONNECTED;
+    tell("write=%d\n", chr_fe_write(&front, "lost", 4));
+    back.failure = 0;
+    tell("wait=%d\n", chr_wait_connected(dev, &err));
+    chr_fe_set_open(&front, 0);
+    chr_fe_set_open(&front, 1);
+    later(r);
+    tell("disconnect=%d\n", chr_fe_disconnect(&front)); /* CLOSED comes from inside it */
+    later(r);
+    back.comes_back = 1;
+    if (live) chr_be_event(dev, CHR_EVENT_OPENED);
+    later(r);
+    if (live) chr_be_event(dev, CHR_EVENT_INPUT_END);
+    later(r);
+    tell("shutdown=%d\n", chr_fe_shutdown(&front));
+    later(r);
+    if (live) chr_be_event(dev, CHR_EVENT_CLOSED);
+    later(r);
+    if (live) chr_be_event(dev, CHR_EVENT_OPENED);
+    back.comes_back = 0;
+    if (live) chr_be_event(dev, CHR_EVENT_INPUT_END);
+    later(r);
+    back.shutdown = CHR_ERR_DISCONNECTED;
+    tell("shutdown=%d\n", chr_fe_shutdown(&front));
+    back.shutdown = 0;
+    tell("write=%d\n", chr_fe_write(&front, "last", 4));
+    if (live) chr_be_event(dev, CHR_EVENT_CLOSED);
+    later(r);
+}
+
+TEST(lives_that_are_played_again)
+{
+    static char first[sizeof story];
+    static char path[400];
+    chr_error   err;
+    chr_dev    *dev;
+    rig         r;
+    snprintf(path, sizeof path, "%s", scratch("life"));
+    start(&r, "plain,id=other");
+    asks_are_noted = 0;
+    chr_fe_deinit(&front);
+    CHECK_INT(chr_replay_over(r.ctx), 0);
+    CHECK_INT(chr_record_start(r.ctx, path, &err), 0);
+    CHECK_INT(chr_record_start(r.ctx, path, &err), CHR_ERR_BUSY);
+    dev = make(&r, "back,id=b");
+    live_through(&r, dev, 1);
+    CHECK_HAS(story, "1015 read(012345");
+    CHECK_HAS(story, "read_all=9 rrrrrrrrr\n");
+    CHECK_HAS(story, "disconnect=0\n1040 event(4) eof=1\n");
+    CHECK_HAS(story, "eof=0\nshutdown=0\n");
+    memcpy(first, story, sizeof first);
+    CHECK_INT(chr_record_stop(r.ctx), 0);
+    CHECK_INT(chr_record_stop(r.ctx), CHR_ERR_NOT_FOUND);
+    finish(&r);
+
+    start(&r, "plain,id=stranger"); /* which is not in the recording, and works as ever */
+    asks_are_noted = 0;
+    CHECK_INT(chr_replay_open(r.ctx, path, &err), 0);
+    CHECK_INT(chr_replay_open(r.ctx, path, &err), CHR_ERR_BUSY);
+    CHECK_INT(chr_fe_write(&front, "x", 1), 1);
+    CHECK_STR(notes(), "write(x) ");
+    chr_fe_deinit(&front);
+    make(&r, "plain,id=new-one");
+    dev = make(&r, "back,id=b,history=10,obuf=10"); /* their effects are in the recording */
+    CHECK_STR(dev->kind->name, "replay");
+    logged = NULL;
+    live_through(&r, dev, 0);
+    CHECK_STR(story, first);
+    CHECK(strstr(notes(), "write") == NULL);
+    CHECK_INT(chr_replay_over(r.ctx), 1);
+    chr_replay_close(r.ctx);
+    CHECK_INT(chr_replay_over(r.ctx), 0);
+    finish(&r);
+    scratch_clean();
 }

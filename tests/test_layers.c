@@ -1,6 +1,6 @@
 /*
- * test_layers.c - a stream with a layer that buffers (telnet), over a local socket: what it reads while the frontend has no room, what it
- * has not been able to send yet, and how both end.
+ * test_layers.c - a stream with a layer that buffers (telnet), over a local socket: read-ahead while the frontend has
+ * no room, unsent output, and how both end.
  */
 #include "chardev.h"
 #include "fault.h"
@@ -57,7 +57,7 @@ static uint64_t queued(line *l)
     return info.bytes_queued;
 }
 
-/* Writes digits, "0123456789012...", until no more is taken. */
+/* Writes digits, "0123456789012...", until nothing more is accepted. */
 static size_t fill_with_digits(line *l)
 {
     static char block[65536];
@@ -82,7 +82,8 @@ static void take_digits(line *l, size_t *at)
         if (!CHECK_INT(text[i], '0' + (int)(*at % 10))) return;
 }
 
-/* Answers go out while the frontend takes nothing; what was read with them is kept, with its events, and comes in its order. */
+/* Answers go out while the frontend takes nothing; what was read with them is kept, with its events, and comes in
+ * its order. */
 TEST(layers_answer_while_the_frontend_has_no_room)
 {
     static const unsigned char asked[] = { 'a', 'b', IAC, DO, 99, 'c', IAC, BRK, 'd', IAC, IAC, IAC, DO, 98, 'e' };
@@ -111,7 +112,7 @@ TEST(layers_answer_while_the_frontend_has_no_room)
     line_close(&l);
 }
 
-/* So much is read ahead, and no more; the peer's end waits behind it. */
+/* The read-ahead is bounded; the peer's end of file is delivered after it. */
 TEST(layers_read_ahead_so_much)
 {
     static char text[3 * BOX];
@@ -141,7 +142,8 @@ TEST(layers_read_ahead_so_much)
     line_close(&l);
 }
 
-/* A peer that reads nothing: so much is taken for it; its questions are answered until the reserve is full, then it goes. */
+/* A peer that reads nothing: so much is taken for it; its questions are answered until the reserve is full, then it
+ * goes. */
 TEST(layers_keep_so_much_for_a_slow_peer)
 {
     unsigned char question[] = { IAC, DO, 99 };
@@ -186,7 +188,7 @@ TEST(layers_keep_so_much_for_a_slow_peer)
     line_close(&l);
 }
 
-/* Half-close: what is kept goes first; answers behind the end are none, and what the peer says still comes. */
+/* Half-close: queued output is sent first; no replies are sent after FIN, and the peer's input is still delivered. */
 TEST(layers_send_what_they_have_before_the_end)
 {
     unsigned char question[] = { IAC, DO, 99, 'y', 'e', 's' };
@@ -222,8 +224,8 @@ TEST(layers_send_what_they_have_before_the_end)
     line_close(&l);
 }
 
-/* The chardev goes while a slow peer has not had all: it still gets it; or, when it takes nothing for 2 seconds, the log says how many
- * bytes were lost. */
+/* The chardev goes while a slow peer has not had all: it still gets it; or, when it takes nothing for 2 seconds, the
+ * log says how many bytes were lost. */
 TEST(layers_linger)
 {
     size_t sent, heard;
@@ -358,17 +360,18 @@ TEST(layers_memory_when_idle)
 /* Without memory: a write is not taken, and input that can't be kept ends the connection. */
 TEST(layers_without_memory)
 {
-    recorder rec[4];
+    enum { LINES = 5 };
+    recorder rec[LINES];
     char     options[100];
-    int      fds[2], i, far[4];
+    int      fds[2], i, far[LINES];
     size_t   sent = 0;
     rig      r;
     NEED_LITTLE_ROOM();
     rig_open_virtual(&r);
-    for (i = 0; i < 4; i++) {
+    for (i = 0; i < LINES; i++) {
         socket_pair(fds);
         far[i] = fds[1];
-        snprintf(options, sizeof options, "socket,id=s%d,fd=%d,telnet=on", i, fds[0]);
+        snprintf(options, sizeof options, "socket,id=s%d,fd=%d,telnet=on,half-close=on", i, fds[0]);
         attach_with_room(&rec[i], make(&r, options), 0);
     }
     settle(&r);
@@ -380,6 +383,8 @@ TEST(layers_without_memory)
     settle(&r);
     fill_up(&rec[3].fe);
     (void)hear(far[2]);
+    give_room(&rec[4], UNLIMITED);
+    settle(&r);
     r.fail_at = r.calls + 1;
     r.for_good = 1;
     CHECK_INT(chr_fe_write(&rec[2].fe, "x", 1), CHR_ERR_WOULD_BLOCK);
@@ -391,6 +396,10 @@ TEST(layers_without_memory)
     settle(&r);
     CHECK_INT(rec[2].length, 0);
     CHECK_STR(rec[2].events, "OC");
+    say(far[4], "in"); /* the same for a frontend that has room */
+    settle(&r);
+    CHECK_INT(rec[4].length, 0);
+    CHECK_STR(rec[4].events, "OC");
     r.fail_at = 0;
     for (i = 0; i < 2; i++) { /* nobody else was harmed */
         give_room(&rec[i], UNLIMITED);
@@ -399,10 +408,44 @@ TEST(layers_without_memory)
         CHECK_INT(drain(&r, far[i], sent), sent);
         CHECK_STR(rec[i].events, "O");
     }
-    for (i = 0; i < 4; i++) {
+    for (i = 0; i < LINES; i++) {
         detach(&rec[i]);
         close(far[i]);
     }
     settle(&r);
     rig_close(&r);
+}
+
+/* An HTTP head that comes in pieces, larger than what a layer keeps: it is refused, and nothing is written behind
+ * the memory for it. */
+TEST(layers_of_websocket_and_a_long_head)
+{
+    static char head[40000];
+    const char *answer;
+    recorder    rec;
+    char        options[500];
+    const char *path = scratch("s");
+    int         far;
+    rig         r;
+    rig_open_virtual(&r);
+    snprintf(options, sizeof options, "socket,id=s,path=%s,server=on,wait=off,websocket=on", path);
+    attach(&rec, make(&r, options));
+    far = unix_connect(path);
+    settle(&r);
+    memset(head, 'a', sizeof head);
+    memcpy(head, "GET / HTTP/1.1\r\nX: ", 19);
+    CHECK_INT(write(far, head, 5000), 5000);
+    settle(&r);
+    CHECK_STR(hear(far), "");
+    memset(head, 'a', sizeof head);
+    CHECK_INT(write(far, head, sizeof head), sizeof head);
+    settle(&r);
+    answer = hear(far);
+    CHECK_INT(strncmp(answer, "HTTP/1.1 4", 10), 0);
+    CHECK_STR(rec.events, "");
+    close(far);
+    detach(&rec);
+    settle(&r);
+    rig_close(&r);
+    scratch_clean();
 }
