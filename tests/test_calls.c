@@ -580,6 +580,89 @@ TEST(room_and_input)
     finish(&r);
 }
 
+static void none_and_all(void)
+{
+    set_handlers(NULL);
+    set_handlers(&all_handlers);
+}
+
+static void post_and_set(void)
+{
+    back.in_write = post_break;
+    CHECK_INT(chr_fe_write(&front, "x", 1), 1);
+    set_handlers(&all_handlers);
+}
+
+static void buffers_and_none(void)
+{
+    CHECK_INT(chr_fe_set_buffers(&front, 8, 8), 0);
+    CHECK_INT(chr_fe_set_buffers(&front, 0, 0), 0);
+}
+
+static void swap_in_vain(void)
+{
+    change_answer = -1;
+    CHECK_INT(chr_change(front.ctx, "b", "back", NULL), CHR_ERR_BUSY);
+}
+
+static void (*doing)(void);
+static void do_when_asked(int what)
+{
+    if (what != 'c') return;
+    then = NULL;
+    doing();
+}
+
+/* Two changes make no answer good again. */
+TEST(room_that_changes_twice)
+{
+    static void (*const doings[])(void) = { none_and_all, post_and_set, buffers_and_none, swap_in_vain };
+    chr_dev *dev;
+    rig      r;
+    size_t   i;
+    int      buffered;
+    for (i = 0; i < sizeof doings / sizeof doings[0]; i++) {
+        dev = start(&r, "back,id=b");
+        set_handlers(&all_handlers);
+        chr_be_event(dev, CHR_EVENT_OPENED);
+        settle(&r);
+        doing = doings[i];
+        then = do_when_asked;
+        CHECK_INT(chr_be_can_write(dev), 0);
+        CHECK(then == NULL);
+        CHECK_INT(chr_be_can_write(dev), 100);
+        finish(&r);
+    }
+    for (buffered = 0; buffered <= 1; buffered++) { /* the same with buffers, empty or not */
+        dev = start(&r, "back,id=b");
+        set_handlers(&all_handlers);
+        chr_be_event(dev, CHR_EVENT_OPENED);
+        CHECK_INT(chr_fe_set_buffers(&front, 8, 0), 0);
+        settle(&r);
+        room = 0;
+        if (buffered) chr_be_write(dev, "bytes", 5);
+        settle(&r);
+        notes();
+        doing = none_and_all;
+        then = do_when_asked;
+        room = 3;
+        if (buffered) {
+            chr_fe_accept_input(&front);
+            chr_loop_step(r.ctx, 0);
+            CHECK(strstr(notes(), "ask set_open(0) set_open(1) event(1) read") == NULL); /* not before it is asked again */
+            settle(&r);
+            CHECK_INT(chr_fe_readable(&front), 0);
+        } else {
+            then = NULL;
+            CHECK_INT(chr_be_can_write(dev), 8); /* so that it is asked the next time */
+            then = do_when_asked;
+            CHECK_INT(chr_be_can_write(dev), 0);
+        }
+        then = NULL;
+        finish(&r);
+    }
+}
+
 /* ---- output ------------------------------------------------------------------------------------------------------------------- */
 
 static void post_writable(chr_dev *dev)
@@ -1108,6 +1191,24 @@ TEST(buffers_take_the_state_over)
         CHECK_STR(notes(), "event(1) event(10) ");
         finish(&r);
     }
+}
+
+/* Other sizes begin anew: a full buffer that grows has room, and one whose handlers were taken away is filled again. */
+TEST(buffers_that_grow)
+{
+    chr_dev *dev;
+    rig      r;
+    dev = start_buffered(&r, &events_alone, 8, 8);
+    chr_be_write(dev, "12345678", 8);
+    CHECK_INT(chr_be_can_write(dev), 0);
+    CHECK_INT(chr_fe_set_buffers(&front, 20, 8), 0);
+    CHECK_INT(chr_be_can_write(dev), 12);
+    set_handlers(NULL);
+    CHECK_INT(chr_be_can_write(dev), 0);
+    CHECK_INT(chr_fe_set_buffers(&front, 30, 8), 0);
+    CHECK_INT(chr_be_can_write(dev), 22);
+    CHECK_STR(take(9), "12345678");
+    finish(&r);
 }
 
 /* With a read handler they are delivered as it has room. */
@@ -1932,6 +2033,30 @@ TEST(what_is_in_a_recording)
     CHECK_INT(chr_record_start(r.ctx, path, &err), 0);
     finish(&r);
     CHECK_STR(kinds_in(path), "1:0 2:0 1:1 4:1 2:1 12:0 ");
+    scratch_clean();
+}
+
+/* What begins while a frontend gathers its output sees that, too. */
+TEST(recordings_and_buffers)
+{
+    static char path[400];
+    chr_error   err;
+    rig         r;
+    int         i;
+    snprintf(path, sizeof path, "%s", scratch("record"));
+    start_buffered(&r, &all_handlers, 8, 8);
+    for (i = 0; i < 3; i++) {
+        CHECK_INT(chr_fe_write(&front, "x", 1), 1);
+        settle(&r);
+    }
+    CHECK_INT(chr_record_start(r.ctx, path, &err), 0);
+    CHECK_INT(chr_fe_write(&front, "y", 1), 1);
+    settle(&r);
+    CHECK_INT(chr_record_stop(r.ctx), 0);
+    CHECK_INT(chr_fe_write(&front, "z", 1), 1);
+    settle(&r);
+    CHECK_STR(kinds_in(path), "1:0 4:0 2:0 6:0 12:0 ");
+    finish(&r);
     scratch_clean();
 }
 
