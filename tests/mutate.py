@@ -12,7 +12,8 @@
 
 Faults: a comparison, a boundary, a constant, an operator or a negation is changed, a condition or a part of one is dropped, a
 statement is dropped, arguments are swapped, a function returns early or with another value. What isn't compiled on this machine,
-what doesn't compile, what gives the same object code and what stands in a line with GCOV_EXCL_LINE is no fault. The others are caught
+what doesn't compile, what gives the same object code and what stands in a line with GCOV_EXCL_LINE, or between GCOV_EXCL_START and
+GCOV_EXCL_STOP, is no fault. The others are caught
 if a test fails, crashes or hangs, twice, that passes without the fault. Survivors are printed with their difference, and stand in build/mutate/survivors/SECTION.
 
 Which tests reach which line is found out once and kept in build/mutate/map: each single test runs under gcc's
@@ -390,9 +391,20 @@ class Maker:
         return self.faults
 
 
+def unreachable_lines(source):
+    """Those between GCOV_EXCL_START and GCOV_EXCL_STOP."""
+    found, inside = set(), False
+    for number, line in enumerate(source.text.split('\n'), 1):
+        inside = (inside or 'GCOV_EXCL_START' in line) and 'GCOV_EXCL_STOP' not in line
+        if inside:
+            found.add(number)
+    return found
+
+
 def all_faults(source, compiled):
     """Those in lines that are compiled on this machine, in order. Their ids stay the same while the line's text does."""
     seen, faults = collections.Counter(), []
+    compiled = compiled - unreachable_lines(source)
     for function in source.functions:
         if source.tokens[function.first].start < source.starts[source.sections[0][0] - 1]:
             continue

@@ -1,4 +1,4 @@
-/* braille: the protocol engine with a display of the test's own, and the BrlAPI client against a server that is played here. */
+/* braille: the protocol engine with the test's own display, and the BrlAPI client against a simulated server. */
 #include "chardev.h"
 #include "fault.h"
 #include "private.h"
@@ -7,7 +7,7 @@
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
 
-/* ---- a display that remembers ------------------------------------------------------------------------------------------ */
+/* ---- a display that remembers ------------------------------------------------------------------------------------ */
 
 typedef struct screen {
     int           size;
@@ -82,7 +82,7 @@ static void guest_says(guest *g, const void *bytes, size_t len)
         forget_input(&(g)->rec);                                                       \
     } while (0)
 
-/* ---- the protocol -------------------------------------------------------------------------------------------------------- */
+/* ---- the protocol ------------------------------------------------------------------------------------------------ */
 
 TEST(braille_is_open_from_creation)
 {
@@ -288,6 +288,18 @@ TEST(braille_without_cells_is_silent)
     guest_close(&g);
 }
 
+TEST(braille_with_less_than_no_cells)
+{
+    guest g;
+    guest_open(&g, -1);
+    SAYS(&g, "\033\204\033\005\033\001\001");
+    HEARS(&g, "");
+    CHECK_INT(g.s.writes, 0);
+    pass_time(&g.r, 1000);
+    HEARS(&g, "");
+    guest_close(&g);
+}
+
 TEST(braille_resized)
 {
     guest g;
@@ -306,7 +318,7 @@ TEST(braille_resized)
     guest_close(&g);
 }
 
-/* ---- every split ----------------------------------------------------------------------------------------------------------- */
+/* ---- every split ------------------------------------------------------------------------------------------------- */
 
 typedef struct stream {
     const char *bytes;
@@ -357,7 +369,7 @@ TEST(braille_split_anywhere)
     }
 }
 
-/* ---- keys -------------------------------------------------------------------------------------------------------------------- */
+/* ---- keys -------------------------------------------------------------------------------------------------------- */
 
 TEST(braille_keys)
 {
@@ -450,7 +462,7 @@ TEST(braille_removed_by_its_guest)
     rig_close(&g.r);
 }
 
-/* ---- a BrlAPI server that the test plays ------------------------------------------------------------------------------------- */
+/* ---- a BrlAPI server that the test plays ------------------------------------------------------------------------- */
 
 typedef struct server {
     rig           r;
@@ -662,7 +674,7 @@ TEST(brlapi_commands)
     server_close(&s);
 }
 
-/* As rig_close(). A thread that has looked a name up lets go of its pipe when it comes to it. */
+/* As rig_close(). A lookup thread closes its pipe when it has finished. */
 static void close_after_lookups(rig *r)
 {
     int64_t end = real_ms() + RIG_PATIENCE_MS;
@@ -694,7 +706,7 @@ TEST(brlapi_keys_while_the_guest_does_not_read)
     server_close(&s);
 }
 
-/* A name is looked up in the background; one that is none is told, and looked up again. */
+/* A name is resolved in the background; a failure is logged, and the lookup is repeated. */
 TEST(brlapi_by_name)
 {
     server s;
@@ -777,7 +789,7 @@ TEST(brlapi_display_comes_later)
     server_close(&s);
 }
 
-/* The server answers at last, but there is no display; and then it says nothing any more. */
+/* The server answers, but has no display; then it sends nothing more. */
 TEST(brlapi_that_says_nothing_more)
 {
     server s;
@@ -799,7 +811,7 @@ TEST(brlapi_that_says_nothing_more)
     server_close(&s);
 }
 
-/* It comes back with another display: the guest is told. */
+/* The server reconnects with another display: the guest gets the new size. */
 TEST(brlapi_back_with_another_size)
 {
     server s;
@@ -853,7 +865,45 @@ TEST(brlapi_resized)
     SENDS(&s, 's', "\0\0\0\0\0\0\0\0"); /* gone: the guest keeps its size */
     SENDS(&s, 's', "\0\0\0\012");
     HEARS(&s, "");
+    SENDS(&s, 's', "\0\0\0\024\0\0\0\002"); /* as it was; two rows are no more cells */
+    SENDS(&s, 's', "\0\0\0\012"); /* without rows, although the last packet had some */
+    SENDS(&s, 's', "\0\0\0\012\0\0\0");
+    SENDS(&s, 's', "");
+    HEARS(&s, "");
+    SENDS(&s, 's', "\0\0\0\125\0\0\0\001"); /* more than a Vario can have */
+    HEARS(&s, "\033\001\124");
+    SENDS(&s, 's', "\0\0\0\123\0\0\0\001");
+    HEARS(&s, "\033\001\123");
+    SENDS(&s, 's', "\0\0\0\124\0\0\0\001");
+    HEARS(&s, "\033\001\124");
     server_close(&s);
+}
+
+/* The display shrinks: of a longer row it gets what fits, and a cursor only where it has a cell. */
+TEST(brlapi_row_for_more_cells_than_there_are)
+{
+    static const struct { const char *row, *want; } rows[] = {
+        { "\033\001\001\003\301", "\0\0\0\176" "\0\0\0\001" "\0\0\0\002" "\0\0\0\002" "ab" "\0\0" "\001\003" "\0\0\0\0" "\012ISO-8859-1" },
+        { "\033\001\001\303\001", "\0\0\0\176" "\0\0\0\001" "\0\0\0\002" "\0\0\0\002" "ab" "\0\0" "\001\003" "\0\0\0\002" "\012ISO-8859-1" },
+    };
+    size_t i;
+    for (i = 0; i < 2; i++) {
+        server s;
+        server_open(&s, "");
+        server_shake(&s, 3);
+        close(s.peer);
+        settle(&s.r);
+        guest_of(&s, rows[i].row, 5); /* while nobody is there: for the next */
+        pass_time(&s.r, 1000);
+        server_accept(&s);
+        SENDS(&s, 'v', "\0\0\0\010");
+        GETS(&s, 'v', "\0\0\0\010");
+        SENDS(&s, 'a', "\0\0\0N");
+        server_shake_rest(&s, 2);
+        CHECK_INT(server_gets(&s), 'w');
+        CHECK_MEM(s.got, s.length, rows[i].want, 37);
+        server_close(&s);
+    }
 }
 
 TEST(brlapi_lost_and_back)
@@ -945,7 +995,7 @@ TEST(brlapi_server_that_hangs_up_and_does_not_read)
     server_close(&s);
 }
 
-/* ---- who may come in ----------------------------------------------------------------------------------------------------------- */
+/* ---- who may come in --------------------------------------------------------------------------------------------- */
 
 static const char *key_file(const char *key)
 {
@@ -975,6 +1025,35 @@ TEST(brlapi_shows_its_key)
     scratch_clean();
 }
 
+/* Its key is what the file begins with, up to 512 bytes. An empty file is none. */
+TEST(brlapi_keys_of_many_sizes)
+{
+    static const size_t sizes[] = { 1, 511, 512, 513, 600, 0 };
+    size_t              i;
+    for (i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        char   key[601], more[300];
+        server s;
+        memset(key, 'k', sizeof key);
+        key[sizes[i]] = 0;
+        snprintf(more, sizeof more, ",key=%s", key_file(key));
+        server_open(&s, more);
+        SENDS(&s, 'v', "\0\0\0\010");
+        GETS(&s, 'v', "\0\0\0\010");
+        SENDS(&s, 'a', "\0\0\0K");
+        if (sizes[i] > 0) {
+            CHECK_INT(server_gets(&s), 'a');
+            CHECK_INT(s.length, 4 + (sizes[i] < 512 ? sizes[i] : 512));
+            CHECK_MEM(s.got, 4, "\0\0\0K", 4);
+            CHECK_MEM(s.got + 4, s.length - 4, key, s.length - 4);
+        } else {
+            CHECK(server_is_left(&s));
+            CHECK_HAS(s.r.log, "does not let us in");
+        }
+        server_close(&s);
+        scratch_clean();
+    }
+}
+
 static void left_with(server *s, const char *message)
 {
     CHECK(server_is_left(s));
@@ -996,7 +1075,7 @@ TEST(brlapi_is_not_let_in)
     left_with(&s, "key");
 }
 
-/* The server is slow to start: first nobody is there, then our key is not the right one. Both are told, each once. */
+/* The server starts late: first nothing listens, then it rejects the key. Each failure is logged once. */
 TEST(brlapi_is_not_let_in_by_one_who_comes_later)
 {
     server s;
@@ -1112,6 +1191,8 @@ TEST(brlapi_options)
         make(&r, text);
         settle(&r);
         CHECK_HAS(r.log, want);
+        if (defaults[i][0] && defaults[i][0] != ':') CHECK_INT(fault_plan.counts[FAULT_connect], 1); /* that address, */
+        else CHECK(fault_plan.counts[FAULT_connect] > 1); /* or the local socket and the loopback interface */
         CHECK_INT(chr_remove(r.ctx, "b", NULL), 0);
         memset(&fault_plan, 0, sizeof fault_plan);
     }
@@ -1143,7 +1224,7 @@ TEST(brlapi_hosts_in_brackets)
     }
 }
 
-/* ---- sweeps: something fails, once, and in the end the row is on the display ------------------------------------------------------ */
+/* ---- sweeps: something fails, once, and in the end the row is on the display ------------------------------------- */
 
 /* What the server has of the connection: how far its packet goes, and the text that it was to show. */
 typedef struct robot {

@@ -1,6 +1,6 @@
 /*
- * test_calls.c - what passes between a backend and its frontend through the core alone: each call, event and byte, noted on both sides in
- * its order. No descriptor, no time, no other backend.
+ * test_calls.c - what passes between a backend and its frontend through the core alone: each call, event and byte,
+ * recorded on both sides in order. No descriptors, no time, no other backend.
  */
 #include "chardev.h"
 #include "fault.h"
@@ -30,7 +30,7 @@ static const char *notes(void)
     return last;
 }
 
-/* ---- the backend ---------------------------------------------------------------------------------------------------------------- */
+/* ---- the backend ------------------------------------------------------------------------------------------------ */
 
 static struct {
     int  most;                    /* how many bytes it still takes; then it would block */
@@ -208,7 +208,7 @@ CHR_TABLE(chr_backend, broken_kind,
     CHR_SET(open,         broken_open)
     CHR_SET(io,           &back_io));
 
-/* ---- the frontend --------------------------------------------------------------------------------------------------------------- */
+/* ---- the frontend ----------------------------------------------------------------------------------------------- */
 
 static chr_frontend front;
 static int          asks_are_noted;
@@ -311,7 +311,7 @@ static void finish(rig *r)
 
 static void set_handlers(const chr_handlers *handlers) { chr_fe_set_handlers(&front, handlers, NULL); }
 
-/* ---- events --------------------------------------------------------------------------------------------------------------------- */
+/* ---- events ----------------------------------------------------------------------------------------------------- */
 
 static const int many[] = { CHR_EVENT_INPUT_END, CHR_EVENT_MUX_OUT, CHR_EVENT_MUX_IN, CHR_EVENT_PURGE_TRANSMIT, CHR_EVENT_PURGE_RECEIVE,
                             CHR_EVENT_LINE_ERROR, CHR_EVENT_SERIAL, CHR_EVENT_RESIZED, CHR_EVENT_BREAK, -7, CHR_EVENT_READABLE };
@@ -442,7 +442,7 @@ static void deinit_at_opened(int what)
 static const chr_handlers events_alone = { NULL, NULL, front_event, NULL };
 static const chr_handlers bytes_alone = { NULL, front_read, NULL, NULL };
 
-/* What new handlers are told at once. */
+/* The state that new handlers get at once. */
 TEST(state_is_told_to_new_handlers)
 {
     chr_dev *dev;
@@ -500,7 +500,7 @@ TEST(state_is_told_to_new_handlers)
     finish(&r);
 }
 
-/* ---- room and input ------------------------------------------------------------------------------------------------------------- */
+/* ---- room and input --------------------------------------------------------------------------------------------- */
 
 static void set_others(int what)
 {
@@ -663,7 +663,7 @@ TEST(room_that_changes_twice)
     }
 }
 
-/* ---- output ------------------------------------------------------------------------------------------------------------------- */
+/* ---- output ----------------------------------------------------------------------------------------------------- */
 
 static void post_writable(chr_dev *dev)
 {
@@ -671,7 +671,7 @@ static void post_writable(chr_dev *dev)
     chr_be_writable(dev);
 }
 
-/* A plain backend is writable at any time; another one when it says so, once for each question. */
+/* A backend without `update` is always writable; another one when it calls chr_be_writable(), once per request. */
 TEST(who_waits_to_write)
 {
     chr_dev *dev;
@@ -849,7 +849,7 @@ TEST(queued_output_and_its_end)
     finish(&r);
 }
 
-/* ---- buffers -------------------------------------------------------------------------------------------------------------------- */
+/* ---- buffers ---------------------------------------------------------------------------------------------------- */
 
 static chr_dev *start_buffered(rig *r, const chr_handlers *handlers, size_t in, size_t out)
 {
@@ -1149,7 +1149,8 @@ TEST(pulled_input)
     finish(&r);
 }
 
-/* Buffers that come later know what their frontend has been told, and the state of a chardev whose frontend hears no events. */
+/* Buffers that are added later take over the events that the frontend has got, and the state of a chardev without an
+ * event handler. */
 TEST(buffers_take_the_state_over)
 {
     chr_dev *dev;
@@ -1262,7 +1263,7 @@ TEST(input_read_ahead)
     finish(&r);
 }
 
-/* ---- the log hook, while a buffer is sent --------------------------------------------------------------------------------------- */
+/* ---- the log hook, while a buffer is sent ----------------------------------------------------------------------- */
 
 static void detach_now(void) { chr_fe_deinit(&front); }
 static void write_now(void) { CHECK_INT(chr_fe_write(&front, "more", 4), 4); }
@@ -1336,14 +1337,14 @@ TEST(the_log_hook_writes_and_asks_for_other_buffers)
     finish(&r);
 }
 
-/* ---- hot swap -------------------------------------------------------------------------------------------------------------------- */
+/* ---- hot swap --------------------------------------------------------------------------------------------------- */
 
 static int swap(const char *options, chr_error *err)
 {
     return chr_change(front.ctx, "b", options, err);
 }
 
-/* What each side is told, for each state of the old and the new one. */
+/* The events of each side, for each state of the old and the new backend. */
 TEST(swaps_told_to_both_sides)
 {
     chr_error err;
@@ -1605,7 +1606,7 @@ TEST(swaps_with_buffers)
     }
 }
 
-/* ---- the rest of a life ------------------------------------------------------------------------------------------------------------ */
+/* ---- the rest of a life ----------------------------------------------------------------------------------------- */
 
 static void free_nothing(int what)
 {
@@ -1755,7 +1756,7 @@ TEST(break_and_input_of_ones_own)
     finish(&r);
 }
 
-/* A pipe is written and read, the end of each told apart: chr_fe_eof() for each state. */
+/* A pipe is written and read, with an end of file of each direction: chr_fe_eof() in each state. */
 TEST(end_of_file_in_each_state)
 {
     chr_dev *dev;
@@ -1815,7 +1816,7 @@ TEST(printed_output)
     finish(&r);
 }
 
-/* ---- record and replay ------------------------------------------------------------------------------------------------------------ */
+/* ---- record and replay ------------------------------------------------------------------------------------------ */
 
 static char story[8000]; /* what the frontend has met */
 
@@ -2164,7 +2165,7 @@ TEST(commands_that_were_not_given_then)
     scratch_clean();
 }
 
-/* ---- arguments in traces ----------------------------------------------------------------------------------------------------------- */
+/* ---- arguments in traces ---------------------------------------------------------------------------------------- */
 
 static void tell_ioctl_trace(void *opaque, const chr_trace *event)
 {
@@ -2194,7 +2195,7 @@ TEST(arguments_in_traces)
     finish(&r);
 }
 
-/* ---- several at once: a hub -------------------------------------------------------------------------------------------------------- */
+/* ---- several at once: a hub ------------------------------------------------------------------------------------- */
 
 static void own(const char *id, int most, int failure)
 {

@@ -1,6 +1,6 @@
 /*
- * test_clock.c - what happens after so much time on the system's clock, to the millisecond: the clock stands still here until a test
- * moves it. Retries of frontends without room, lingering connections, steps at an interval, time-outs.
+ * test_clock.c - time-outs on the system's clock, to the millisecond: only the test advances the clock here. Retries of
+ * frontends without room, lingering connections, steps at an interval, time-outs.
  */
 #include "chardev.h"
 #include "fault.h"
@@ -46,7 +46,7 @@ static char *optionsf(const char *format, ...)
     return text;
 }
 
-/* ---- lingering connections --------------------------------------------------------------------------------------------------- */
+/* ---- lingering connections --------------------------------------------------------------------------------------- */
 
 static struct {
     int64_t begun, sent;    /* values of the events; -1 = none has come */
@@ -192,7 +192,7 @@ TEST(lingers_for_ten_seconds_at_most)
     end_stall(&r, fds[1]);
 }
 
-/* All goes out, and then the end; what the peer says meanwhile is thrown away, a share in each step. */
+/* All output is sent, then FIN; the peer's input is discarded meanwhile, a limited amount in each step. */
 TEST(lingers_until_all_is_sent)
 {
     int      fds[2];
@@ -271,7 +271,8 @@ TEST(losses_of_each_connection_add_up)
     scratch_clean();
 }
 
-/* Over TCP bytes may have left for the peer's system: all that is acknowledged is not lost, and nothing is waited for any more. */
+/* Over TCP bytes may have left for the peer's system: all that is acknowledged is not lost, and nothing is waited
+ * for any more. */
 TEST(lingers_over_tcp_until_the_peer_closes)
 {
     int      port, listener = tcp_listen(&port), far;
@@ -305,7 +306,7 @@ TEST(lingers_over_tcp_until_the_peer_closes)
     CHECK_INT(r.live, 0);
 }
 
-/* ---- frontends without room ---------------------------------------------------------------------------------------------------- */
+/* ---- frontends without room -------------------------------------------------------------------------------------- */
 
 static int asked, room;
 
@@ -442,7 +443,7 @@ TEST(buffered_ones_are_asked_in_turn)
     rig_close(&r);
 }
 
-/* ---- steps at an interval -------------------------------------------------------------------------------------------------------- */
+/* ---- steps at an interval ---------------------------------------------------------------------------------------- */
 
 static void step_ready(void *opaque, int events) { (void)events, ++*(int *)opaque; }
 
@@ -497,7 +498,40 @@ TEST(steps_at_each_pace)
     rig_close(&r);
 }
 
-/* ---- time-outs ------------------------------------------------------------------------------------------------------------------ */
+/* How many calls there are from one look at the clock to the next. */
+static int calls_between_looks(rig *r)
+{
+    long before = looks;
+    int  calls = 0;
+    do {
+        chr_loop_step_every(r->ctx, 1000000);
+        calls++;
+    } while (looks == before && calls < 1000);
+    return calls;
+}
+
+/* At each look the clock has advanced by so much that any number of calls is come to; then it stands still. */
+TEST(one_look_in_64_calls_at_least)
+{
+    int64_t passed;
+    int     i, most = 0;
+    rig     r;
+    rig_open(&r);
+    freeze();
+    for (passed = 251000; passed < 600000; passed += 1000) {
+        for (i = 0; i < 10; i++) calls_between_looks(&r);
+        frozen += passed;
+        for (i = 0; i < 10; i++) {
+            int calls = calls_between_looks(&r);
+            most = calls > most ? calls : most;
+        }
+    }
+    CHECK_INT(most, 64);
+    frozen = 0;
+    rig_close(&r);
+}
+
+/* ---- time-outs --------------------------------------------------------------------------------------------------- */
 
 static void *say_later(void *opaque)
 {
@@ -529,11 +563,11 @@ TEST(no_limit_is_one_sleep)
     rig_close(&r);
 }
 
-/* ---- a foreign loop and its hooks -------------------------------------------------------------------------------------------------- */
+/* ---- a foreign loop and its hooks -------------------------------------------------------------------------------- */
 
 static void count_run(void *opaque) { ++*(int *)opaque; }
 
-/* It is told when there is something to do sooner, once. */
+/* timeout_changed is called once when the next deadline becomes earlier. */
 TEST(hooks_hear_of_gathered_output)
 {
     int      fds[2], timeout, before;
@@ -596,7 +630,7 @@ TEST(hooks_hear_of_each_watch)
     rig_close(&r);
 }
 
-/* The same change twice does not wake the loop, nor tell anybody. */
+/* Setting the same events again neither wakes the loop nor calls a hook. */
 TEST(a_change_to_the_same_is_none)
 {
     int       fds[2], count = 0;
@@ -683,7 +717,7 @@ TEST(a_dispatch_counts_its_callbacks)
     rig_close(&r);
 }
 
-/* What an entry says of each watch. */
+/* The events of an entry are those of all its watches. */
 TEST(an_entry_has_the_events_of_its_watches)
 {
     static const int  sets[][2] = { { CHR_IN, 0 }, { CHR_OUT, 0 }, { CHR_HUP, 0 }, { CHR_IN | CHR_OUT, 0 }, { CHR_IN, CHR_OUT }, { CHR_OUT, CHR_HUP },
@@ -712,40 +746,7 @@ TEST(an_entry_has_the_events_of_its_watches)
     rig_close(&r);
 }
 
-/* ---- the lock -------------------------------------------------------------------------------------------------------------------- */
-
-static volatile int lock_passed;
-
-static void *pass_lock(void *opaque)
-{
-    chr_loop_lock((chr_context *)opaque);
-    lock_passed = 1;
-    chr_loop_unlock((chr_context *)opaque);
-    return NULL;
-}
-
-TEST(the_lock_keeps_others_out)
-{
-    pthread_t thread;
-    int       i;
-    rig       r;
-    rig_open(&r);
-    for (i = 0; i < 3; i++) { /* it is recursive */
-        chr_loop_lock(r.ctx);
-        chr_loop_lock(r.ctx);
-        lock_passed = 0;
-        REQUIRE(pthread_create(&thread, NULL, pass_lock, r.ctx) == 0);
-        chr_loop_unlock(r.ctx);
-        usleep(20000);
-        CHECK_INT(lock_passed, 0);
-        chr_loop_unlock(r.ctx);
-        pthread_join(thread, NULL);
-        CHECK_INT(lock_passed, 1);
-    }
-    rig_close(&r);
-}
-
-/* ---- timers, in any order ---------------------------------------------------------------------------------------------------------- */
+/* ---- timers, in any order ---------------------------------------------------------------------------------------- */
 
 enum { TIMERS = 40 };
 
@@ -765,7 +766,8 @@ static void timer_fired(void *opaque)
     t->due = 0;
 }
 
-/* Started, stopped and started anew: each runs once when it is due, in order, and memory of one that is stopped is not touched. */
+/* Started, stopped and started anew: each runs once when it is due, in order, and memory of one that is stopped is
+ * not touched. */
 TEST(timers_in_any_order)
 {
     unsigned random = 1;
@@ -796,33 +798,5 @@ TEST(timers_in_any_order)
     }
     for (i = 0; i < TIMERS; i++) chr_timer_stop(&timers[i].timer);
     CHECK_INT(chr_loop_timeout(r.ctx), -1);
-    rig_close(&r);
-}
-
-/* ---- memory of what is removed ------------------------------------------------------------------------------------------------------ */
-
-static void remove_inside(void *opaque)
-{
-    CHECK_INT(chr_remove((chr_context *)opaque, "inner", NULL), 0);
-}
-
-TEST(what_is_removed_inside_a_handler_is_freed_behind_it)
-{
-    chr_idle idle;
-    long     live;
-    int      i;
-    rig      r;
-    rig_open_virtual(&r);
-    memset(&idle, 0, sizeof idle);
-    make(&r, "ringbuf,id=inner");
-    CHECK_INT(chr_remove(r.ctx, "inner", NULL), 0);
-    settle(&r);
-    live = r.live;
-    for (i = 0; i < 5; i++) {
-        make(&r, "ringbuf,id=inner");
-        chr_idle_start(r.ctx, &idle, remove_inside, r.ctx);
-        CHECK(chr_loop_step(r.ctx, 0) >= 1);
-        CHECK_INT(r.live, live);
-    }
     rig_close(&r);
 }

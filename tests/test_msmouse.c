@@ -1,7 +1,8 @@
-/* msmouse: what a driver written from the protocol's description makes of the bytes, power, identification, full queues. */
+/* msmouse: what a driver, written from the description of the protocol, decodes; power, identification, full queues. */
 #include "chardev.h"
 #define RIG_WITHOUT_SOCKETS
 #include "rig.h"
+#include "hosted.h"
 
 static int set_lines(recorder *rec, int lines)
 {
@@ -357,7 +358,55 @@ TEST(what_it_does_not_do)
     rig_close(&r);
 }
 
-/* The handler takes the mouse away while it is told something. */
+/* Room that is not reported is found by the loop, for a single byte too; without queued packets can_read is not
+ * called. */
+TEST(room_that_comes_without_a_word)
+{
+    int      room, i;
+    recorder rec;
+    rig      r;
+    chr_dev *dev = start(&r, &rec);
+    for (room = 0; room < 3; room++) {
+        rec.room = room;
+        chr_input_rel(dev, 1, 0);
+        CHECK_INT(chr_input_sync(dev), 0);
+        settle(&r);
+        CHECK_INT(rec.length, room);
+        rec.room = UNLIMITED;
+        chr_loop_step(r.ctx, 0);
+        settle(&r);
+        CHECK_MEM(rec.input, rec.length, "\x40\x01\x00", 3);
+        forget_input(&rec);
+    }
+    detach(&rec);
+    rig_close(&r);
+    rig_open_hosted(&r);
+    dev = make(&r, "msmouse,id=m");
+    attach(&rec, dev);
+    CHECK_INT(set_lines(&rec, CHR_TIOCM_DTR), 0);
+    host_turns(&r, 5);
+    give_room(&rec, 0);
+    host_turns(&r, 5);
+    CHECK_INT(chr_loop_timeout(r.ctx), -1);
+    chr_input_rel(dev, 1, 0);
+    CHECK_INT(chr_input_sync(dev), 0);
+    host_turns(&r, 5);
+    CHECK(chr_loop_timeout(r.ctx) > 0);
+    forget_input(&rec);
+    rec.room = 2;
+    for (i = 0; i < 3000 && rec.length < 2; i++) usleep(1000), host_turn(&r); /* by real time */
+    CHECK_INT(rec.length, 2);
+    CHECK(chr_loop_timeout(r.ctx) > 0); /* the third byte */
+    rec.room = 1;
+    for (i = 0; i < 3000 && rec.length < 3; i++) usleep(1000), host_turn(&r);
+    host_turns(&r, 5);
+    CHECK_MEM(rec.input, rec.length, "\x40\x01\x00", 3);
+    CHECK_INT(chr_loop_timeout(r.ctx), -1);
+    detach(&rec);
+    rig_close(&r);
+}
+
+/* The event handler removes the mouse. */
 static void remove_it(recorder *rec, int what)
 {
     chr_context *ctx = (chr_context *)rec->user;

@@ -1,6 +1,7 @@
-/* script: a far side that plays a text. */
+/* script: a scripted far side. */
 #include "chardev.h"
 #include "rig.h"
+#include "hosted.h"
 
 /* A context on a virtual clock of its own; a script on it, from a text, and a recorder in front. */
 typedef struct stage {
@@ -65,7 +66,7 @@ static void end_stage(stage *s)
     rig_close(&s->r);
 }
 
-/* ---- what it plays ----------------------------------------------------------------------------------------------------- */
+/* ---- what it plays ----------------------------------------------------------------------------------------------- */
 
 TEST(a_login)
 {
@@ -354,7 +355,7 @@ TEST(looked_at_while_it_plays)
     end_stage(&s);
 }
 
-/* The frontend ends its output, once; where nobody is, there is nothing to end. */
+/* The frontend ends its output, once; without a script that runs there is nothing to end. */
 TEST(the_end_of_output_is_said_once)
 {
     stage s;
@@ -502,7 +503,56 @@ TEST(the_window)
     end_stage(&s);
 }
 
-/* ---- several of them, and what is around ------------------------------------------------------------------------------ */
+/* A time belongs to its statement: none of 0 and none of an earlier statement ends a later one. */
+TEST(times_that_do_not_run)
+{
+    stage s;
+    play(&s, "expect \"x\" within 0ms");
+    until_ms(&s, 1000000);
+    CHECK_INT(result(&s), CHR_ERR_WOULD_BLOCK);
+    say_to_it(&s, "x");
+    CHECK_INT(result(&s), 0);
+    end_stage(&s);
+    play(&s, "timeout 0s; expect \"x\" within 5ms; expect \"y\"");
+    until_ms(&s, 4);
+    say_to_it(&s, "x");
+    until_ms(&s, 1000000);
+    CHECK_INT(result(&s), CHR_ERR_WOULD_BLOCK);
+    say_to_it(&s, "y");
+    CHECK_INT(result(&s), 0);
+    end_stage(&s);
+    play_with_room(&s, "expect \"x\" within 5ms; timeout 0s; send \"ab\"", 1);
+    say_to_it(&s, "x");
+    until_ms(&s, 1000000);
+    CHECK_INT(result(&s), CHR_ERR_WOULD_BLOCK);
+    give_room(&s.rec, 1);
+    settle(&s.r);
+    CHECK_INT(result(&s), 0);
+    end_stage(&s);
+}
+
+/* What is expected is found behind output that has been pushed out of the window, and not across what is missing. */
+TEST(a_window_that_moves_while_it_is_searched)
+{
+    stage s;
+    open_stage(&s);
+    s.dev = make(&s.r, "script,id=s,window=4,text=expect \"abcdef\"; expect \"gh\"; expect \"end\"");
+    attach(&s.rec, s.dev);
+    settle(&s.r);
+    say_to_it(&s, "abc");
+    say_to_it(&s, "abcd");
+    say_to_it(&s, "e");
+    CHECK_INT(result(&s), CHR_ERR_WOULD_BLOCK);
+    CHECK_HAS(s.err.text, "abcdef");
+    say_to_it(&s, "f");
+    result(&s);
+    CHECK_HAS(s.err.text, "gh");
+    say_to_it(&s, "ghend");
+    CHECK_INT(result(&s), 0);
+    end_stage(&s);
+}
+
+/* ---- several of them, and what is around ------------------------------------------------------------------------- */
 
 TEST(the_last_to_pass_or_the_first_to_fail_exits)
 {
@@ -536,6 +586,184 @@ TEST(the_last_to_pass_or_the_first_to_fail_exits)
     CHECK_INT(result(&s), 0);
     CHECK_INT(s.r.exits, 0);
     end_stage(&s);
+}
+
+/* One with exit=off does not matter to the others, nor does another kind of chardev; one that has not begun does. */
+TEST(whose_end_counts)
+{
+    stage    s;
+    recorder other;
+    chr_dev *dev;
+    open_stage(&s);
+    make(&s.r, "null,id=n");
+    dev = make(&s.r, "script,id=t,exit=off,text=expect \"y\"");
+    attach(&other, dev);
+    s.dev = make_script(&s, "s", "expect \"x\"");
+    make_script(&s, "u", "pass");
+    attach(&s.rec, s.dev);
+    settle(&s.r);
+    say_to_it(&s, "x");
+    CHECK_INT(result(&s), 0);
+    CHECK_INT(s.r.exits, 0); /* u is still to come */
+    CHECK_INT(chr_remove(s.r.ctx, "u", NULL), 0);
+    detach(&s.rec);
+    CHECK_INT(chr_remove(s.r.ctx, "s", NULL), 0);
+    s.dev = make_script(&s, "s", "expect \"x\"");
+    attach(&s.rec, s.dev);
+    settle(&s.r);
+    say_to_it(&s, "x");
+    CHECK_INT(s.r.exits, 1);
+    CHECK_INT(s.r.exit_code, 0);
+    detach(&other);
+    end_stage(&s);
+}
+
+static void wait_at_the_end(recorder *rec, int what)
+{
+    if (what == 'e' && rec->last_event == CHR_EVENT_CLOSED) chr_fe_add_watch(&rec->fe, recorder_writable, rec);
+}
+
+static void remove_at_the_end(recorder *rec, int what)
+{
+    stage *s = (stage *)rec->user;
+    if (what != 'w' && !(what == 'e' && rec->last_event == CHR_EVENT_CLOSED && rec->changes == 0)) return;
+    chr_fe_deinit(&rec->fe);
+    CHECK_INT(chr_remove(s->r.ctx, "s", NULL), 0);
+}
+
+static void wait_and_remove(recorder *rec, int what)
+{
+    wait_at_the_end(rec, what);
+    if (what == 'w') remove_at_the_end(rec, what);
+}
+
+/* When it has sent all there is nothing to ask the frontend for, not even by another loop. */
+TEST(a_script_that_has_ended_rests)
+{
+    stage s;
+    int   room;
+    for (room = 0; room < 2; room++) {
+        rig_open_hosted(&s.r);
+        s.dev = make(&s.r, "script,id=s,exit=off,text=send \"x\"");
+        attach_with_room(&s.rec, s.dev, room);
+        host_turns(&s.r, 10);
+        CHECK_INT(s.rec.length, room);
+        CHECK(room ? chr_loop_timeout(s.r.ctx) == -1 : chr_loop_timeout(s.r.ctx) > 0);
+        give_room(&s.rec, 1);
+        host_turns(&s.r, 10);
+        CHECK_INPUT(&s.rec, "x");
+        CHECK_INT(result(&s), 0);
+        give_room(&s.rec, 0);
+        host_turns(&s.r, 10);
+        CHECK_INT(chr_loop_timeout(s.r.ctx), -1);
+        end_stage(&s);
+    }
+}
+
+/* Who waits to write when it ends is told, and then the emulator ends; unless the script is removed meanwhile. */
+TEST(handlers_at_the_end)
+{
+    stage s;
+    open_stage(&s);
+    s.dev = make_script(&s, "s", "send \"x\"");
+    attach(&s.rec, s.dev);
+    s.rec.then = wait_at_the_end;
+    settle(&s.r);
+    CHECK_INT(s.rec.writable, 1);
+    CHECK_INT(s.r.exits, 1);
+    CHECK_INT(chr_fe_write(&s.rec.fe, "x", 1), CHR_ERR_DISCONNECTED);
+    end_stage(&s);
+    open_stage(&s);
+    s.dev = make_script(&s, "s", "send \"x\"");
+    attach(&s.rec, s.dev);
+    s.rec.then = remove_at_the_end;
+    s.rec.user = &s;
+    settle(&s.r);
+    CHECK_STR(s.rec.events, "OC");
+    CHECK_INT(s.r.exits, 0);
+    CHECK(chr_find(s.r.ctx, "s") == NULL);
+    end_stage(&s);
+    open_stage(&s);
+    s.dev = make_script(&s, "s", "send \"x\"");
+    attach(&s.rec, s.dev);
+    s.rec.then = wait_and_remove;
+    s.rec.user = &s;
+    settle(&s.r);
+    CHECK_INT(s.rec.writable, 1);
+    CHECK_INT(s.r.exits, 0);
+    CHECK(chr_find(s.r.ctx, "s") == NULL);
+    end_stage(&s);
+}
+
+/* A script accepts output at any time: who waits to write is told at once. */
+TEST(who_waits_to_write_is_told)
+{
+    stage s;
+    play(&s, "wait 1s");
+    chr_fe_add_watch(&s.rec.fe, recorder_writable, &s.rec);
+    settle(&s.r);
+    CHECK_INT(s.rec.writable, 1);
+    CHECK_INT(chr_fe_write(&s.rec.fe, "x", 1), 1);
+    CHECK_INT(chr_fe_shutdown(&s.rec.fe), 0);
+    CHECK_INT(chr_drain(s.r.ctx, 0), 0); /* nothing is left to be done for it */
+    end_stage(&s);
+}
+
+static int removing_can_read(void *opaque)
+{
+    recorder *rec = (recorder *)opaque;
+    stage    *s = (stage *)rec->user;
+    if (!rec->room || !rec->fe.dev) return 0;
+    chr_fe_deinit(&rec->fe);
+    CHECK_INT(chr_remove(s->r.ctx, "s", NULL), 0);
+    return rec->room;
+}
+
+/* It is removed when the frontend is asked for room: at the first byte, and later. */
+TEST(removed_when_room_is_asked_for)
+{
+    static const chr_handlers handlers = { removing_can_read, recorder_read, recorder_event, NULL };
+    int                       room;
+    for (room = 0; room < 2; room++) {
+        stage s;
+        open_stage(&s);
+        s.dev = make_script(&s, "s", "send \"abc\"");
+        attach_with_room(&s.rec, s.dev, room);
+        s.rec.user = &s;
+        s.rec.open = 0;
+        chr_fe_set_handlers(&s.rec.fe, &handlers, &s.rec);
+        settle(&s.r);
+        if (room == 0) give_room(&s.rec, 1);
+        settle(&s.r);
+        CHECK(chr_find(s.r.ctx, "s") == NULL);
+        CHECK_INT(s.rec.length, 0);
+        CHECK_INT(s.r.exits, 0);
+        end_stage(&s);
+    }
+}
+
+/* What a query says names the file, and the line of a failure. */
+TEST(query_of_a_file)
+{
+    static const struct { const char *text, *before, *after; } table[] = {
+        { "wait 1s", "", ",line=1" }, { "pass", "passed:", "" }, { "\n\nfail \"x\"", "failed:", ",line=3" } };
+    char     options[500], want[500];
+    size_t   i;
+    chr_info info;
+    for (i = 0; i < 3; i++) {
+        stage s;
+        open_stage(&s);
+        write_file(scratch("play"), table[i].text);
+        snprintf(options, sizeof options, "script,id=s,file=%s", scratch("play"));
+        s.dev = make(&s.r, options);
+        attach(&s.rec, s.dev);
+        settle(&s.r);
+        chr_query(s.dev, &info);
+        snprintf(want, sizeof want, "%sscript:%s%s", table[i].before, scratch("play"), table[i].after);
+        CHECK_STR(info.filename, want);
+        end_stage(&s);
+        scratch_clean();
+    }
 }
 
 static void remove_it(recorder *rec, int what)
@@ -694,7 +922,7 @@ TEST(ends_the_loop)
     chr_context_free(ctx);
 }
 
-/* ---- the text ----------------------------------------------------------------------------------------------------------- */
+/* ---- the text ---------------------------------------------------------------------------------------------------- */
 
 TEST(texts_that_are_wrong)
 {
@@ -774,6 +1002,24 @@ TEST(texts_at_their_limits)
     rig_close(&s.r);
 }
 
+/* A text of a mebibyte is one, and one byte more is too many; a file that ends before its size says so is an error. */
+TEST(texts_of_a_mebibyte)
+{
+    static char text[(1 << 20) + 2];
+    stage       s;
+    open_stage(&s);
+    memset(text, '\n', 1 << 20);
+    CHECK(make_script(&s, "s", text) != NULL);
+    text[1 << 20] = '\n';
+    CHECK(make_script(&s, "t", text) == NULL);
+    CHECK_STR(s.err.text, "script: text=: larger than 1 MiB");
+    if (exists("/sys/devices/system/cpu/online")) {
+        CHECK_INT(refuse(&s.r, "script,id=t,file=/sys/devices/system/cpu/online", &s.err), CHR_ERR_IO);
+        CHECK_HAS(s.err.text, "file=/sys/devices/system/cpu/online: ");
+    }
+    rig_close(&s.r);
+}
+
 TEST(a_file_of_a_mebibyte)
 {
     static char  text[(1 << 20) + 2];
@@ -825,10 +1071,13 @@ TEST(each_allocation_fails)
 {
     stage s;
     int   at, failures = 0;
+    char  options[500];
+    write_file(scratch("play"), "expect \"a\"; reject \"b\"; expect \"c\"");
+    snprintf(options, sizeof options, "script:%s", scratch("play"));
     for (at = 1; at < 40; at++) {
         open_stage(&s);
         s.r.fail_at = s.r.calls + at;
-        s.dev = make_script(&s, "s", "expect \"a\"; reject \"b\"; expect \"c\"");
+        s.dev = chr_new_uri(s.r.ctx, "s", options, &s.err);
         if (!s.dev) {
             CHECK_INT(s.err.code, CHR_ERR_NO_MEMORY);
             failures++;
@@ -844,6 +1093,7 @@ TEST(each_allocation_fails)
         end_stage(&s);
         if (!s.r.failed) break;
     }
-    CHECK(failures >= 5);
+    CHECK(failures >= 6);
     CHECK(at < 40);
+    scratch_clean();
 }

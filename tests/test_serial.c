@@ -1,6 +1,6 @@
 /*
- * serial: a line that others have made. The far side is the master of a pty, which shows what settings the line has got. What a pty
- * doesn't have (modem lines, a break that comes in) is played at the system call: see the wrappers.
+ * serial: the far side is the master of a pty, which shows the settings of the line. What a pty lacks (modem lines,
+ * incoming breaks) is simulated in the system calls: see the wrappers.
  */
 #include "fault.h"
 
@@ -21,7 +21,7 @@ static int     line_open(const char *path, int flags, ...);
 #include "chardev.h"
 #include "rig.h"
 
-/* ---- the line as it is played ------------------------------------------------------------------------------------------- */
+/* ---- the line as it is played ------------------------------------------------------------------------------------ */
 
 static struct line {
     int            has_modem_lines, modem_lines; /* TIOCMGET, TIOCMSET */
@@ -125,7 +125,7 @@ static int line_open(const char *path, int flags, ...)
     return open(path, flags, 0600);
 }
 
-/* ---- the far side --------------------------------------------------------------------------------------------------------- */
+/* ---- the far side ------------------------------------------------------------------------------------------------ */
 
 /* A new pty: its master, and the slave's name. As every new terminal it is anything but raw. */
 static int new_line(char *name, size_t size)
@@ -205,7 +205,7 @@ static int set_params(recorder *rec, int speed, int parity, int data_bits, int s
     return chr_fe_ioctl(&rec->fe, CHR_IOCTL_SERIAL_SET_PARAMS, &params);
 }
 
-/* ---- opening ---------------------------------------------------------------------------------------------------------------- */
+/* ---- opening ----------------------------------------------------------------------------------------------------- */
 
 TEST(serial_opens_raw_at_115200_8n1)
 {
@@ -300,7 +300,7 @@ TEST(serial_uri_and_alias)
     rig_close(&r);
 }
 
-/* ---- bytes ------------------------------------------------------------------------------------------------------------------- */
+/* ---- bytes ------------------------------------------------------------------------------------------------------- */
 
 /* Every value passes unchanged both ways, 0xff too, which the kernel doubles on this line; with any room. */
 static void every_byte(const void *arg)
@@ -353,10 +353,10 @@ TEST(serial_no_handlers_no_reading)
     end_line(&r, &rec, master);
 }
 
-/* ---- break that comes in -------------------------------------------------------------------------------------------------------- */
+/* ---- break that comes in ----------------------------------------------------------------------------------------- */
 
-/* As n_tty marks them: 0xff 0 0 = break (!), 0xff 0xff = 0xff (^), 0xff 0 X = X is damaged (~). In any chunks and with any room
- * the events come between the right bytes. */
+/* As n_tty marks them: 0xff 0 0 = break (!), 0xff 0xff = 0xff (^), 0xff 0 X = X is damaged (~). In any chunks and
+ * with any room the events come between the right bytes. */
 typedef struct broken_line {
     const char *raw;
     size_t      length;
@@ -514,7 +514,7 @@ TEST(serial_read_all_passes_a_break)
     end_line(&r, &rec, master);
 }
 
-/* ---- what the guest sets ---------------------------------------------------------------------------------------------------------- */
+/* ---- what the guest sets ----------------------------------------------------------------------------------------- */
 
 TEST(serial_speeds)
 {
@@ -533,7 +533,7 @@ TEST(serial_speeds)
     end_line(&r, &rec, master);
 }
 
-/* Where the system knows only standard speeds, the next within 10 % is taken. */
+/* Where the system has only standard speeds, the nearest within 10 % is set. */
 TEST(serial_speeds_without_odd_ones)
 {
     static const struct {
@@ -553,7 +553,7 @@ TEST(serial_speeds_without_odd_ones)
     end_line(&r, &rec, master);
 }
 
-/* Neither the exact speed nor, where its settings can't be asked for, any other than the next. */
+/* Neither the exact speed nor, if the settings can't be read back, any other than the nearest. */
 TEST(serial_speeds_of_a_line_that_does_not_tell)
 {
     recorder rec;
@@ -572,7 +572,7 @@ TEST(serial_speeds_of_a_line_that_does_not_tell)
     end_line(&r, &rec, master);
 }
 
-/* Each call that fails is told, with its code, and nothing else has changed. */
+/* The error of each failing call is returned, with its code, and nothing else changes. */
 TEST(serial_calls_that_fail)
 {
     static const struct {
@@ -681,7 +681,8 @@ TEST(serial_one_and_a_half_stop_bits)
     end_line(&r, &rec, master);
 }
 
-/* What the line has counts, not what was asked for: a pty has 8 data bits and no parity, and what others set on it. */
+/* The settings in force count, not the requested ones: a pty has 8 data bits and no parity, and others may change
+ * it. */
 TEST(serial_says_what_the_line_has)
 {
     static const int wrong[][2] = { { 'N', 5 }, { 'N', 6 }, { 'N', 7 }, { 'E', 8 }, { 'M', 8 }, { 'O', 5 } };
@@ -887,7 +888,7 @@ TEST(serial_break_is_sent)
     end_line(&r, &rec, master);
 }
 
-/* ---- unplugged ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- unplugged --------------------------------------------------------------------------------------------------- */
 
 /* What the system has not given us by then it throws away; what has been read is delivered. */
 TEST(serial_hang_up_is_closed_after_the_last_words)
@@ -1007,7 +1008,98 @@ TEST(serial_comes_back)
     rig_close(&r);
 }
 
-/* What it was given while it was away and can't have now: it is told behind OPENED, and what is in force can be asked for. */
+/* Half a mark that it had when it was unplugged is not the next line's, nor are the counters. */
+TEST(serial_comes_back_without_the_old_marks)
+{
+    char     path[200], options[300];
+    size_t   i;
+    for (i = 1; i < 3; i++) {
+        int      master, errors, counts;
+        recorder rec;
+        rig      r;
+        for (counts = 0; counts < 2; counts++) {
+            memset(&line, 0, sizeof line);
+            line.fd = -1;
+            line.has_counts = counts;
+            rig_open_virtual(&r);
+            snprintf(path, sizeof path, "%s", scratch("tty"));
+            master = plug(path);
+            snprintf(options, sizeof options, "serial,id=s,path=%s,reconnect-ms=500", path);
+            attach(&rec, make(&r, options));
+            settle(&r);
+            line.input = "\xff\0";
+            line.input_length = line.chunk = i;
+            say(master, ".");
+            PUMP(&r, line.input_length == 0);
+            line.input = NULL;
+            close(master);
+            unlink(path);
+            PUMP(&r, !rec.open);
+            memset(rec.events, 0, sizeof rec.events);
+            line.counts[0] = 7; /* another device's counters */
+            master = plug(path);
+            pass_time(&r, 600);
+            CHECK_STR(rec.events, "O");
+            CHECK_INT(write(master, "\0\0X", 3), 3);
+            PUMP(&r, rec.length == 3);
+            if (!CHECK_MEM(rec.input, rec.length, "\0\0X", 3)) NOTE("case %zu", i);
+            CHECK_STR(rec.events, "O");
+            CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_GET_ERRORS, &errors), 0);
+            CHECK_INT(errors, 0);
+            end_line(&r, &rec, master);
+            scratch_clean();
+        }
+    }
+}
+
+/* All that is set while it is away is told as if it were in force, and is so when the line is back. */
+TEST(serial_settings_while_it_is_away)
+{
+    char     path[200], options[300];
+    int      master, flow = CHR_FLOW_RTSCTS, got = -1, lines = CHR_TIOCM_DTR, on = 1, off = 0, purge = CHR_PURGE_RECEIVE | CHR_PURGE_TRANSMIT;
+    recorder rec;
+    rig      r;
+    memset(&line, 0, sizeof line);
+    line.fd = -1;
+    rig_open_virtual(&r);
+    snprintf(path, sizeof path, "%s", scratch("tty"));
+    snprintf(options, sizeof options, "serial,id=s,path=%s,reconnect-ms=500", path);
+    attach(&rec, make(&r, options));
+    settle(&r);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_GET_FLOW, &got), 0);
+    CHECK_INT(got, CHR_FLOW_NONE);
+    check_params(&rec, 115200, 'N', 8, 1);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_SET_FLOW, &flow), 0);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_GET_FLOW, &got), 0);
+    CHECK_INT(got, CHR_FLOW_RTSCTS);
+    CHECK_INT(set_params(&rec, 1200, 'N', 8, 2), 0);
+    check_params(&rec, 1200, 'N', 8, 2);
+    CHECK_INT(set_params(&rec, 1200, 'N', 9, 2), CHR_ERR_INVALID);
+    check_params(&rec, 1200, 'N', 8, 2);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_SET_TIOCM, &lines), 0);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_GET_TIOCM, &lines), CHR_ERR_DISCONNECTED);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_SET_BREAK, &on), 0);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_SET_BREAK, &off), 0);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_PURGE, &purge), 0);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_GET_ERRORS, &got), 0);
+    CHECK_INT(got, 0);
+    CHECK_INT(line.flushes, 0);
+    line.has_modem_lines = 1;
+    line.modem_lines = TIOCM_RTS | TIOCM_CTS;
+    master = plug(path);
+    pass_time(&r, 600);
+    CHECK_STR(rec.events, "O");
+    check_params(&rec, 1200, 'N', 8, 2);
+    CHECK_INT(speed_at(master), 1200);
+    CHECK_INT(line.settings.c_cflag & (CSTOPB | CRTSCTS), CSTOPB | CRTSCTS);
+    CHECK_INT(line.modem_lines, TIOCM_DTR | TIOCM_CTS);
+    CHECK_INT(line.break_calls, 0);
+    end_line(&r, &rec, master);
+    scratch_clean();
+}
+
+/* Settings made while it was unplugged that the device does not support now: an event follows OPENED, and the
+ * settings in force can be queried. */
 TEST(serial_comes_back_with_other_settings)
 {
     char     path[200], options[300];
@@ -1063,7 +1155,7 @@ TEST(serial_not_plugged_in_yet)
     scratch_clean();
 }
 
-/* ---- the usual --------------------------------------------------------------------------------------------------------------------------- */
+/* ---- the usual --------------------------------------------------------------------------------------------------- */
 
 TEST(serial_out_of_memory)
 {

@@ -1,4 +1,7 @@
-/* Corners of a socket's life: what fails on the way to a connection and behind it, what goes back to the caller, what is told of it. */
+/*
+ * Corner cases of a socket's life: failures before and after a connection, ownership of descriptors, and what is
+ * reported.
+ */
 #include "chardev.h"
 #include "fault.h"
 #include "rig.h"
@@ -48,7 +51,7 @@ static int meet(rig *r)
     return fd;
 }
 
-/* ---- servers ------------------------------------------------------------------------------------------------------------- */
+/* ---- servers ----------------------------------------------------------------------------------------------------- */
 
 /* Without a free descriptor the listener rests for 200 ms; then the peer, which has waited in the backlog, comes in. */
 TEST(accept_without_descriptors_rests)
@@ -87,7 +90,7 @@ TEST(accept_without_descriptors_rests)
     finish(&r, &rec);
 }
 
-/* A peer that has gone before it was accepted is nobody. */
+/* A peer that disconnects before it is accepted is ignored. */
 TEST(accept_that_finds_nobody)
 {
     recorder rec;
@@ -124,7 +127,7 @@ TEST(waiting_ends_with_the_error_of_accept)
     scratch_clean();
 }
 
-/* All that is ready is tried when poll() says nothing. */
+/* After an error of poll() all descriptors are tried. */
 TEST(waiting_goes_on_behind_an_error_of_poll)
 {
     int n, listener, fd;
@@ -208,7 +211,7 @@ TEST(a_listener_that_can_not_be_taken_stays_the_callers)
     scratch_clean();
 }
 
-/* ---- clients ------------------------------------------------------------------------------------------------------------- */
+/* ---- clients ----------------------------------------------------------------------------------------------------- */
 
 /* A full backlog is tried each 20 ms, for two minutes. */
 TEST(a_full_backlog_is_waited_for_two_minutes)
@@ -293,7 +296,7 @@ TEST(a_connect_that_fails_is_tried_again_after_the_time)
     close(listener);
 }
 
-/* Whatever watch finds no memory: the attempt has failed, that is told, and the next one does better. */
+/* When any watch fails for lack of memory: the attempt fails, which is reported, and the next one succeeds. */
 TEST(a_connection_without_memory_is_one_that_failed)
 {
     int n, others, port, listener = tcp_listen(&port), failures = 0;
@@ -333,7 +336,8 @@ TEST(a_connection_without_memory_is_one_that_failed)
     close(listener);
 }
 
-/* In a handler a client goes on in the background; what fails at once is the error of the call, and not told twice. */
+/* In a handler a client connects in the background; an immediate failure is returned by the call, and not logged
+ * too. */
 static chr_context *inside_context;
 static chr_error   inside_error;
 static chr_dev    *inside_dev;
@@ -391,7 +395,7 @@ TEST(a_client_made_inside_a_handler)
     finish(&r, &rec);
 }
 
-/* ---- waiting --------------------------------------------------------------------------------------------------------------- */
+/* ---- waiting ----------------------------------------------------------------------------------------------------- */
 
 /* A client without reconnect= makes one attempt for each call that waits. */
 TEST(waiting_for_a_client_is_an_attempt)
@@ -506,7 +510,7 @@ TEST(waiting_without_memory_ends)
     CHECK(n >= 1000);
 }
 
-/* ---- passed clients ------------------------------------------------------------------------------------------------------- */
+/* ---- passed clients ---------------------------------------------------------------------------------------------- */
 
 /* What was taken for a passed connection is sent before it is closed, also when it could not go at once. */
 TEST(a_passed_client_gets_all_that_was_taken)
@@ -598,7 +602,7 @@ TEST(a_client_that_can_not_be_added_stays_the_callers)
     finish(&r, &rec);
 }
 
-/* ---- descriptors that travel -------------------------------------------------------------------------------------------------- */
+/* ---- descriptors that travel ------------------------------------------------------------------------------------- */
 
 static void send_fd(int socket_fd, int passed, const char *text)
 {
@@ -739,7 +743,7 @@ TEST(descriptors_beyond_those_wanted_are_closed)
     finish(&r, &rec);
 }
 
-/* ---- what is asked for by an address ------------------------------------------------------------------------------------------ */
+/* ---- what is asked for by an address ----------------------------------------------------------------------------- */
 
 /* Each allocation fails in turn: nothing else is said of an address that is in order. */
 TEST(uris_without_memory)
@@ -767,7 +771,7 @@ TEST(uris_without_memory)
     scratch_clean();
 }
 
-/* ---- several clients ---------------------------------------------------------------------------------------------------------- */
+/* ---- several clients --------------------------------------------------------------------------------------------- */
 
 TEST(disconnect_ends_all_clients)
 {

@@ -1,5 +1,7 @@
-/* Corners of TLS, with shared keys, server and client in one loop: writes that fail in the middle, what the trace says of alerts, secrets in
- * memory that is given back, and memory of mbed TLS's that runs out. */
+/*
+ * Corner cases of TLS, with pre-shared keys, server and client in one loop: writes that fail halfway, traced alerts,
+ * secrets in freed memory, and out of memory in mbed TLS.
+ */
 #include "chardev.h"
 #include "fault.h"
 #include "rig.h"
@@ -10,7 +12,7 @@ TEST(tls_corners) { SKIP("built without CHARDEV_MBEDTLS: mbedtls/ssl.h is missin
 
 #include <mbedtls/version.h>
 
-/* ---- mbed TLS's memory ------------------------------------------------------------------------------------------------------ */
+/* ---- mbed TLS's memory ------------------------------------------------------------------------------------------- */
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(_WIN32)
 #define HAS_CALLOC 1
@@ -27,7 +29,7 @@ void *calloc(size_t count, size_t size)
 }
 #endif
 
-/* ---- a server and its client -------------------------------------------------------------------------------------------------- */
+/* ---- a server and its client ------------------------------------------------------------------------------------- */
 
 typedef struct both {
     rig      r;
@@ -93,7 +95,7 @@ static chr_info info_of(rig *r, const char *id)
     return info;
 }
 
-/* ---- writes that fail --------------------------------------------------------------------------------------------------------- */
+/* ---- writes that fail -------------------------------------------------------------------------------------------- */
 
 /* A record that would block counts as written and as queued; it goes out with the next write, or from the loop. */
 TEST(a_record_that_would_block_is_queued)
@@ -198,7 +200,7 @@ TEST(close_notify_that_would_block)
         }
 }
 
-/* Who can't be told any more is gone. */
+/* A peer that close_notify can't be sent to has disconnected. */
 TEST(close_notify_that_fails)
 {
     both b;
@@ -216,7 +218,7 @@ TEST(close_notify_that_fails)
     close_both(&b);
 }
 
-/* ---- who is let in ------------------------------------------------------------------------------------------------------------ */
+/* ---- who is let in ----------------------------------------------------------------------------------------------- */
 
 TEST(identities_on_a_list)
 {
@@ -287,7 +289,7 @@ TEST(credentials_that_are_gone)
     close_both(&b);
 }
 
-/* ---- the trace ------------------------------------------------------------------------------------------------------------------ */
+/* ---- the trace --------------------------------------------------------------------------------------------------- */
 
 static int     alerts_sent, alerts_received, steps, ups, wires;
 static int64_t sent_level, sent_description, received_level, received_description;
@@ -360,7 +362,7 @@ TEST(alerts_of_a_failed_handshake_are_traced)
     close_both(&b);
 }
 
-/* ---- secrets ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- secrets ----------------------------------------------------------------------------------------------------- */
 
 static const char secret_text[] = "what nobody may see afterwards";
 static int        secrets_left;
@@ -415,10 +417,11 @@ TEST(secrets_are_wiped_before_their_memory_is_given_back)
     scratch_clean();
 }
 
-/* ---- memory ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- memory ------------------------------------------------------------------------------------------------------ */
 
 #ifdef HAS_CALLOC
-/* Allocations of mbed TLS's fail, the first ones each and then some: that is an error, which is told, and nothing is left behind. */
+/* Allocations of mbed TLS fail, the first ones each and then some: each is an error that is reported, and nothing
+ * leaks. */
 TEST(mbed_tls_without_memory)
 {
     long n;

@@ -1,4 +1,7 @@
-/* The trace hook: each event of the table comes from the real thing, with what it carries. Those of spice are in test_spice.c. */
+/*
+ * The trace hook: each event of the table is caused by a real operation, with its arguments. Events of spice are in
+ * test_spice.c.
+ */
 #include "chardev.h"
 #include "rig.h"
 
@@ -6,16 +9,37 @@
 #include <pthread.h>
 #include <sys/resource.h>
 
-/* ---- what was traced ------------------------------------------------------------------------------------------------- */
+/* ---- what was traced --------------------------------------------------------------------------------------------- */
 
 static char   lines[1 << 18]; /* "id name ..." each, without their time */
 static size_t lines_length;
 static int    seen[CHR_TRACE_COUNT], seen_ever[CHR_TRACE_COUNT];
 static int    hook_calls;
 
+/* How many numbers an event carries, by the table: fields that are neither text nor bytes. */
+static int numbers_of(int number)
+{
+    static const char *const fields[] = {
+#define TRACE_FIELDS(name, fields, help) fields,
+        CHR_TRACES(TRACE_FIELDS)
+#undef TRACE_FIELDS
+    };
+    const char *at = fields[number];
+    int         count = 0;
+    for (; *at; at += strspn(at, " ")) {
+        size_t len = strcspn(at, " ");
+        count += !(len == 5 && strncmp(at, "bytes", 5) == 0) && !(len > 5 && strncmp(at + len - 5, ":text", 5) == 0);
+        at += len;
+    }
+    return count;
+}
+
 static void on_trace(void *opaque, const chr_trace *event)
 {
     char line[1200];
+    int  i;
+    for (i = numbers_of(event->number); i < 2; i++)
+        if (!CHECK_INT(event->value[i], 0)) NOTE("%s", event->name);
     (void)opaque;
     hook_calls++;
     seen[event->number]++;
@@ -68,7 +92,7 @@ static void send_bytes(int fd, const void *bytes, size_t len)
     CHECK_INT(write(fd, bytes, len), len);
 }
 
-/* ---- one chardev's life ---------------------------------------------------------------------------------------------- */
+/* ---- one chardev's life ------------------------------------------------------------------------------------------ */
 
 static void life(void)
 {
@@ -268,7 +292,7 @@ static void others(void)
 
 TEST(others) { others(); }
 
-/* ---- sockets --------------------------------------------------------------------------------------------------------- */
+/* ---- sockets ----------------------------------------------------------------------------------------------------- */
 
 static void server(void)
 {
@@ -455,7 +479,7 @@ static void descriptors(void)
 
 TEST(descriptors) { descriptors(); }
 
-/* ---- layers ---------------------------------------------------------------------------------------------------------- */
+/* ---- layers ------------------------------------------------------------------------------------------------------ */
 
 static void telnet(void)
 {
@@ -591,7 +615,7 @@ TEST(tls) { tls(); }
 
 #endif
 
-/* ---- the table -------------------------------------------------------------------------------------------------------- */
+/* ---- the table --------------------------------------------------------------------------------------------------- */
 
 TEST_WITHIN(every_event_happens, 180)
 {
@@ -690,7 +714,7 @@ TEST(lines_are_cut_where_they_must)
     CHECK_INT(chr_trace_format(&event, NULL, 0), 0);
 }
 
-/* ---- the hook -------------------------------------------------------------------------------------------------------- */
+/* ---- the hook ---------------------------------------------------------------------------------------------------- */
 
 TEST(off_is_off)
 {

@@ -1,4 +1,7 @@
-/* udp: datagrams to and from one peer. The far side is a plain socket on the loopback interface, where what was sent has arrived. */
+/*
+ * udp: datagrams to and from one peer. The far side is a plain socket on the loopback interface, where sent datagrams
+ * arrive at once.
+ */
 #include "chardev.h"
 #include "rig.h"
 
@@ -137,7 +140,8 @@ TEST(udp_largest_and_larger)
     free(data), free(got);
 }
 
-/* A frontend that takes a byte, or three, or none for a while: every byte comes, in order, and no more than it has room for. */
+/* A frontend that takes one byte, three, or none for a while: every byte is delivered, in order, and never more than
+ * it has room for. */
 static void takes_pieces(const void *arg)
 {
     int      room = *(const int *)arg, i;
@@ -175,7 +179,7 @@ TEST_FAMILY(takes_pieces)
     }
 }
 
-/* The rest of a datagram comes though the descriptor is silent; without accept_input too. */
+/* The rest of a datagram is delivered though poll() reports nothing; without chr_fe_accept_input() too. */
 TEST(udp_rest_comes_when_room_comes_silently)
 {
     recorder rec;
@@ -229,7 +233,8 @@ TEST(udp_empty_datagrams_change_nothing)
     end_pair(&r, &rec, far);
 }
 
-/* Nobody at the port: every write goes out all the same, nothing is closed, the loop does not spin, and who comes later is heard. */
+/* Nothing listens at the port: every write is sent nevertheless, the chardev stays open, there is no busy loop, and
+ * a later peer is received. */
 static void refusals(const void *arg)
 {
     int      room = *(const int *)arg, i, port, stepped = 0;

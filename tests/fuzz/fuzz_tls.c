@@ -50,13 +50,14 @@ time_t time(time_t *now)
     return 1800000000;
 }
 
-/* ---- a group to play with ---------------------------------------------------------------------------------------------- */
+/* ---- a group to play with ---------------------------------------------------------------------------------------- */
 
 /*
- * Public-key operations take milliseconds, and none of their code is ours: here points of all curves are the numbers below the order,
- * added and multiplied as such (these functions stand before mbed TLS's own). ECDH and ECDSA hold in any group, so that both sides agree,
- * signatures are checked, and a wrong one is refused. All else is mbed TLS as it is: messages, state machine, ciphers, certificates.
- * What this target does not cover is the arithmetic, and keys of RSA and DHE in use.
+ * Public-key operations take milliseconds, and none of their code is ours: here points of all curves are the numbers
+ * below the order, added and multiplied as such (these functions stand before mbed TLS's own). ECDH and ECDSA hold in
+ * any group, so that both sides agree, signatures are checked, and a wrong one is refused. All else is mbed TLS as it
+ * is: messages, state machine, ciphers, certificates. What this target does not cover is the arithmetic, and keys of
+ * RSA and DHE in use.
  */
 static int toy_multiply(const mbedtls_ecp_group *group, mbedtls_mpi *product, const mbedtls_mpi *times, const mbedtls_ecp_point *point)
 {
@@ -116,7 +117,8 @@ int mbedtls_ecp_check_pubkey(const mbedtls_ecp_group *group, const mbedtls_ecp_p
     return mbedtls_mpi_cmp_int(&point->X, 0) < 0 || mbedtls_mpi_cmp_mpi(&point->X, &group->P) >= 0 ? MBEDTLS_ERR_ECP_INVALID_KEY : 0;
 }
 
-/* ---- credentials for tests: one certificate, valid from 2026 to 2126, is its own CA, the server's and the client's. Its secret key
+/* ---- credentials for tests: one certificate, valid from 2026 to 2126, is its own CA, the server's and the client's.
+ * Its secret key
  *      is 1, so that the public one is the generator, in the true group as in the other ---- */
 
 static const char cert_text[] =
@@ -226,7 +228,7 @@ static void tls_end(chr_context *ctx)
     FUZZ_CHECK(fuzz_live == tls_live && wire_open_count() == 0);
 }
 
-/* ---- the peer is the input ------------------------------------------------------------------------------------------- */
+/* ---- the peer is the input --------------------------------------------------------------------------------------- */
 
 static void fuzz_peer(fuzz_bytes *in, int is_server, int is_psk)
 {
@@ -242,7 +244,7 @@ static void fuzz_peer(fuzz_bytes *in, int is_server, int is_psk)
     tls_end(ctx);
 }
 
-/* ---- a server and a client, and the wire between ---------------------------------------------------------------------- */
+/* ---- a server and a client, and the wire between ----------------------------------------------------------------- */
 
 typedef struct end {
     fuzz_line *line;
@@ -353,7 +355,7 @@ static void fuzz_pair(fuzz_bytes *in, int is_psk, int is_shaken)
     tls_end(ctx);
 }
 
-/* ---- files ------------------------------------------------------------------------------------------------------------ */
+/* ---- files ------------------------------------------------------------------------------------------------------- */
 
 static void fuzz_file(fuzz_bytes *in, int what)
 {
@@ -380,7 +382,7 @@ static void fuzz_file(fuzz_bytes *in, int what)
     tls_end(ctx);
 }
 
-/* ---- names and globs ---------------------------------------------------------------------------------------------------- */
+/* ---- names and globs --------------------------------------------------------------------------------------------- */
 
 /* One value, up to a comma that is not escaped; returns what is behind it. */
 static const char *read_value(const char *text, const char *stop, uint8_t *value, size_t *len)
