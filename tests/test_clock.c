@@ -319,12 +319,15 @@ static void count_timeout_changes(void *opaque) { (void)opaque, timeout_changes+
 
 static int     last_events;
 static long    watch_changes;
+static chr_watch *first_watch; /* the first that the hook is told of, and its descriptor */
+static int        first_fd;
 
 static void note_watch_change(void *opaque, chr_watch *watch, int fd, int events)
 {
-    (void)opaque, (void)watch, (void)fd;
+    (void)opaque;
     last_events = events;
     watch_changes++;
+    if (!first_watch) first_watch = watch, first_fd = fd;
 }
 
 static void open_hooked(rig *r)
@@ -684,6 +687,34 @@ TEST(a_foreign_loop_is_woken_by_threads)
         CHECK_INT(timeout_changes, before);
         CHECK_INT(poll((struct pollfd *)(void *)polls, (nfds_t)count, 0), 1);
         CHECK(chr_loop_dispatch(r.ctx, polls, count) >= 2); /* the waker and what was posted */
+        CHECK_INT(posted_runs, i + 1);
+    }
+    rig_close(&r);
+}
+
+/* A loop that only follows the hooks, without a prepare: the first watch it is told of is the one that wakes it. */
+TEST(a_loop_of_hooks_is_woken_by_threads)
+{
+    int           i, before;
+    struct pollfd waker = { -1, POLLIN, 0 };
+    pthread_t     thread;
+    rig           r;
+    first_watch = NULL;
+    open_hooked(&r);
+    REQUIRE(first_watch != NULL);
+    waker.fd = first_fd;
+    posted_runs = 0;
+    for (i = 0; i < 6; i++) {
+        CHECK_INT(poll(&waker, 1, 0), 0);
+        before = timeout_changes;
+        REQUIRE(pthread_create(&thread, NULL, i % 2 ? post_idle : post_timer, r.ctx) == 0);
+        pthread_join(thread, NULL);
+        CHECK_INT(timeout_changes, before);
+        CHECK_INT(poll(&waker, 1, 0), 1);
+        chr_watch_ready(first_watch, CHR_IN);
+        CHECK_INT(poll(&waker, 1, 0), 0);
+        CHECK_INT(chr_loop_timeout(r.ctx), 0);
+        CHECK(chr_loop_dispatch(r.ctx, NULL, 0) >= 1);
         CHECK_INT(posted_runs, i + 1);
     }
     rig_close(&r);

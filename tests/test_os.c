@@ -775,7 +775,7 @@ static void child_without_a_set(fault_call call, int nested)
         chr_context_free(r.ctx);
         CHECK_INT(r.live, 0);
         CHECK(count_fds() <= r.fds);
-        _exit(test_failures > 0);
+        exit(test_failures > 0); /* gcov writes its counts */
     }
     waitpid(child, &status, 0);
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);

@@ -914,7 +914,7 @@ TEST(stdio_in_a_child_of_fork)
             if (!is_raw() || chr_remove(ctx, "c", &err) != 0) _exit(5);
         }
         chr_context_free(ctx);
-        _exit(count_fds() == fds - 1 ? 0 : 6); /* the parent's end of the pipe is closed here */
+        exit(count_fds() == fds - 1 ? 0 : 6); /* the parent's end of the pipe is closed here */
     }
     CHECK_INT(waitpid(child, &status, 0), child);
     if (!CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0)) NOTE("status %x", status);
@@ -1064,7 +1064,7 @@ TEST(serial_on_the_shells_terminal_in_the_background)
         err.code = 0;
         if (chr_new(ctx, "serial,id=s,path=/dev/tty", &err) || err.code != CHR_ERR_BUSY) _exit(6);
         chr_context_free(ctx);
-        _exit(0);
+        exit(0);
     }
     CHECK_INT(waitpid(child, &status, WUNTRACED), child);
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
@@ -1103,7 +1103,7 @@ TEST(serial_that_goes_into_the_background)
         if (chr_fe_ioctl(&fe, CHR_IOCTL_SERIAL_GET_FLOW, &now) != 0 || now != CHR_FLOW_NONE) _exit(8);
         chr_fe_deinit(&fe);
         chr_context_free(ctx);
-        _exit(0);
+        exit(0);
     }
     wait_readable(told[0]);
     take_terminal_back();
