@@ -4,6 +4,7 @@
  */
 #include "chardev.h"
 #include "fault.h"
+#include "private.h"
 #include "rig.h"
 
 #include <grp.h>
@@ -1412,6 +1413,7 @@ TEST(attempts_are_as_far_apart_as_was_asked)
     REQUIRE(pthread_create(&thread, NULL, listen_later, &listener) == 0);
     CHECK_INT(chr_fe_wait_connected(&rec.fe, &err), 0);
     pthread_join(thread, NULL);
+    CHECK_INT(private_locks(r.ctx), 0); /* the lock is free as it was */
     CHECK(fault_plan.counts[FAULT_connect] <= (real_ms() - start) / 20 + 10);
     detach(&rec);
     close(listener);
