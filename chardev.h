@@ -19588,6 +19588,12 @@ CHR__COLD void chr__stream_read_ahead(chr__stream *stream)
         chr__stream_reread_soon(stream);
 }
 
+/* Datagrams: an error is not the end of what comes behind it, and `ended` only clears it. */
+CHR__COLD int chr__stream_is_connectionless(const chr__stream *stream)
+{
+    return !stream->is_duplex && stream->in == stream->out;
+}
+
 /* The frontend has no room. A hang-up without input to read ends the stream nevertheless, so that the next client
  * can be accepted. */
 CHR__COLD void chr__stream_no_room(chr__stream *stream, int hung_up)
@@ -19601,7 +19607,8 @@ CHR__COLD void chr__stream_no_room(chr__stream *stream, int hung_up)
     pending = chr__stream_pending(stream);
     if (pending < 0) {
         chr__stream_no_bytes(stream, chr__stream_read(stream, dev->ctx->buffer, CHR__BUFFER_SIZE), 1);
-    } else if (hung_up && !pending && chr__os_bytes_readable(stream->in) == 0) {
+    } else if (hung_up && (chr__stream_is_connectionless(stream) ||
+                           (!pending && chr__os_bytes_readable(stream->in) == 0))) {
         chr__stream_end(stream, 0);
     } else {
         if (hung_up && stream->hup_pending && !stream->write_failed) { /* polled for output only: it can't be sent */
@@ -26303,7 +26310,6 @@ CHR_TABLE(chr__layer_slots, chr__datagrams_slots,
 static void chr__udp_refused(chr__stream *stream, int code)
 {
     CHR__TRACE(stream->dev, udp_refused, code, 0);
-    stream->write_failed = 0;
     chr__os_socket_clear_error(stream->in);
     chr__stream_update(stream);
 }
@@ -26356,6 +26362,7 @@ static int chr__udp_resolve(chr__udp *udp, chr__sockaddr *found, chr_error *err)
 static int chr__udp_start(chr__udp *udp, chr_error *err)
 {
     char peer[140], local[140];
+    int  code;
 
     chr__os_socket_name(udp->fd, 1, peer, sizeof peer);
     chr__os_socket_name(udp->fd, 0, local, sizeof local);
@@ -26366,7 +26373,9 @@ static int chr__udp_start(chr__udp *udp, chr_error *err)
     udp->datagrams.fd = udp->fd;
     udp->datagrams.layer.slots = &chr__datagrams_slots;
     udp->datagrams.layer.dev = &udp->dev;
-    return chr__stream_open(&udp->stream, &udp->dev, &udp->datagrams.layer, udp->fd, udp->fd, chr__udp_refused, err);
+    code = chr__stream_open(&udp->stream, &udp->dev, &udp->datagrams.layer, udp->fd, udp->fd, chr__udp_refused, err);
+    udp->stream.is_duplex = 0; /* no connection: an error ends neither direction */
+    return code;
 }
 
 static int chr__udp_open(chr_dev *dev, chr_error *err)
@@ -28967,11 +28976,11 @@ static void chr__ws_host(const chr_socket_options *options, char *text, size_t s
 {
     const chr_address *address = &options->address;
     const char        *host = options->tls_hostname ? options->tls_hostname : address->host;
+    const char        *port = address->port && !address->cid ? address->port : ""; /* with cid= it is none of TCP */
 
     if (!host || !host[0])
         host = "localhost";
-    chr__format(text, size, strchr(host, ':') ? "[%s]%s%s" : "%s%s%s", host, address->host && address->port ? ":" : "",
-                address->host && address->port ? address->port : "");
+    chr__format(text, size, strchr(host, ':') ? "[%s]%s%s" : "%s%s%s", host, port[0] ? ":" : "", port);
 }
 
 static int chr__ws_start_client(chr__websocket *ws, chr_error *err)

@@ -754,6 +754,18 @@ TEST(addresses_are_compared_with_addresses)
     refused(server_x509, client_x509, "::2", client_refused_us, "the peer's certificate is for another name; expected was ::2");
 }
 
+TEST(a_key_that_is_too_weak)
+{
+    refused(server_with("weak"), client_x509, "localhost", client_refused_us,
+            "the peer's certificate, or the one that signed it, has a key or a signature that is too weak");
+    refused(server_x509, client_with("weak"), "localhost", "the peer's certificate, or the one that signed it, has a key or a signature that is too weak", NULL);
+}
+
+TEST(a_revocation_list_that_has_expired)
+{
+    refused("tls-creds-x509,id=ts,endpoint=server,dir=$/server,crlfile=$/old-crl.pem", client_x509, "localhost", "the list of revoked certificates has expired", NULL);
+}
+
 static void let_in(const char *server_creds, const char *client_creds, const char *hostname, const char *authz)
 {
     both b;
@@ -778,6 +790,9 @@ TEST(names_and_addresses_of_one_certificate)
     let_in(server_x509, client_x509, "127.0.0.1", NULL);
     let_in(server_x509, client_x509, "::1", NULL);
 }
+
+/* Records that do not fit into the buffer of a flight go behind it. */
+TEST(a_flight_that_is_larger_than_its_buffer) { let_in(server_with("large"), client_x509, "localhost", NULL); }
 
 TEST(a_server_may_ask_for_no_certificate)
 {
@@ -1471,6 +1486,20 @@ TEST(bad_credentials)
     bad_creds(&b.r, "tls-creds-psk,id=t,dir=$,username=nobody", CHR_ERR_NOT_FOUND, "has no key for username=nobody");
     add_creds(&b.r, server_x509);
     bad_creds(&b.r, server_x509, CHR_ERR_EXISTS, "id=ts");
+    rig_close(&b.r);
+}
+
+/* Of a file with several certificates each must be one. */
+TEST(a_bundle_with_a_certificate_that_is_none)
+{
+    both      b;
+    chr_error err;
+
+    both_begin(&b);
+    bad_creds(&b.r, "tls-creds-x509,id=t,dir=$/server,cafile=$/bundle.pem", CHR_ERR_INVALID, "bundle.pem: 1 of its certificates can't be read");
+    CHECK_INT(chr_tls_creds_add(b.r.ctx, with_dir("tls-creds-x509,id=t,dir=$/server,cafile=$/conf"), &err), CHR_ERR_INVALID);
+    CHECK(!strstr(err.text, "of its certificates"));
+    CHECK_HAS(err.text, "conf: X509 - ");
     rig_close(&b.r);
 }
 

@@ -123,6 +123,28 @@ TEST(a_record_that_would_block_is_queued)
         }
 }
 
+/* One after the other, of any size. */
+TEST(records_that_would_block_again_and_again)
+{
+    static const char *const texts[] = { "a long one to begin with", "short", "x", "and one that is longer than all that came before it" };
+    char                     all[200] = "";
+    both                     b;
+    size_t                   i;
+    NEED_POSIX("there are no faults of system calls on this system");
+    open_both(&b, "", "");
+    for (i = 0; i < 4; i++) {
+        fault_arm(FAULT_send, EAGAIN, 1, 1);
+        CHECK_INT(chr_fe_write(&b.server.fe, texts[i], strlen(texts[i])), strlen(texts[i]));
+        CHECK_INT(info_of(&b.r, "s").bytes_queued, strlen(texts[i]));
+        fault_disarm();
+        settle(&b.r);
+        strcat(all, texts[i]);
+        CHECK_INPUT(&b.client, all);
+        CHECK_INT(info_of(&b.r, "s").bytes_queued, 0);
+    }
+    close_both(&b);
+}
+
 /* The error behind it is that of the next write, and the end. */
 TEST(a_record_that_blocked_and_fails)
 {
@@ -207,7 +229,7 @@ TEST(close_notify_that_fails)
     NEED_POSIX("there are no faults of system calls on this system");
     open_both(&b, "", "");
     fault_arm(FAULT_send, EPIPE, 1, 1);
-    (void)chr_fe_shutdown(&b.client.fe);
+    CHECK_INT(chr_fe_shutdown(&b.client.fe), CHR_ERR_DISCONNECTED);
     settle(&b.r);
     CHECK_INT(chr_fe_disconnect(&b.client.fe), 0);
     settle(&b.r);
@@ -292,7 +314,7 @@ TEST(credentials_that_are_gone)
 /* ---- the trace --------------------------------------------------------------------------------------------------- */
 
 static int     alerts_sent, alerts_received, steps, ups, wires;
-static int64_t sent_level, sent_description, received_level, received_description;
+static int64_t end_code, sent_level, sent_description, received_level, received_description;
 
 static void on_trace(void *opaque, const chr_trace *event)
 {
@@ -300,6 +322,7 @@ static void on_trace(void *opaque, const chr_trace *event)
     steps += event->number == CHR_TRACE_tls_step;
     ups += event->number == CHR_TRACE_tls_up;
     wires += event->number == CHR_TRACE_wire_out;
+    if (event->number == CHR_TRACE_tls_end) end_code = event->value[0];
     if (event->number == CHR_TRACE_tls_alert_sent) {
         alerts_sent++;
         sent_level = event->value[0];
@@ -336,6 +359,44 @@ TEST(alerts_are_traced_and_nothing_else_is_one)
     CHECK_INT(received_level, 1);
     CHECK_INT(received_description, 0);
     close_both(&b);
+}
+
+/* Once, though the end comes in two steps. */
+TEST(close_notify_is_sent_once)
+{
+    both b;
+    rig_traced = on_trace;
+    open_both(&b, ",half-close=on", "");
+    CHECK_INT(chr_fe_shutdown(&b.client.fe), 0);
+    settle(&b.r);
+    CHECK_STR(b.server.events, "OE");
+    CHECK_INT(alerts_sent, 1);
+    CHECK_INT(chr_fe_disconnect(&b.client.fe), 0);
+    CHECK_INT(alerts_sent, 1);
+    settle(&b.r);
+    CHECK_STR(b.client.events, "OC");
+    close_both(&b);
+}
+
+/* Which end it was: of the file, or by a reset. */
+TEST(ends_are_traced)
+{
+    both b;
+    int  is_reset;
+    NEED_POSIX("there are no faults of system calls on this system");
+    rig_traced = on_trace;
+    for (is_reset = 0; is_reset < 2; is_reset++) {
+        open_both(&b, "", "");
+        fault_arm(FAULT_send, EPIPE, 1, 1); /* no close_notify */
+        if (is_reset) fault_arm(FAULT_recvmsg, ECONNRESET, 1, 1);
+        CHECK_INT(chr_fe_disconnect(&b.client.fe), 0);
+        settle(&b.r);
+        fault_disarm();
+        settle(&b.r);
+        CHECK_STR(b.server.events, "OC");
+        CHECK_INT(end_code, is_reset ? -0x50 : 0);
+        close_both(&b);
+    }
 }
 
 TEST(alerts_of_a_failed_handshake_are_traced)
