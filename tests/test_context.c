@@ -1,6 +1,6 @@
 /*
- * test_context.c - what each context has: its clocks, its lock, its memory, its pipe. The tests are few and short, since `make mutate`
- * runs for what is done by every test those that reach little else.
+ * test_context.c - what each context has: its clocks, its lock, its memory, its pipe. The tests are few and short,
+ * since `make mutate` runs for what is done by every test those that reach little else.
  */
 #include "chardev.h"
 #include "fault.h"
