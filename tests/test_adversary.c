@@ -1,4 +1,7 @@
-/* What somebody does who wants to break it: handlers that pull away what they stand on, errors at bad moments, values at the edge. */
+/*
+ * Misuse and bad timing: handlers that remove the objects that call them, errors at critical moments, values at the
+ * limits.
+ */
 #define _GNU_SOURCE 1
 #include "chardev.h"
 #include "fault.h"
@@ -8,7 +11,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-/* ---- probe: a backend whose slots note what happens, and do as the test says ------------------------------------------- */
+/* ---- probe: a backend whose slots note what happens, and do as the test says ------------------------------------- */
 
 static struct {
     int     set_opens, is_open; /* of the frontend's side */
@@ -76,7 +79,7 @@ static void open_probe_rig(rig *r)
     REQUIRE(chr_backend_register(r->ctx, &probe_backend, &err) == 0);
 }
 
-/* ---- hot swap under a frontend that goes away --------------------------------------------------------------------------- */
+/* ---- hot swap under a frontend that goes away -------------------------------------------------------------------- */
 
 static void deinit_at_closed(recorder *rec, int what)
 {
@@ -232,7 +235,7 @@ TEST(who_waits_to_write_is_not_forgotten_by_a_change)
     rig_close(&r);
 }
 
-/* ---- descriptors after errors ------------------------------------------------------------------------------------------- */
+/* ---- descriptors after errors ------------------------------------------------------------------------------------ */
 
 TEST(a_refused_change_leaves_the_descriptor_with_its_giver)
 {
@@ -377,7 +380,7 @@ TEST(no_options_do_not_mean_descriptor_0)
     rig_close(&r);
 }
 
-/* ---- the loop ------------------------------------------------------------------------------------------------------------ */
+/* ---- the loop ---------------------------------------------------------------------------------------------------- */
 
 TEST(a_stopped_loop_that_is_stepped_still_sleeps)
 {
@@ -534,7 +537,7 @@ TEST(a_foreign_poll_is_woken_by_what_changes_meanwhile)
     rig_close(&r);
 }
 
-/* ---- frontends that go away where bytes are counted ---------------------------------------------------------------------- */
+/* ---- frontends that go away where bytes are counted -------------------------------------------------------------- */
 
 typedef struct leaver {
     chr_frontend fe;
@@ -645,7 +648,7 @@ static void remember_focus(recorder *rec, chr_dev *mux)
     chr_fe_set_handlers(&rec->fe, &recorder_handlers, rec);
 }
 
-/* The one that inherits the focus loses it before it has heard of it. */
+/* The frontend that inherits the focus loses it before MUX_IN is delivered. */
 TEST(focus_comes_and_goes_once_for_each)
 {
     recorder a, b, c;
@@ -692,7 +695,7 @@ TEST(resuming_opens_does_not_send_the_history_again)
     rig_close(&r);
 }
 
-/* ---- events ---------------------------------------------------------------------------------------------------------------- */
+/* ---- events ------------------------------------------------------------------------------------------------------ */
 
 TEST(events_inside_a_read_wait_for_the_loop)
 {
@@ -754,7 +757,7 @@ TEST(no_handlers_at_all_close_the_frontend)
     rig_close(&r);
 }
 
-/* ---- a far side that is gone ------------------------------------------------------------------------------------------------ */
+/* ---- a far side that is gone ------------------------------------------------------------------------------------- */
 
 static void check_told_when_gone(const char *options)
 {
@@ -829,7 +832,8 @@ TEST(write_all_to_a_terminal_that_is_left_does_not_spin)
     rig_close(&r);
 }
 
-/* Hung up, with input that nobody takes and a frontend that waits to write: neither can go on, and poll() answers at once. */
+/* After a hang-up, with unread input and a frontend that waits to write: no progress is possible, and poll() must
+ * not become a busy loop. */
 static void check_hung_up_at_rest(recorder *rec, rig *r)
 {
     int i, ran = 0;
@@ -930,7 +934,7 @@ TEST(a_terminal_that_is_opened_again_at_once_ends_as_open)
     rig_close(&r);
 }
 
-/* ---- other threads write while the owner is outside its loop --------------------------------------------------------------- */
+/* ---- other threads write while the owner is outside its loop ----------------------------------------------------- */
 
 static void *write_on(void *opaque)
 {
@@ -975,7 +979,7 @@ TEST_WITHIN(the_owner_may_use_its_chardevs_while_others_write, 60)
     rig_close(&r);
 }
 
-/* ---- texts ------------------------------------------------------------------------------------------------------------------- */
+/* ---- texts ------------------------------------------------------------------------------------------------------- */
 
 static char long_help[600];
 static const chr_option long_rows[] = {
@@ -1077,7 +1081,7 @@ TEST(a_message_that_only_begins_like_the_backend_gets_its_name)
     rig_close(&r);
 }
 
-/* ---- recordings ---------------------------------------------------------------------------------------------------------------- */
+/* ---- recordings -------------------------------------------------------------------------------------------------- */
 
 TEST(the_terminal_size_is_played_again)
 {
@@ -1144,7 +1148,8 @@ TEST(a_replay_may_be_closed_when_room_is_asked_for)
     scratch_clean();
 }
 
-/* fstat() says nothing of these pipes: they are read without blocking all the same, and a write without reader raises no signal. */
+/* fstat() doesn't reveal the type of these pipes: reads still don't block, and a write without a reader raises no
+ * signal. */
 TEST(a_descriptor_of_unknown_type_neither_blocks_nor_raises_a_signal)
 {
     recorder rec;
@@ -1179,7 +1184,7 @@ static int leave_when_asked(void *opaque)
     return 0;
 }
 
-/* A peer comes: can_read is asked for it, before OPENED, and takes the chardev away with its history. */
+/* A peer connects: can_read is called before OPENED, and removes the chardev, which has history=. */
 TEST(can_read_removes_a_chardev_with_history_as_its_peer_comes)
 {
     static const chr_handlers handlers = { leave_when_asked, recorder_read, recorder_event, NULL };
@@ -1205,7 +1210,7 @@ TEST(can_read_removes_a_chardev_with_history_as_its_peer_comes)
     scratch_clean();
 }
 
-/* ---- found by random lives --------------------------------------------------------------------------------------------------- */
+/* ---- found by random lives --------------------------------------------------------------------------------------- */
 
 static int other_can_read(void *opaque)
 {
@@ -1231,7 +1236,7 @@ static int hand_over_when_asked(void *opaque)
     return 100;
 }
 
-/* The room is that of the handlers that have gone: those that came have not been asked. */
+/* The room was reported by handlers that have been replaced; can_read of the new ones has not been called. */
 static void check_handover_in_can_read(const char *more)
 {
     static const chr_handlers handlers = { hand_over_when_asked, recorder_read, recorder_event, NULL };
@@ -1268,7 +1273,8 @@ static void disconnect_in_change(recorder *rec, int what)
     if (what == 'c') CHECK_INT(rec->user ? chr_fe_shutdown(&rec->fe) : chr_fe_disconnect(&rec->fe), 0);
 }
 
-/* The new backend's descriptor is still its giver's while the frontend is asked: it goes when the change is made, not before. */
+/* The new backend's descriptor still belongs to the caller during the `change` handler: it is closed at commit, not
+ * before. */
 TEST(a_change_handler_that_disconnects_its_new_backend)
 {
     recorder rec;
@@ -1316,7 +1322,7 @@ TEST(a_change_handler_that_ends_the_output_of_its_new_backend)
     rig_close(&r);
 }
 
-/* Its flags can't be read: it is the giver's all the same. */
+/* Its flags can't be read: it still belongs to the caller. */
 TEST(a_refused_change_leaves_a_descriptor_open_whose_flags_are_unknown)
 {
     recorder rec;
@@ -1350,7 +1356,8 @@ static int prepare_and_refuse(void *opaque)
     return -1;
 }
 
-/* The old backend is closed, the new one is open and has told so: the frontend that goes back is told CLOSED. */
+/* The old backend is closed, the new one is open and has delivered OPENED: after the rollback the frontend gets
+ * CLOSED. */
 TEST(a_refused_backend_that_was_open_is_closed_again)
 {
     static const chr_handlers handlers = { recorder_can_read, recorder_read, recorder_event, prepare_and_refuse };

@@ -1,4 +1,7 @@
-/* A context in a block of memory: all comes from it, what is removed is used again, and when it is used up that is an error. */
+/*
+ * A context in a block of memory: all allocations come from it, freed memory is reused, and CHR_ERR_NO_MEMORY when it
+ * is used up.
+ */
 #include "chardev.h"
 #include "test.h"
 
@@ -152,7 +155,8 @@ TEST(buffers_come_from_it)
     chr_context_free(ctx);
 }
 
-/* The smallest pieces, until there is none: all of the block is in use then, and all of it comes back. */
+/* Allocates the smallest pieces until none is left: the whole block is in use then. All of it is available again
+ * after freeing. */
 TEST(used_up_to_the_last_piece)
 {
     chr_context *ctx = begin(0, SIZE);
@@ -188,7 +192,8 @@ TEST(used_up_to_the_last_piece)
     check_guards(0, SIZE);
 }
 
-/* Pieces of many sizes, grown and freed in any order: none overlaps another, all are aligned, and in the end all is one again. */
+/* Pieces of many sizes, grown and freed in any order: none overlaps another, all are aligned, and in the end all is
+ * one again. */
 TEST(pieces)
 {
     enum { MOST = 40 };
@@ -242,7 +247,7 @@ static int64_t fixed_clock(void *opaque)
     return *(int *)opaque + 41;
 }
 
-/* The hooks are the config's, with its opaque; its allocator is not asked. */
+/* The hooks of the config are used, with its opaque pointer; its allocator is not called. */
 TEST(hooks_stay)
 {
     chr_config   config;

@@ -1,6 +1,6 @@
 /*
- * test_balance.c - whatever is called, with whatever comes of it: afterwards the lock is free, no handler counts as under way, nothing
- * is quiet, and what is not supported says so in words. And a backend that passes everything on to the chardev below it.
+ * test_balance.c - after any call with any result: the lock is free, no handler or slot counts as running, and calls
+ * that are not supported return an error with a text. And a backend that passes everything on to a lower chardev.
  */
 #include "chardev.h"
 #include "private.h"
@@ -29,7 +29,7 @@ static char *optionsf(const char *format, ...)
     return text;
 }
 
-/* ---- a backend in the middle ----------------------------------------------------------------------------------------------- */
+/* ---- a backend in the middle ------------------------------------------------------------------------------------- */
 
 typedef struct middle_options {
     chr_common_options common;
@@ -78,7 +78,7 @@ static void open_middle(rig *r)
     REQUIRE(chr_backend_register(r->ctx, &middle, NULL) == 0);
 }
 
-/* ---- balance -------------------------------------------------------------------------------------------------------------------- */
+/* ---- balance ----------------------------------------------------------------------------------------------------- */
 
 static void print_nothing(void *opaque, const char *line) { (void)opaque, (void)line; }
 static void do_nothing(void *opaque) { (void)opaque; }
@@ -306,7 +306,7 @@ TEST(calls_in_a_handler_leave_what_it_holds)
     rig_close(&r);
 }
 
-/* ---- what is asked of the wrong one ------------------------------------------------------------------------------------------ */
+/* ---- what is asked of the wrong one ------------------------------------------------------------------------------ */
 
 TEST(who_is_not_what_is_asked_for)
 {
@@ -374,7 +374,7 @@ TEST(texts_of_a_ringbuf)
     rig_close(&r);
 }
 
-/* ---- what the middle passes on ------------------------------------------------------------------------------------------------ */
+/* ---- what the middle passes on ----------------------------------------------------------------------------------- */
 
 static int     inputs, input_length;
 static char    input_text[64];
@@ -388,7 +388,8 @@ static void count_inputs(void *opaque, const chr_trace *event)
     snprintf(input_text, sizeof input_text, "%.*s", (int)event->len, (const char *)event->bytes);
 }
 
-/* Bytes that are asked for at the top are input of the chardev below, in its count and in the trace; none are not. */
+/* Bytes read by chr_fe_read_all() of the upper chardev count as input of the lower one, and are traced; empty reads
+ * are not. */
 TEST(what_is_read_through_the_middle_is_input_below)
 {
     recorder rec;

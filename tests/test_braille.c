@@ -1,4 +1,4 @@
-/* braille: the protocol engine with a display of the test's own, and the BrlAPI client against a server that is played here. */
+/* braille: the protocol engine with the test's own display, and the BrlAPI client against a simulated server. */
 #include "chardev.h"
 #include "fault.h"
 #include "private.h"
@@ -7,7 +7,7 @@
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
 
-/* ---- a display that remembers ------------------------------------------------------------------------------------------ */
+/* ---- a display that remembers ------------------------------------------------------------------------------------ */
 
 typedef struct screen {
     int           size;
@@ -82,7 +82,7 @@ static void guest_says(guest *g, const void *bytes, size_t len)
         forget_input(&(g)->rec);                                                       \
     } while (0)
 
-/* ---- the protocol -------------------------------------------------------------------------------------------------------- */
+/* ---- the protocol ------------------------------------------------------------------------------------------------ */
 
 TEST(braille_is_open_from_creation)
 {
@@ -318,7 +318,7 @@ TEST(braille_resized)
     guest_close(&g);
 }
 
-/* ---- every split ----------------------------------------------------------------------------------------------------------- */
+/* ---- every split ------------------------------------------------------------------------------------------------- */
 
 typedef struct stream {
     const char *bytes;
@@ -369,7 +369,7 @@ TEST(braille_split_anywhere)
     }
 }
 
-/* ---- keys -------------------------------------------------------------------------------------------------------------------- */
+/* ---- keys -------------------------------------------------------------------------------------------------------- */
 
 TEST(braille_keys)
 {
@@ -462,7 +462,7 @@ TEST(braille_removed_by_its_guest)
     rig_close(&g.r);
 }
 
-/* ---- a BrlAPI server that the test plays ------------------------------------------------------------------------------------- */
+/* ---- a BrlAPI server that the test plays ------------------------------------------------------------------------- */
 
 typedef struct server {
     rig           r;
@@ -674,7 +674,7 @@ TEST(brlapi_commands)
     server_close(&s);
 }
 
-/* As rig_close(). A thread that has looked a name up lets go of its pipe when it comes to it. */
+/* As rig_close(). A lookup thread closes its pipe when it has finished. */
 static void close_after_lookups(rig *r)
 {
     int64_t end = real_ms() + RIG_PATIENCE_MS;
@@ -706,7 +706,7 @@ TEST(brlapi_keys_while_the_guest_does_not_read)
     server_close(&s);
 }
 
-/* A name is looked up in the background; one that is none is told, and looked up again. */
+/* A name is resolved in the background; a failure is logged, and the lookup is repeated. */
 TEST(brlapi_by_name)
 {
     server s;
@@ -827,7 +827,7 @@ TEST(brlapi_display_comes_later)
     server_close(&s);
 }
 
-/* The server answers at last, but there is no display; and then it says nothing any more. */
+/* The server answers, but has no display; then it sends nothing more. */
 TEST(brlapi_that_says_nothing_more)
 {
     server s;
@@ -849,7 +849,7 @@ TEST(brlapi_that_says_nothing_more)
     server_close(&s);
 }
 
-/* It comes back with another display: the guest is told. */
+/* The server reconnects with another display: the guest gets the new size. */
 TEST(brlapi_back_with_another_size)
 {
     server s;
@@ -1033,7 +1033,7 @@ TEST(brlapi_server_that_hangs_up_and_does_not_read)
     server_close(&s);
 }
 
-/* ---- who may come in ----------------------------------------------------------------------------------------------------------- */
+/* ---- who may come in --------------------------------------------------------------------------------------------- */
 
 static const char *key_file(const char *key)
 {
@@ -1113,7 +1113,7 @@ TEST(brlapi_is_not_let_in)
     left_with(&s, "key");
 }
 
-/* The server is slow to start: first nobody is there, then our key is not the right one. Both are told, each once. */
+/* The server starts late: first nothing listens, then it rejects the key. Each failure is logged once. */
 TEST(brlapi_is_not_let_in_by_one_who_comes_later)
 {
     server s;
@@ -1262,7 +1262,7 @@ TEST(brlapi_hosts_in_brackets)
     }
 }
 
-/* ---- sweeps: something fails, once, and in the end the row is on the display ------------------------------------------------------ */
+/* ---- sweeps: something fails, once, and in the end the row is on the display ------------------------------------- */
 
 /* What the server has of the connection: how far its packet goes, and the text that it was to show. */
 typedef struct robot {

@@ -1,4 +1,7 @@
-/* Buffered frontends: input is read ahead and pulled or delivered, small writes are gathered; nothing is lost, nothing overtakes. */
+/*
+ * Buffered frontends: input is read ahead and pulled or delivered, small writes are gathered; no byte or event is lost
+ * or reordered.
+ */
 #include "chardev.h"
 #include "fault.h"
 
@@ -39,7 +42,8 @@ static void desk_close(desk *d)
     rig_close(&d->r);
 }
 
-/* What chr_fe_read() gives until it gives no more, and at the end why: '.' would block, '!' disconnected, '-' not supported. */
+/* The bytes that chr_fe_read() returns until it returns an error, then the error: '.' would block, '!' disconnected,
+ * '-' not supported. */
 static const char *pull(chr_frontend *fe)
 {
     static char text[70000];
@@ -56,7 +60,7 @@ static void put(chr_frontend *fe, const char *text)
     CHECK_INT(chr_fe_write(fe, text, strlen(text)), strlen(text));
 }
 
-/* ---- pull ------------------------------------------------------------------------------------------------------------ */
+/* ---- pull -------------------------------------------------------------------------------------------------------- */
 
 TEST(pull_without_any_handler)
 {
@@ -97,7 +101,7 @@ TEST(readable_tells_that_bytes_came_into_an_empty_buffer)
     desk_close(&d);
 }
 
-/* New handlers learn of what is there. */
+/* New handlers get the current state. */
 TEST(readable_comes_again_for_new_handlers)
 {
     desk d;
@@ -175,7 +179,7 @@ TEST(bytes_first_then_closed)
     desk_close(&d);
 }
 
-/* ---- delivered ------------------------------------------------------------------------------------------------------- */
+/* ---- delivered --------------------------------------------------------------------------------------------------- */
 
 TEST(a_read_handler_gets_what_can_read_allows)
 {
@@ -197,7 +201,7 @@ TEST(a_read_handler_gets_what_can_read_allows)
     desk_close(&d);
 }
 
-/* ---- gathered -------------------------------------------------------------------------------------------------------- */
+/* ---- gathered ---------------------------------------------------------------------------------------------------- */
 
 TEST(small_writes_leave_together_before_the_loop_sleeps)
 {
@@ -284,7 +288,7 @@ TEST(nothing_is_lost_when_the_context_goes)
     close(d.far);
 }
 
-/* ---- a backend in the hands of the test ------------------------------------------------------------------------------ */
+/* ---- a backend in the hands of the test -------------------------------------------------------------------------- */
 
 typedef struct wire {
     chr_dev dev;
@@ -421,7 +425,7 @@ static void play(bench *b, const char *script)
     }
 }
 
-/* ---- what is found out once holds until something changes ------------------------------------------------------------------ */
+/* ---- what is found out once holds until something changes -------------------------------------------------------- */
 
 static int questions;
 
@@ -497,7 +501,7 @@ TEST(the_frontend_goes_while_its_buffer_is_sent)
     bench_close(&b);
 }
 
-/* obuf-full=drop-oldest: the oldest bytes make place, no more than are needed, also where they lie in two pieces. */
+/* obuf-full=drop-oldest: as many of the oldest bytes are dropped as needed, even across the wrap of the ring. */
 TEST(a_full_queue_drops_what_it_must)
 {
     bench b;
@@ -557,7 +561,8 @@ static void note_number(void *opaque, int event)
     if (event >= 1000 || event == CHR_EVENT_CLOSED || event == CHR_EVENT_OPENED) numbers[number_count++ % 100] = event;
 }
 
-/* Of more events behind one byte than there is place for, the first ones are told, and CLOSED in place of the last of them. */
+/* More events behind one byte than there are marks: the first ones are delivered, and CLOSED replaces the last of
+ * them. */
 TEST(more_events_than_have_place)
 {
     static const chr_handlers handlers = { NULL, NULL, note_number, NULL };
@@ -630,7 +635,8 @@ static int changing_can_read(void *opaque)
     return 100;
 }
 
-/* The question for room may take the buffers away, or change them, or the frontend goes: nothing that was there is lost or comes twice. */
+/* The question for room may take the buffers away, or change them, or the frontend goes: nothing that was there is
+ * lost or comes twice. */
 TEST(the_question_for_room_changes_the_buffers)
 {
     static const chr_handlers handlers = { changing_can_read, recorder_read, recorder_event, NULL };
@@ -690,7 +696,7 @@ TEST(a_buffer_that_shrinks_below_what_it_holds_takes_nothing)
     bench_close(&b);
 }
 
-/* ---- events keep their place, wherever the reads end -------------------------------------------------------------------- */
+/* ---- events keep their place, wherever the reads end ------------------------------------------------------------- */
 
 typedef struct transcript {
     recorder rec;
@@ -793,7 +799,7 @@ TEST_FAMILY(splits)
                 }
 }
 
-/* The room for events is bounded: with many of them no more bytes are taken, and none of either is lost. */
+/* The number of queued events is bounded: when it is reached no more bytes are read, and no event or byte is lost. */
 TEST(the_end_of_the_input_is_told_with_the_last_byte)
 {
     bench b;
@@ -842,7 +848,7 @@ TEST(many_events_hold_the_bytes_back)
     bench_close(&b);
 }
 
-/* A peer that comes and goes while nothing is read: the states alternate, and what was said is kept. */
+/* A peer connects and disconnects while nothing is read: OPENED and CLOSED alternate, and its input is kept. */
 TEST(comes_and_goes_while_nobody_reads)
 {
     bench b;
@@ -874,7 +880,7 @@ TEST(what_is_a_state_is_told_at_once)
     bench_close(&b);
 }
 
-/* ---- output: what meets whom ---------------------------------------------------------------------------------------- */
+/* ---- output: what meets whom ------------------------------------------------------------------------------------- */
 
 TEST(one_write_for_many)
 {
@@ -1074,7 +1080,7 @@ TEST(the_watch_tells_of_room)
     bench_close(&b);
 }
 
-/* A watch that waits is told that the far side has gone. */
+/* A pending watch is called when the far side disconnects. */
 TEST(a_watch_without_an_output_buffer_can_be_taken_away)
 {
     bench b;
@@ -1254,7 +1260,7 @@ TEST(history_and_log_see_what_leaves)
     scratch_clean();
 }
 
-/* ---- other sizes, other memory -------------------------------------------------------------------------------------- */
+/* ---- other sizes, other memory ----------------------------------------------------------------------------------- */
 
 TEST(other_sizes_keep_what_there_is)
 {
@@ -1286,7 +1292,7 @@ TEST(other_sizes_keep_what_there_is)
     bench_close(&b);
 }
 
-/* What is left is delivered to the handler first; then it is asked itself. */
+/* Buffered bytes are delivered to the handler first; then its own can_read is called. */
 TEST(without_buffers_again_nothing_is_out_of_order)
 {
     bench b;
@@ -1398,7 +1404,7 @@ TEST(without_buffers)
     bench_close(&b);
 }
 
-/* ---- hot swap ------------------------------------------------------------------------------------------------------- */
+/* ---- hot swap ---------------------------------------------------------------------------------------------------- */
 
 static const chr_handlers pull_with_change = { NULL, NULL, recorder_event, recorder_change };
 
@@ -1464,7 +1470,7 @@ TEST(a_swap_to_nobody)
     bench_close(&b);
 }
 
-/* ---- handlers that do anything -------------------------------------------------------------------------------------- */
+/* ---- handlers that do anything ----------------------------------------------------------------------------------- */
 
 typedef struct mischief {
     bench       *b;
@@ -1584,7 +1590,7 @@ TEST_FAMILY(mischiefs)
         }
 }
 
-/* ---- on real backends ----------------------------------------------------------------------------------------------- */
+/* ---- on real backends -------------------------------------------------------------------------------------------- */
 
 typedef struct real {
     const char *name, *options; /* of one end; %d is a descriptor */
@@ -1886,7 +1892,7 @@ TEST(descriptors_end_the_reading_ahead)
     close(null);
 }
 
-/* The same for a frontend that is asked for its room: from then on no more is read than it takes. */
+/* The same for a frontend with can_read: from then on no more is read than it accepts. */
 TEST(descriptors_end_the_reading_ahead_of_a_reader)
 {
     struct iovec   part = { (void *)(uintptr_t)"two", 3 };
@@ -1991,7 +1997,7 @@ TEST(a_frontend_that_only_pulls_has_the_focus)
     rig_close(&r);
 }
 
-/* ---- recorded and replayed ------------------------------------------------------------------------------------------- */
+/* ---- recorded and replayed --------------------------------------------------------------------------------------- */
 
 /* A device that echoes what it pulls; everything it does is written down. */
 static void run_device(rig *r, chr_frontend *fe, transcript *t, int far, int ticks)
@@ -2044,7 +2050,7 @@ TEST(a_replay_is_the_same)
     scratch_clean();
 }
 
-/* ---- foreign loops --------------------------------------------------------------------------------------------------- */
+/* ---- foreign loops ----------------------------------------------------------------------------------------------- */
 
 static int timeouts_changed;
 
@@ -2102,7 +2108,7 @@ TEST(prepare_sends)
     desk_close(&d);
 }
 
-/* CLOSED waited behind bytes that nobody took. */
+/* CLOSED was queued behind bytes that were not read. */
 TEST(the_context_tells_what_waited)
 {
     desk d;
@@ -2118,7 +2124,7 @@ TEST(the_context_tells_what_waited)
     close(d.far);
 }
 
-/* Without an output buffer it is the backend that says so, and a watch that is taken away stays silent. */
+/* Without an output buffer the backend reports room, and a watch that was removed is not called. */
 TEST(a_watch_without_an_output_buffer)
 {
     bench b;

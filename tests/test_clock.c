@@ -1,6 +1,6 @@
 /*
- * test_clock.c - what happens after so much time on the system's clock, to the millisecond: the clock stands still here until a test
- * moves it. Retries of frontends without room, lingering connections, steps at an interval, time-outs.
+ * test_clock.c - time-outs on the system's clock, to the millisecond: only the test advances the clock here. Retries of
+ * frontends without room, lingering connections, steps at an interval, time-outs.
  */
 #include "chardev.h"
 #include "fault.h"
@@ -46,7 +46,7 @@ static char *optionsf(const char *format, ...)
     return text;
 }
 
-/* ---- lingering connections --------------------------------------------------------------------------------------------------- */
+/* ---- lingering connections --------------------------------------------------------------------------------------- */
 
 static struct {
     int64_t begun, sent;    /* values of the events; -1 = none has come */
@@ -117,7 +117,9 @@ static size_t read_some(int fd, size_t most)
 {
     size_t  total = 0;
     ssize_t n;
-    while (total < most && (n = recv(fd, block, most - total < sizeof block ? most - total : sizeof block, MSG_DONTWAIT)) > 0) total += (size_t)n;
+    size_t  left;
+    while ((left = most - total) > 0 && (n = recv(fd, block, left < sizeof block ? left : sizeof block, MSG_DONTWAIT)) > 0)
+        total += (size_t)n;
     return total;
 }
 
@@ -192,7 +194,7 @@ TEST(lingers_for_ten_seconds_at_most)
     end_stall(&r, fds[1]);
 }
 
-/* All goes out, and then the end; what the peer says meanwhile is thrown away, a share in each step. */
+/* All output is sent, then FIN; the peer's input is discarded meanwhile, a limited amount in each step. */
 TEST(lingers_until_all_is_sent)
 {
     int      fds[2];
@@ -271,7 +273,8 @@ TEST(losses_of_each_connection_add_up)
     scratch_clean();
 }
 
-/* Over TCP bytes may have left for the peer's system: all that is acknowledged is not lost, and nothing is waited for any more. */
+/* Over TCP bytes may have left for the peer's system: all that is acknowledged is not lost, and nothing is waited
+ * for any more. */
 TEST(lingers_over_tcp_until_the_peer_closes)
 {
     int      port, listener = tcp_listen(&port), far;
@@ -305,7 +308,42 @@ TEST(lingers_over_tcp_until_the_peer_closes)
     CHECK_INT(r.live, 0);
 }
 
-/* ---- frontends without room ---------------------------------------------------------------------------------------------------- */
+/* The end of a context waits for nobody who has had everything: neither for an acknowledgement that has come, nor
+ * for the peer to close. */
+TEST(the_end_of_a_context_does_not_wait)
+{
+    int      port, listener = tcp_listen(&port), over_tcp, removed, far, fds[2];
+    recorder rec;
+    rig      r;
+    for (over_tcp = 0; over_tcp < 2; over_tcp++)
+        for (removed = 0; removed < 2; removed++) {
+            rig_open(&r);
+            if (over_tcp) {
+                attach(&rec, make(&r, optionsf("socket,id=s,host=127.0.0.1,port=%d", port)));
+                far = accept(listener, NULL, NULL);
+            } else {
+                socket_pair(fds);
+                far = fds[1];
+                attach(&rec, make(&r, optionsf("socket,id=s,fd=%d", fds[0])));
+            }
+            PUMP(&r, rec.open);
+            CHECK_INT(chr_fe_write(&rec.fe, "all of it", 9), 9);
+            CHECK_INT(drain(&r, far, 9), 9);
+            detach(&rec);
+            if (removed) CHECK_INT(chr_remove(r.ctx, "s", NULL), 0);
+            settle(&r);
+            memset(&fault_plan, 0, sizeof fault_plan);
+            chr_context_free(r.ctx);
+            if (!CHECK(fault_plan.counts[FAULT_poll] < 20))
+                NOTE("tcp %d, removed %d: %ld", over_tcp, removed, fault_plan.counts[FAULT_poll]);
+            CHECK_INT(r.live, 0);
+            CHECK_INT(r.logs, 0);
+            close(far);
+        }
+    close(listener);
+}
+
+/* ---- frontends without room -------------------------------------------------------------------------------------- */
 
 static int asked, room;
 
@@ -318,12 +356,15 @@ static void count_timeout_changes(void *opaque) { (void)opaque, timeout_changes+
 
 static int     last_events;
 static long    watch_changes;
+static chr_watch *first_watch; /* the first that the hook is told of, and its descriptor */
+static int        first_fd;
 
 static void note_watch_change(void *opaque, chr_watch *watch, int fd, int events)
 {
-    (void)opaque, (void)watch, (void)fd;
+    (void)opaque;
     last_events = events;
     watch_changes++;
+    if (!first_watch) first_watch = watch, first_fd = fd;
 }
 
 static void open_hooked(rig *r)
@@ -442,7 +483,7 @@ TEST(buffered_ones_are_asked_in_turn)
     rig_close(&r);
 }
 
-/* ---- steps at an interval -------------------------------------------------------------------------------------------------------- */
+/* ---- steps at an interval ---------------------------------------------------------------------------------------- */
 
 static void step_ready(void *opaque, int events) { (void)events, ++*(int *)opaque; }
 
@@ -452,7 +493,8 @@ static void step_at_pace(rig *r, int *steps, int64_t apart, int64_t ns, long mos
     const int64_t total = 400 * ns;
     int64_t       began, at, last, late = 0;
     int           before;
-    for (began = frozen; frozen - began < 20 * ns; frozen += apart) chr_loop_step_every(r->ctx, ns); /* it finds the pace */
+    for (began = frozen; frozen - began < 20 * ns; frozen += apart) /* it finds the pace */
+        chr_loop_step_every(r->ctx, ns);
     looks = 0;
     before = *steps;
     for (began = last = frozen; frozen - began < total; frozen += apart) {
@@ -463,9 +505,11 @@ static void step_at_pace(rig *r, int *steps, int64_t apart, int64_t ns, long mos
         CHECK(frozen == last || frozen - last >= ns || last == began);
         last = frozen;
     }
-    if (!CHECK(*steps - before <= 401) || !CHECK(*steps - before >= (apart > ns ? 400 * ns / apart - 1 : 250)) || !CHECK(looks <= most_looks) ||
+    if (!CHECK(*steps - before <= 401) || !CHECK(*steps - before >= (apart > ns ? 400 * ns / apart - 1 : 250)) ||
+        !CHECK(looks <= most_looks) ||
         !CHECK(late <= ns + ns / 2 + apart))
-        NOTE("apart %lld of %lld: %d steps, %ld looks, %lld late", (long long)apart, (long long)ns, *steps - before, looks, (long long)late);
+        NOTE("apart %lld of %lld: %d steps, %ld looks, %lld late", (long long)apart, (long long)ns, *steps - before,
+            looks, (long long)late);
 }
 
 TEST(steps_at_each_pace)
@@ -474,8 +518,10 @@ TEST(steps_at_each_pace)
         int64_t apart, ns;
         long    looks;
     } table[] = {
-        { 100, 1000000, 400 * 10000 / 64 + 500 }, { 10000, 1000000, 400 * 8 }, { 50000, 1000000, 400 * 8 }, { 200000, 1000000, 400 * 6 },
-        { 600000, 1000000, 400 * 4 }, { 3000000, 1000000, 400 * 2 }, { 10000, 1000000, 400 * 8 }, { 1000, 100000, 400 * 8 },
+        { 100, 1000000, 400 * 10000 / 64 + 500 }, { 10000, 1000000, 400 * 8 }, { 50000, 1000000, 400 * 8 },
+        { 200000, 1000000, 400 * 6 },
+        { 600000, 1000000, 400 * 4 }, { 3000000, 1000000, 400 * 2 }, { 10000, 1000000, 400 * 8 },
+        { 1000, 100000, 400 * 8 },
     };
     size_t    i;
     int       fds[2], steps = 0;
@@ -487,7 +533,8 @@ TEST(steps_at_each_pace)
     REQUIRE(pipe(fds) == 0);
     CHECK_INT(chr_watch_start(r.ctx, &watch, fds[0], CHR_IN, step_ready, &steps), 0);
     say(fds[1], "x");
-    for (i = 0; i < sizeof table / sizeof *table; i++) step_at_pace(&r, &steps, table[i].apart, table[i].ns, table[i].looks);
+    for (i = 0; i < sizeof table / sizeof *table; i++)
+        step_at_pace(&r, &steps, table[i].apart, table[i].ns, table[i].looks);
     steps = 0; /* a clock too coarse to tell: each call that looks is a step */
     for (i = 0; i < 1000; i++) chr_loop_step_every(r.ctx, 1000000);
     CHECK(steps >= 1000 / 64 - 1 && steps <= 1000);
@@ -497,7 +544,40 @@ TEST(steps_at_each_pace)
     rig_close(&r);
 }
 
-/* ---- time-outs ------------------------------------------------------------------------------------------------------------------ */
+/* How many calls there are from one look at the clock to the next. */
+static int calls_between_looks(rig *r)
+{
+    long before = looks;
+    int  calls = 0;
+    do {
+        chr_loop_step_every(r->ctx, 1000000);
+        calls++;
+    } while (looks == before && calls < 1000);
+    return calls;
+}
+
+/* At each look the clock has advanced by so much that any number of calls is come to; then it stands still. */
+TEST(one_look_in_64_calls_at_least)
+{
+    int64_t passed;
+    int     i, most = 0;
+    rig     r;
+    rig_open(&r);
+    freeze();
+    for (passed = 251000; passed < 600000; passed += 1000) {
+        for (i = 0; i < 10; i++) calls_between_looks(&r);
+        frozen += passed;
+        for (i = 0; i < 10; i++) {
+            int calls = calls_between_looks(&r);
+            most = calls > most ? calls : most;
+        }
+    }
+    CHECK_INT(most, 64);
+    frozen = 0;
+    rig_close(&r);
+}
+
+/* ---- time-outs --------------------------------------------------------------------------------------------------- */
 
 static void *say_later(void *opaque)
 {
@@ -529,11 +609,11 @@ TEST(no_limit_is_one_sleep)
     rig_close(&r);
 }
 
-/* ---- a foreign loop and its hooks -------------------------------------------------------------------------------------------------- */
+/* ---- a foreign loop and its hooks -------------------------------------------------------------------------------- */
 
 static void count_run(void *opaque) { ++*(int *)opaque; }
 
-/* It is told when there is something to do sooner, once. */
+/* timeout_changed is called once when the next deadline becomes earlier. */
 TEST(hooks_hear_of_gathered_output)
 {
     int      fds[2], timeout, before;
@@ -596,7 +676,7 @@ TEST(hooks_hear_of_each_watch)
     rig_close(&r);
 }
 
-/* The same change twice does not wake the loop, nor tell anybody. */
+/* Setting the same events again neither wakes the loop nor calls a hook. */
 TEST(a_change_to_the_same_is_none)
 {
     int       fds[2], count = 0;
@@ -655,6 +735,34 @@ TEST(a_foreign_loop_is_woken_by_threads)
     rig_close(&r);
 }
 
+/* A loop that only follows the hooks, without a prepare: the first watch it is told of is the one that wakes it. */
+TEST(a_loop_of_hooks_is_woken_by_threads)
+{
+    int           i, before;
+    struct pollfd waker = { -1, POLLIN, 0 };
+    pthread_t     thread;
+    rig           r;
+    first_watch = NULL;
+    open_hooked(&r);
+    REQUIRE(first_watch != NULL);
+    waker.fd = first_fd;
+    posted_runs = 0;
+    for (i = 0; i < 6; i++) {
+        CHECK_INT(poll(&waker, 1, 0), 0);
+        before = timeout_changes;
+        REQUIRE(pthread_create(&thread, NULL, i % 2 ? post_idle : post_timer, r.ctx) == 0);
+        pthread_join(thread, NULL);
+        CHECK_INT(timeout_changes, before);
+        CHECK_INT(poll(&waker, 1, 0), 1);
+        chr_watch_ready(first_watch, CHR_IN);
+        CHECK_INT(poll(&waker, 1, 0), 0);
+        CHECK_INT(chr_loop_timeout(r.ctx), 0);
+        CHECK(chr_loop_dispatch(r.ctx, NULL, 0) >= 1);
+        CHECK_INT(posted_runs, i + 1);
+    }
+    rig_close(&r);
+}
+
 /* What a dispatch returns: the callbacks of all kinds. */
 TEST(a_dispatch_counts_its_callbacks)
 {
@@ -683,10 +791,11 @@ TEST(a_dispatch_counts_its_callbacks)
     rig_close(&r);
 }
 
-/* What an entry says of each watch. */
+/* The events of an entry are those of all its watches. */
 TEST(an_entry_has_the_events_of_its_watches)
 {
-    static const int  sets[][2] = { { CHR_IN, 0 }, { CHR_OUT, 0 }, { CHR_HUP, 0 }, { CHR_IN | CHR_OUT, 0 }, { CHR_IN, CHR_OUT }, { CHR_OUT, CHR_HUP },
+    static const int  sets[][2] = { { CHR_IN, 0 }, { CHR_OUT, 0 }, { CHR_HUP, 0 }, { CHR_IN | CHR_OUT, 0 },
+                                    { CHR_IN, CHR_OUT }, { CHR_OUT, CHR_HUP },
                                     { CHR_IN | CHR_HUP, CHR_OUT }, { 0, CHR_IN }, { 0, 0 } };
     size_t            i;
     int               fds[2], timeout, count = 0, want, at, found;
@@ -703,7 +812,8 @@ TEST(an_entry_has_the_events_of_its_watches)
         found = chr_loop_prepare(r.ctx, polls, 10, &timeout);
         CHECK_INT(found, want ? 2 : 1); /* the waker is the other */
         for (at = 0; at < found; at++)
-            if (polls[at].fd == fds[0] && !CHECK_INT(polls[at].events & (CHR_IN | CHR_OUT | CHR_HUP), want)) NOTE("row %zu", i);
+            if (polls[at].fd == fds[0] && !CHECK_INT(polls[at].events & (CHR_IN | CHR_OUT | CHR_HUP), want))
+                NOTE("row %zu", i);
         chr_loop_dispatch(r.ctx, NULL, 0);
     }
     chr_watch_stop(&watches[0]);
@@ -712,40 +822,7 @@ TEST(an_entry_has_the_events_of_its_watches)
     rig_close(&r);
 }
 
-/* ---- the lock -------------------------------------------------------------------------------------------------------------------- */
-
-static volatile int lock_passed;
-
-static void *pass_lock(void *opaque)
-{
-    chr_loop_lock((chr_context *)opaque);
-    lock_passed = 1;
-    chr_loop_unlock((chr_context *)opaque);
-    return NULL;
-}
-
-TEST(the_lock_keeps_others_out)
-{
-    pthread_t thread;
-    int       i;
-    rig       r;
-    rig_open(&r);
-    for (i = 0; i < 3; i++) { /* it is recursive */
-        chr_loop_lock(r.ctx);
-        chr_loop_lock(r.ctx);
-        lock_passed = 0;
-        REQUIRE(pthread_create(&thread, NULL, pass_lock, r.ctx) == 0);
-        chr_loop_unlock(r.ctx);
-        usleep(20000);
-        CHECK_INT(lock_passed, 0);
-        chr_loop_unlock(r.ctx);
-        pthread_join(thread, NULL);
-        CHECK_INT(lock_passed, 1);
-    }
-    rig_close(&r);
-}
-
-/* ---- timers, in any order ---------------------------------------------------------------------------------------------------------- */
+/* ---- timers, in any order ---------------------------------------------------------------------------------------- */
 
 enum { TIMERS = 40 };
 
@@ -765,7 +842,8 @@ static void timer_fired(void *opaque)
     t->due = 0;
 }
 
-/* Started, stopped and started anew: each runs once when it is due, in order, and memory of one that is stopped is not touched. */
+/* Started, stopped and started anew: each runs once when it is due, in order, and memory of one that is stopped is
+ * not touched. */
 TEST(timers_in_any_order)
 {
     unsigned random = 1;
@@ -796,33 +874,5 @@ TEST(timers_in_any_order)
     }
     for (i = 0; i < TIMERS; i++) chr_timer_stop(&timers[i].timer);
     CHECK_INT(chr_loop_timeout(r.ctx), -1);
-    rig_close(&r);
-}
-
-/* ---- memory of what is removed ------------------------------------------------------------------------------------------------------ */
-
-static void remove_inside(void *opaque)
-{
-    CHECK_INT(chr_remove((chr_context *)opaque, "inner", NULL), 0);
-}
-
-TEST(what_is_removed_inside_a_handler_is_freed_behind_it)
-{
-    chr_idle idle;
-    long     live;
-    int      i;
-    rig      r;
-    rig_open_virtual(&r);
-    memset(&idle, 0, sizeof idle);
-    make(&r, "ringbuf,id=inner");
-    CHECK_INT(chr_remove(r.ctx, "inner", NULL), 0);
-    settle(&r);
-    live = r.live;
-    for (i = 0; i < 5; i++) {
-        make(&r, "ringbuf,id=inner");
-        chr_idle_start(r.ctx, &idle, remove_inside, r.ctx);
-        CHECK(chr_loop_step(r.ctx, 0) >= 1);
-        CHECK_INT(r.live, live);
-    }
     rig_close(&r);
 }

@@ -11,13 +11,14 @@
 #define SUB(bytes) "\xff\xfa\x2c" bytes "\xff\xf0"
 #define READY    SUB("\x6b\xb0") /* NOTIFY-MODEMSTATE: CTS, DSR and CD, as long as nobody has said anything else */
 
-/* What a server says once its client is willing, and what a client says once its server is, as long as nothing was set. */
+/* The commands of a server once its client has agreed, and of a client once its server has, when nothing was set
+ * before. */
 #define BEGUN        DO_SIZE READY
 #define BEGUN_CLIENT SUB("\x01\0\0\0\0") SUB("\x02\0") SUB("\x03\0") SUB("\x04\0") SUB("\x07") SUB("\x0a\x1e") SUB("\x0b\xff\xff") SUB("\x05\0")
 
 #define CHECK_HEARS(l, text) CHECK_HEARD(l, text, sizeof(text) - 1)
 
-/* ---- what a peer says ---------------------------------------------------------------------------------------------- */
+/* ---- what a peer says -------------------------------------------------------------------------------------------- */
 
 #define SERVER(name, wire, data, events, answer) { "server_" name, COM_PORT, 1, S(WILL_COM wire), S(data), "S" events, S(BEGUN answer) }
 #define CLIENT(name, wire, data, events, answer) { "client_" name, COM_PORT, 0, S(DO_COM wire), S(data), "S" events, S(BEGUN_CLIENT answer) }
@@ -100,7 +101,7 @@ TEST_FAMILY(streams)
     add_streams(streams, sizeof streams / sizeof streams[0]);
 }
 
-/* ---- what a frontend sets and asks --------------------------------------------------------------------------------- */
+/* ---- what a frontend sets and asks ------------------------------------------------------------------------------- */
 
 static int ioctl_int(line *l, int command, int value)
 {
@@ -208,7 +209,7 @@ TEST(server_frontend_sees_what_its_client_sets)
     line_close(&l);
 }
 
-/* The line keeps its settings; the lines that a client drove are gone with it. */
+/* The line settings are kept; the modem lines driven by a client are dropped when it disconnects. */
 TEST(server_between_two_clients)
 {
     int  lines;
@@ -331,7 +332,7 @@ TEST(server_tells_break_as_its_client_wants_it)
     line_close(&l);
 }
 
-/* The way out is full when a break is to end: it ends all the same, when there is room. */
+/* The output buffer is full when a break ends: the end of the break is sent when there is room. */
 TEST(a_break_ends_behind_much_output)
 {
     int  is_server, ended, rounds;
@@ -412,7 +413,7 @@ TEST(client_sends_inbound_flow_control_where_it_is_another)
     line_close(&l);
 }
 
-/* A server that has one for both says so. */
+/* A server with one flow control for both directions reports that. */
 TEST(client_whose_server_splits_nothing)
 {
     line l;
@@ -631,7 +632,7 @@ TEST(refused_it_is_a_plain_line)
     }
 }
 
-/* ---- before a connection, and across connections ------------------------------------------------------------------- */
+/* ---- before a connection, and across connections ----------------------------------------------------------------- */
 
 static int accept_client(rig *r, int listener)
 {
@@ -697,7 +698,7 @@ TEST(set_between_opened_and_agreed)
     line_close(&l);
 }
 
-/* ---- flow control, order, bounds ----------------------------------------------------------------------------------- */
+/* ---- flow control, order, bounds --------------------------------------------------------------------------------- */
 
 TEST(suspend_holds_output_and_resume_lets_it_go)
 {
@@ -739,7 +740,7 @@ TEST(purges_that_come_together_are_all_told)
     line_close(&l);
 }
 
-/* With the option goes the suspension: who speaks plain telnet from now on could not end it. */
+/* When the option is turned off, the suspension ends: a plain telnet peer could not lift it. */
 TEST(suspension_ends_with_the_option)
 {
     char answer[50];
@@ -786,7 +787,7 @@ static int64_t end_of_a_suspended_line(const void *arg)
     return began;
 }
 
-/* Nobody waits for a peer that has suspended all output to take what it is still to be told. */
+/* Closing does not wait for a peer that has suspended all output. */
 TEST(suspended_peer_and_the_end)
 {
     CHECK(least_ms(1000, end_of_a_suspended_line, NULL) < 1000);
@@ -880,7 +881,7 @@ TEST(words_between_data)
     line_close(&l);
 }
 
-/* ---- two of ours --------------------------------------------------------------------------------------------------- */
+/* ---- two of ours ------------------------------------------------------------------------------------------------- */
 
 TEST(two_of_ours)
 {
@@ -947,7 +948,7 @@ TEST(through_a_mux)
     scratch_clean();
 }
 
-/* ---- a frontend that pulls away what it stands on ------------------------------------------------------------------- */
+/* ---- a frontend that pulls away what it stands on ---------------------------------------------------------------- */
 
 static const char *escape; /* what it does on SERIAL, once */
 static int         next_peer;
@@ -1017,7 +1018,7 @@ static void note_settings(recorder *rec, int what)
              (unsigned)lines);
 }
 
-/* A replay tells the same settings, with nobody there. */
+/* A replay returns the same settings, without a peer. */
 TEST(recorded_and_played_again)
 {
     static const char first[] = "115200 N 8 1 0 160\n4800 N 8 1 0 160\n4800 N 8 1 2 160\n4800 N 8 1 2 20\n";

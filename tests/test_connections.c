@@ -1,6 +1,8 @@
-/* Connections of a socket chardev, layer by layer: hostile peers get a bounded share of each turn, handshakes don't keep others out, and
- * what was taken for a peer arrives, or is counted, when its connection ends. The peer is a second context, which sleeps as long as the
- * test does not step it, or a bare socket. */
+/*
+ * Connections of a socket chardev, layer by layer: hostile peers get a limited part of each turn, handshakes don't
+ * block other peers, and accepted output arrives, or is counted, when its connection ends. The peer is a second
+ * context, which only runs when the test steps it, or a bare socket.
+ */
 #include "chardev.h"
 #include "fault.h"
 #include "rig.h"
@@ -31,7 +33,7 @@ static const layer layers[] = {
 
 enum { LAYERS = sizeof layers / sizeof layers[0] };
 
-/* ---- a server and a client, each in a context of its own -------------------------------------------------------------- */
+/* ---- a server and a client, each in a context of its own --------------------------------------------------------- */
 
 typedef struct pair {
     rig          near_rig, far_rig;
@@ -141,7 +143,7 @@ static void check_pattern(const recorder *rec)
     CHECK_INT(i, rec->length);
 }
 
-/* ---- the end of a connection ------------------------------------------------------------------------------------------ */
+/* ---- the end of a connection ------------------------------------------------------------------------------------- */
 
 typedef struct ending {
     const layer *layer;
@@ -165,7 +167,7 @@ static void end_connection(pair *p, int how, pthread_t *thread)
     if (how == 'f') REQUIRE(pthread_create(thread, NULL, free_context, p->near_rig.ctx) == 0);
 }
 
-/* The peer sleeps until all was said, and then has all that was taken. */
+/* The peer does not read until all is written, and then gets all bytes that were accepted. */
 static void all_arrives(const void *arg)
 {
     const ending *e = (const ending *)arg;
@@ -209,7 +211,8 @@ TEST_FAMILY(all_arrives)
                 }
 }
 
-/* A peer that reads nothing: for two seconds (in haste) it is waited for, then each byte that it has not had is counted. */
+/* A peer that reads nothing: for two seconds (in haste) it is waited for, then each byte that it has not had is
+ * counted. */
 static void lost_is_counted(const void *arg)
 {
     const ending *e = (const ending *)arg;
@@ -256,7 +259,7 @@ TEST_FAMILY(lost_is_counted)
             }
 }
 
-/* What waits inside a layer is told as queued. */
+/* Bytes queued inside a layer are counted in bytes_queued. */
 TEST(layers_tell_what_they_hold)
 {
     int i;
@@ -305,7 +308,8 @@ TEST(what_the_peer_typed_does_not_destroy_what_it_was_sent)
     }
 }
 
-/* Where the system does not say what is unsent (SIOCOUTQ), the peer's own end is what is waited for: what it types before is no reset. */
+/* If the system can't report unsent bytes (SIOCOUTQ), the lingering close waits for the peer's close: input of the
+ * peer before it causes no reset. */
 TEST(what_is_typed_where_nobody_knows_what_is_unsent)
 {
     static char bytes[1 << 16];
@@ -461,7 +465,7 @@ TEST(the_end_of_a_context_is_bounded)
     CHECK(least_ms(1000, end_of_a_context, NULL) < 1000);
 }
 
-/* ---- handshakes ------------------------------------------------------------------------------------------------------- */
+/* ---- handshakes -------------------------------------------------------------------------------------------------- */
 
 static int connect_and_say(const char *text)
 {
@@ -471,7 +475,7 @@ static int connect_and_say(const char *text)
     return fd;
 }
 
-/* Fifteen say nothing, or begin and don't go on: the sixteenth gets the chardev, and they are told the end. */
+/* Fifteen peers send nothing, or stop in the handshake: the sixteenth gets the chardev, and the others are closed. */
 TEST(silent_peers_keep_nobody_out)
 {
     int i, k;
@@ -571,7 +575,7 @@ TEST(clients_are_added_beside_handshakes)
     scratch_clean();
 }
 
-/* wait=on, and chr_wait_connected(): the silent ones before don't count. */
+/* wait=on, and chr_wait_connected(): silent peers before the first complete handshake don't count. */
 TEST(who_waits_for_a_peer_waits_past_silent_ones)
 {
     int       i, status;
@@ -607,7 +611,8 @@ TEST(who_waits_for_a_peer_waits_past_silent_ones)
     scratch_clean();
 }
 
-/* Three thousand times a peer comes and goes: in the middle of its handshake, right after it, with a reset, with words that are none. */
+/* Three thousand times a peer comes and goes: in the middle of its handshake, right after it, with a reset, with
+ * words that are none. */
 static void come_and_go(const void *arg)
 {
     const layer *l = (const layer *)arg;
@@ -642,7 +647,7 @@ TEST_FAMILY(come_and_go)
     }
 }
 
-/* ---- floods: each read gives as much as is asked for, for ever ---------------------------------------------------------- */
+/* ---- floods: each read gives as much as is asked for, for ever --------------------------------------------------- */
 
 enum { TURN = 65536 };
 
@@ -725,7 +730,8 @@ TEST(who_blocks_keeps_its_time_in_a_flood)
 }
 
 #ifdef CHARDEV_MBEDTLS
-/* Warnings in plain text, in the middle of the handshake: mbed TLS would read them for as long as they come. The ten seconds go on. */
+/* Warnings in plain text, in the middle of the handshake: mbed TLS would read them for as long as they come. The ten
+ * seconds go on. */
 TEST(alerts_in_a_handshake_are_bounded_in_bytes_and_in_time)
 {
     static const char alert[] = { 21, 3, 3, 0, 2, 1, 90 };
@@ -756,7 +762,7 @@ TEST(alerts_in_a_handshake_are_bounded_in_bytes_and_in_time)
 }
 #endif
 
-/* ---- signs of life, and a new peer in the place of the old one ----------------------------------------------------------- */
+/* ---- signs of life, and a new peer in the place of the old one --------------------------------------------------- */
 
 static int open_with(pair *p, const layer *l, const char *more)
 {
@@ -773,8 +779,8 @@ static void close_with(pair *p, int fd)
     scratch_clean();
 }
 
-/* A websocket peer that answers pings, or says anything at all, stays; one that is silent is gone after two of them. The context's clock
- * stands still. */
+/* A websocket peer that answers pings, or says anything at all, stays; one that is silent is gone after two of them.
+ * The context's clock stands still. */
 TEST(pings_find_out_who_has_vanished)
 {
     pair p;
@@ -1016,7 +1022,7 @@ TEST(a_new_peer_may_go_before_it_has_replaced_the_old_one)
     rig_close(&r);
 }
 
-/* ---- several clients at once --------------------------------------------------------------------------------------------- */
+/* ---- several clients at once ------------------------------------------------------------------------------------- */
 
 enum { CROWD = 3 };
 
@@ -1086,7 +1092,8 @@ static chr_info info_of(crowd *c)
     return info;
 }
 
-/* Output goes to all, input comes from any; the first opens it and the last closes it; one more waits until there is a place. */
+/* Output goes to all, input comes from any; the first opens it and the last closes it; one more waits until there is
+ * a place. */
 static void check_crowd(const void *arg)
 {
     const layer *l = (const layer *)arg;
@@ -1141,7 +1148,8 @@ TEST_FAMILY(crowds)
     }
 }
 
-/* Without obuf= the slowest sets the pace, and nothing is sent twice; with it the others have theirs while one sleeps. */
+/* Without obuf= the slowest sets the pace, and nothing is sent twice; with it the others have theirs while one
+ * sleeps. */
 static void check_slow_client(const void *arg)
 {
     const layer  *l = (const layer *)arg;
@@ -1251,7 +1259,7 @@ TEST(several_clients_have_limits)
     close_crowd(c);
 }
 
-/* The first of several is enough for who waits; silent ones keep nobody out here either. */
+/* wait=on returns with the first of several clients; silent peers don't block others here either. */
 TEST(several_clients_and_handshakes)
 {
     char  text[500];
@@ -1313,7 +1321,7 @@ TEST(each_failed_allocation_of_several_clients_leaks_nothing)
     scratch_clean();
 }
 
-/* What lingers counts for chr_drain(), though its chardev has no peer any more, or is gone. */
+/* chr_drain() waits for lingering output, even if its chardev has no peer any more, or was removed. */
 TEST(draining_waits_for_those_that_linger)
 {
     int i;

@@ -1,4 +1,7 @@
-/* What emulators ask of their console: whether it has come to its end, a byte out, and one call for what its user wrote. */
+/*
+ * What an emulator needs for its console: end of file, output of single bytes, and one call for the user's -serial
+ * option.
+ */
 #define RIG_WITH_HANDLES /* what it waits for are no sockets */
 #include "chardev.h"
 #include "rig.h"
@@ -14,7 +17,7 @@ static char *text(const char *format, ...)
     return result;
 }
 
-/* ---- end of file --------------------------------------------------------------------------------------------------- */
+/* ---- end of file ------------------------------------------------------------------------------------------------- */
 
 /* On these options with the peer's end that `fds` has; 'E' where the end of its output is the end of all input. */
 static void end_of(const char *options, int *fd, int want)
@@ -174,7 +177,7 @@ TEST(eof_is_behind_what_was_read_ahead)
     rig_close(&r);
 }
 
-/* ---- a byte out ----------------------------------------------------------------------------------------------------- */
+/* ---- a byte out -------------------------------------------------------------------------------------------------- */
 
 /* putchar() as an emulator writes it: gathered as long as it fits, in order when it doesn't. */
 TEST(write_all_is_gathered)
@@ -207,7 +210,7 @@ TEST(write_all_is_gathered)
     rig_close(&r);
 }
 
-/* What was said before anybody came is lost. What is written now is not, though it finds the buffer full. */
+/* Output written before the first peer is lost. Output written now is not, even if it finds the buffer full. */
 TEST(what_was_lost_before_is_not_an_error_of_write_all)
 {
     chr_frontend fe;

@@ -2,7 +2,7 @@
 #include "chardev.h"
 #include "rig.h"
 
-/* ---- the wire: a backend whose far side is the test ------------------------------------------------------------------- */
+/* ---- the wire: a backend whose far side is the test -------------------------------------------------------------- */
 
 typedef struct wire {
     chr_dev dev;
@@ -110,7 +110,7 @@ static void open_wire_rig(rig *r)
     REQUIRE(chr_backend_register(r->ctx, &wire_backend, &err) == 0);
 }
 
-/* ---- events ----------------------------------------------------------------------------------------------------------- */
+/* ---- events ------------------------------------------------------------------------------------------------------ */
 
 TEST(events_open_and_close_the_backend)
 {
@@ -177,7 +177,8 @@ TEST(opened_and_closed_alternate)
     rig_close(&r);
 }
 
-/* Open from creation; the others start closed. Each is told so when handlers are set, or from the loop. */
+/* Some backends are open from creation; the others start closed. The event is delivered when handlers are set, or
+ * from the loop. */
 TEST(who_is_open_from_creation)
 {
     static const struct { const char *options; int open; } table[] = {
@@ -300,7 +301,7 @@ TEST(send_break)
     rig_close(&r);
 }
 
-/* ---- the registry ----------------------------------------------------------------------------------------------------- */
+/* ---- the registry ------------------------------------------------------------------------------------------------ */
 
 TEST(find_and_walk)
 {
@@ -405,7 +406,7 @@ TEST(filenames_of_those_without_a_place)
     }
 }
 
-/* ---- log files -------------------------------------------------------------------------------------------------------- */
+/* ---- log files --------------------------------------------------------------------------------------------------- */
 
 static chr_dev *make_logged(rig *r, const char *backend, const char *more)
 {
@@ -546,7 +547,7 @@ static const char *log_line_of(int64_t seconds, int64_t ns, const char *more)
     return read_file(scratch("log"));
 }
 
-/* All times that the clock can say: 64 bits of nanoseconds. */
+/* Time stamps over the whole range of the clock: 64 bits of nanoseconds. */
 TEST(log_with_time_of_all_ages)
 {
     CHECK_STR(log_line_of(0, 0, ",logtimestamp=on"), "1970-01-01T00:00:00.000Z x\n");
@@ -721,7 +722,7 @@ TEST(log_rotation_with_time)
     scratch_clean();
 }
 
-/* What was there counts; five files by default; the program may have gone elsewhere. */
+/* The existing size of a file counts; five files by default; the working directory may have changed. */
 TEST(log_rotation_goes_on)
 {
     char     cwd[300];
@@ -802,7 +803,7 @@ TEST(log_rotation_options)
     scratch_clean();
 }
 
-/* As logrotate does it: the file is moved away, and the program told. Until then the old one goes on. */
+/* As with logrotate: the file is renamed, then chr_log_reopen() is called. Until then the old file is used. */
 TEST(log_reopened)
 {
     recorder rec, other;
@@ -838,7 +839,8 @@ TEST(log_reopened)
     scratch_clean();
 }
 
-/* What can't be opened: the error is returned and told, and the old file goes on. What was switched off comes back. */
+/* A file that can't be opened: the error is returned and logged, and the old file is used. Logging that had ended
+ * resumes. */
 TEST(log_reopened_in_vain)
 {
     recorder rec, other;
@@ -959,7 +961,7 @@ TEST(log_of_a_mux_holds_its_output)
     scratch_clean();
 }
 
-/* ---- hot swap --------------------------------------------------------------------------------------------------------- */
+/* ---- hot swap ---------------------------------------------------------------------------------------------------- */
 
 TEST(change_with_a_frontend)
 {
@@ -1149,7 +1151,7 @@ TEST(change_refused_by_the_frontend_is_undone)
     rig_close(&r);
 }
 
-/* A backend that acts when its frontend comes hears of it in a swap, too; the old one before the new one. */
+/* A hot swap calls `set_open` of a backend that has it: that of the old chardev before that of the new one. */
 TEST(change_tells_backends_of_the_frontend)
 {
     chr_error err;
@@ -1194,7 +1196,8 @@ TEST(change_handler_talks_to_the_new_one)
     rig_close(&r);
 }
 
-/* The same address again: the old lets go first, or the new says why not. Either way one of them works. */
+/* The same address again: either the old chardev releases it first, or the new one fails with the reason. One of the
+ * two works in any case. */
 TEST(change_to_the_same_address)
 {
     char      options[200];
@@ -1257,7 +1260,7 @@ TEST(change_many_times)
     rig_close(&r);
 }
 
-/* ---- anything from inside any handler ---------------------------------------------------------------------------------- */
+/* ---- anything from inside any handler ---------------------------------------------------------------------------- */
 
 static rig *here;
 
@@ -1573,7 +1576,7 @@ TEST(change_without_an_error)
     rig_close(&r);
 }
 
-/* What a mux and a hub tell of themselves is theirs, but for coming back, which is that of those below. */
+/* A mux and a hub describe themselves, except for comes_back, which is that of the chardevs below. */
 TEST(what_stands_on_others_describes_itself)
 {
     chr_info info;

@@ -1,4 +1,5 @@
-/* The fuzz targets as ordinary tests: over their corpora, and over inputs grown from them by a fixed random generator. */
+/* The fuzz targets as ordinary tests: over their corpora, and over inputs grown from them by a fixed random
+ * generator. */
 #include "fuzz/wire.h"
 #define CHARDEV_IMPLEMENTATION
 #include "chardev.h"

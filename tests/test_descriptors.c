@@ -1,4 +1,4 @@
-/* Named descriptors: who may say what with fd=, and who owns what when. */
+/* Named descriptors: what fd= means for a local user and for a monitor's peer, and the ownership of each descriptor. */
 #include "chardev.h"
 #include "rig.h"
 
@@ -273,7 +273,7 @@ TEST(an_uri_of_a_remote_or_local_user_has_no_fd)
     rig_close(&r);
 }
 
-/* What is wrong with a name is said with the name. */
+/* The error text contains the invalid name. */
 TEST(words_for_names_that_are_none)
 {
     static const char *const good[] = { ":", "/", "a", "-1", " ", "\x7f", "a0" }, *const bad[] = { "", "0", "9", "5x", "00" };
@@ -300,7 +300,8 @@ TEST(words_for_names_that_are_none)
     rig_close(&r);
 }
 
-/* Many of them, past the size from which a table is kept: all are closed with the context, in whatever order they came and went. */
+/* Many of them, past the size from which a table is kept: all are closed with the context, in whatever order they
+ * came and went. */
 TEST(many_names)
 {
     enum { MANY = 150 };

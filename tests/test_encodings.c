@@ -1,9 +1,9 @@
-/* Numbers, base64, UTF-8 and messages, each against something simpler that does the same. */
+/* Numbers, base64, UTF-8 and messages, each compared with a simpler implementation. */
 #include "chardev.h"
 #include "rig.h"
 #include "private.h"
 
-/* ---- numbers on the wire ------------------------------------------------------------------------------------------------------ */
+/* ---- numbers on the wire ----------------------------------------------------------------------------------------- */
 
 TEST(numbers_of_each_length)
 {
@@ -22,7 +22,7 @@ TEST(numbers_of_each_length)
         }
 }
 
-/* ---- UTF-8 ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- UTF-8 ------------------------------------------------------------------------------------------------------- */
 
 /* As the table of RFC 3629 has it. */
 static size_t encode(unsigned long letter, unsigned char *to)
@@ -90,7 +90,8 @@ static int is_character(const unsigned char *bytes, size_t len)
     return encode(letter, again) == len && memcmp(again, bytes, len) == 0;
 }
 
-/* The length of the character that bytes[count] begin with, 0: they may become one, else minus how many are to be dropped. */
+/* The length of the character that bytes[count] begin with, 0: they may become one, else minus how many are to be
+ * dropped. */
 static int length_of(const unsigned char *bytes, size_t count)
 {
     size_t        len;
@@ -139,7 +140,7 @@ TEST(utf8_that_is_cut)
     }
 }
 
-/* ---- base64 ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- base64 ------------------------------------------------------------------------------------------------------ */
 
 static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -276,7 +277,7 @@ TEST(utf8_read_into_any_room)
     rig_close(&r);
 }
 
-/* ---- messages -------------------------------------------------------------------------------------------------------------------- */
+/* ---- messages ---------------------------------------------------------------------------------------------------- */
 
 TEST(texts_are_cut_where_they_do_not_fit)
 {

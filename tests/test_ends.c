@@ -1,4 +1,4 @@
-/* How a program ends, and what it leaves behind: each sentence of the manual's table THE END. */
+/* How a program ends, and what it leaves behind: each statement of the manual's table THE END. */
 #include "chardev.h"
 #include "rig.h"
 
@@ -245,7 +245,7 @@ TEST(end_by_sigkill) { end_by('k'); }
 TEST(end_by_sigterm) { end_by('t'); }
 TEST(end_by_abort) { end_by('a'); }
 
-/* ---- a child that ends, or goes on, is none of the context's business -------------------------------------------------- */
+/* ---- a child that ends, or goes on, is none of the context's business -------------------------------------------- */
 
 /* A fork()ed child that calls exit() leaves the parent's terminal, link and socket file alone. */
 TEST(end_of_a_forked_child)
@@ -290,7 +290,7 @@ TEST(end_of_a_forked_child)
     scratch_clean();
 }
 
-/* ---- the exit hook ------------------------------------------------------------------------------------------------------ */
+/* ---- the exit hook ----------------------------------------------------------------------------------------------- */
 
 /* Without one Ctrl-A x and a testdev stop the loop, whoever runs it. */
 TEST(end_by_a_testdev)

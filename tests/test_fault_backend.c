@@ -1,4 +1,4 @@
-/* fault: stacked on another chardev, it makes go wrong what can. Not the system call edge: that is test_faults.c. */
+/* fault: stacked on another chardev, it injects faults. Faults of system calls are in test_faults.c. */
 #include "chardev.h"
 #include "rig.h"
 
@@ -135,7 +135,7 @@ static int write_to(stage *s, const char *text)
     return chr_fe_write(&s->rec.fe, text, strlen(text));
 }
 
-/* As a real backend does: no more than there is room for. Returns how much went. */
+/* As a real backend does: delivers no more than there is room for. Returns the number of bytes. */
 static size_t come(stage *s, const char *text)
 {
     size_t len = strlen(text);
@@ -154,7 +154,7 @@ static void until_ms(stage *s, int64_t ms)
 
 #define CHECK_GOT(text) CHECK_MEM(base->got, base->got_len, (text), strlen(text))
 
-/* ---- each fault, by given bytes --------------------------------------------------------------------------------------- */
+/* ---- each fault, by given bytes ---------------------------------------------------------------------------------- */
 
 TEST(without_bytes_and_seed_nothing_goes_wrong)
 {
@@ -327,7 +327,7 @@ TEST(disconnections)
     end_stage(&s);
 }
 
-/* What is told of it: each count in its place, and what the one below says of its far side. */
+/* Its description has the count of each fault in the documented order, and the description of the lower chardev. */
 TEST(all_that_has_happened_is_told)
 {
     stage    s;
@@ -392,7 +392,8 @@ TEST(given_bytes_that_end_early)
     end_stage(&s);
 }
 
-/* While it is disconnected: who waits to write is told at once, who waits for input too, and nobody waits in vain. */
+/* During an injected disconnect: pending watches are called at once, waits for input return, and no call blocks for
+ * ever. */
 TEST(nobody_waits_for_one_that_is_disconnected)
 {
     stage s;
@@ -450,7 +451,7 @@ TEST(blocked_calls_do_not_wait_for_descriptor_0)
 }
 #endif
 
-/* The end of the input is told to each who comes, until the one below has another peer. */
+/* INPUT_END is delivered to each new frontend, until the lower chardev has another peer. */
 TEST(the_end_of_input_is_told_again)
 {
     stage s;
@@ -472,7 +473,8 @@ TEST(the_end_of_input_is_told_again)
     end_stage(&s);
 }
 
-/* What obuf= meets later is told by the next write, once, and only while the same peer is there. */
+/* An error found while draining obuf= is returned by the next write, once, and only while the same peer is
+ * connected. */
 TEST(an_error_behind_an_obuf_is_told_once)
 {
     int   another_peer;
@@ -562,9 +564,10 @@ TEST(only_those_that_are_wanted)
     end_stage(&s);
 }
 
-/* ---- by a seed ---------------------------------------------------------------------------------------------------------- */
+/* ---- by a seed --------------------------------------------------------------------------------------------------- */
 
-/* Writes a text until all of it has gone, with input and time in between; returns a line that tells what has happened. */
+/* Writes a text until all of it is accepted, with input and time in between; returns a line that describes the
+ * events. */
 static const char *story(const char *options, chr_fault_counts *all)
 {
     static char lines[3][65536];
@@ -622,7 +625,7 @@ TEST(as_often_as_the_rate_says)
     end_stage(&s);
 }
 
-/* ---- what it is stacked on, and what on it ----------------------------------------------------------------------------- */
+/* ---- what it is stacked on, and what on it ----------------------------------------------------------------------- */
 
 TEST(options_that_are_wrong)
 {
@@ -794,7 +797,8 @@ static void remove_it(recorder *rec, int what)
     CHECK_INT(chr_remove(s->r.ctx, "b", NULL), 0);
 }
 
-/* Input, a break out of nowhere, a late one, a disconnection, its end, writability: from each the frontend takes it all away. */
+/* Input, a break out of nowhere, a late one, a disconnection, its end, writability: from each the frontend takes it
+ * all away. */
 TEST(removed_in_every_handler)
 {
     int what;
@@ -867,7 +871,8 @@ TEST(faults_that_do_not_fit)
     end_stage(&s);
 }
 
-/* A read that waits for all its bytes: in pieces as short as the given bytes say, and nothing else goes wrong with it. */
+/* A read that waits for all its bytes: in pieces as short as the given bytes say, and nothing else goes wrong with
+ * it. */
 TEST(read_all_in_pieces)
 {
     char  got[8], options[60];

@@ -1,8 +1,8 @@
 /*
- * System calls that fail: for every scenario, every call that it makes and every kind of failure, call number 1, 2, 3, ... fails,
- * once and for good, until a life passes without the fault having come. An interruption, a would-block and a short count must change
- * nothing at all: every byte arrives, once. A hard error may end the connection, but then it is told, and nothing is leaked or
- * invented.
+ * System calls that fail: for every scenario, every call and every kind of failure, call number 1, 2, 3, ... fails,
+ * once and permanently, until a run passes without reaching the fault. EINTR, EAGAIN and a short count must change
+ * nothing: every byte arrives, once. A hard error may end the connection, but then it is reported, and nothing leaks or
+ * is invented.
  */
 #include "chardev.h"
 #include "fault.h"
@@ -159,7 +159,8 @@ TEST_FAMILY(faults)
         }
 }
 
-/* A write has found that the peer is gone; that a read would block once is not the end of what it has sent. */
+/* A write has found the connection closed; a following read that would block once is not the end of the peer's
+ * input. */
 TEST(read_would_block_once_behind_a_broken_write)
 {
     static const fault_call calls[] = { FAULT_read, FAULT_recv, FAULT_recvmsg };

@@ -1,4 +1,4 @@
-/* fd: two descriptors of any kind that poll() takes. */
+/* fd: two descriptors of any kind that poll() supports. */
 #include "chardev.h"
 #include "rig.h"
 
@@ -207,7 +207,7 @@ TEST(fd_descriptor_0)
     }
 }
 
-/* Its output is ended, and closed for that. What gets its number then is somebody else's, and stays open. */
+/* Shutdown closes the output descriptor. Another file that gets its number stays open. */
 TEST(fd_closed_early_is_closed_once)
 {
     int      in[2], out[2], other;

@@ -1,4 +1,7 @@
-/* What files are on Windows: names in UTF-8, long ones and those of devices; read, renamed and removed while we write. */
+/*
+ * Files on Windows: names in UTF-8, long names and device names; files that are read, renamed and removed while they
+ * are written.
+ */
 #define RIG_WITH_HANDLES /* what it waits for are no sockets */
 #include "chardev.h"
 #include "rig.h"
@@ -172,7 +175,7 @@ static int files_in(const char *directory)
     return count;
 }
 
-/* Log files rotate though somebody reads each of them, the one that goes included. */
+/* Log files rotate although another process reads each of them, the deleted one included. */
 TEST(logs_rotate_under_readers)
 {
     char     options[300];

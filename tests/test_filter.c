@@ -1,5 +1,7 @@
-/* A stacked backend that is written outside of the header, with its public part alone: examples/filter_rot13.c, and one here that makes
- * two bytes of some. */
+/*
+ * A stacked backend outside of the header, written with its public part only: examples/filter_rot13.c, and one here
+ * that makes two bytes of some.
+ */
 #define FILTER_ROT13_ALONE
 #include "../examples/filter_rot13.c"
 #include "rig.h"
@@ -7,7 +9,7 @@
 #include <pthread.h>
 #include <termios.h>
 
-/* ---- crlf: a newline goes out as two bytes, of which the second may have to wait ---------------------------------------- */
+/* ---- crlf: a newline goes out as two bytes, of which the second may have to wait --------------------------------- */
 
 typedef struct crlf {
     chr_stacked stacked;
@@ -91,7 +93,7 @@ CHR_TABLE(chr_backend, crlf_backend,
     CHR_SET(set_open,     chr_stacked_set_open)
     CHR_SET(peer,         &crlf_peer));
 
-/* ---- the rig ------------------------------------------------------------------------------------------------------------ */
+/* ---- the rig ----------------------------------------------------------------------------------------------------- */
 
 static void open_filter_rig(rig *r)
 {
@@ -816,7 +818,7 @@ TEST(filter_written_by_other_threads)
     rig_close(&r);
 }
 
-/* ---- each allocation fails in turn -------------------------------------------------------------------------------------- */
+/* ---- each allocation fails in turn ------------------------------------------------------------------------------- */
 
 TEST(filter_without_memory)
 {
@@ -841,7 +843,7 @@ TEST(filter_without_memory)
     CHECK(at > 200);
 }
 
-/* ---- what belongs to backends beside it ---------------------------------------------------------------------------------- */
+/* ---- what belongs to backends beside it -------------------------------------------------------------------------- */
 
 TEST(errors_filled_by_a_backend)
 {

@@ -1,4 +1,6 @@
-/* What the freestanding profile does itself where other profiles ask the system: text is formatted as printf() does it. */
+/*
+ * What the freestanding profile implements itself instead of using the system: text is formatted as printf() does it.
+ */
 #undef CHARDEV_THREADS
 #define CHARDEV_FREESTANDING
 #define CHARDEV_IMPLEMENTATION

@@ -4,7 +4,7 @@
 
 #include <pthread.h>
 
-/* A socket chardev `s` on one end of a pair; the other end is returned. */
+/* A socket chardev `s` on one end of a pair; returns the other end. */
 static int pair_chardev(rig *r, chr_dev **dev)
 {
     char options[100];
@@ -22,7 +22,7 @@ static void finish(rig *r, recorder *rec, int far)
     rig_close(r);
 }
 
-/* ---- attaching -------------------------------------------------------------------------------------------------------- */
+/* ---- attaching --------------------------------------------------------------------------------------------------- */
 
 TEST(one_frontend_per_chardev)
 {
@@ -95,7 +95,7 @@ TEST(no_handler_after_deinit)
     rig_close(&r);
 }
 
-/* What came while nobody was attached is there for the next frontend. */
+/* Input received while no frontend was attached is delivered to the next one. */
 TEST(input_waits_for_the_next_frontend)
 {
     recorder rec;
@@ -115,7 +115,7 @@ TEST(input_waits_for_the_next_frontend)
     finish(&r, &rec, far);
 }
 
-/* ---- input ------------------------------------------------------------------------------------------------------------ */
+/* ---- input ------------------------------------------------------------------------------------------------------- */
 
 TEST(input_is_gated_by_can_read)
 {
@@ -253,7 +253,7 @@ TEST(accept_input_wakes_a_sleeping_loop)
     finish(&r, &rec, far);
 }
 
-/* A frontend whose room comes by itself, without accept_input, is asked again at each step. */
+/* A frontend that gets room without chr_fe_accept_input() is polled in each step. */
 TEST(room_that_comes_silently)
 {
     recorder rec;
@@ -272,7 +272,8 @@ TEST(room_that_comes_silently)
     finish(&r, &rec, far);
 }
 
-/* HUP is noticed though the frontend takes no input, without spinning; what was sent before comes before CLOSED. */
+/* Hang-up is detected while the frontend has no room, without a busy loop; input sent before it is delivered before
+ * CLOSED. */
 TEST(hang_up_is_noticed_without_room)
 {
     recorder rec;
@@ -345,7 +346,7 @@ TEST(pending_input_is_kept_when_a_write_fails_first)
     rig_close(&r);
 }
 
-/* ---- output ----------------------------------------------------------------------------------------------------------- */
+/* ---- output ------------------------------------------------------------------------------------------------------ */
 
 TEST(write_of_nothing)
 {
@@ -663,7 +664,7 @@ TEST(printf_of_short_and_long_texts)
     finish(&r, &rec, far);
 }
 
-/* ---- what a device at the far side may not have ----------------------------------------------------------------------- */
+/* ---- what a device at the far side may not have ------------------------------------------------------------------ */
 
 TEST(calls_that_are_not_supported)
 {

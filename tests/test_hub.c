@@ -1,9 +1,12 @@
-/* hub: several chardevs behind one frontend. The members are of our own make, so that each can be as slow as the test wants. */
+/*
+ * hub: several chardevs behind one frontend. The members are a backend of the test, so that each can be as slow as the
+ * test needs.
+ */
 #include "chardev.h"
 #define RIG_WITHOUT_SOCKETS
 #include "rig.h"
 
-/* ---- the member: takes so much, keeps what it got, says what it is told to ------------------------------------------- */
+/* ---- the member: takes so much, keeps what it got, says what it is told to --------------------------------------- */
 
 typedef struct port {
     chr_dev  dev;
@@ -150,7 +153,7 @@ static chr_dev *make_hub(rig *r, int count)
 
 #define CHECK_GOT(p, text) CHECK_MEM((p)->got, (p)->length, (text), strlen(text))
 
-/* ---- one thing at a time ------------------------------------------------------------------------------------------------ */
+/* ---- one thing at a time ----------------------------------------------------------------------------------------- */
 
 TEST(output_goes_to_all_that_are_open)
 {
@@ -426,8 +429,8 @@ TEST(by_its_kind)
     rig_close(&r);
 }
 
-/* One member has had what the whole has not taken yet, and keeps it for its next peer; then it goes. The same bytes, written once
- * more, are in its history already. */
+/* One member has had what the whole has not taken yet, and keeps it for its next peer; then it goes. The same bytes,
+ * written once more, are in its history already. */
 TEST(history_of_a_member_that_was_ahead)
 {
     static const char *const heard[] = { "abcdef", "abcdefgh" };
@@ -464,7 +467,7 @@ TEST(history_of_a_member_that_was_ahead)
     }
 }
 
-/* It has gone when the rest is written, and one more piece: its next peer has all of it, each byte once. */
+/* The member is closed when the rest is written, and one more piece: its next peer gets all of it, each byte once. */
 TEST(history_of_a_member_that_was_ahead_and_is_closed)
 {
     recorder rec;
@@ -495,7 +498,7 @@ TEST(history_of_a_member_that_was_ahead_and_is_closed)
     rig_close(&r);
 }
 
-/* A member that was waited for goes, or is swapped: who waits to write is told, and nobody else's bytes are missing. */
+/* A slow member disconnects, or is swapped: a pending watch is called, and no other member misses bytes. */
 TEST(a_slow_member_is_swapped_while_it_is_waited_for)
 {
     static const char *const others[] = { "ringbuf,size=64", "null" };
@@ -524,7 +527,7 @@ TEST(a_slow_member_is_swapped_while_it_is_waited_for)
     }
 }
 
-/* It comes back when one of them does, whichever. */
+/* comes_back is set if it is set for any member. */
 TEST(comes_back_with_any_of_them)
 {
     char     options[200];
@@ -544,7 +547,7 @@ TEST(comes_back_with_any_of_them)
     }
 }
 
-/* The frontend takes its hub away when it hears of something. */
+/* The frontend removes its hub in an event handler. */
 static void remove_hub(recorder *rec, int what)
 {
     chr_context *ctx = rec->fe.dev->ctx;
@@ -601,9 +604,10 @@ TEST(obuf_on_a_hub)
     rig_close(&r);
 }
 
-/* ---- anything, in any order, against a model ---------------------------------------------------------------------------
- * The frontend writes an endless stream, and goes on where the last write ended. The model knows for each member from which place
- * in the stream on it has been open, and so what it must have got: without a gap, at least all that the hub has taken. */
+/* ---- anything, in any order, against a model
+ * --------------------------------------------------------------------------- The frontend writes an endless stream,
+ * and goes on where the last write ended. The model knows for each member from which place in the stream on it has
+ * been open, and so what it must have got: without a gap, at least all that the hub has taken. */
 
 static uint32_t seed;
 
@@ -697,7 +701,7 @@ static void model_open_or_close(model *m, int p)
     m->closes += open_count(m) == 0;
 }
 
-/* The upper bits say who, the lower count. */
+/* The upper bits identify the member, the lower ones count. */
 static void model_input(model *m, int p)
 {
     if (!m->open[p] || ports[p]->input_length > 20) return;

@@ -1,8 +1,10 @@
-/* What tests and fuzzers are made of: a virtual clock, running until a time, a context as new, input out of nowhere. */
+/*
+ * The building blocks of tests and fuzzers: virtual clock, running until a time, chr_context_reset(), injected input.
+ */
 #include "chardev.h"
 #include "rig.h"
 
-/* ---- chr_loop_run_until ----------------------------------------------------------------------------------------------- */
+/* ---- chr_loop_run_until ------------------------------------------------------------------------------------------ */
 
 typedef struct ticker {
     chr_context *ctx;
@@ -192,7 +194,7 @@ TEST(the_virtual_clock_stamps_logs)
     scratch_clean();
 }
 
-/* ---- chr_context_reset ------------------------------------------------------------------------------------------------ */
+/* ---- chr_context_reset ------------------------------------------------------------------------------------------- */
 
 static int kind_open(chr_dev *dev, chr_error *err)
 {
@@ -294,7 +296,7 @@ TEST(a_loop_in_a_loop_as_new)
     rig_close(&r);
 }
 
-/* ---- chr_inject ------------------------------------------------------------------------------------------------------- */
+/* ---- chr_inject -------------------------------------------------------------------------------------------------- */
 
 TEST(input_out_of_nowhere)
 {
@@ -500,7 +502,7 @@ TEST(into_a_buffered_frontend)
     rig_close(&r);
 }
 
-/* What waits to be told comes before it; what plays a recording injects it again. */
+/* Pending events are delivered before injected input; a program that plays a recording injects it again. */
 TEST(injected_among_events_and_recordings)
 {
     rig         r;

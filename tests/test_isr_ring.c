@@ -1,5 +1,7 @@
-/* The ring between an interrupt handler and a program: sizes, wrapping, spans, and two threads that never lose a byte. The last
- * is worth running under the thread sanitizer. */
+/*
+ * The ring between an interrupt handler and a program: sizes, wrapping, spans, and two threads that never lose a byte.
+ * Run the last one under the thread sanitizer, too.
+ */
 #include "chardev.h"
 #include "test.h"
 
@@ -111,7 +113,7 @@ TEST(spans)
     CHECK_INT(len, 8);
 }
 
-/* ---- two threads ------------------------------------------------------------------------------------------------------ */
+/* ---- two threads ------------------------------------------------------------------------------------------------- */
 
 enum { TOTAL = 3000000 };
 

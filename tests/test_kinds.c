@@ -1,4 +1,4 @@
-/* Each kind of chardev beside the others: what it is called, what it costs, which commands and calls it knows. */
+/* Each backend compared with the others: its name, its cost, the commands and calls that it supports. */
 #include "chardev.h"
 #include "fault.h"
 #include "rig.h"
@@ -183,7 +183,7 @@ TEST_FAMILY(kinds)
     }
 }
 
-/* ---- input that finds no room ----------------------------------------------------------------------------------------------- */
+/* ---- input that finds no room ------------------------------------------------------------------------------------ */
 
 typedef struct source {
     const char *name;
@@ -268,7 +268,8 @@ static const source sources[] = {
     { "telnet",   prepare_pair,         "socket,id=k,fd=%s,telnet=on",            NULL },
 };
 
-/* Once nothing more happens, room comes without a word (a device that changes its mind): the next step of the loop asks. */
+/* Once nothing more happens, room comes without a word (a device that changes its mind): the next step of the loop
+ * asks. */
 static void room_comes_silently(const void *arg)
 {
     const source *from = (const source *)arg;
@@ -305,7 +306,8 @@ static void room_comes_silently(const void *arg)
     scratch_clean();
 }
 
-/* Room that is told is used at once, also where the loop is another one's, which asks by itself only after a while. */
+/* Room that is reported by chr_fe_accept_input() is used at once, even in a foreign loop, which would retry only
+ * after a while. */
 static void room_is_told(const void *arg)
 {
     const source *from = (const source *)arg;
@@ -352,7 +354,7 @@ TEST_FAMILY(rooms)
     }
 }
 
-/* ---- removed at each moment -------------------------------------------------------------------------------------------------- */
+/* ---- removed at each moment -------------------------------------------------------------------------------------- */
 
 /* Nothing of it is left in the loop: no timer, no callback, no descriptor. */
 static void check_nothing_is_left(rig *r, int watches)
@@ -377,7 +379,7 @@ static int count_watches(rig *r)
     return count;
 }
 
-/* One that speaks, or not, goes after so many steps, with room and without. */
+/* A chardev, with or without input, is removed after so many steps, with room and without. */
 static void removed_after(const source *from, int steps, int room, int speaks)
 {
     const char *base = NULL;
@@ -450,7 +452,7 @@ TEST_FAMILY(removals)
     }
 }
 
-/* ---- removed by whom it asks --------------------------------------------------------------------------------------------------- */
+/* ---- removed by whom it asks ------------------------------------------------------------------------------------- */
 
 static struct {
     rig      *r;
@@ -534,9 +536,9 @@ TEST_FAMILY(questions)
     }
 }
 
-/* ---- calls that block ------------------------------------------------------------------------------------------------------------- */
+/* ---- calls that block -------------------------------------------------------------------------------------------- */
 
-/* Another process plays the far side: reads so many bytes, or says a few, after a while. */
+/* Another process is the far side: after a while it reads or writes the given number of bytes. */
 static pid_t far_process(int fd, size_t reads, const char *says)
 {
     pid_t pid = fork();
@@ -680,7 +682,7 @@ TEST(a_script_that_can_not_be_read)
     scratch_clean();
 }
 
-/* ---- what is refused, word by word -------------------------------------------------------------------------------------------- */
+/* ---- what is refused, word by word ------------------------------------------------------------------------------- */
 
 #define REJECT     "reject \"x\";"
 #define REJECT_4   REJECT REJECT REJECT REJECT

@@ -1,6 +1,6 @@
 /*
- * test_layers.c - a stream with a layer that buffers (telnet), over a local socket: what it reads while the frontend has no room, what it
- * has not been able to send yet, and how both end.
+ * test_layers.c - a stream with a layer that buffers (telnet), over a local socket: read-ahead while the frontend has
+ * no room, unsent output, and how both end.
  */
 #include "chardev.h"
 #include "fault.h"
@@ -57,7 +57,7 @@ static uint64_t queued(line *l)
     return info.bytes_queued;
 }
 
-/* Writes digits, "0123456789012...", until no more is taken. */
+/* Writes digits, "0123456789012...", until nothing more is accepted. */
 static size_t fill_with_digits(line *l)
 {
     static char block[65536];
@@ -82,7 +82,8 @@ static void take_digits(line *l, size_t *at)
         if (!CHECK_INT(text[i], '0' + (int)(*at % 10))) return;
 }
 
-/* Answers go out while the frontend takes nothing; what was read with them is kept, with its events, and comes in its order. */
+/* Answers go out while the frontend takes nothing; what was read with them is kept, with its events, and comes in
+ * its order. */
 TEST(layers_answer_while_the_frontend_has_no_room)
 {
     static const unsigned char asked[] = { 'a', 'b', IAC, DO, 99, 'c', IAC, BRK, 'd', IAC, IAC, IAC, DO, 98, 'e' };
@@ -111,7 +112,7 @@ TEST(layers_answer_while_the_frontend_has_no_room)
     line_close(&l);
 }
 
-/* So much is read ahead, and no more; the peer's end waits behind it. */
+/* The read-ahead is bounded; the peer's end of file is delivered after it. */
 TEST(layers_read_ahead_so_much)
 {
     static char text[3 * BOX];
@@ -141,7 +142,8 @@ TEST(layers_read_ahead_so_much)
     line_close(&l);
 }
 
-/* A peer that reads nothing: so much is taken for it; its questions are answered until the reserve is full, then it goes. */
+/* A peer that reads nothing: so much is taken for it; its questions are answered until the reserve is full, then it
+ * goes. */
 TEST(layers_keep_so_much_for_a_slow_peer)
 {
     unsigned char question[] = { IAC, DO, 99 };
@@ -186,7 +188,7 @@ TEST(layers_keep_so_much_for_a_slow_peer)
     line_close(&l);
 }
 
-/* Half-close: what is kept goes first; answers behind the end are none, and what the peer says still comes. */
+/* Half-close: queued output is sent first; no replies are sent after FIN, and the peer's input is still delivered. */
 TEST(layers_send_what_they_have_before_the_end)
 {
     unsigned char question[] = { IAC, DO, 99, 'y', 'e', 's' };
@@ -222,8 +224,8 @@ TEST(layers_send_what_they_have_before_the_end)
     line_close(&l);
 }
 
-/* The chardev goes while a slow peer has not had all: it still gets it; or, when it takes nothing for 2 seconds, the log says how many
- * bytes were lost. */
+/* The chardev goes while a slow peer has not had all: it still gets it; or, when it takes nothing for 2 seconds, the
+ * log says how many bytes were lost. */
 TEST(layers_linger)
 {
     size_t sent, heard;
@@ -414,7 +416,8 @@ TEST(layers_without_memory)
     rig_close(&r);
 }
 
-/* An HTTP head that comes in pieces, larger than what a layer keeps: it is refused, and nothing is written behind the memory for it. */
+/* An HTTP head that comes in pieces, larger than what a layer keeps: it is refused, and nothing is written behind
+ * the memory for it. */
 TEST(layers_of_websocket_and_a_long_head)
 {
     static char head[40000];

@@ -1,4 +1,4 @@
-/* A build without any backend but null: what is left out is named as such, by name, alias and URI. */
+/* A build with no backend but null: an error names what was left out, by name, alias and URI. */
 #define CHARDEV_NO_RINGBUF
 #define CHARDEV_NO_TESTDEV
 #define CHARDEV_NO_SCRIPT

@@ -1,4 +1,7 @@
-/* A build as small as firmware wants it: chardevs are opened by struct, errors are numbers, and what is left out is not declared. */
+/*
+ * A build as small as firmware needs: chardevs are opened by struct, errors are numbers, and functions that are left
+ * out are not declared.
+ */
 #undef CHARDEV_THREADS
 #define CHARDEV_FREESTANDING
 #define CHARDEV_NO_HELP

@@ -1,4 +1,4 @@
-/* A build whose sockets have no telnet and no websocket: what asks for them is refused by name, the rest goes on. */
+/* A build whose sockets have no telnet and no websocket: options for these are rejected by name, the rest works. */
 #define CHARDEV_NO_TELNET
 #define CHARDEV_NO_WEBSOCKET
 #define CHARDEV_IMPLEMENTATION

@@ -1,4 +1,4 @@
-/* A build whose loop knows poll() alone, without named descriptors and stacked backends. */
+/* A build whose loop has only poll(), without named descriptors and stacked backends. */
 #define CHARDEV_NO_SET
 #define CHARDEV_NO_STACKED
 #define CHARDEV_NO_DESCRIPTORS
@@ -29,7 +29,7 @@ static void hears(void *opaque, int events)
     e->heard++;
 }
 
-/* More than the set would begin with: each is heard once, also when others have left and come. */
+/* More watches than the set would start with: each is called once, even after others were stopped and started. */
 TEST(many_watches_by_poll_alone)
 {
     enum { COUNT = 200 };

@@ -1,10 +1,13 @@
-/* Who may call whom, and when: handlers that take everything away, slots that may tell nobody, what is refused and stays as it was. */
+/*
+ * Which calls are allowed when: handlers that remove everything, slots that must not call handlers, and rejected calls
+ * that change nothing.
+ */
 #include "chardev.h"
 #include "rig.h"
 
 #include <sys/resource.h>
 
-/* ---- a backend whose slots do what a test asks for ---------------------------------------------------------------------- */
+/* ---- a backend whose slots do what a test asks for --------------------------------------------------------------- */
 
 static chr_dev *odd_dev;
 static int      odd_room, odd_closes, odd_updates;
@@ -75,7 +78,7 @@ static void tell_all(chr_dev *dev)
     CHECK_INT(chr_be_can_write(dev), 0);
 }
 
-/* ---- slots are quiet -------------------------------------------------------------------------------------------------------- */
+/* ---- slots are quiet --------------------------------------------------------------------------------------------- */
 
 TEST(what_slots_tell_comes_from_the_loop)
 {
@@ -107,7 +110,8 @@ TEST(what_slots_tell_comes_from_the_loop)
     rig_close(&r);
 }
 
-/* A write that finds nobody and tells so, below obuf= and history=: what waits there is not sent from inside of it. */
+/* A write that returns CHR_ERR_DISCONNECTED and posts the event, below obuf= and history=: the queue is not flushed
+ * from inside that write. */
 static int write_depth, write_deepest;
 
 static int shy_write(chr_dev *dev, const void *buf, size_t len)
@@ -196,7 +200,7 @@ TEST(room_is_asked_from_the_loop_only)
     rig_close(&r);
 }
 
-/* ---- outside of slots and of the loop -------------------------------------------------------------------------------------- */
+/* ---- outside of slots and of the loop ---------------------------------------------------------------------------- */
 
 static void remove_it(recorder *rec, int what)
 {
@@ -228,7 +232,7 @@ TEST(backend_calls_outside_of_the_loop_deliver_at_once)
     rig_close(&r);
 }
 
-/* ---- what waits comes in order, and first ------------------------------------------------------------------------------------ */
+/* ---- what waits comes in order, and first ------------------------------------------------------------------------ */
 
 static recorder *make_server(rig *r, recorder *rec, int *fd)
 {
@@ -310,7 +314,7 @@ TEST(context_free_delivers_a_pending_opened)
     scratch_clean();
 }
 
-/* Of a mux all frontends hear it. */
+/* All frontends of a mux get it. */
 TEST(context_free_with_a_mux)
 {
     recorder recs[2];
@@ -327,7 +331,7 @@ TEST(context_free_with_a_mux)
     CHECK(strstr(recs[1].events, "O") && strstr(recs[1].events, "C"));
 }
 
-/* The last CLOSED makes another one open, which is disconnected when it says so; and opens itself again. */
+/* The last CLOSED opens another chardev, whose OPENED disconnects it and opens the first one again. */
 static void turn_about(recorder *rec, int what)
 {
     chr_dev *server = chr_find(rec->fe.ctx, "o");
@@ -467,7 +471,7 @@ static int leave_in_can_read(void *opaque)
     return 1000;
 }
 
-/* Another frontend takes the place of the one that is asked: it gets no more than it has room for itself. */
+/* can_read of one frontend attaches another: that gets no more than its own can_read allows. */
 TEST(room_of_one_is_not_that_of_the_next)
 {
     static const chr_handlers handlers = { leave_in_can_read, recorder_read, recorder_event, NULL };
@@ -499,7 +503,7 @@ static int listen_and_ask_in_can_read(void *opaque)
     return 1000;
 }
 
-/* New handlers that are asked before the old ones answer: that does not make the old answer good again. */
+/* New handlers are set and their can_read is called inside the old can_read: the old result is still stale. */
 TEST(room_of_old_handlers_is_not_that_of_new_ones)
 {
     static const chr_handlers handlers = { listen_and_ask_in_can_read, recorder_read, recorder_event, NULL };
@@ -530,7 +534,8 @@ static void listen_again(recorder *rec, int what)
     }
 }
 
-/* The CLOSED of a change makes the frontend set its handlers anew: those hear OPENED of the old backend, and CLOSED then. */
+/* The CLOSED of a change makes the frontend set its handlers again: these get OPENED of the old backend, and then
+ * CLOSED. */
 TEST(handlers_that_are_set_during_a_change_know_that_the_new_backend_is_closed)
 {
     char      options[200];
@@ -550,7 +555,7 @@ TEST(handlers_that_are_set_during_a_change_know_that_the_new_backend_is_closed)
     scratch_clean();
 }
 
-/* ---- frontends that are attached already --------------------------------------------------------------------------------- */
+/* ---- frontends that are attached already ------------------------------------------------------------------------- */
 
 static void check_init_again(const char *options, const char *second)
 {
@@ -593,7 +598,7 @@ TEST(init_of_any_memory_that_is_not_attached)
     rig_close(&r);
 }
 
-/* Taking the focus tells another frontend, which takes the new one away: it hears nothing more. */
+/* Taking the focus calls a handler of another frontend, which removes the new one: it gets no more events. */
 static recorder *newcomer;
 
 static void send_away(recorder *rec, int what)
@@ -622,7 +627,7 @@ TEST(who_loses_the_focus_detaches_who_gets_it)
     rig_close(&r);
 }
 
-/* ---- hot swaps ----------------------------------------------------------------------------------------------------------------- */
+/* ---- hot swaps --------------------------------------------------------------------------------------------------- */
 
 TEST(change_into_what_stands_on_others)
 {
@@ -689,7 +694,7 @@ TEST(pending_events_come_before_a_swap)
     scratch_clean();
 }
 
-/* ---- descriptors that are refused are as they were ---------------------------------------------------------------------------- */
+/* ---- descriptors that are refused are as they were --------------------------------------------------------------- */
 
 typedef struct flags {
     int fd, number, description;
@@ -830,7 +835,7 @@ TEST(descriptors_of_refused_clients_and_names)
     scratch_clean();
 }
 
-/* ---- writers and the end of the far side ----------------------------------------------------------------------------------------- */
+/* ---- writers and the end of the far side ------------------------------------------------------------------------- */
 
 static void check_watch_of_the_gone(rig *r, const char *options, int peer, int room)
 {
@@ -873,7 +878,7 @@ TEST(add_watch_when_the_peer_has_gone)
     scratch_clean();
 }
 
-/* ---- the log hook may call too, also from inside a slot --------------------------------------------------------------------- */
+/* ---- the log hook may call too, also from inside a slot ---------------------------------------------------------- */
 
 static recorder *logging;
 static int       log_calls, log_run;

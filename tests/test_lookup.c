@@ -1,5 +1,7 @@
-/* Names that a socket looks up, with a resolver of the test's own: which of several addresses are tried, in which order, and what happens
- * while the resolver takes its time, or knows nothing. */
+/*
+ * Host names that a socket looks up, with the test's own resolver: which of several addresses are tried, in which
+ * order, and what happens while the resolver is slow or fails.
+ */
 #include "chardev.h"
 #include "fault.h"
 #include "rig.h"
@@ -7,7 +9,7 @@
 #include <arpa/inet.h>
 #include <pthread.h>
 
-/* ---- the resolver -------------------------------------------------------------------------------------------------------- */
+/* ---- the resolver ------------------------------------------------------------------------------------------------ */
 
 static struct {
     const char     *addresses; /* of any name, blanks between; NULL = there are none */
@@ -89,7 +91,7 @@ static int calls(void)
     return count;
 }
 
-/* ---- servers ------------------------------------------------------------------------------------------------------------- */
+/* ---- servers ----------------------------------------------------------------------------------------------------- */
 
 static char *optionsf(const char *format, ...) __attribute__((format(printf, 1, 2)));
 static char *optionsf(const char *format, ...)
@@ -202,7 +204,7 @@ TEST(ports_are_tried_while_they_are_taken)
     rig_close(&r);
 }
 
-/* ---- clients ------------------------------------------------------------------------------------------------------------- */
+/* ---- clients ----------------------------------------------------------------------------------------------------- */
 
 TEST(a_client_tries_one_address_after_the_other)
 {
@@ -260,7 +262,8 @@ TEST(each_attempt_looks_the_name_up)
     close(listener);
 }
 
-/* Neither creation nor the loop waits for a resolver that takes its time; removal and disconnect do without its answer. */
+/* Neither creation nor the loop waits for a resolver that takes its time; removal and disconnect do without its
+ * answer. */
 TEST(a_slow_resolver_stops_nobody)
 {
     int      port, listener = tcp_listen(&port), i;

@@ -1,4 +1,4 @@
-/* The loop: watches, timers, idle callbacks, waking it, and driving it from another loop. */
+/* The loop: watches, timers, idle callbacks, wake-ups, and running it inside another loop. */
 #include "chardev.h"
 #include "rig.h"
 
@@ -59,7 +59,7 @@ static void start_idle(thing *t)
     chr_idle_start(t->r->ctx, &t->idle, fired, t);
 }
 
-/* ---- watches ---------------------------------------------------------------------------------------------------------- */
+/* ---- watches ----------------------------------------------------------------------------------------------------- */
 
 TEST(step_with_nothing_to_do)
 {
@@ -154,7 +154,7 @@ TEST(watch_for_hang_up_alone)
     rig_close(&r);
 }
 
-/* A watch for nothing doesn't even hear of hang-ups, and so can't make the loop spin. */
+/* A watch without events does not even report hang-ups, and so can't cause a busy loop. */
 TEST(watch_for_nothing)
 {
     int   fds[2];
@@ -336,7 +336,7 @@ static void shuffle(thing *t)
     start_watch(t->other, t->other->watch.fd, CHR_IN);
 }
 
-/* Each handler stops and starts its neighbour; nobody may be served twice or forgotten for good. */
+/* Each callback stops and starts its neighbour; none may be called twice, and none may be lost. */
 TEST(handlers_restart_their_neighbours)
 {
     static thing things[50];
@@ -403,7 +403,7 @@ TEST(context_may_go_before_its_watches)
     CHECK_INT(t.count, 0);
 }
 
-/* ---- timers ----------------------------------------------------------------------------------------------------------- */
+/* ---- timers ------------------------------------------------------------------------------------------------------ */
 
 TEST(timer_fires_once_when_due)
 {
@@ -605,7 +605,7 @@ TEST(far_timers_do_not_overflow)
     rig_close(&r);
 }
 
-/* ---- idle ------------------------------------------------------------------------------------------------------------- */
+/* ---- idle -------------------------------------------------------------------------------------------------------- */
 
 TEST(idle_runs_once)
 {
@@ -680,7 +680,7 @@ TEST(idle_stopped_by_another)
     rig_close(&r);
 }
 
-/* ---- run, stop, wake -------------------------------------------------------------------------------------------------- */
+/* ---- run, stop, wake --------------------------------------------------------------------------------------------- */
 
 static void stop_the_loop(thing *t)
 {
@@ -864,7 +864,7 @@ TEST(idle_chardevs_cost_nothing)
     scratch_clean();
 }
 
-/* ---- other loops ------------------------------------------------------------------------------------------------------ */
+/* ---- other loops ------------------------------------------------------------------------------------------------- */
 
 static void poll_entries(chr_poll *polls, int count, int timeout_ms)
 {
@@ -1169,7 +1169,7 @@ TEST(dispatch_of_stale_entries)
     rig_close(&r);
 }
 
-/* The frontend's room is asked for again when a foreign loop prepares. */
+/* can_read is called again when a foreign loop calls chr_loop_prepare(). */
 TEST(starved_chardev_on_a_foreign_loop)
 {
     char     options[100];
@@ -1199,7 +1199,7 @@ TEST(starved_chardev_on_a_foreign_loop)
     rig_close(&r);
 }
 
-/* ---- stops, and foreign loops that are told of what is new only ---------------------------------------------------------------- */
+/* ---- stops, and foreign loops that are told of what is new only -------------------------------------------------- */
 
 static int nested_code;
 
@@ -1321,7 +1321,7 @@ TEST(foreign_loop_asks_again_for_room)
     rig_close(&r);
 }
 
-/* ---- a stop is told once -------------------------------------------------------------------------------------------------------- */
+/* ---- a stop is told once ----------------------------------------------------------------------------------------- */
 
 TEST(stop_is_told_once_by_a_step)
 {
@@ -1360,7 +1360,7 @@ TEST(stop_in_a_handler_is_told_by_its_step)
     rig_close(&r);
 }
 
-/* A stop that a step has told is over for run too. */
+/* A stop that a step has reported is not reported again by chr_loop_run(). */
 TEST(run_after_a_stop_that_was_told)
 {
     thing t;
@@ -1432,7 +1432,7 @@ TEST(stop_on_a_foreign_loop)
     rig_close(&r);
 }
 
-/* What is sent before the end goes out, whoever has asked for the end. */
+/* Output queued before the stop is sent, whoever requested the stop. */
 TEST(drain_leaves_the_stop)
 {
     char     options[100];
@@ -1478,7 +1478,7 @@ TEST(escape_ends_steps)
     rig_close(&r);
 }
 
-/* ---- stepping from a CPU loop ----------------------------------------------------------------------------------------------------- */
+/* ---- stepping from a CPU loop ------------------------------------------------------------------------------------ */
 
 static const int64_t never = INT64_C(3600) * 1000000000;
 
@@ -1627,7 +1627,7 @@ TEST(step_every_inside_a_handler_is_refused)
     rig_close(&r);
 }
 
-/* A clock that stands still, or is not there, says nothing of the time that has passed on the system's. */
+/* A clock hook that stands still, or returns nothing useful, does not affect intervals in real time. */
 TEST(step_every_counts_in_real_time)
 {
     int64_t start = real_ms();
@@ -1662,7 +1662,7 @@ TEST(step_every_is_cheap_between_its_steps)
     rig_close(&r);
 }
 
-/* ---- a virtual clock behind a timer that starts itself again ---------------------------------------------------------------------- */
+/* ---- a virtual clock behind a timer that starts itself again ----------------------------------------------------- */
 
 typedef struct ticks {
     chr_context *ctx;

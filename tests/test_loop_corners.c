@@ -1,6 +1,6 @@
 /*
- * test_loop_corners.c - the loop where its bookkeeping shows: descriptors that share a bucket, watches that go and come while others are
- * ready, and that nothing is left waiting when all is done.
+ * test_loop_corners.c - corner cases of the loop's bookkeeping: descriptors in the same hash bucket, watches that are
+ * stopped and started while others are ready, and nothing left queued at the end.
  */
 #include "chardev.h"
 #include "private.h"
@@ -42,7 +42,7 @@ static void spot_start(spot *s, rig *r, int fd, int events)
 static void no_watch_changed(void *opaque, chr_watch *watch, int fd, int events) { (void)opaque, (void)watch, (void)fd, (void)events; }
 static void no_timeout_changed(void *opaque) { (void)opaque; }
 
-/* A context of a loop that the hooks tell of each watch. */
+/* A context with hooks: a foreign loop gets each watch. */
 static void rig_open_hooked(rig *r)
 {
     chr_config config = rig_config(r);
@@ -53,7 +53,7 @@ static void rig_open_hooked(rig *r)
     REQUIRE(r->ctx != NULL);
 }
 
-/* ---- descriptors that share a bucket ----------------------------------------------------------------------------------------- */
+/* ---- descriptors that share a bucket ----------------------------------------------------------------------------- */
 
 enum { SHARING = 16 }; /* numbers that differ by this are in one bucket, as long as there are few watches */
 
@@ -76,7 +76,8 @@ static void ready_pair(int in[2], int *twin)
     REQUIRE(*twin >= 0);
 }
 
-/* The other loop tells of what is new: a watch that its callback has moved is asked for there, not called again by ours. */
+/* The foreign loop reports new readiness: a watch that its callback has moved is registered there, not called again
+ * by our loop. */
 TEST(a_watch_that_moves_itself_is_not_called_again)
 {
     int  fds[2], twin;
@@ -137,7 +138,7 @@ TEST(entries_of_one_bucket_are_kept_apart)
 
 #endif
 
-/* ---- watches that go and come --------------------------------------------------------------------------------------------- */
+/* ---- watches that go and come ------------------------------------------------------------------------------------ */
 
 static void take_its_place(spot *s)
 {
@@ -173,7 +174,7 @@ TEST(a_watch_in_the_place_of_a_ready_one_is_not_ready)
     rig_close(&r);
 }
 
-/* One that is ready still, and stopped before its next turn: its memory may be gone by then. */
+/* A watch is still ready, and is stopped before its next call: its memory may be freed by then. */
 TEST(a_watch_that_was_to_run_again_is_stopped)
 {
     int  fds[3][2], i;
@@ -206,7 +207,7 @@ TEST(a_watch_that_was_to_run_again_is_stopped)
     rig_close(&r);
 }
 
-/* ---- time-outs ----------------------------------------------------------------------------------------------------------------- */
+/* ---- time-outs --------------------------------------------------------------------------------------------------- */
 
 TEST(what_makes_the_timeout_0)
 {
@@ -263,7 +264,7 @@ TEST(what_makes_the_timeout_0)
     rig_close(&r);
 }
 
-/* A frontend that has no room and doesn't tell when it has: another loop looks every 100 ms at least. */
+/* A frontend without room that does not call chr_fe_accept_input(): a foreign loop retries at least every 100 ms. */
 TEST(who_starves_makes_the_timeout_shorter)
 {
     static chr_timer timer;
@@ -300,7 +301,7 @@ TEST(who_starves_makes_the_timeout_shorter)
     rig_close(&r);
 }
 
-/* ---- how many are asked for room ------------------------------------------------------------------------------------------ */
+/* ---- how many are asked for room --------------------------------------------------------------------------------- */
 
 enum { HUNGRY = 40, ASKED_A_STEP = 16 };
 
@@ -312,7 +313,7 @@ static int hungry_can_read(void *opaque)
     return 0;
 }
 
-/* Of many that have forgotten to tell of room a share is asked in each step, in turn. */
+/* Of many frontends that don't call chr_fe_accept_input(), a part is polled in each step, round-robin. */
 TEST(the_hungry_are_asked_in_turn)
 {
     static const chr_handlers handlers = { hungry_can_read, NULL, NULL, NULL };
@@ -347,7 +348,7 @@ TEST(the_hungry_are_asked_in_turn)
     rig_close(&r);
 }
 
-/* ---- at rest nothing waits ----------------------------------------------------------------------------------------------------- */
+/* ---- at rest nothing waits --------------------------------------------------------------------------------------- */
 
 static void check_rest(rig *r, const char *after)
 {
@@ -403,7 +404,7 @@ TEST(at_rest_nothing_waits)
     rig_close(&r);
 }
 
-/* ---- wake-ups ------------------------------------------------------------------------------------------------------------------ */
+/* ---- wake-ups ---------------------------------------------------------------------------------------------------- */
 
 /* However much changes while a loop sleeps, one byte wakes it. */
 TEST(a_sleeping_loop_is_woken_once)

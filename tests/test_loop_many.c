@@ -1,4 +1,7 @@
-/* Many descriptors on one loop: what an event costs, and that nothing is lost. One descriptor for all of them. */
+/*
+ * Many descriptors on one loop: the cost of an event, and that no event is lost. One descriptor for all of them
+ * (chr_loop_fd).
+ */
 #include "fault.h"
 #include "chardev.h"
 #include "counted.h"
@@ -20,7 +23,7 @@ static void need_descriptors(int count)
     setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-/* ---- frontends without room ---------------------------------------------------------------------------------------------- */
+/* ---- frontends without room -------------------------------------------------------------------------------------- */
 
 enum { STARVED = 2000 };
 
@@ -122,7 +125,7 @@ TEST(starved_chardevs_are_removed_in_any_order)
     rig_close(&r);
 }
 
-/* ---- the kernel's set -------------------------------------------------------------------------------------------------------- */
+/* ---- the kernel's set -------------------------------------------------------------------------------------------- */
 
 enum { LOTS = 100 }; /* more than poll() is asked for */
 
@@ -262,7 +265,7 @@ static uint64_t cost_of_events(int idle)
     return before;
 }
 
-/* And of the system's there is no call that is told of all of them: see event_among_many_is_one_call. */
+/* No system call gets the list of all descriptors: see event_among_many_is_one_call. */
 TEST(event_among_many_costs_as_among_few)
 {
     uint64_t few, many;
@@ -434,7 +437,7 @@ TEST(descriptor_watched_twice)
     close_many(&r);
 }
 
-/* Its number comes back while the old watch is there still, or was stopped too late. */
+/* The descriptor number is reused while the old watch still exists, or was stopped too late. */
 static void check_reuse(int stop_before)
 {
     eye old, fresh;
@@ -494,7 +497,8 @@ TEST(entry_that_lives_on_with_a_copy_does_not_spin)
     close_many(&r);
 }
 
-/* Closed while it was watched, and nobody has stopped the watch: what the copy has to read is not what the number has now. */
+/* Closed while watched, and the watch was not stopped: input of the duplicate is not that of the descriptor that has
+ * the number now. */
 TEST(entry_that_lives_on_is_not_that_of_the_number)
 {
     eye     old, fresh;
@@ -592,7 +596,7 @@ TEST(watch_stopped_among_many_that_are_ready)
     close_many(&r);
 }
 
-/* ---- what may fail ------------------------------------------------------------------------------------------------------------ */
+/* ---- what may fail ----------------------------------------------------------------------------------------------- */
 
 static void check_fault(fault_call call, int error, long at, int for_good)
 {
@@ -635,7 +639,7 @@ TEST(descriptors_that_the_set_refuses_are_polled)
     for (at = 1; at <= LOTS; at += 20) check_fault(FAULT_epoll_ctl, ENOMEM, at, 0);
 }
 
-/* Memory for what the set says. */
+/* Out of memory for the events of the set. */
 TEST(set_without_memory)
 {
     int at, i;
@@ -665,7 +669,7 @@ TEST(wait_that_fails_is_an_error_of_the_step)
     close_many(&r);
 }
 
-/* ---- fork ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- fork -------------------------------------------------------------------------------------------------------- */
 
 /* What the child does with its copy of the context is no business of the parent's, and the other way round. */
 TEST(child_leaves_the_parents_set_alone)
@@ -720,7 +724,7 @@ TEST(child_goes_on_with_the_context)
     close_eyes(0);
 }
 
-/* ---- the same as poll(), whatever happens ------------------------------------------------------------------------------------ */
+/* ---- the same as poll(), whatever happens ------------------------------------------------------------------------ */
 
 static uint64_t random_state;
 
@@ -756,7 +760,7 @@ static void random_op(rig *r, int count)
     (void)r;
 }
 
-/* One step, and what poll() says of each watch. */
+/* One step, compared with what poll() reports for each watch. */
 static void compare_step(rig *r, int count, int seed)
 {
     int i, expected = 0, ran;
@@ -794,7 +798,7 @@ TEST(random_operations_say_what_poll_says)
     }
 }
 
-/* ---- one descriptor for another loop -------------------------------------------------------------------------------------------- */
+/* ---- one descriptor for another loop ----------------------------------------------------------------------------- */
 
 static int readable(int fd, int timeout_ms)
 {
@@ -805,7 +809,7 @@ static int readable(int fd, int timeout_ms)
     return poll(&one, 1, timeout_ms) == 1;
 }
 
-/* Steps as long as the descriptor says so. */
+/* Steps while the descriptor is readable. */
 static void serve(rig *r, int fd)
 {
     int i;
@@ -1216,7 +1220,7 @@ TEST(loop_fd_ends_with_a_reset)
     rig_close(&r);
 }
 
-/* ---- chr_poll is struct pollfd ----------------------------------------------------------------------------------------------- */
+/* ---- chr_poll is struct pollfd ----------------------------------------------------------------------------------- */
 
 TEST(entries_are_what_poll_takes)
 {
@@ -1267,7 +1271,7 @@ TEST(entry_for_two_watches_of_a_descriptor)
     rig_close(&r);
 }
 
-/* As it was before: what is ready overwrites what was wanted. And a poll() that failed has said nothing. */
+/* The older interface: ready events overwrite the requested ones. A poll() that failed has reported nothing. */
 TEST(entries_that_say_in_events_what_is_ready)
 {
     static chr_poll polls[8];
@@ -1290,7 +1294,7 @@ TEST(entries_that_say_in_events_what_is_ready)
     rig_close(&r);
 }
 
-/* A peer that ends its direction is a hang-up for who waits for that alone, through a plain poll() too. */
+/* A half-close by the peer is a hang-up for a watch of CHR_HUP alone, through a plain poll() too. */
 TEST(half_close_through_a_plain_poll)
 {
     static chr_poll polls[8];
@@ -1308,7 +1312,7 @@ TEST(half_close_through_a_plain_poll)
     rig_close(&r);
 }
 
-/* The number comes back within one dispatch: what was ready is not the new watch's. */
+/* The number is reused within one dispatch: the old readiness is not the new watch's. */
 static void restart_the_other(eye *e)
 {
     chr_watch_stop(&e->other->watch);
@@ -1333,7 +1337,7 @@ TEST(watch_started_in_a_dispatch_does_not_inherit)
     rig_close(&r);
 }
 
-/* ---- many on a foreign loop with hooks, edge-triggered -------------------------------------------------------------------------- */
+/* ---- many on a foreign loop with hooks, edge-triggered ----------------------------------------------------------- */
 
 static int host_epoll;
 
@@ -1363,7 +1367,7 @@ static void stop_itself_at_three(eye *e)
     if (e->count == 3) chr_watch_stop(&e->watch);
 }
 
-/* Each reads a byte a turn, and is told once of all that came: it comes again as long as there is something. */
+/* Each reads a byte per turn, and edge-triggered readiness is reported once: it is called again while input is left. */
 TEST(edge_triggered_host_and_many_that_stay_ready)
 {
     chr_config         config;

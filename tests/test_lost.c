@@ -1,5 +1,7 @@
-/* Output that meets an error, or nobody: what was taken from the frontend is lost once, and history=, the log file and the count of what
- * was dropped have it once. */
+/*
+ * Output that meets an error, or no peer: accepted bytes are lost once, and history=, the log file and bytes_dropped
+ * have them once.
+ */
 #include "chardev.h"
 #include "fault.h"
 #include "rig.h"
@@ -28,7 +30,7 @@ static int meet(rig *r, const char *id)
     return fd;
 }
 
-/* The next write to a peer fails, with an error that says nothing of where the peer is. */
+/* The next write to a peer fails, with an error that does not mean that the peer has disconnected. */
 static void fail_next_write(void) { fault_arm(FAULT_send, EIO, 1, 0); }
 
 /* Each of two seats has the history of its own. */

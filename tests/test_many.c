@@ -1,7 +1,7 @@
 /*
- * Many: chardevs, timers and idles by the ten thousand in one context, and what each of them costs. What is linear takes for sixteen
- * times as many about sixteen times as many steps (a heap some more), and what walks over all of them at each call 256 times. The steps
- * are counted, not timed: the result is the same on every machine.
+ * Tens of thousands of chardevs, timers and idles in one context, and the cost of each. A linear algorithm takes about
+ * sixteen times the steps for sixteen times the number (a heap a little more), and one that walks over all of them in
+ * each call 256 times. Steps are counted, not timed: the result is the same on every machine.
  */
 #include "chardev.h"
 #include "counted.h"
@@ -12,7 +12,7 @@
 
 enum { TIMES = 16, MANY = 16000, LESS = MANY / TIMES, MOST_RATIO = 4 * TIMES };
 
-/* ---- the measure -------------------------------------------------------------------------------------------------------- */
+/* ---- the measure ------------------------------------------------------------------------------------------------- */
 
 /* What an allocator copies when a block grows is work, too. */
 static uint64_t steps(void)
@@ -67,7 +67,7 @@ static void check_linear(void (*measure)(int count, phases *p))
                  (unsigned long long)many.steps[i]);
 }
 
-/* ---- chardevs ----------------------------------------------------------------------------------------------------------- */
+/* ---- chardevs ---------------------------------------------------------------------------------------------------- */
 
 static const char *numbered(int number)
 {
@@ -307,7 +307,7 @@ TEST(table_that_cannot_grow)
     rig_close(&r);
 }
 
-/* ---- timers ------------------------------------------------------------------------------------------------------------- */
+/* ---- timers ------------------------------------------------------------------------------------------------------ */
 
 static int fired;
 
@@ -366,7 +366,8 @@ static void timers(int count, phases *p)
 
 TEST_WITHIN(many_timers, 300) { check_linear(timers); }
 
-/* The heap against a table: which timers run in a step, and in which order. Handlers start and stop any of them, too. */
+/* The heap against a table: which timers run in a step, and in which order. Handlers start and stop any of them,
+ * too. */
 enum { TIMERS = 200 };
 
 typedef struct model_timer {
@@ -438,7 +439,7 @@ static void model_step(void)
     CHECK(chr_loop_deadline(model.r.ctx) == (t ? t->deadline * 1000000 : INT64_MAX));
 }
 
-/* What this process has in memory, in KiB; 0 where the system doesn't say. */
+/* Resident memory of this process in KiB; 0 if the system doesn't report it. */
 static long resident(void)
 {
     long  pages = 0;
@@ -448,7 +449,7 @@ static long resident(void)
     return pages > 0 ? pages * (sysconf(_SC_PAGESIZE) / 1024) : 0;
 }
 
-/* Room for input that nobody takes is asked for, and takes no memory until there is some. */
+/* Overflow buffers for input are reserved, and take no memory until they are used. */
 TEST(idle_muxes_take_no_memory_for_input)
 {
     enum { MUXES = 1000 };
@@ -475,7 +476,7 @@ static void start_again_in_the_past(void *opaque)
     chr_timer_start(model.r.ctx, &t->timer, 1, start_again_in_the_past, t);
 }
 
-/* A clock that goes back while a step's timers run: what they start comes in the next step all the same. */
+/* A clock that goes backwards while the timers of a step run: timers that they start still run in the next step. */
 TEST(clock_that_goes_back_in_a_callback)
 {
     model_timer *t = &model.timers[0];
@@ -507,7 +508,7 @@ TEST(timers_run_in_order)
     for (i = 0; i < TIMERS; i++) chr_timer_stop(&model.timers[i].timer); /* after its context: harmless */
 }
 
-/* ---- members of a hub --------------------------------------------------------------------------------------------------- */
+/* ---- members of a hub -------------------------------------------------------------------------------------------- */
 
 static void members(int count, phases *p)
 {
@@ -548,7 +549,7 @@ static void members(int count, phases *p)
 
 TEST_WITHIN(many_members_of_a_hub, 300) { check_linear(members); }
 
-/* ---- frontends of a mux --------------------------------------------------------------------------------------------------- */
+/* ---- frontends of a mux ------------------------------------------------------------------------------------------ */
 
 static int nobody_asked(void *opaque) { return opaque ? 1 : 0; }
 
@@ -578,7 +579,7 @@ static void few_sharers(int count, phases *p) { sharers(count / 5, p); }
 
 TEST_WITHIN(many_frontends_of_a_mux, 300) { check_linear(few_sharers); }
 
-/* ---- idles -------------------------------------------------------------------------------------------------------------- */
+/* ---- idles ------------------------------------------------------------------------------------------------------- */
 
 static void idles(int count, phases *p)
 {
@@ -602,7 +603,7 @@ static void idles(int count, phases *p)
 
 TEST_WITHIN(many_idles, 300) { check_linear(idles); }
 
-/* ---- memory ------------------------------------------------------------------------------------------------------------ */
+/* ---- memory ------------------------------------------------------------------------------------------------------ */
 
 /* docs/options.md and the manual promise it, beside the options: for a listener, a connection, a client that waits. */
 enum { AT_REST = 2048, WEBSOCKET_AT_REST = 2304, SAMPLE = 32 };
@@ -683,7 +684,7 @@ TEST(memory_of_a_waiting_telnet_client) { check_memory(CLIENT ",telnet=on", NULL
 TEST(memory_of_a_tcp_client) { check_memory("socket,id=a%d,host=127.0.0.1,port=1,reconnect=60", NULL, 0); }
 TEST(memory_of_a_tcp_server) { check_memory("socket,id=a%d,host=127.0.0.1,port=0,server=on,wait=off", NULL, 0); }
 
-/* ---- what a monitor passes, and what is watched ------------------------------------------------------------------------- */
+/* ---- what a monitor passes, and what is watched ------------------------------------------------------------------ */
 
 /* Every name and every number is checked against all others. */
 static void named_descriptors(int count, phases *p)

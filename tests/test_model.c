@@ -1,19 +1,21 @@
 /*
- * Random schedules beside a model that says what must come of them. A schedule is made from a seed: a chardev of some kind, with some
- * layer, with or without TLS, history=, obuf=, buffers, alone or under a mux, a hub, a filter or a fault; and up to MOST_STEPS steps,
- * of the frontend, of its far side, of the loop, of the clock, and of what fails. Then all comes to rest, and the model is asked.
+ * Random schedules, compared with a model of the expected results. A schedule is made from a seed: a chardev of some
+ * backend, with some layer, with or without TLS, history=, obuf=, buffers, alone or under a mux, a hub, a filter or a
+ * fault; and up to MOST_STEPS steps of the frontend, its far side, the loop, the clock, and injected failures. Then the
+ * loop runs until nothing is left to do, and the result is compared with the model.
  *
- * The model is this. What the frontend's writes were told was taken is the `journal`: bytes in order. Each connection of the far side
- * has heard one piece of it without a gap, from `from_least`..`from_most` on (history= moves that back, an output buffer too), to its
- * end when it was there to the last. What each connection has sent has come in order, all of it unless our side ended the connection.
- * OPENED and CLOSED alternate, no input comes outside of them, each wait for `writable` is answered once, the loop does not spin,
- * nothing is left: descriptors, memory.
+ * The model: the bytes that the frontend's writes accepted are the `journal`, in order. Each connection of the far side
+ * has received one contiguous part of it, from `from_least`..`from_most` on (earlier with history= or an output
+ * buffer), up to its end if it stayed connected. The input of each connection was delivered in order, all of it unless
+ * our side ended the connection. OPENED and CLOSED alternate, input comes only between them, each wait for `writable`
+ * is answered once, there is no busy loop, and no descriptor or memory leaks.
  *
- * Datagrams: a write is one, and one is a read, or several where the frontend has less room. What is sent while no peer is there is
- * lost, and nothing else: neither side sends more than the other's buffer in the kernel holds.
+ * Datagrams: a write is one, and one is a read, or several where the frontend has less room. Datagrams sent while no
+ * peer exists are lost, and no others: neither side sends more than the other's buffer in the kernel holds.
  *
- * Not here: stdio, of which a process has one (it is fd with 0 and 1); chardevs without a stream to another process (null, ringbuf,
- * script, emulated devices); vsock, spice, parallel, console, which need a machine that has them; certificates (TLS has shared keys).
+ * Not covered: stdio, of which a process has one (it is fd with 0 and 1); chardevs without a stream to another process
+ * (null, ringbuf, script, emulated devices); vsock, spice, parallel, console, which need special machines;
+ * certificates (TLS has pre-shared keys here).
  *
  *     MODEL_SEEDS=17 build/tests/test_model           one seed;  MODEL_SEEDS=1-9999: these
  *     MODEL_TRACE=1                                   prints the steps, and what comes of them, to stderr
@@ -39,7 +41,7 @@ enum {
     MOST_CLIENTS = 4, MOST_DATAGRAMS = 30, MOST_MAIL = 60000 /* of a schedule: fewer than a socket's buffer holds */
 };
 
-/* ---- chance: each step has its own, so that what one does is the same when others are left out --------------------------------- */
+/* ---- chance: each step has its own, so that what one does is the same when others are left out ------------------- */
 
 typedef struct chance {
     uint64_t state;
@@ -68,7 +70,7 @@ static int some(chance *c, int most)
     return 1 + below(c, n < most ? n : most);
 }
 
-/* ---- the schedule --------------------------------------------------------------------------------------------------------------- */
+/* ---- the schedule ------------------------------------------------------------------------------------------------ */
 
 typedef enum kind { PAIR, SERVER, CLIENT, TCP, UDP, FDS, FD_SOCKET, FILES, SERIAL, FIFO, PTY, KINDS } kind; /* up to TCP: socket */
 typedef enum layer { RAW, TELNET, TN3270, WEBSOCKET, COM_PORT, LAYERS } layer; /* the last: telnet with RFC 2217 */
@@ -207,7 +209,7 @@ static void plan_print(FILE *out)
     fprintf(out, "\n");
 }
 
-/* ---- bytes in order -------------------------------------------------------------------------------------------------------------- */
+/* ---- bytes in order ---------------------------------------------------------------------------------------------- */
 
 typedef struct tape {
     unsigned char *bytes;
@@ -255,7 +257,7 @@ static void tape_free(tape *t)
     memset(t, 0, sizeof *t);
 }
 
-/* ---- the world -------------------------------------------------------------------------------------------------------------------- */
+/* ---- the world --------------------------------------------------------------------------------------------------- */
 
 typedef enum decoder { DATA, COMMAND, VERB, SUB, SUB_COMMAND, HEAD, FRAME } decoder;
 
@@ -355,7 +357,7 @@ static void set_small(int fd)
     setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
 }
 
-/* ---- TLS with a shared key, as the far side has it ----------------------------------------------------------------------------- */
+/* ---- TLS with a shared key, as the far side has it --------------------------------------------------------------- */
 
 #ifdef CHARDEV_MBEDTLS
 
@@ -476,9 +478,9 @@ static void secure_creds(void) {}
 
 #endif
 
-/* ---- one connection more ---------------------------------------------------------------------------------------------------------- */
+/* ---- one connection more ----------------------------------------------------------------------------------------- */
 
-/* What may have been written before it joins may be heard, as far as history= and an output buffer keep it. */
+/* The connection may receive output from before it connected, as far as history= and an output buffer keep it. */
 static size_t back_from(size_t at, size_t len)
 {
     return at > m.base + len ? at - len : m.base;
@@ -513,7 +515,7 @@ static far_side *far_new(int to, int from, int is_client)
     return f;
 }
 
-/* ---- the filter: it turns bits ---------------------------------------------------------------------------------------------------- */
+/* ---- the filter: it turns bits ----------------------------------------------------------------------------------- */
 
 enum { TURNED = 0x21 };
 
@@ -523,7 +525,7 @@ static void turn(void *to, const void *from, size_t len)
     for (i = 0; i < len; i++) ((unsigned char *)to)[i] = (unsigned char)(((const unsigned char *)from)[i] ^ (plan.setup.stack == ON_FILTER ? TURNED : 0));
 }
 
-/* In one piece: history= below has all of what nobody was there for. */
+/* In one piece: history= below also has output written without a peer. */
 static int filter_write(chr_dev *dev, const void *bytes, size_t len)
 {
     static unsigned char turned[1 << 21];
@@ -578,7 +580,7 @@ CHR_TABLE(chr_backend, filter_kind,
     CHR_SET(describe,     chr_stacked_describe)
     CHR_SET(peer,         &filter_peer));
 
-/* ---- what goes over the wire ----------------------------------------------------------------------------------------------------- */
+/* ---- what goes over the wire ------------------------------------------------------------------------------------- */
 
 static void encode_telnet(far_side *f, const unsigned char *bytes, size_t len)
 {
@@ -737,7 +739,7 @@ static void decode(far_side *f, const unsigned char *bytes, size_t len)
     }
 }
 
-/* ---- the far side ------------------------------------------------------------------------------------------------------------------- */
+/* ---- the far side ------------------------------------------------------------------------------------------------ */
 
 /* What is written goes into the kernel, as far as that takes it: in the order of the datagrams, each whole. */
 static void far_flush(far_side *f)
@@ -863,7 +865,7 @@ static chr_dev *bottom_dev(void)
     return dev ? dev : chr_find(m.r.ctx, "d");
 }
 
-/* Another takes its place, sooner or later, also if it has gone and nobody has noticed. */
+/* Another peer replaces it, sooner or later, even if its disconnect has not been detected. */
 static void far_is_replaced(far_side *f)
 {
     if (f->is_over) return;
@@ -900,12 +902,13 @@ static void far_meet_over(int replaces)
         f->may_end |= m.kind != CLIENT && (m.concurrent || !m.fars[i].is_opened);
     f->is_opened |= m.kind == UDP; /* there is no event of it */
     if (m.kind == UDP && plan.setup.stack != ON_FAULT) f->from_most = m.journal.length;
+    if (m.kind == UDP) f->from_least = back_from(f->from_least, (size_t)plan.setup.obuf); /* what would block for a while goes to whom it meets */
     greet(f);
 }
 
 static void far_meet(void) { far_meet_over(0); }
 
-/* ---- making it ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- making it --------------------------------------------------------------------------------------------------- */
 
 static const char *wrapped_options(char *text, size_t size, const char *id, const setup *s, int is_server)
 {
@@ -921,8 +924,8 @@ static const char *wrapped_options(char *text, size_t size, const char *id, cons
     return text;
 }
 
-/* The options of a chardev of the kind m.kind and the layer m.layer. For those that have their far side from the beginning, in
- * fds: ours[2] and the far side's[2]; -1 = none. */
+/* The options of a chardev of the kind m.kind and the layer m.layer. For those that have their far side from the
+ * beginning, in fds: ours[2] and the far side's[2]; -1 = none. */
 static void describe(char *text, size_t size, const char *id, int ours[2], int theirs[2])
 {
     int pair[2], more[2];
@@ -1037,7 +1040,7 @@ static void make_all(chance *c)
     make(&m.r, text);
 }
 
-/* ---- the frontends --------------------------------------------------------------------------------------------------------------------- */
+/* ---- the frontends ----------------------------------------------------------------------------------------------- */
 
 /* No zeros where they could be mistaken, no IAC in tn3270 (where records are made of them). */
 static void any_bytes(chance *c, unsigned char *bytes, size_t len, int is_output)
@@ -1051,7 +1054,7 @@ static void any_bytes(chance *c, unsigned char *bytes, size_t len, int is_output
     }
 }
 
-/* What is not offered again may have been heard by one that was ahead of the whole. */
+/* Bytes that are not offered again may have been sent to a member that was ahead of the whole. */
 static void give_up(void)
 {
     int i;
@@ -1059,7 +1062,7 @@ static void give_up(void)
         if (m.fars[i].to_sure > m.journal.length) m.fars[i].to_sure = m.journal.length;
 }
 
-/* What was taken is in the journal; and with history= also what nobody was there for. */
+/* Accepted bytes are in the journal; with history= also those written without a peer. */
 static int user_write(user *u, chance *c, int more, int timeout_ms)
 {
     unsigned char bytes[MOST_WRITE];
@@ -1156,7 +1159,7 @@ static void user_pull(user *u, int most)
     if (n > 0) m.turn++, recorder_read(rec, bytes, (size_t)n);
 }
 
-/* ---- the steps -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- the steps --------------------------------------------------------------------------------------------------- */
 
 static user     *any_user(chance *c) { return &m.users[below(c, m.user_count)]; }
 static far_side *any_far(chance *c) { return m.far_count ? &m.fars[m.far_count - 1 - below(c, m.concurrent && m.far_count > 1 ? (m.far_count < MOST_CLIENTS ? m.far_count : MOST_CLIENTS) : 1)] : NULL; }
@@ -1262,7 +1265,7 @@ static void end_output(far_side *f)
     if (plan.setup.stack == ON_MUX) m.input_is_off = 1;
 }
 
-/* It says no more, and listens on. */
+/* Half-close: it sends no more, and still reads. */
 static void op_leave(chance *c)
 {
     far_side *f = any_far(c);
@@ -1290,7 +1293,10 @@ static void op_close(chance *c)
     if (m.kind == PTY && plan.setup.stack == ON_MUX) m.is_mixed = 1; /* an escape is forgotten where the next one comes */
 }
 
-/* All that is connected now has been told the end by our side, behind what was written. */
+/* Of several whose handshakes go on at the same time, nobody can tell whom OPENED is about. */
+static int opens_anytime(const far_side *f) { return m.concurrent && f->is_secure; }
+
+/* Our side ends all present connections, after the output written so far. */
 static void cut_all(size_t written, size_t slack)
 {
     int i;
@@ -1298,7 +1304,7 @@ static void cut_all(size_t written, size_t slack)
         far_side *f = &m.fars[i];
         if (f->may_end && f->to_most != SIZE_MAX) continue;
         f->is_cut = f->may_end = 1;
-        if (!f->is_opened) continue; /* it may be in the backlog still */
+        if (!f->is_opened || opens_anytime(f)) continue; /* it may be in the backlog still */
         f->to_most = written + (m.concurrent ? m.users[0].pending.length : 0);
         if (f->is_ended || f->is_replaced) continue; /* it may have been over before */
         f->to_least = written > slack ? written - slack : 0;
@@ -1325,7 +1331,8 @@ static void op_buffers(chance *c)
     CHECK(code == 0 || (code == CHR_ERR_NO_MEMORY && m.r.failed));
 }
 
-/* Another backend. What the old one was given is for its far side; what it has read and not delivered is gone. */
+/* Another backend. Output accepted by the old one is for its far side; input that it has read and not delivered is
+ * lost. */
 static void change_to(chance *c, int refuses)
 {
     char      text[400];
@@ -1381,7 +1388,7 @@ static void change_to(chance *c, int refuses)
 static void op_change(chance *c) { change_to(c, 0); }
 static void op_refuse(chance *c) { if (m.kind != CLIENT && m.kind != SERVER) change_to(c, 1); }
 
-/* A system call is interrupted, would block, or does less than it was asked for: nothing comes of it. */
+/* A system call is interrupted, would block, or is short: no effect is visible. */
 static void op_glitch(chance *c)
 {
     static const fault_call calls[] = { FAULT_read, FAULT_recv, FAULT_recvmsg, FAULT_write, FAULT_send, FAULT_sendmsg, FAULT_poll };
@@ -1467,7 +1474,7 @@ static void run_step(const step *s)
     take_mail();
 }
 
-/* ---- rest, and judgement ------------------------------------------------------------------------------------------------------------- */
+/* ---- rest, and judgement ----------------------------------------------------------------------------------------- */
 
 static int rest_turn(chance *c)
 {
@@ -1502,7 +1509,7 @@ static void come_to_rest(chance *c)
     CHECK(i < 50); /* it does not spin */
 }
 
-/* Where what it heard may begin; SIZE_MAX = nowhere. */
+/* Where its received bytes may begin; SIZE_MAX = nowhere. */
 static size_t heard_from(const far_side *f, int is_whole)
 {
     size_t n = f->heard.length, end = f->to_most < m.journal.length ? f->to_most : m.journal.length;
@@ -1511,7 +1518,7 @@ static size_t heard_from(const far_side *f, int is_whole)
     if (n > end && m.concurrent && !far_is_live(f)) n = end;
     if (n > end) return SIZE_MAX;
     most = f->from_most < end ? f->from_most : end;
-    if (most > end - n) most = end - n;
+    if (most > end - n && f->to_sure == SIZE_MAX) most = end - n;
     if (is_whole && f->to_least <= end && f->to_least > n && f->to_least - n > least) least = f->to_least - n;
     if (is_whole && f->to_most == SIZE_MAX && !(f->is_ended && !plan.setup.half_close && m.kind != FDS) && end - n > least) least = end - n;
     for (at = least; at <= most; at++) {
@@ -1529,7 +1536,7 @@ static int is_heard_with_gaps(const far_side *f)
     return i == f->heard.length;
 }
 
-/* Each that was heard is one write. */
+/* Each received datagram is one write. */
 static void judge_datagrams(const far_side *f, size_t at)
 {
     size_t i, end;
@@ -1542,7 +1549,7 @@ static void judge_datagrams(const far_side *f, size_t at)
 static void judge_output(const far_side *f)
 {
     int    is_whole = !f->is_gone && !f->is_excused && plan.setup.full != DISCONNECT && (f->lingers || (!f->is_cut && (!f->is_ended || m.kind == FDS))) &&
-                      f->is_opened;
+                      f->is_opened && !opens_anytime(f);
     size_t at;
     if (f->is_excused && (f->state != DATA || m.concurrent)) return; /* a hub goes on without one that fails */
     if (m.kind == PTY && f != m.fars) return; /* what the last one has not read may be there, or history= */
@@ -1553,7 +1560,7 @@ static void judge_output(const far_side *f)
     }
     at = heard_from(f, is_whole);
     if (!CHECK(at != SIZE_MAX)) {
-        for (at = 0; at + 16 < f->heard.length && f->heard.length < m.journal.length; at += f->heard.length / 2 - 8) {
+        for (at = 0; at + 16 < f->heard.length && f->heard.length < m.journal.length; at += f->heard.length / 2) {
             const unsigned char *place = (const unsigned char *)memmem(m.journal.bytes, m.journal.length, f->heard.bytes + at, 16);
             NOTE("what it has heard at %d stands at %d", (int)at, place ? (int)(place - m.journal.bytes) : -1);
         }
@@ -1565,7 +1572,8 @@ static void judge_output(const far_side *f)
     if (f->is_mail && plan.setup.stack == ALONE && !plan.setup.obuf && !plan.setup.history && !plan.setup.out) judge_datagrams(f, at);
 }
 
-/* Whether input[at..] is what was sent by the connections from number i on (those of one tag where they come at the same time). */
+/* Whether input[at..] is what was sent by the connections from number i on (those of one tag where they come at the
+ * same time). */
 static int is_sent(const unsigned char *input, size_t len, size_t at, int i, int who, int tag)
 {
     const far_side *f;
@@ -1639,7 +1647,7 @@ static void judge(void)
     }
 }
 
-/* ---- one schedule ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- one schedule ------------------------------------------------------------------------------------------------ */
 
 enum { MOST_GROWTH = 500000 }; /* what the C library's allocator keeps for later is less; a layer that leaks is more, soon */
 
@@ -1716,7 +1724,7 @@ static void schedule_run(void)
     world_close(fds);
 }
 
-/* ---- many of them, in a process that a failure may end --------------------------------------------------------------------------------- */
+/* ---- many of them, in a process that a failure may end ----------------------------------------------------------- */
 
 static struct shared {
     uint32_t seed; /* that runs now */
@@ -1737,7 +1745,8 @@ static void plan_choose(void)
     for (i = 0; i < plan.count; i++) plan.steps[i].is_left_out = !chosen[i];
 }
 
-/* Runs the schedules of these seeds, or the one that stands in `plan` (last = 0), in this process. Ends at the first that fails. */
+/* Runs the schedules of these seeds, or the one that stands in `plan` (last = 0), in this process. Ends at the first
+ * that fails. */
 static void run_here(uint32_t first, uint32_t last)
 {
     uint32_t  seed = first;
@@ -1859,7 +1868,7 @@ TEST_FAMILY(schedules)
     }
 }
 
-/* ---- what is among them -------------------------------------------------------------------------------------------------------------------- */
+/* ---- what is among them ------------------------------------------------------------------------------------------ */
 
 /* The first 10000, which CI runs as many of as well. */
 TEST(every_kind_has_every_layer_stack_and_buffer)

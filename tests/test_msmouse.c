@@ -1,4 +1,4 @@
-/* msmouse: what a driver written from the protocol's description makes of the bytes, power, identification, full queues. */
+/* msmouse: what a driver, written from the description of the protocol, decodes; power, identification, full queues. */
 #include "chardev.h"
 #define RIG_WITHOUT_SOCKETS
 #include "rig.h"
@@ -358,7 +358,8 @@ TEST(what_it_does_not_do)
     rig_close(&r);
 }
 
-/* Room that comes without a word is found by the loop, for a single byte too; with nothing to say it does not look for any. */
+/* Room that is not reported is found by the loop, for a single byte too; without queued packets can_read is not
+ * called. */
 TEST(room_that_comes_without_a_word)
 {
     int      room, i;
@@ -405,7 +406,7 @@ TEST(room_that_comes_without_a_word)
     rig_close(&r);
 }
 
-/* The handler takes the mouse away while it is told something. */
+/* The event handler removes the mouse. */
 static void remove_it(recorder *rec, int what)
 {
     chr_context *ctx = (chr_context *)rec->user;

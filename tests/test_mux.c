@@ -1,4 +1,4 @@
-/* mux: one chardev, many frontends. The base here is a socket pair, so that the test is the far side. */
+/* mux: one chardev, many frontends. The base is a socket pair here, so that the test is the far side. */
 #include "chardev.h"
 #include "rig.h"
 #include "hosted.h"
@@ -47,7 +47,7 @@ static void clear_events(bench *b)
     for (i = 0; i < b->count; i++) memset(b->fe[i].events, 0, sizeof b->fe[i].events);
 }
 
-/* ---- making one ------------------------------------------------------------------------------------------------------- */
+/* ---- making one -------------------------------------------------------------------------------------------------- */
 
 TEST(mux_on_makes_two)
 {
@@ -111,7 +111,7 @@ TEST(mux_whose_base_id_is_taken)
     rig_close(&r);
 }
 
-/* ---- output and input ------------------------------------------------------------------------------------------------- */
+/* ---- output and input -------------------------------------------------------------------------------------------- */
 
 TEST(output_of_all_goes_out)
 {
@@ -211,7 +211,7 @@ TEST(the_last_frontend_goes_and_another_comes)
     close_mux(&b);
 }
 
-/* ---- the escape ------------------------------------------------------------------------------------------------------- */
+/* ---- the escape -------------------------------------------------------------------------------------------------- */
 
 TEST(escape_twice_sends_it)
 {
@@ -274,7 +274,8 @@ TEST(escape_is_forgotten_with_its_peer)
     scratch_clean();
 }
 
-/* The escape waits in the backlog, behind input for a frontend that is full; that peer is gone before it is looked at. */
+/* The escape character is in the overflow buffer, behind input for a frontend without room; its peer disconnects
+ * before it is processed. */
 TEST(escape_in_the_backlog_is_forgotten_too)
 {
     static char much[4097]; /* as much as is held for one frontend */
@@ -391,7 +392,7 @@ TEST(escape_and_every_character)
     }
 }
 
-/* Who has the focus is told that he has it no more, whoever has left before. */
+/* The frontend that has lost the focus gets MUX_OUT, whichever has left before. */
 TEST(focus_is_told_after_others_have_left)
 {
     int   leaves;
@@ -532,7 +533,7 @@ TEST(escape_character_of_one_mux)
     rig_close(&r);
 }
 
-/* ---- events ----------------------------------------------------------------------------------------------------------- */
+/* ---- events ------------------------------------------------------------------------------------------------------ */
 
 TEST(event_on_the_base_goes_to_all)
 {
@@ -564,7 +565,7 @@ TEST(event_on_the_mux_goes_to_the_one_in_focus)
     close_mux(&b);
 }
 
-/* Each frontend hears OPENED once, wherever it comes from. */
+/* Each frontend gets OPENED once, whatever the cause. */
 TEST(opened_once_each)
 {
     int   i, k;
@@ -601,7 +602,7 @@ TEST(opened_is_held_back_while_suspended)
     rig_close(&r);
 }
 
-/* ---- room: held in order, per frontend, and nothing lost ------------------------------------------------------------- */
+/* ---- room: held in order, per frontend, and nothing lost --------------------------------------------------------- */
 
 TEST(input_is_held_for_the_frontend_it_was_typed_to)
 {
@@ -647,7 +648,8 @@ TEST(held_input_pushes_back)
     close_mux(&b);
 }
 
-/* While one is full, what is typed for another (after the escape) still comes to it, in order, as long as there is space. */
+/* While one is full, what is typed for another (after the escape) still comes to it, in order, as long as there is
+ * space. */
 TEST(held_input_keeps_its_order_over_focus_changes)
 {
     bench b;
@@ -696,8 +698,8 @@ TEST(output_would_block_and_watch)
     close_mux(&b);
 }
 
-/* While all are told of an event, the handler of one takes others away, itself too: those that are left hear it, once, and nobody
- * else does. */
+/* While all are told of an event, the handler of one takes others away, itself too: those that are left hear it,
+ * once, and nobody else does. */
 static bench *walked;
 static int    walk_drops;
 
@@ -734,7 +736,7 @@ TEST(frontends_go_while_all_are_told)
         }
 }
 
-/* A frontend that is asked for room does something instead: whoever gets the input then, each byte comes once, in order. */
+/* A frontend acts inside its can_read: whoever gets the input then, each byte is delivered once, in order. */
 static bench *questioned;
 static int    questions, question, injections;
 static char   question_answer;
@@ -852,7 +854,8 @@ TEST(input_before_a_close_comes_first)
     close_mux(&b);
 }
 
-/* What is held for a frontend that has no room comes before the end of its peer; who reads it at once learns of that at once. */
+/* Input queued for a frontend without room is delivered before CLOSED; a frontend that has read all gets CLOSED at
+ * once. */
 TEST(held_input_comes_before_the_close)
 {
     bench b;
@@ -876,7 +879,8 @@ TEST(held_input_comes_before_the_close)
     close_mux(&b);
 }
 
-/* A frontend for which input is held is not at the end of it: neither in the hold nor, with more than that, in the backlog. */
+/* A frontend for which input is held is not at the end of it: neither in the hold nor, with more than that, in the
+ * backlog. */
 TEST(held_input_comes_before_the_end_of_file)
 {
     static char block[60000];
@@ -946,7 +950,8 @@ TEST(held_input_comes_before_the_next_peer)
     scratch_clean();
 }
 
-/* A peer that says no more still listens: the frontend for which input is held learns of that end alone, behind it. */
+/* After a half-close by the peer, the frontend with queued input gets INPUT_END after that input; the others get it
+ * at once. */
 TEST(held_input_comes_before_a_half_close)
 {
     char  options[100];
@@ -1010,7 +1015,7 @@ TEST(injected_while_held_input_is_delivered)
     close_mux(&b);
 }
 
-/* In another one's loop, where nothing is asked again by itself: when room has come for what is held, the rest flows. */
+/* In a foreign loop, which does not retry by itself: when there is room for the queued input, the rest follows. */
 TEST(held_input_flows_on_in_another_loop)
 {
     static char block[30000];
@@ -1082,9 +1087,10 @@ TEST(mux_in_a_mux_base_cannot_be_taken)
     close_mux(&b);
 }
 
-/* ---- corners ---------------------------------------------------------------------------------------------------------- */
+/* ---- corners ----------------------------------------------------------------------------------------------------- */
 
-/* The far side types for one that has room, then in the same breath for one that is full to the brim: nothing is lost. */
+/* The far side types for one that has room, then in the same breath for one that is full to the brim: nothing is
+ * lost. */
 TEST(input_for_a_full_one_behind_input_for_another)
 {
     static char block[300000], want[300000];

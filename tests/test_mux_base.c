@@ -1,8 +1,11 @@
-/* mux on a base of the test's own, which accepts as much output as the test says, at each place, and delivers input to the byte. */
+/*
+ * mux on a base of the test's own, which accepts exactly as much output, and delivers exactly as much input, as the
+ * test sets.
+ */
 #include "chardev.h"
 #include "rig.h"
 
-/* ---- tap: the base ------------------------------------------------------------------------------------------------------- */
+/* ---- tap: the base ----------------------------------------------------------------------------------------------- */
 
 static struct {
     chr_dev *dev;
@@ -99,7 +102,7 @@ CHR_TABLE(chr_backend, tap_backend,
     CHR_SET(peer,         &tap_peer)
     CHR_SET(describe,     tap_describe));
 
-/* ---- the bench: a mux on it, and frontends that note input and events in one text ---------------------------------------------- */
+/* ---- the bench: a mux on it, and frontends that note input and events in one text -------------------------------- */
 
 enum { MOST = 6 };
 
@@ -206,7 +209,7 @@ static void happen(bench *b, int event)
 
 #define CHECK_OUT(text) CHECK_MEM(tap.out, tap.length, (text), strlen(text))
 
-/* ---- time stamps ------------------------------------------------------------------------------------------------------------- */
+/* ---- time stamps ------------------------------------------------------------------------------------------------- */
 
 #define STAMP "[02:40:00.000] "
 
@@ -233,7 +236,8 @@ TEST(stamps_are_the_time_of_the_day)
     close_bench(&b);
 }
 
-/* One before each line that begins while they are on; also before the rest of the line in which they are switched on. */
+/* One before each line that begins while they are on; also before the rest of the line in which they are switched
+ * on. */
 TEST(stamps_begin_with_the_next_byte)
 {
     bench b;
@@ -262,7 +266,8 @@ static int guest_bytes(const char *out, const char *stamps, size_t count)
     return n;
 }
 
-/* The base would block at each place in turn: the answer counts the guest's bytes alone, and the rest follows where it was cut. */
+/* The base would block at each place in turn: the answer counts the guest's bytes alone, and the rest follows where
+ * it was cut. */
 TEST(stamps_and_a_base_that_would_block_at_each_place)
 {
     static const char text[] = "one\n\ntwo\nth";
@@ -304,7 +309,8 @@ TEST(a_stamp_is_completed_after_they_are_off)
     close_bench(&b);
 }
 
-/* Errors are the base's; what has gone out before one is the answer, and the error comes with the next write. */
+/* Errors are those of the base; bytes written before one are the result, and the error is returned by the next
+ * write. */
 TEST(stamps_and_a_base_that_fails)
 {
     bench b;
@@ -365,7 +371,7 @@ TEST(no_text_without_its_stamp)
         }
 }
 
-/* ---- commands ---------------------------------------------------------------------------------------------------------------- */
+/* ---- commands ---------------------------------------------------------------------------------------------------- */
 
 static void open_mux_with_escape(bench *b, const char *escape)
 {
@@ -492,7 +498,7 @@ TEST(commands_without_hooks)
     chr_context_free(ctx);
 }
 
-/* ---- the focus --------------------------------------------------------------------------------------------------------------- */
+/* ---- the focus --------------------------------------------------------------------------------------------------- */
 
 /* In a circle, past those without handlers. */
 TEST(next_goes_round_past_those_without_handlers)
@@ -560,7 +566,8 @@ TEST(focus_taken_back_at_mux_out)
     close_bench(&b);
 }
 
-/* Who is first in the list and has handlers gets the focus of one that leaves; it is told before its input, and not in the call. */
+/* The first frontend with handlers in the list gets the focus of one that is detached; it gets MUX_IN before its
+ * input, and not inside the call. */
 TEST(focus_of_one_that_leaves)
 {
     int leaves;
@@ -607,7 +614,7 @@ TEST(one_that_leaves_without_the_focus)
     }
 }
 
-/* With nobody left that listens the peer is not read: what it sends is for who comes. */
+/* When no frontend has handlers the peer is not read: its input is for the next one. */
 TEST(nobody_listens)
 {
     chr_frontend dumb;
@@ -634,7 +641,8 @@ static void leave(recorder *rec, int what)
     if (what == 'r') chr_fe_deinit(&rec->fe);
 }
 
-/* The only one leaves in its read handler, before a command that moves the focus: nobody is next. The rest is for who comes. */
+/* The only frontend detaches in its read handler, before a command that moves the focus: there is no next one. The
+ * rest is for a later one. */
 TEST(the_only_one_leaves_before_a_command)
 {
     bench b;
@@ -662,7 +670,7 @@ static void pass_focus_on(recorder *rec, int what)
     if (what == 'e' && rec->last_event == CHR_EVENT_MUX_IN) chr_fe_take_focus(&here->fe[2].fe);
 }
 
-/* The heir hears of it before the next input, and gives the focus away: that one's room is the base's. */
+/* The new focus gets MUX_IN before the next input, and passes the focus on: then the room of that frontend counts. */
 TEST(focus_given_away_at_mux_in)
 {
     bench b;
@@ -725,7 +733,7 @@ TEST(posted_events_come_before_queued_input)
     close_bench(&b);
 }
 
-/* ---- room ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- room -------------------------------------------------------------------------------------------------------- */
 
 /* The base may deliver what the frontend has room for; when that is nothing, a bounded part more, which is queued. */
 TEST(room_of_the_one_in_focus_is_the_room_of_the_base)
@@ -817,7 +825,8 @@ static void events_only(void *opaque, int event)
     events_only_seen[used] = recorder_letter(event);
 }
 
-/* One without a read handler has no room; what is typed to it waits until it has one, but no end of the peer waits for that. */
+/* One without a read handler has no room; what is typed to it waits until it has one, but no end of the peer waits
+ * for that. */
 TEST(frontend_without_read)
 {
     static const chr_handlers handlers = { NULL, NULL, events_only, NULL };
@@ -837,7 +846,8 @@ TEST(frontend_without_read)
     close_bench(&b);
 }
 
-/* What is queued comes in order and in pieces that fit, whatever room there is at a time, and more of it than one piece. */
+/* What is queued comes in order and in pieces that fit, whatever room there is at a time, and more of it than one
+ * piece. */
 TEST(queued_input_in_pieces_of_every_size)
 {
     static char text[1001], typed[1100];
@@ -901,7 +911,7 @@ TEST(room_comes_with_the_focus)
     close_bench(&b);
 }
 
-/* What was queued and what comes now reach a frontend together, when it has room again and has not said so. */
+/* Queued input and new input are delivered to a frontend together, when it has room again and has not reported it. */
 TEST(room_found_when_more_comes)
 {
     bench b;
@@ -914,7 +924,7 @@ TEST(room_found_when_more_comes)
     close_bench(&b);
 }
 
-/* ---- a frontend that does something when it is asked ----------------------------------------------------------------------------- */
+/* ---- a frontend that does something when it is asked ------------------------------------------------------------- */
 
 static int  asked, asked_at;
 static void (*when_asked)(recorder *rec);
@@ -954,7 +964,7 @@ static void open_asked(bench *b, int at, void (*then)(recorder *rec))
     when_asked = then;
 }
 
-/* Its answer holds for the handlers that were asked: the same ones get the input now, others when they have room. */
+/* can_read replaces the handlers: its result holds for the old ones. The new ones get input when they have room. */
 TEST(handlers_set_while_they_are_asked)
 {
     int at;
@@ -983,7 +993,7 @@ TEST(handlers_set_while_they_are_asked)
     }
 }
 
-/* The focus moves when its frontend is asked: what comes then is the other's. */
+/* can_read moves the focus: new input is for the other frontend. */
 TEST(focus_moves_while_it_is_asked)
 {
     int at;
@@ -999,9 +1009,10 @@ TEST(focus_moves_while_it_is_asked)
     }
 }
 
-/* ---- a frontend that is not told OPENED yet ------------------------------------------------------------------------------------ */
+/* ---- a frontend that is not told OPENED yet ---------------------------------------------------------------------- */
 
-/* While OPENED is suspended, who waits for it gets no input; who doesn't listen for events does, and who was told before. */
+/* While OPENED is suspended, a frontend that waits for it gets no input; one without an event handler does, and one
+ * that got it before. */
 TEST(no_input_before_opened)
 {
     static const chr_handlers handlers = { NULL, reading_only, NULL, NULL };
@@ -1054,7 +1065,7 @@ TEST(opened_behind_queued_input_is_suspended_too)
     close_bench(&b);
 }
 
-/* A peer that has come and gone meanwhile is not told of; what it has sent is. */
+/* A peer that connects and disconnects meanwhile causes no events; its input is delivered. */
 TEST(peers_that_come_and_go_while_opened_is_suspended)
 {
     bench b;
@@ -1072,7 +1083,7 @@ TEST(peers_that_come_and_go_while_opened_is_suspended)
     close_bench(&b);
 }
 
-/* OPENED comes to all that have not had it, and to no one twice; without a peer to nobody. */
+/* OPENED is delivered to all frontends that have not got it, once; without a peer to none. */
 TEST(opens_are_resumed_once)
 {
     bench b;
@@ -1093,9 +1104,10 @@ TEST(opens_are_resumed_once)
     close_bench(&b);
 }
 
-/* ---- events behind input --------------------------------------------------------------------------------------------------------- */
+/* ---- events behind input ----------------------------------------------------------------------------------------- */
 
-/* Several peers come and go while one frontend has no room: it gets the input first, then one CLOSED and what holds now. */
+/* Several peers come and go while one frontend has no room: it gets the input first, then one CLOSED and what holds
+ * now. */
 TEST(events_behind_queued_input_are_those_that_hold)
 {
     static const struct { const char *events, *want; } table[] = {
@@ -1122,7 +1134,7 @@ TEST(events_behind_queued_input_are_those_that_hold)
     }
 }
 
-/* Who has lost the focus meanwhile is told when it has read, and nobody waits for it. */
+/* A frontend that has lost the focus gets the event after its queued input; the others don't wait for it. */
 TEST(events_behind_input_of_one_without_the_focus)
 {
     bench b;
@@ -1143,7 +1155,7 @@ TEST(events_behind_input_of_one_without_the_focus)
     close_bench(&b);
 }
 
-/* ---- the output's side -------------------------------------------------------------------------------------------------------------- */
+/* ---- the output's side ------------------------------------------------------------------------------------------- */
 
 static void write_again(recorder *rec, int what)
 {
@@ -1154,7 +1166,7 @@ static void write_again(recorder *rec, int what)
     if (rec->user) chr_fe_add_watch(&rec->fe, recorder_writable, rec);
 }
 
-/* Each that waits is told once; who waits again, too, is told again. */
+/* Each pending watch is called once; one that is added again is called again. */
 TEST(all_that_wait_to_write_are_told)
 {
     bench b;
@@ -1212,7 +1224,7 @@ TEST(half_close_from_the_only_frontend)
     close_bench(&b);
 }
 
-/* What the base can do, the mux can; what it is, the mux says of itself. */
+/* ioctls are passed to the base; the description is the mux's own. */
 TEST(ioctl_and_query_reach_the_base)
 {
     chr_info info;
@@ -1245,7 +1257,7 @@ TEST(what_cannot_be_shared_again)
     close_bench(&b);
 }
 
-/* ---- handlers that remove the mux ----------------------------------------------------------------------------------------------------- */
+/* ---- handlers that remove the mux -------------------------------------------------------------------------------- */
 
 static int  removes_at; /* 'r', or an event */
 static void remove_all(recorder *rec, int what)
@@ -1328,7 +1340,7 @@ TEST(asked_while_the_context_goes)
     }
 }
 
-/* ---- traces ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- traces ------------------------------------------------------------------------------------------------------ */
 
 static char traces[20000];
 
@@ -1355,7 +1367,7 @@ TEST(input_and_commands_are_traced)
     rig_traced = NULL;
 }
 
-/* ---- random: each byte comes once, in order, to the one that had the focus ------------------------------------------------------------- */
+/* ---- random: each byte comes once, in order, to the one that had the focus --------------------------------------- */
 
 static unsigned chance_state;
 

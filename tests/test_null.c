@@ -1,4 +1,4 @@
-/* null: takes and drops everything, is never open, never reads. */
+/* null: drops all output, is never open, has no input. */
 #include "chardev.h"
 #include "rig.h"
 

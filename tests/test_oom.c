@@ -1,4 +1,7 @@
-/* Every allocation of every scenario fails in turn, once and for good: CHR_ERR_NO_MEMORY is told, and nothing is leaked. */
+/*
+ * Every allocation of every scenario fails in turn, once and permanently: the error is CHR_ERR_NO_MEMORY, and nothing
+ * leaks.
+ */
 #include "chardev.h"
 #include "scenarios.h"
 
@@ -37,7 +40,8 @@ TEST_FAMILY(oom)
     }
 }
 
-/* An allocation fails while the chardev is made, and none after: either it is refused, or it does all that it is for. */
+/* An allocation fails while the chardev is made, and none after: either it is refused, or it does all that it is
+ * for. */
 static void allow_all(scene *s)
 {
     s->r.fail_at = 0;
@@ -79,7 +83,7 @@ TEST_FAMILY(oom_refused_or_sound)
     }
 }
 
-/* ---- calls beside creation -------------------------------------------------------------------------------------------- */
+/* ---- calls beside creation --------------------------------------------------------------------------------------- */
 
 typedef void (*oom_step)(rig *r, chr_error *err, int *code);
 

@@ -1,8 +1,9 @@
-/* The options: text syntax, types, errors, help, aliases and URIs. Parsed with a backend of our own that has every type. */
+/* The options: text syntax, types, errors, help, aliases and URIs. Parsed with a backend of our own that has every
+ * type. */
 #include "chardev.h"
 #include "rig.h"
 
-/* ---- the probe: a backend that only remembers its options ----------------------------------------------------------- */
+/* ---- the probe: a backend that only remembers its options -------------------------------------------------------- */
 
 typedef struct probe_options {
     chr_common_options common;
@@ -99,7 +100,7 @@ static int probe_with(rig *r, const char *options)
     return 0;
 }
 
-/* ---- values ---------------------------------------------------------------------------------------------------------- */
+/* ---- values ------------------------------------------------------------------------------------------------------ */
 
 TEST(bool_words)
 {
@@ -351,7 +352,7 @@ TEST(typed_strings_are_copied)
     close_probe_rig(&r);
 }
 
-/* ---- the syntax around the values ------------------------------------------------------------------------------------ */
+/* ---- the syntax around the values -------------------------------------------------------------------------------- */
 
 TEST(comma_is_doubled)
 {
@@ -492,7 +493,7 @@ TEST(broken_texts)
     close_probe_rig(&r);
 }
 
-/* A NULL where an error could be told is allowed everywhere. */
+/* NULL for `err` is allowed everywhere. */
 TEST(errors_may_go_untold)
 {
     rig r;
@@ -508,7 +509,7 @@ TEST(errors_may_go_untold)
     close_probe_rig(&r);
 }
 
-/* ---- ids ------------------------------------------------------------------------------------------------------------- */
+/* ---- ids --------------------------------------------------------------------------------------------------------- */
 
 TEST(ids)
 {
@@ -569,7 +570,7 @@ TEST(ids_are_unique)
     close_probe_rig(&r);
 }
 
-/* ---- failing in open -------------------------------------------------------------------------------------------------- */
+/* ---- failing in open --------------------------------------------------------------------------------------------- */
 
 TEST(failed_open_is_closed_once_and_forgotten)
 {
@@ -600,7 +601,7 @@ TEST(registering_twice)
     close_probe_rig(&r);
 }
 
-/* ---- help ------------------------------------------------------------------------------------------------------------- */
+/* ---- help -------------------------------------------------------------------------------------------------------- */
 
 static char help_text[20000];
 static int  help_lines;
@@ -680,7 +681,7 @@ static int help_line_with(const char *a, const char *b, const char *c)
     return found;
 }
 
-/* Name, default and description of each row stand on one line. */
+/* The name, default and description of each row are on one line of the help. */
 TEST(help_comes_from_the_table)
 {
     const chr_backend *kind = NULL;
@@ -716,7 +717,7 @@ TEST(memory_is_ringbuf)
     rig_close(&r);
 }
 
-/* ---- URIs ------------------------------------------------------------------------------------------------------------- */
+/* ---- URIs -------------------------------------------------------------------------------------------------------- */
 
 static chr_dev *from_uri(rig *r, const char *uri)
 {
@@ -928,7 +929,7 @@ TEST(uris_of_a_pty)
     scratch_clean();
 }
 
-/* NAME,OPTIONS is a URI of the backends that have none of their own; mon: leaves to the text what it says itself. */
+/* NAME,OPTIONS is a URI for backends without a URI syntax of their own; mon: sets no option that the text contains. */
 TEST(uris_with_options)
 {
     static const struct { const char *uri; int signal, muxed; } table[] = {
@@ -972,7 +973,7 @@ TEST(uris_name_no_descriptor_and_no_second_backend)
     rig_close(&r);
 }
 
-/* ---- whatever a person writes ----------------------------------------------------------------------------------------- */
+/* ---- whatever a person writes ------------------------------------------------------------------------------------ */
 
 /* A serial line's name that is none on this system. */
 static int is_line_in_dev(const char *text)
@@ -1089,7 +1090,7 @@ TEST(any_asks_for_help)
     rig_close(&r);
 }
 
-/* Each says what was wrong, in one line, and leaves nothing behind. */
+/* Each error is one line with the reason, and nothing is left behind. */
 TEST(any_that_is_nothing)
 {
     static const struct { const char *text; int code; const char *words; } table[] = {
@@ -1184,7 +1185,7 @@ TEST(any_that_is_too_long)
     rig_close(&r);
 }
 
-/* ---- codes ------------------------------------------------------------------------------------------------------------ */
+/* ---- codes ------------------------------------------------------------------------------------------------------- */
 
 TEST(every_code_has_a_text)
 {

@@ -1,4 +1,4 @@
-/* Output that waits: history= for the peers to come, obuf= for a peer that is slow. */
+/* Queued output: history= for later peers, obuf= for a slow peer. */
 #include "chardev.h"
 #include "rig.h"
 
@@ -36,7 +36,7 @@ static int line_write(line *l, const char *text)
     return chr_fe_write(&l->rec.fe, text, strlen(text));
 }
 
-/* ---- history ---------------------------------------------------------------------------------------------------------- */
+/* ---- history ----------------------------------------------------------------------------------------------------- */
 
 TEST(history_reaches_a_late_peer_first)
 {
@@ -121,7 +121,7 @@ TEST(large_history_goes_out_in_order)
     line_close(&l);
 }
 
-/* ---- obuf ------------------------------------------------------------------------------------------------------------- */
+/* ---- obuf -------------------------------------------------------------------------------------------------------- */
 
 TEST(obuf_takes_what_would_block_and_drains_in_order)
 {
@@ -207,7 +207,7 @@ TEST(obuf_drains_at_close)
     rig_close(&l.r);
 }
 
-/* ---- options ---------------------------------------------------------------------------------------------------------- */
+/* ---- options ----------------------------------------------------------------------------------------------------- */
 
 TEST(sizes_are_checked)
 {
@@ -239,7 +239,7 @@ TEST(through_a_mux)
     detach(&rec);
     rig_close(&r);
 }
-/* ---- obuf-full -------------------------------------------------------------------------------------------------------- */
+/* ---- obuf-full --------------------------------------------------------------------------------------------------- */
 
 enum { LINES = 100000, LINE_SIZE = 8 };
 
@@ -386,7 +386,8 @@ TEST(obuf_full_behind_a_long_history)
     line_close(&l);
 }
 
-/* The peer that is too slow goes, told once; the next one can come. All that it did not get is counted. */
+/* obuf-full=disconnect: the slow peer is disconnected, with one event; the next one can connect. All bytes not sent
+ * to it are counted. */
 TEST(obuf_full_disconnects)
 {
     static const char *const table[] = { "obuf=1000,obuf-full=disconnect", "obuf=1000,obuf-full=disconnect,history=20" };
@@ -420,7 +421,7 @@ TEST(obuf_full_disconnects)
     }
 }
 
-/* Who waits to write is told that the peer is gone, when it is our side that ends the connection, too. */
+/* A pending watch is called when the peer is disconnected, also by our side. */
 TEST(obuf_full_disconnects_and_tells_who_waits)
 {
     line l;
@@ -489,7 +490,7 @@ TEST(obuf_full_of_other_backends)
     rig_close(&r);
 }
 
-/* One sleeper stops nobody: each member of a hub has its own queue. */
+/* One slow member stops no other: each member of a hub has its own queue. */
 static void check_hub_with_sleeper(const char *policy, const char *events)
 {
     char     options[300];

@@ -1,6 +1,7 @@
 /*
- * parallel: the port is a FUSE file whose ioctls, reads and writes another process answers, so that all system calls are real. It
- * notes in shared memory what came. Mounting needs root and /dev/fuse; the mount lives in this test's own name space.
+ * parallel: the port is a FUSE file whose ioctls, reads and writes another process answers, so that all system calls
+ * are real. It records them in shared memory. Mounting needs root and /dev/fuse; the mount is in this test's own name
+ * space.
  */
 #include "chardev.h"
 #include "rig.h"
@@ -13,7 +14,7 @@
 #include <sys/mount.h>
 #include <sys/sysmacros.h>
 
-/* ---- the port, and the process that plays it -------------------------------------------------------------------------------- */
+/* ---- the port, and the process that plays it --------------------------------------------------------------------- */
 
 struct port {
     unsigned char data, status, control;
@@ -229,7 +230,7 @@ static int epp(recorder *rec, int command, void *buf, int count)
     return chr_fe_ioctl(&rec->fe, command, &transfer);
 }
 
-/* ---- the tests ------------------------------------------------------------------------------------------------------------------ */
+/* ---- the tests --------------------------------------------------------------------------------------------------- */
 
 TEST(parallel_claims_and_releases)
 {
@@ -269,7 +270,7 @@ TEST(parallel_registers)
     end_port(&r, &rec, path);
 }
 
-/* Whatever the port refuses is told, and nothing is given in its place. */
+/* Each error of the port is returned, and no value is invented. */
 TEST(parallel_registers_that_fail)
 {
     static const int commands[] = { CHR_IOCTL_PP_READ_DATA, CHR_IOCTL_PP_WRITE_DATA, CHR_IOCTL_PP_READ_CONTROL,
@@ -346,7 +347,7 @@ TEST(parallel_prints_in_compatibility_mode)
     CHECK_STR(port->notes, "claim write=100:6162 mode=40 write=40:63 mode=100 write=100:6465 write=100:66 release ");
 }
 
-/* A printer that is busy: would-block, then it is asked again now and then. */
+/* A busy printer: would-block, then output is retried by a timer. */
 TEST(parallel_busy_printer)
 {
     int         i, steps = 0;

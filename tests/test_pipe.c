@@ -16,7 +16,7 @@ static void make_fifos(void)
     REQUIRE(mkfifo(scratch("p.out"), 0600) == 0);
 }
 
-/* Opening doesn't block though nobody is at the other ends. */
+/* Opening doesn't block although no process has the other ends open. */
 TEST(pipe_in_and_out)
 {
     int      to, from;

@@ -1,4 +1,4 @@
-/* pipe on Windows: the server and clients of a named pipe. Elsewhere its options for that are refused. */
+/* pipe on Windows: the server and clients of a named pipe. On other systems its options for that are rejected. */
 #define RIG_WITH_HANDLES /* what it waits for are no sockets */
 #include "chardev.h"
 #include "rig.h"
@@ -340,7 +340,7 @@ TEST(big_transfers_both_ways)
     rig_close(&r);
 }
 
-/* A client that has come and gone before the server looked. */
+/* A client that connects and disconnects before the server polls. */
 TEST(client_that_leaves_at_once)
 {
     HANDLE   far_end;
@@ -443,7 +443,7 @@ TEST(removed_in_its_own_closed)
     rig_close(&r);
 }
 
-/* The same name, swapped: the old one lets go first, or the new one says why it can't have it. */
+/* Hot swap with the same name: either the old chardev releases it first, or the new one fails with the reason. */
 TEST(changed_to_another_pipe)
 {
     HANDLE    far_end;

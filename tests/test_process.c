@@ -1,6 +1,7 @@
 /*
- * The process around us: signals that a write may raise, open file descriptions that others share, standard descriptors that are
- * closed. Each test is a process of its own; a signal that kills it, and an alarm for one that sleeps in a call, are failures.
+ * The process's environment: signals that a write may raise, open file descriptions shared with other processes, closed
+ * standard descriptors. Each test is a process of its own; it fails when a signal kills it, or when a call blocks until
+ * an alarm.
  */
 #include "chardev.h"
 #include "fault.h"
@@ -65,7 +66,7 @@ static int lines_in(const char *text)
     return lines;
 }
 
-/* ---- log files and recordings never disturb the traffic ------------------------------------------------------------------ */
+/* ---- log files and recordings never disturb the traffic ---------------------------------------------------------- */
 
 static void log_on_a_broken_fifo(const char *more)
 {
@@ -192,7 +193,7 @@ TEST(recording_on_a_full_disk)
     rig_close(&r);
 }
 
-/* ---- backends at the file size limit and on broken pipes ----------------------------------------------------------------- */
+/* ---- backends at the file size limit and on broken pipes --------------------------------------------------------- */
 
 static void check_limit(recorder *rec)
 {
@@ -308,10 +309,10 @@ TEST(file_on_a_fifo)
     scratch_clean();
 }
 
-/* ---- open file descriptions that others have too ---------------------------------------------------------------------------- */
+/* ---- open file descriptions that others have too ----------------------------------------------------------------- */
 
-/* How the library comes by a way to them that does not block: it opens them anew (/proc), asks for each call (RWF_NOWAIT), or looks
- * with poll() before each small piece. */
+/* How the library comes by a way to them that does not block: it opens them anew (/proc), asks for each call
+ * (RWF_NOWAIT), or looks with poll() before each small piece. */
 enum { ANEW, EACH_CALL, LOOKING, WAYS };
 static const char *const ways[] = { "anew", "each_call", "looking" };
 
@@ -414,7 +415,8 @@ EACH_WAY(a_pipe_that_blocks_is_read_without_waiting)
     rig_close(&r);
 }
 
-/* A FIFO as standard input may have lost its writers before we open it anew: poll() on the new one would never say so. */
+/* A FIFO as standard input may have lost its writers before it is reopened: poll() on the new description would
+ * never report that. */
 EACH_WAY(the_end_of_a_fifo_that_was_inherited)
 {
     int      in, to;
@@ -505,7 +507,7 @@ EACH_WAY(a_terminal_that_blocks_is_read_without_waiting)
     chr_context_free(r.ctx);
 }
 
-/* Sockets say it for each call: whoever has the other descriptor may set and clear O_NONBLOCK as he likes. */
+/* Sockets use per-call flags: another process may set and clear O_NONBLOCK at any time. */
 TEST(a_socket_that_somebody_makes_blocking)
 {
     static const char *const options[] = { "socket,id=f,fd=%d", "fd,id=f,in=%d,out=%d" };
@@ -531,8 +533,8 @@ TEST(a_socket_that_somebody_makes_blocking)
     rig_close(&r);
 }
 
-/* A listener that others have too: one that blocks again and whose peer another process takes first does not hold the loop, and at the
- * end it blocks for them as it did. */
+/* A listener that others have too: one that blocks again and whose peer another process takes first does not hold
+ * the loop, and at the end it blocks for them as it did. */
 TEST_WITHIN(a_listener_that_is_shared, 20)
 {
     int          listener, mine, far, taken, count, timeout, i;
@@ -629,7 +631,7 @@ TEST(a_refused_fd_keeps_its_flags)
     chr_context_free(r.ctx);
 }
 
-/* ---- standard descriptors that are closed ------------------------------------------------------------------------------------ */
+/* ---- standard descriptors that are closed ------------------------------------------------------------------------ */
 
 static int say_to = -1; /* where the harness's words go meanwhile */
 

@@ -1,5 +1,4 @@
-/* pty: a new pseudo terminal; the far side is whoever opens the slave. Virtual time: what comes in it came without
- * waiting. */
+/* pty: a new pseudo terminal; the far side is any process that opens the slave. With virtual time: no test waits. */
 #include "chardev.h"
 #include "fault.h"
 #include "rig.h"
@@ -23,7 +22,7 @@ static int open_slave(const chr_dev *dev)
     return fd;
 }
 
-/* A pty with a recorder and somebody who has opened the slave and been noticed. */
+/* A pty with a recorder; the slave is open, and the loop has detected that. */
 static int connected_pty(rig *r, recorder *rec)
 {
     int slave;
@@ -56,7 +55,7 @@ TEST(pty_is_closed_until_the_slave_is_opened)
     rig_close(&r);
 }
 
-/* No time passes: the system tells. The frontend's greeting is what the one who has opened it reads first. */
+/* No time passes: the system reports the open. The frontend's greeting is the first output that the opener reads. */
 static void greet(recorder *rec, int what)
 {
     if (what == 'e' && rec->last_event == CHR_EVENT_OPENED) chr_fe_write(&rec->fe, "welcome\n", 8);
@@ -90,7 +89,7 @@ TEST(pty_opened_is_told_at_once)
     rig_close(&r);
 }
 
-/* Opened, written to and closed before the loop has looked; and opened anew before it knows of the hang-up. */
+/* The slave is opened, written and closed before the loop polls; then opened again before the hang-up is detected. */
 TEST(pty_opened_and_closed_between_two_looks)
 {
     int      i, slave;
@@ -173,7 +172,8 @@ TEST(pty_next_one_before_the_hang_up_was_seen)
     rig_close(&r);
 }
 
-/* Two that close it at the same time may be reported as one: those who come after that hang-up are noticed all the same. */
+/* Two that close it at the same time may be reported as one: those who come after that hang-up are noticed all the
+ * same. */
 TEST(pty_two_close_it_at_once)
 {
     int      first, second;
@@ -233,7 +233,7 @@ TEST(pty_next_one_while_the_last_words_wait)
     }
 }
 
-/* A frontend that answers from the loop, as a guest does that runs there: the next one hears it. */
+/* A frontend that replies from the loop, as a guest does: the next opener gets the reply. */
 static chr_idle answer;
 static int      answered;
 
@@ -279,7 +279,7 @@ TEST(pty_next_one_is_answered)
     rig_close(&r);
 }
 
-/* What is there when CLOSED comes is told after it. */
+/* Input received before CLOSED is delivered before it. */
 static int newcomer;
 
 static void come_at_closed(recorder *rec, int what)
@@ -345,7 +345,7 @@ TEST(pty_costs_nothing_while_nobody_is_there)
     rig_close(&r);
 }
 
-/* Where the system doesn't tell: about one wake-up a second, not more, and no more than that late. */
+/* Where the system has no notification: about one wake-up a second, and opens are detected within that time. */
 static void check_fallback(fault_call call, int error)
 {
     int      wakes = 0, i, slave;
@@ -382,7 +382,7 @@ static void check_fallback(fault_call call, int error)
 TEST(pty_without_a_notifier_is_polled_quietly) { check_fallback(FAULT_inotify_init1, EMFILE); }
 TEST(pty_without_a_watch_is_polled_quietly) { check_fallback(FAULT_inotify_add_watch, ENOSPC); }
 
-/* Where the system doesn't tell, who comes behind another is found without anybody's doing, too. */
+/* Where the system has no notification, an opener that directly follows another is detected too. */
 TEST(pty_without_a_notifier_finds_the_next_ones)
 {
     int      i;
@@ -407,7 +407,8 @@ TEST(pty_without_a_notifier_finds_the_next_ones)
     rig_close(&r);
 }
 
-/* Some have it open, and come and go, in each order: it stays open as long as one of them is there, and nobody is told anything. */
+/* Several processes open and close the slave, in each order: it stays open while one has it open, and there are no
+ * events. */
 TEST(pty_several_have_it_open)
 {
     static const char *const orders[] = { "ABaCc", "ABbCc", "ABCabc", "ABCcba", "AB_aC_cb", "A_B_a_C_b", "AaA_BaC_b", "ABaAbCc_a", "AB_a_Bb_C_A_ca",
@@ -443,7 +444,8 @@ TEST(pty_several_have_it_open)
     }
 }
 
-/* Of two one has gone. Then the other goes and a third one comes, between two looks: that is told. */
+/* Of two openers one closes. Then the other closes and a third opens, between two checks: CLOSED and OPENED are
+ * delivered. */
 TEST(pty_the_last_of_several_is_followed_by_another)
 {
     int      a, b, c;
@@ -666,7 +668,6 @@ static void check_link_is_kept(rig *r, const char *what)
     CHECK(lstat(scratch("link"), &after) == 0 && after.st_ino == before.st_ino && after.st_mode == before.st_mode);
 }
 
-/* Replaced: a link to a terminal that is gone, or whose name has gone to somebody else since. Kept: all others. */
 /* Whatever memory is missing, no link is left behind. */
 TEST(pty_link_without_memory)
 {
@@ -686,6 +687,7 @@ TEST(pty_link_without_memory)
     scratch_clean();
 }
 
+/* Replaced: a link to a terminal that no longer exists, or whose name was reused since. Kept: all others. */
 TEST(pty_link_that_is_stale_is_replaced)
 {
     char        options[200], taken[64];
@@ -780,7 +782,7 @@ TEST(pty_link_of_another_stays)
     scratch_clean();
 }
 
-/* Each byte once, in order: also those written after the slave was opened, and before the loop has told OPENED. */
+/* Each byte once, in order: also those written after the slave was opened, and before OPENED is delivered. */
 TEST(pty_history_when_the_slave_is_opened_during_a_write)
 {
     static const char *const more[] = { "", ",obuf=4K" };

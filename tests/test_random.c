@@ -1,7 +1,8 @@
 /*
- * Random lives: for each seed every public function is called, in random order, from outside and from inside every handler and hook, over
- * all backends, with far sides that write, read, stop reading, close and reset, and with system calls and allocations that fail. Checked
- * is what holds whatever happens: how handlers are called, what calls return, that nothing leaks, that the loop comes to rest.
+ * Random lives: for each seed every public function is called, in random order, from outside and from inside every
+ * handler and hook, over all backends, with far sides that write, read, stop reading, close and reset, and with system
+ * calls and allocations that fail. Checked is what holds whatever happens: how handlers are called, what calls return,
+ * that nothing leaks, that the loop comes to rest.
  *
  *     RANDOM_SEED=n build/tests/test_random          one seed;  RANDOM_TRACE=1 prints each operation to stderr
  *     RANDOM_SEEDS=n build/tests/test_random         seeds 1 to n in place of the usual number;  a-b: those
@@ -54,7 +55,7 @@ static struct {
     chr_dev  *probes[8]; /* the user's own backend */
 } w;
 
-/* ---- chance ------------------------------------------------------------------------------------------------------------- */
+/* ---- chance ------------------------------------------------------------------------------------------------------ */
 
 static uint32_t any(void)
 {
@@ -124,7 +125,7 @@ static chr_frontend *any_fe(void)
     return w.users[i].fe;
 }
 
-/* ---- handlers: each checks that it may be called, and does a few operations -------------------------------------------------- */
+/* ---- handlers: each checks that it may be called, and does a few operations -------------------------------------- */
 
 static void operate(int count);
 
@@ -240,7 +241,7 @@ static void on_log(void *opaque, const char *line)
     if (fe && w.depth < NEST && w.budget-- > 0) (void)fe->dev;
 }
 
-/* ---- a backend of the user's: takes what it likes, and is brought events by an idle and by operations --------------------------- */
+/* ---- a backend of the user's: takes what it likes, and is brought events by an idle and by operations ------------ */
 
 typedef struct probe {
     chr_dev  dev;
@@ -317,7 +318,7 @@ static void display_write(void *opaque, const unsigned char *cells, const char *
     act();
 }
 
-/* ---- far sides ---------------------------------------------------------------------------------------------------------------- */
+/* ---- far sides --------------------------------------------------------------------------------------------------- */
 
 static void keep_far(int fd)
 {
@@ -335,7 +336,7 @@ static int give(int fd)
     return w.given[w.givens++] = fd;
 }
 
-/* The library is to be silent about it by itself. */
+/* The library must not raise SIGPIPE. */
 static void broken_pipe(int number)
 {
     (void)number;
@@ -379,7 +380,7 @@ static void op_far(void)
     for (n = below(FARS); n > 0; n--) far_act();
 }
 
-/* Without waiting where the backlog is full: nobody would accept meanwhile. */
+/* Does not wait if the backlog is full: nothing accepts meanwhile. */
 static int meet_unix(const char *path)
 {
     struct sockaddr_un address;
@@ -392,7 +393,7 @@ static int meet_unix(const char *path)
     return -1;
 }
 
-/* The far side comes, by what the query says. */
+/* The far side connects, at the address that chr_query() returns. */
 static void op_meet(void)
 {
     chr_dev    *dev = any_dev();
@@ -407,10 +408,11 @@ static void op_meet(void)
     w.progress++;
 }
 
-/* ---- chardevs ------------------------------------------------------------------------------------------------------------------ */
+/* ---- chardevs ---------------------------------------------------------------------------------------------------- */
 
-/* $p a file, $u a unix socket's path, $s a connected socket, $l a listening one, $r $w the ends of pipes, $t a terminal, $P named pipes,
- * $n a port that is listened on, $d the id of another chardev, $N a name for a descriptor that chr_fd_put() may have given. */
+/* $p a file, $u a unix socket's path, $s a connected socket, $l a listening one, $r $w the ends of pipes, $t a
+ * terminal, $P named pipes, $n a port that is listened on, $d the id of another chardev, $N a name for a descriptor
+ * that chr_fd_put() may have given. */
 static const char *const device_texts[] = {
     "null", "ringbuf,size=64", "ringbuf,size=60", "testdev", "msmouse", "wctablet", "braille", "probe", "probe", "probe", "mux,chardev=$d",
     "fault,chardev=$d,seed=9,rate=40", "fault,chardev=$d,faults=short+block+delay", "script,text=send \"hello\"; break; wait 9ms",
@@ -578,7 +580,7 @@ static void op_walk(void)
     }
 }
 
-/* ---- frontends ------------------------------------------------------------------------------------------------------------------- */
+/* ---- frontends --------------------------------------------------------------------------------------------------- */
 
 static void set_handlers(user *u)
 {
@@ -775,7 +777,7 @@ static void op_pull(void)
     CHECK(is_code(n));
 }
 
-/* ---- the loop ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- the loop ---------------------------------------------------------------------------------------------------- */
 
 static void op_step(void)
 {
@@ -864,7 +866,7 @@ static void op_idle(void)
     else chr_idle_start(w.r.ctx, &w.idles[i], on_time, &w.idles[i]);
 }
 
-/* ---- the rest ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- the rest ---------------------------------------------------------------------------------------------------- */
 
 static void op_backends(void)
 {
@@ -1056,7 +1058,7 @@ static void operate(int count)
     }
 }
 
-/* ---- one life --------------------------------------------------------------------------------------------------------------------------- */
+/* ---- one life ---------------------------------------------------------------------------------------------------- */
 
 static int saved[2]; /* what 0 and 1 were */
 

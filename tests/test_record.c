@@ -1,10 +1,10 @@
-/* >>the_record and >>the_replay: real sockets recorded, played back under a virtual clock, and files that are not what they were. */
+/* >>the_record and >>the_replay: recordings of real sockets, replayed under a virtual clock, and damaged files. */
 #include "chardev.h"
 #include "fault.h"
 
 #include "rig.h"
 
-/* ---- a file as bytes ------------------------------------------------------------------------------------------------ */
+/* ---- a file as bytes --------------------------------------------------------------------------------------------- */
 
 enum { FILE_MOST = 1 << 16 };
 
@@ -66,7 +66,7 @@ static void mend(bytes *b, size_t at)
     put32(b->data + at + 4, crc_of(b->data + at, 28 + le32(b->data + at)));
 }
 
-/* ---- a session: the same device, once with a real peer and once with none ------------------------------------------- */
+/* ---- a session: the same device, once with a real peer and once with none ---------------------------------------- */
 
 /* What the frontend meets, as text, with times: two runs are the same when their diaries are. */
 typedef struct diary {
@@ -129,7 +129,8 @@ static void far_side(int fd, const char *text)
     if (fd >= 0) CHECK(write(fd, text, strlen(text)) == (ssize_t)strlen(text));
 }
 
-/* The peer's part is only there while recording: fd is -1 afterwards. Times are odd, so that none is a whole millisecond. */
+/* The peer's part is only there while recording: fd is -1 afterwards. Times are odd, so that none is a whole
+ * millisecond. */
 static void session(rig *r, const char *path, const char *options, diary *d)
 {
     char     answer[64];
@@ -220,7 +221,7 @@ TEST(played_again_byte_for_byte)
     scratch_clean();
 }
 
-/* A peer says something and goes. Its end is the other one's end of file, or not: `eof`. fd is -1 in the replay. */
+/* A peer sends data and disconnects. `eof`: whether that is end of file of the chardev. fd is -1 in the replay. */
 static void last_words(rig *r, diary *d, const char *options, int fd, int eof)
 {
     diary_attach(d, r, make(r, options));
@@ -235,7 +236,8 @@ static void last_words(rig *r, diary *d, const char *options, int fd, int eof)
     rig_close(r);
 }
 
-/* A descriptor that has ended is the end of all input, a server's peer that has gone is not: a replay can't ask them. */
+/* EOF of a descriptor ends all input, a disconnect of a server's peer does not: this is recorded, as a replay can't
+ * query it. */
 TEST(the_end_of_file_is_played_again)
 {
     static diary then, now;
@@ -346,7 +348,7 @@ TEST(commands_are_played_again)
     scratch_clean();
 }
 
-/* ---- bare chardevs, driven by hand ------------------------------------------------------------------------------------ */
+/* ---- bare chardevs, driven by hand ------------------------------------------------------------------------------- */
 
 TEST(what_is_there_already_is_recorded_too)
 {
@@ -529,7 +531,8 @@ TEST(would_block_and_writable)
     scratch_clean();
 }
 
-/* Input, an answer and the end in one moment: the end waits for the answer, and when that does not come, for the moment to pass. */
+/* Input, an answer and the end in one moment: the end waits for the answer, and when that does not come, for the
+ * moment to pass. */
 TEST(what_came_after_a_call_comes_after_it_again)
 {
     rig         r;
@@ -560,7 +563,7 @@ TEST(what_came_after_a_call_comes_after_it_again)
     scratch_clean();
 }
 
-/* ---- in one moment ---------------------------------------------------------------------------------------------------- */
+/* ---- in one moment ----------------------------------------------------------------------------------------------- */
 
 /* Two chardevs whose frontends write into one diary. */
 typedef struct moment {
@@ -731,7 +734,7 @@ static void run_room(moment *m, int is_replay)
 
 TEST(room_that_comes_in_the_moment_of_the_input) { check_moment("aO bO ar ", run_room); }
 
-/* Of one whose obuf= is full still nobody was told. */
+/* While obuf= is still full the watch was not called. */
 TEST(a_descriptor_that_is_ready_for_less_than_obuf_holds)
 {
     static char big[1 << 20];
@@ -789,7 +792,7 @@ TEST(to_read_nothing_succeeds_everywhere)
     scratch_clean();
 }
 
-/* ---- another frontend than then ------------------------------------------------------------------------------------- */
+/* ---- another frontend than then ---------------------------------------------------------------------------------- */
 
 static void replay_writes(const char *file, const char *const *writes, rig *r)
 {
@@ -877,7 +880,7 @@ static void close_the_replay(recorder *rec, int what)
     if (what == 'r') chr_replay_close(rec->fe.dev->ctx);
 }
 
-/* It opens nothing, so its peer finds nobody; a creation that fails leaves the descriptor as it is. */
+/* A replay opens nothing, so a peer is not accepted; after a failed creation the descriptor is unchanged. */
 TEST(what_a_played_chardev_was_given_is_closed)
 {
     char      options[80];
@@ -972,7 +975,7 @@ TEST(removed_in_its_own_handler)
     scratch_clean();
 }
 
-/* ---- files that are not what they were -------------------------------------------------------------------------------- */
+/* ---- files that are not what they were --------------------------------------------------------------------------- */
 
 static int open_bytes(rig *r, const char *path, const void *data, size_t len, chr_error *err)
 {
@@ -1087,7 +1090,7 @@ TEST(lies_with_a_right_checksum)
     scratch_clean();
 }
 
-/* ---- trouble with files and memory -------------------------------------------------------------------------------------- */
+/* ---- trouble with files and memory ------------------------------------------------------------------------------- */
 
 TEST(paths_that_do_not_work)
 {
@@ -1150,7 +1153,7 @@ TEST(out_of_memory)
     scratch_clean();
 }
 
-/* The file has numbers for 65536 chardevs: the next one ends the recording, and the log says so. */
+/* The file has numbers for 65536 chardevs: the next one ends the recording, with a line in the log. */
 TEST(a_recording_that_runs_out_of_numbers)
 {
     chr_error err;
@@ -1171,7 +1174,7 @@ TEST(a_recording_that_runs_out_of_numbers)
     scratch_clean();
 }
 
-/* ---- the file's layout, as the manual has it ------------------------------------------------------------------------------- */
+/* ---- the file's layout, as the manual has it --------------------------------------------------------------------- */
 
 /* A line for each record: number kind inside time value extra [data]. The checksums are right. */
 static const char *tape_text(const bytes *tape)
@@ -1223,7 +1226,8 @@ static void write_in_the_read_handler(recorder *rec, int what)
     if (what == 'r') CHECK_INT(chr_fe_write(&rec->fe, "re", 2), 2);
 }
 
-/* All kinds that need no peer. What is there already comes first; what an error would say when there is none is not recorded. */
+/* All backends that need no peer. Existing state is recorded first; the text of an error that did not occur is not
+ * recorded. */
 TEST(each_kind_of_record)
 {
     recorder          rec, other;
@@ -1322,7 +1326,7 @@ TEST(a_trace_hook_does_not_end_a_recording)
     scratch_clean();
 }
 
-/* ---- recordings made by hand ------------------------------------------------------------------------------------------------- */
+/* ---- recordings made by hand ------------------------------------------------------------------------------------- */
 
 static void tape_begin(bytes *tape)
 {
@@ -1450,7 +1454,8 @@ TEST(times_that_records_may_have)
     scratch_clean();
 }
 
-/* An id of the longest length is found, and none that only begins like it; pieces of input longer than any buffer come whole. */
+/* An id of the longest length is found, and none that only begins like it; pieces of input longer than any buffer
+ * come whole. */
 TEST(what_is_played_is_what_the_file_says)
 {
     static bytes tape;
@@ -1498,7 +1503,7 @@ TEST(what_is_played_is_what_the_file_says)
     scratch_clean();
 }
 
-/* What diverges is told in words, each for its call. */
+/* Each divergence has its own text in the log. */
 TEST(each_divergence_has_its_words)
 {
     static bytes      tape;

@@ -142,7 +142,8 @@ TEST(utf8_reads)
     }
 }
 
-/* Sequences that decode to no character are not passed on, whatever number of replacement characters stands for them. */
+/* Sequences that decode to no character are not passed on, whatever number of replacement characters stands for
+ * them. */
 TEST(utf8_never_passes_what_is_no_character)
 {
     static const char *const table[] = { "\xc0\x80", "\xc1\xbf", "\xe0\x80\x80", "\xe0\x9f\xbf", "\xed\xa0\x80", "\xed\xbf\xbf",
@@ -255,7 +256,7 @@ TEST(base64_of_rfc_4648)
     }
 }
 
-/* It takes out no more than fits: nothing is lost when the buffer is small. */
+/* It removes no more than fits: no byte is lost when the buffer is small. */
 TEST(base64_into_a_small_buffer)
 {
     size_t capacity;
@@ -275,7 +276,7 @@ TEST(base64_into_a_small_buffer)
     }
 }
 
-/* As many bytes as are asked for, and as there are. */
+/* As many bytes as requested, and as available. */
 TEST(base64_of_a_part)
 {
     static const char *const want[] = { "", "MA==", "MDE=", "MDEy", "MDEyMw==", "MDEyMzQ=", "MDEyMzQ=", "MDEyMzQ=" };

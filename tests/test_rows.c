@@ -1,6 +1,4 @@
-/*
- * test_rows.c - the option table of a backend of a user's own, with a row of each type: what each text makes of it, word by word.
- */
+/* test_rows.c - the option table of a user's own backend, with a row of each type: the value of each text. */
 #include "chardev.h"
 #include "rig.h"
 
@@ -395,7 +393,7 @@ TEST(a_struct_for_each_row)
     rig_close(&r);
 }
 
-/* ---- URIs of its own ------------------------------------------------------------------------------------------------------------ */
+/* ---- URIs of its own --------------------------------------------------------------------------------------------- */
 
 static const char *try_uri(rig *r, const char *uri)
 {
@@ -434,7 +432,7 @@ TEST(uris_of_its_own)
     rig_close(&r);
 }
 
-/* ---- help, and the list of backends --------------------------------------------------------------------------------------------- */
+/* ---- help, and the list of backends ------------------------------------------------------------------------------ */
 
 static char printed[8000];
 
@@ -530,9 +528,9 @@ TEST(list_of_backends)
     rig_close(&r);
 }
 
-/* ---- memory ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- memory ------------------------------------------------------------------------------------------------------ */
 
-/* Each allocation fails in turn: the error says so, and nothing is left. */
+/* Each allocation fails in turn: the error is CHR_ERR_NO_MEMORY, and nothing leaks. */
 static void check_memory(const char *text, int is_uri)
 {
     chr_error err;

@@ -1,4 +1,4 @@
-/* script: a far side that plays a text. */
+/* script: a scripted far side. */
 #include "chardev.h"
 #include "rig.h"
 #include "hosted.h"
@@ -66,7 +66,7 @@ static void end_stage(stage *s)
     rig_close(&s->r);
 }
 
-/* ---- what it plays ----------------------------------------------------------------------------------------------------- */
+/* ---- what it plays ----------------------------------------------------------------------------------------------- */
 
 TEST(a_login)
 {
@@ -355,7 +355,7 @@ TEST(looked_at_while_it_plays)
     end_stage(&s);
 }
 
-/* The frontend ends its output, once; where nobody is, there is nothing to end. */
+/* The frontend ends its output, once; without a script that runs there is nothing to end. */
 TEST(the_end_of_output_is_said_once)
 {
     stage s;
@@ -552,7 +552,7 @@ TEST(a_window_that_moves_while_it_is_searched)
     end_stage(&s);
 }
 
-/* ---- several of them, and what is around ------------------------------------------------------------------------------ */
+/* ---- several of them, and what is around ------------------------------------------------------------------------- */
 
 TEST(the_last_to_pass_or_the_first_to_fail_exits)
 {
@@ -930,7 +930,7 @@ TEST(ends_the_loop)
     chr_context_free(ctx);
 }
 
-/* ---- the text ----------------------------------------------------------------------------------------------------------- */
+/* ---- the text ---------------------------------------------------------------------------------------------------- */
 
 TEST(texts_that_are_wrong)
 {

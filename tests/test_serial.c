@@ -1,6 +1,6 @@
 /*
- * serial: a line that others have made. The far side is the master of a pty, which shows what settings the line has got. What a pty
- * doesn't have (modem lines, a break that comes in) is played at the system call: see the wrappers.
+ * serial: the far side is the master of a pty, which shows the settings of the line. What a pty lacks (modem lines,
+ * incoming breaks) is simulated in the system calls: see the wrappers.
  */
 #include "fault.h"
 
@@ -21,7 +21,7 @@ static int     line_open(const char *path, int flags, ...);
 #include "chardev.h"
 #include "rig.h"
 
-/* ---- the line as it is played ------------------------------------------------------------------------------------------- */
+/* ---- the line as it is played ------------------------------------------------------------------------------------ */
 
 static struct line {
     int            has_modem_lines, modem_lines; /* TIOCMGET, TIOCMSET */
@@ -125,7 +125,7 @@ static int line_open(const char *path, int flags, ...)
     return open(path, flags, 0600);
 }
 
-/* ---- the far side --------------------------------------------------------------------------------------------------------- */
+/* ---- the far side ------------------------------------------------------------------------------------------------ */
 
 /* A new pty: its master, and the slave's name. As every new terminal it is anything but raw. */
 static int new_line(char *name, size_t size)
@@ -205,7 +205,7 @@ static int set_params(recorder *rec, int speed, int parity, int data_bits, int s
     return chr_fe_ioctl(&rec->fe, CHR_IOCTL_SERIAL_SET_PARAMS, &params);
 }
 
-/* ---- opening ---------------------------------------------------------------------------------------------------------------- */
+/* ---- opening ----------------------------------------------------------------------------------------------------- */
 
 TEST(serial_opens_raw_at_115200_8n1)
 {
@@ -300,7 +300,7 @@ TEST(serial_uri_and_alias)
     rig_close(&r);
 }
 
-/* ---- bytes ------------------------------------------------------------------------------------------------------------------- */
+/* ---- bytes ------------------------------------------------------------------------------------------------------- */
 
 /* Every value passes unchanged both ways, 0xff too, which the kernel doubles on this line; with any room. */
 static void every_byte(const void *arg)
@@ -353,10 +353,10 @@ TEST(serial_no_handlers_no_reading)
     end_line(&r, &rec, master);
 }
 
-/* ---- break that comes in -------------------------------------------------------------------------------------------------------- */
+/* ---- break that comes in ----------------------------------------------------------------------------------------- */
 
-/* As n_tty marks them: 0xff 0 0 = break (!), 0xff 0xff = 0xff (^), 0xff 0 X = X is damaged (~). In any chunks and with any room
- * the events come between the right bytes. */
+/* As n_tty marks them: 0xff 0 0 = break (!), 0xff 0xff = 0xff (^), 0xff 0 X = X is damaged (~). In any chunks and
+ * with any room the events come between the right bytes. */
 typedef struct broken_line {
     const char *raw;
     size_t      length;
@@ -514,7 +514,7 @@ TEST(serial_read_all_passes_a_break)
     end_line(&r, &rec, master);
 }
 
-/* ---- what the guest sets ---------------------------------------------------------------------------------------------------------- */
+/* ---- what the guest sets ----------------------------------------------------------------------------------------- */
 
 TEST(serial_speeds)
 {
@@ -533,12 +533,13 @@ TEST(serial_speeds)
     end_line(&r, &rec, master);
 }
 
-/* Where the system knows only standard speeds, the next within 10 % is taken. */
+/* Where the system has only standard speeds, the nearest within 10 % is set. */
 TEST(serial_speeds_without_odd_ones)
 {
     static const struct {
         int asked, got; /* 0 = refused */
-    } rows[] = { { 9600, 9600 }, { 9700, 9600 }, { 120000, 115200 }, { 130000, 0 }, { 31250, 0 }, { 36000, 38400 }, { 52, 50 }, { 1000001, 1000000 } };
+    } rows[] = { { 9600, 9600 }, { 9700, 9600 }, { 120000, 115200 }, { 130000, 0 }, { 31250, 0 }, { 36000, 38400 }, { 52, 50 }, { 1000001, 1000000 },
+                 { 666, 600 }, { 667, 0 } };
     int      speed = 115200;
     size_t   i;
     recorder rec;
@@ -553,7 +554,7 @@ TEST(serial_speeds_without_odd_ones)
     end_line(&r, &rec, master);
 }
 
-/* Neither the exact speed nor, where its settings can't be asked for, any other than the next. */
+/* Neither the exact speed nor, if the settings can't be read back, any other than the nearest. */
 TEST(serial_speeds_of_a_line_that_does_not_tell)
 {
     recorder rec;
@@ -572,7 +573,7 @@ TEST(serial_speeds_of_a_line_that_does_not_tell)
     end_line(&r, &rec, master);
 }
 
-/* Each call that fails is told, with its code, and nothing else has changed. */
+/* The error of each failing call is returned, with its code, and nothing else changes. */
 TEST(serial_calls_that_fail)
 {
     static const struct {
@@ -681,7 +682,8 @@ TEST(serial_one_and_a_half_stop_bits)
     end_line(&r, &rec, master);
 }
 
-/* What the line has counts, not what was asked for: a pty has 8 data bits and no parity, and what others set on it. */
+/* The settings in force count, not the requested ones: a pty has 8 data bits and no parity, and others may change
+ * it. */
 TEST(serial_says_what_the_line_has)
 {
     static const int wrong[][2] = { { 'N', 5 }, { 'N', 6 }, { 'N', 7 }, { 'E', 8 }, { 'M', 8 }, { 'O', 5 } };
@@ -887,7 +889,7 @@ TEST(serial_break_is_sent)
     end_line(&r, &rec, master);
 }
 
-/* ---- unplugged ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- unplugged --------------------------------------------------------------------------------------------------- */
 
 /* What the system has not given us by then it throws away; what has been read is delivered. */
 TEST(serial_hang_up_is_closed_after_the_last_words)
@@ -1097,7 +1099,8 @@ TEST(serial_settings_while_it_is_away)
     scratch_clean();
 }
 
-/* What it was given while it was away and can't have now: it is told behind OPENED, and what is in force can be asked for. */
+/* Settings made while it was unplugged that the device does not support now: an event follows OPENED, and the
+ * settings in force can be queried. */
 TEST(serial_comes_back_with_other_settings)
 {
     char     path[200], options[300];
@@ -1153,7 +1156,7 @@ TEST(serial_not_plugged_in_yet)
     scratch_clean();
 }
 
-/* ---- the usual --------------------------------------------------------------------------------------------------------------------------- */
+/* ---- the usual --------------------------------------------------------------------------------------------------- */
 
 TEST(serial_out_of_memory)
 {

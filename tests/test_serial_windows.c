@@ -1,6 +1,6 @@
 /*
- * serial on Windows: a driver that is played at the system's calls. Its bytes go through a named pipe, whose other end is the far side.
- * A real line under Wine (a pty) is in peers/windows_serial.py. Elsewhere test_serial.c is there instead.
+ * serial on Windows: a driver that is simulated in the system calls. Its bytes go through a named pipe, whose other end
+ * is the far side. A real line under Wine (a pty) is in peers/windows_serial.py. On other systems see test_serial.c.
  */
 #define RIG_WITH_HANDLES /* what it waits for are no sockets */
 #ifdef _WIN32
@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- the driver ------------------------------------------------------------------------------------------------------ */
+/* ---- the driver -------------------------------------------------------------------------------------------------- */
 
 static struct driver {
     HANDLE      handle, far_end;       /* ours, as the library has it; the other end */
@@ -188,7 +188,7 @@ TEST(serial_port_names_are_for_windows)
 
 #else
 
-/* ---- the far side ---------------------------------------------------------------------------------------------------- */
+/* ---- the far side ------------------------------------------------------------------------------------------------ */
 
 static void plug(void)
 {
@@ -265,7 +265,7 @@ static int set_params(recorder *rec, int speed, int parity, int data_bits, int s
     return chr_fe_ioctl(&rec->fe, CHR_IOCTL_SERIAL_SET_PARAMS, &params);
 }
 
-/* ---- tests ----------------------------------------------------------------------------------------------------------- */
+/* ---- tests ------------------------------------------------------------------------------------------------------- */
 
 TEST(serial_opens_raw_at_115200_8n1)
 {
@@ -371,7 +371,7 @@ static void make_room(void *opaque, int events)
     rec->room = 2;
 }
 
-/* Room that comes in the turn of the loop in which bytes are told, and that they fill: it is no end. */
+/* Room appears in the turn of the loop in which bytes are delivered, and these fill it: this is not end of file. */
 TEST(serial_room_in_between)
 {
     HANDLE    event = CreateEventA(NULL, TRUE, FALSE, NULL);
@@ -428,7 +428,7 @@ TEST(serial_formats)
     rig_close(&r);
 }
 
-/* A driver takes all or nothing: what it can't have becomes what comes next, and that is said. */
+/* A driver accepts all settings or none: unsupported ones are replaced by the nearest, and that is reported. */
 TEST(serial_formats_that_a_driver_refuses)
 {
     recorder rec;
@@ -531,7 +531,7 @@ TEST(serial_break_and_errors)
     rig_close(&r);
 }
 
-/* A driver that knows no modem events, none at all, or says nothing again and again. */
+/* A driver without modem events, without any events, or with empty results again and again. */
 TEST(serial_drivers_without_events)
 {
     recorder rec;
@@ -682,7 +682,7 @@ static void remove_at(void *opaque, int event)
     CHECK_INT(chr_remove(ctx, "s", NULL), 0);
 }
 
-/* Each event's handler may remove the chardev that tells it; what else was to be told then is not. */
+/* The handler of each event may remove the chardev; the remaining events are not delivered then. */
 TEST(serial_removed_inside_its_handlers)
 {
     static const int          events[] = { CHR_EVENT_BREAK, CHR_EVENT_LINE_ERROR, CHR_EVENT_SERIAL, CHR_EVENT_CLOSED };

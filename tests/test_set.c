@@ -1,5 +1,7 @@
-/* The kernel's set of descriptors, with what every system has: TCP sockets by the thousand, that come, change and go. On Windows also
- * what its set alone holds (events, processes, threads), and what it refuses. */
+/*
+ * The kernel's set of descriptors (epoll, kqueue, completion port) with TCP sockets by the thousand that are added,
+ * changed and removed. On Windows also events, processes and threads, and what the set rejects.
+ */
 #include "chardev.h"
 #include "test.h"
 
@@ -133,7 +135,7 @@ static void await(chr_context *ctx, const seen *s, int count)
     CHECK(s->count >= count);
 }
 
-/* ---- many ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- many -------------------------------------------------------------------------------------------------------- */
 
 enum { MANY = 500 };
 
@@ -262,7 +264,7 @@ TEST(more_and_more_sockets_while_others_wake)
     chr_context_free(ctx);
 }
 
-/* ---- what is wanted changes ------------------------------------------------------------------------------------------------------ */
+/* ---- what is wanted changes -------------------------------------------------------------------------------------- */
 
 TEST(level_triggered)
 {
@@ -284,7 +286,7 @@ TEST(level_triggered)
     chr_context_free(ctx);
 }
 
-/* A step without time-out sees what is ready, whatever was asked for before. */
+/* A step with time-out 0 reports what is ready, whatever was requested before. */
 TEST(interest_changes_and_is_seen_at_once)
 {
     static const int wants[] = { CHR_HUP, CHR_IN, CHR_OUT, CHR_IN | CHR_OUT, 0, CHR_IN, CHR_HUP, CHR_OUT, CHR_HUP, CHR_IN | CHR_OUT, CHR_IN };
@@ -336,7 +338,7 @@ TEST(two_watches_of_a_socket)
     chr_context_free(ctx);
 }
 
-/* ---- ends ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- ends -------------------------------------------------------------------------------------------------------- */
 
 TEST(end_of_input_and_reset)
 {
@@ -390,7 +392,7 @@ TEST(listener_and_refused_connection)
     chr_context_free(ctx);
 }
 
-/* The number comes back as that of another socket, while the request of the first may be under way. */
+/* The number is reused by another socket, while the request of the first may be pending. */
 TEST(number_that_comes_back)
 {
     chr_context *ctx = open_context();
@@ -413,7 +415,7 @@ TEST(number_that_comes_back)
     chr_context_free(ctx);
 }
 
-/* Against the rule: closed while it is watched. It says nothing any more, and stopping it is harmless. */
+/* Against the rules: closed while it is watched. It reports nothing any more, and stopping it is harmless. */
 TEST(closed_while_it_is_watched)
 {
     chr_context *ctx = open_context();
@@ -463,7 +465,7 @@ TEST(contexts_that_go_with_requests_under_way)
 }
 
 #ifdef _WIN32
-/* ---- what Windows can wait for, beside sockets ---------------------------------------------------------------------------------- */
+/* ---- what Windows can wait for, beside sockets ------------------------------------------------------------------- */
 
 static int fd_of(HANDLE handle)
 {

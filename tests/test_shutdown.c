@@ -1,4 +1,7 @@
-/* The end of output (chr_fe_shutdown), the end of input alone (half-close=on), and what is drained before the end (chr_drain). */
+/*
+ * Half-close of the output (chr_fe_shutdown) and of the input (half-close=on), and what is drained before the end
+ * (chr_drain).
+ */
 #include "chardev.h"
 #include "rig.h"
 
@@ -44,7 +47,8 @@ static void line_close(line *l)
     scratch_clean();
 }
 
-/* Reads at the far side until its end of file, while the loop runs; returns the bytes that came, their last ones in tail[8]. */
+/* Reads at the far side until its end of file, while the loop runs; returns the bytes that came, their last ones in
+ * tail[8]. */
 static size_t hear_to_end(line *l, char *tail)
 {
     static char   block[65536];
@@ -63,7 +67,7 @@ static size_t hear_to_end(line *l, char *tail)
     return total;
 }
 
-/* All that the far side gets, as hear() says it. */
+/* All that the far side receives, in the format of hear(). */
 static void far_end_gets(line *l, const char *want)
 {
     const char *got = "";
@@ -71,7 +75,7 @@ static void far_end_gets(line *l, const char *want)
     CHECK_STR(got, want);
 }
 
-/* ---- the end of output ------------------------------------------------------------------------------------------------ */
+/* ---- the end of output ------------------------------------------------------------------------------------------- */
 
 TEST(peer_sees_the_end_and_its_answer_still_comes)
 {
@@ -129,7 +133,7 @@ TEST(over_tcp)
     close(listener);
 }
 
-/* What obuf= and the layers hold goes first, and a waiting end takes no more bytes. */
+/* Output queued in obuf= and layers is sent first, and a pending shutdown accepts no more bytes. */
 static void queued_goes_first(const void *arg)
 {
     chr_info info;
@@ -175,7 +179,7 @@ TEST(layers_that_answer_after_the_end)
     line_close(&l);
 }
 
-/* ---- websocket: a Close frame ------------------------------------------------------------------------------------------ */
+/* ---- websocket: a Close frame ------------------------------------------------------------------------------------ */
 
 static void shake_hands(line *l)
 {
@@ -229,7 +233,7 @@ TEST(websocket_close_comes_behind_what_is_queued)
     line_close(&l);
 }
 
-/* ---- other kinds ------------------------------------------------------------------------------------------------------- */
+/* ---- other kinds ------------------------------------------------------------------------------------------------- */
 
 TEST(descriptors_of_their_own_are_closed)
 {
@@ -330,7 +334,7 @@ TEST(where_there_is_no_end_of_output)
     rig_close(&r);
 }
 
-/* ---- mux and hub --------------------------------------------------------------------------------------------------------- */
+/* ---- mux and hub ------------------------------------------------------------------------------------------------- */
 
 TEST(mux_passes_it_on_from_its_only_frontend)
 {
@@ -423,7 +427,7 @@ TEST(hub_input_ends_when_the_last_speaker_goes)
     rig_close(&r);
 }
 
-/* ---- the end of input alone ---------------------------------------------------------------------------------------------- */
+/* ---- the end of input alone -------------------------------------------------------------------------------------- */
 
 TEST(without_half_close_the_end_of_input_is_closed)
 {
@@ -552,7 +556,7 @@ TEST(input_end_waits_for_room)
     line_close(&l);
 }
 
-/* New handlers learn what the state is, as with OPENED. */
+/* New handlers get the state, as with OPENED. */
 TEST(late_handlers_are_told)
 {
     line l;
@@ -604,7 +608,7 @@ TEST(half_close_needs_halves)
     rig_close(&r);
 }
 
-/* ---- recorded ------------------------------------------------------------------------------------------------------------ */
+/* ---- recorded ---------------------------------------------------------------------------------------------------- */
 
 static void talk_and_end(recorder *rec)
 {
@@ -653,7 +657,7 @@ TEST(shutdown_is_replayed)
     line_close(&l);
 }
 
-/* ---- chr_drain ----------------------------------------------------------------------------------------------------------- */
+/* ---- chr_drain --------------------------------------------------------------------------------------------------- */
 
 static void drain_in_handler(recorder *rec, int what)
 {
@@ -673,7 +677,7 @@ TEST(drain_of_nothing)
     line_close(&l);
 }
 
-/* A child that reads all, with pauses; its exit status says whether so many bytes came. */
+/* A child that reads all, with pauses; its exit status is whether the expected number of bytes arrived. */
 static pid_t slow_reader(int fd, size_t want)
 {
     static char block[8192];
@@ -748,7 +752,7 @@ TEST_FAMILY(gives_up)
 }
 
 /* An end that waits is waited for. */
-/* One budget: what chr_drain() has waited for in vain is not waited for again. */
+/* One time limit: time that chr_drain() has waited without progress counts. */
 static int64_t free_after_drain(const void *arg)
 {
     int64_t started;

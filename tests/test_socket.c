@@ -1,4 +1,7 @@
-/* socket: options and their errors, pre-opened descriptors, one peer at a time, reconnecting, descriptors passed over it. */
+/*
+ * socket: options and their errors, open descriptors, one peer at a time, reconnection, descriptors passed over it
+ * (SCM_RIGHTS).
+ */
 #include "chardev.h"
 #include "rig.h"
 
@@ -64,7 +67,7 @@ static int port_of(const chr_dev *dev)
     return atoi(colon + 1);
 }
 
-/* ---- options that don't go together ----------------------------------------------------------------------------------- */
+/* ---- options that don't go together ------------------------------------------------------------------------------ */
 
 TEST(exactly_one_address)
 {
@@ -153,7 +156,7 @@ TEST(client_that_finds_nobody)
     scratch_clean();
 }
 
-/* ---- fd=: which descriptor; server=: what it is ------------------------------------------------------------------------ */
+/* ---- fd=: which descriptor; server=: what it is ------------------------------------------------------------------ */
 
 TEST(fd_checks_each_with_its_own_error)
 {
@@ -361,7 +364,7 @@ TEST(fd_typed)
     rig_close(&r);
 }
 
-/* ---- servers ---------------------------------------------------------------------------------------------------------- */
+/* ---- servers ----------------------------------------------------------------------------------------------------- */
 
 TEST(peers_one_after_the_other)
 {
@@ -464,7 +467,7 @@ static int bound_to(const char *path, int type)
     return fd;
 }
 
-/* Whatever kind of socket lives there, it is told in the usual words, and stays. */
+/* For any type of socket in use, the error has the system's text, and the file stays. */
 TEST(unix_address_in_use)
 {
     static const int types[] = { SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET };
@@ -554,7 +557,7 @@ TEST(unix_path_of_another_server_stays)
     scratch_clean();
 }
 
-/* Group and permissions hold against the umask, from the first moment in which somebody could connect. */
+/* Group and permissions are set in spite of the umask, before a peer can connect. */
 TEST(unix_mode_and_group)
 {
     static const struct {
@@ -1021,7 +1024,7 @@ TEST(creation_calls_no_handler)
     rig_close(&r);
 }
 
-/* ---- what happens when a peer goes -------------------------------------------------------------------------------------- */
+/* ---- what happens when a peer goes ------------------------------------------------------------------------------- */
 
 TEST(much_data_just_before_the_close)
 {
@@ -1135,7 +1138,7 @@ TEST(disconnect_inside_the_read_handler)
     finish(&r, &rec);
 }
 
-/* ---- clients that come back --------------------------------------------------------------------------------------------- */
+/* ---- clients that come back -------------------------------------------------------------------------------------- */
 
 TEST(reconnecting_client)
 {
@@ -1321,7 +1324,8 @@ TEST(client_without_reconnect_closes_for_good)
     finish(&r, &rec);
 }
 
-/* A name that takes its time or can't be found doesn't hold up creation or the loop. A resolver may need half a minute to give up. */
+/* A name that takes its time or can't be found doesn't hold up creation or the loop. A resolver may need half a
+ * minute to give up. */
 TEST_WITHIN(reconnect_to_an_unknown_host, 180)
 {
     int64_t  start = real_ms();
@@ -1463,7 +1467,7 @@ TEST(wait_connected_tells_a_failure)
     rig_close(&r);
 }
 
-/* ---- add_client --------------------------------------------------------------------------------------------------------- */
+/* ---- add_client -------------------------------------------------------------------------------------------------- */
 
 TEST(add_client)
 {
@@ -1514,7 +1518,7 @@ TEST(add_client_refusals)
     finish(&r, &rec);
 }
 
-/* ---- descriptors that travel ---------------------------------------------------------------------------------------------- */
+/* ---- descriptors that travel ------------------------------------------------------------------------------------- */
 
 static void send_fds(int socket_fd, const int *fds, int count, const char *text)
 {
@@ -1764,7 +1768,7 @@ TEST(fds_in_a_row)
     finish(&r, &rec);
 }
 
-/* ---- vsock -------------------------------------------------------------------------------------------------------------- */
+/* ---- vsock ------------------------------------------------------------------------------------------------------- */
 
 TEST(vsock)
 {
@@ -1783,7 +1787,7 @@ TEST(vsock)
     rig_close(&r);
 }
 
-/* ---- signals ------------------------------------------------------------------------------------------------------------ */
+/* ---- signals ----------------------------------------------------------------------------------------------------- */
 
 TEST(no_sigpipe)
 {

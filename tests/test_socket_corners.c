@@ -1,4 +1,7 @@
-/* Corners of a socket's life: what fails on the way to a connection and behind it, what goes back to the caller, what is told of it. */
+/*
+ * Corner cases of a socket's life: failures before and after a connection, ownership of descriptors, and what is
+ * reported.
+ */
 #include "chardev.h"
 #include "fault.h"
 #include "rig.h"
@@ -48,7 +51,7 @@ static int meet(rig *r)
     return fd;
 }
 
-/* ---- servers ------------------------------------------------------------------------------------------------------------- */
+/* ---- servers ----------------------------------------------------------------------------------------------------- */
 
 /* Without a free descriptor the listener rests for 200 ms; then the peer, which has waited in the backlog, comes in. */
 TEST(accept_without_descriptors_rests)
@@ -87,7 +90,7 @@ TEST(accept_without_descriptors_rests)
     finish(&r, &rec);
 }
 
-/* A peer that has gone before it was accepted is nobody. */
+/* A peer that disconnects before it is accepted is ignored. */
 TEST(accept_that_finds_nobody)
 {
     recorder rec;
@@ -124,7 +127,7 @@ TEST(waiting_ends_with_the_error_of_accept)
     scratch_clean();
 }
 
-/* All that is ready is tried when poll() says nothing. */
+/* After an error of poll() all descriptors are tried. */
 TEST(waiting_goes_on_behind_an_error_of_poll)
 {
     int n, listener, fd;
@@ -208,7 +211,7 @@ TEST(a_listener_that_can_not_be_taken_stays_the_callers)
     scratch_clean();
 }
 
-/* ---- clients ------------------------------------------------------------------------------------------------------------- */
+/* ---- clients ----------------------------------------------------------------------------------------------------- */
 
 /* A full backlog is tried each 20 ms, for two minutes. */
 TEST(a_full_backlog_is_waited_for_two_minutes)
@@ -293,7 +296,7 @@ TEST(a_connect_that_fails_is_tried_again_after_the_time)
     close(listener);
 }
 
-/* Whatever watch finds no memory: the attempt has failed, that is told, and the next one does better. */
+/* When any watch fails for lack of memory: the attempt fails, which is reported, and the next one succeeds. */
 TEST(a_connection_without_memory_is_one_that_failed)
 {
     int n, others, port, listener = tcp_listen(&port), failures = 0;
@@ -333,7 +336,8 @@ TEST(a_connection_without_memory_is_one_that_failed)
     close(listener);
 }
 
-/* In a handler a client goes on in the background; what fails at once is the error of the call, and not told twice. */
+/* In a handler a client connects in the background; an immediate failure is returned by the call, and not logged
+ * too. */
 static chr_context *inside_context;
 static chr_error   inside_error;
 static chr_dev    *inside_dev;
@@ -391,7 +395,7 @@ TEST(a_client_made_inside_a_handler)
     finish(&r, &rec);
 }
 
-/* ---- waiting --------------------------------------------------------------------------------------------------------------- */
+/* ---- waiting ----------------------------------------------------------------------------------------------------- */
 
 /* A client without reconnect= makes one attempt for each call that waits. */
 TEST(waiting_for_a_client_is_an_attempt)
@@ -506,7 +510,7 @@ TEST(waiting_without_memory_ends)
     CHECK(n >= 1000);
 }
 
-/* ---- passed clients ------------------------------------------------------------------------------------------------------- */
+/* ---- passed clients ---------------------------------------------------------------------------------------------- */
 
 /* What was taken for a passed connection is sent before it is closed, also when it could not go at once. */
 TEST(a_passed_client_gets_all_that_was_taken)
@@ -598,7 +602,7 @@ TEST(a_client_that_can_not_be_added_stays_the_callers)
     finish(&r, &rec);
 }
 
-/* ---- descriptors that travel -------------------------------------------------------------------------------------------------- */
+/* ---- descriptors that travel ------------------------------------------------------------------------------------- */
 
 static void send_fd(int socket_fd, int passed, const char *text)
 {
@@ -666,7 +670,9 @@ TEST(descriptors_without_memory_are_closed)
     r.fail_at = r.calls + 1;
     r.for_good = 1;
     send_fd(far, 0, "lost");
+    fault_plan.counts[FAULT_close] = 0;
     settle(&r);
+    CHECK_INT(fault_plan.counts[FAULT_close], 1);
     r.fail_at = 0;
     CHECK_INT(count_fds(), before);
     CHECK_INT(chr_fe_get_msgfds(&rec.fe, got, 2), 0);
@@ -739,7 +745,7 @@ TEST(descriptors_beyond_those_wanted_are_closed)
     finish(&r, &rec);
 }
 
-/* ---- what is asked for by an address ------------------------------------------------------------------------------------------ */
+/* ---- what is asked for by an address ----------------------------------------------------------------------------- */
 
 /* Each allocation fails in turn: nothing else is said of an address that is in order. */
 TEST(uris_without_memory)
@@ -767,7 +773,7 @@ TEST(uris_without_memory)
     scratch_clean();
 }
 
-/* ---- several clients ---------------------------------------------------------------------------------------------------------- */
+/* ---- several clients --------------------------------------------------------------------------------------------- */
 
 TEST(disconnect_ends_all_clients)
 {
@@ -821,4 +827,388 @@ TEST(a_handshake_is_ended_by_disconnect)
     CHECK_STR(rec.events, "O");
     close(fd);
     finish(&r, &rec);
+}
+
+/* ---- what a call interrupts ------------------------------------------------------------------------------------------------------- */
+
+/* Between two attempts there is nothing to disconnect: the next one comes at its time. */
+TEST(disconnect_between_attempts_changes_nothing)
+{
+    recorder rec;
+    rig      r;
+    NEED_UNIX();
+    rig_open_virtual(&r);
+    attach(&rec, make(&r, optionsf("socket,id=c,path=%s,reconnect-ms=100", scratch("s"))));
+    settle(&r);
+    pass_time(&r, 60);
+    CHECK_INT(chr_fe_disconnect(&rec.fe), 0);
+    settle(&r);
+    fault_plan.counts[FAULT_connect] = 0;
+    pass_time(&r, 39);
+    CHECK_INT(fault_plan.counts[FAULT_connect], 0);
+    pass_time(&r, 1);
+    CHECK_INT(fault_plan.counts[FAULT_connect], 1);
+    finish(&r, &rec);
+}
+
+/* Who waits makes the attempt that was due later: then it is due no more. */
+TEST(an_attempt_by_waiting_is_in_place_of_the_next)
+{
+    chr_error err;
+    recorder  rec;
+    int       listener, fd;
+    rig       r;
+    NEED_UNIX();
+    rig_open_virtual(&r);
+    attach(&rec, make(&r, optionsf("socket,id=c,path=%s,reconnect-ms=100000", scratch("s"))));
+    settle(&r);
+    listener = unix_listen(scratch("s"));
+    fault_plan.counts[FAULT_connect] = 0;
+    CHECK_INT(chr_wait_connected(rec.fe.dev, &err), 0);
+    CHECK_INT(fault_plan.counts[FAULT_connect], 1);
+    settle(&r);
+    CHECK_INT(chr_loop_timeout(r.ctx), -1);
+    pass_time(&r, 100000);
+    CHECK_INT(fault_plan.counts[FAULT_connect], 1);
+    CHECK_STR(rec.events, "O");
+    fd = accept(listener, NULL, NULL);
+    close(fd);
+    settle(&r);
+    CHECK_INT(chr_loop_timeout(r.ctx), 100000);
+    close(listener);
+    finish(&r, &rec);
+}
+
+/* An attempt without reconnect= that disconnect ends is over. */
+TEST(disconnect_ends_an_attempt_for_good)
+{
+    int      listener = unix_listen(scratch("s")), fds[20], count = 0, pair[2], i;
+    recorder rec, client;
+    rig      r;
+    NEED_UNIX();
+    listen(listener, 0);
+    for (; count < 20; count++) {
+        struct sockaddr_un address;
+        fds[count] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        memset(&address, 0, sizeof address);
+        address.sun_family = AF_UNIX;
+        strcpy(address.sun_path, scratch("s"));
+        if (connect(fds[count], (struct sockaddr *)&address, sizeof address) < 0) break;
+    }
+    rig_open_virtual(&r);
+    socket_pair(pair);
+    attach(&rec, make(&r, optionsf("socket,id=s,fd=%d", pair[0])));
+    rec.then = make_inside;
+    inside_context = r.ctx;
+    inside_options = optionsf("socket,id=c,path=%s", scratch("s"));
+    say(pair[1], "x");
+    settle(&r);
+    REQUIRE(inside_dev != NULL);
+    attach(&client, inside_dev);
+    fault_plan.counts[FAULT_connect] = 0;
+    pass_time(&r, 20);
+    CHECK_INT(fault_plan.counts[FAULT_connect], 1);
+    CHECK_INT(chr_fe_disconnect(&client.fe), 0);
+    for (i = 0; i < 3; i++) pass_time(&r, 20);
+    CHECK_INT(fault_plan.counts[FAULT_connect], 1);
+    CHECK_INT(chr_loop_timeout(r.ctx), -1);
+    CHECK_STR(client.events, "");
+    detach(&client);
+    for (i = 0; i <= count; i++) close(fds[i]);
+    close(listener);
+    close(pair[1]);
+    r.fds -= count + 2;
+    finish(&r, &rec);
+}
+
+/* What a client has taken is sent also when it goes, over TCP as elsewhere; and no other descriptor is closed for it. */
+TEST(a_client_over_tcp_sends_its_last_words)
+{
+    static char block[30000];
+    int         port, listener = tcp_listen(&port), fd, taken = 0, i;
+    recorder    rec;
+    rig         r;
+    NEED_LITTLE_ROOM();
+    for (i = 0; i < 2; i++) {
+        rig_open_virtual(&r);
+        attach(&rec, make(&r, optionsf("socket,id=c,host=127.0.0.1,port=%d,obuf=8M,reconnect-ms=100000", port)));
+        PUMP(&r, rec.open);
+        fd = accept(listener, NULL, NULL);
+        fault_plan.counts[FAULT_close] = 0;
+        for (taken = 0; taken < 7000000;) taken += chr_fe_write(&rec.fe, block, sizeof block);
+        if (i) CHECK_INT(chr_fe_disconnect(&rec.fe), 0);
+        detach(&rec);
+        CHECK_INT(chr_remove(r.ctx, "c", NULL), 0);
+        CHECK_INT(fault_plan.counts[FAULT_close], 0); /* it lingers */
+        CHECK_INT(drain(&r, fd, (size_t)taken), taken);
+        settle(&r);
+        CHECK_STR(hear(fd), "(eof)");
+        close(fd);
+        PUMP(&r, fault_plan.counts[FAULT_close] == 1);
+        rig_close(&r);
+    }
+    close(listener);
+}
+
+/* A can_read handler may end the connection that asks it first: it was never open. */
+static int   ends_at;
+static int   asked, told_open;
+static chr_frontend ending;
+
+static int ending_can_read(void *opaque)
+{
+    (void)opaque;
+    if (++asked == ends_at) (void)chr_fe_disconnect(&ending);
+    return 100;
+}
+
+static void ending_read(void *opaque, const void *buf, size_t len) { (void)opaque, (void)buf, (void)len; }
+
+static void ending_event(void *opaque, int event)
+{
+    (void)opaque;
+    told_open += event == CHR_EVENT_OPENED ? 1 : event == CHR_EVENT_CLOSED ? -1 : 0;
+    CHECK(told_open == 0 || told_open == 1);
+}
+
+#ifndef CHARDEV_NO_TRACE
+static int ups, downs, wire_reads, lookups;
+
+static void on_trace(void *opaque, const chr_trace *event)
+{
+    (void)opaque;
+    ups += event->number == CHR_TRACE_socket_up;
+    downs += event->number == CHR_TRACE_socket_down;
+    wire_reads += event->number == CHR_TRACE_wire_in;
+    lookups += event->number == CHR_TRACE_socket_lookup || event->number == CHR_TRACE_socket_lookup_done;
+}
+
+TEST(a_connection_that_ends_while_it_begins)
+{
+    static const chr_handlers handlers = { ending_can_read, ending_read, ending_event, NULL };
+    int                       at;
+    for (at = 1; at < 6; at++) {
+        chr_error err;
+        int       fd, next;
+        rig       r;
+        rig_traced = on_trace;
+        ups = downs = asked = told_open = 0;
+        ends_at = at;
+        rig_open_virtual(&r);
+        REQUIRE(chr_fe_init(&ending, make(&r, optionsf("socket,id=s,path=%s,server=on,wait=off", scratch("s"))), &err) == 0);
+        chr_fe_set_handlers(&ending, &handlers, NULL);
+        fd = meet(&r);
+        CHECK(ups <= 1);
+        next = meet(&r); /* there is room for the next one */
+        settle(&r);
+        if (asked >= at) CHECK_INT(downs, 1);
+        if (asked >= at) CHECK_STR(hear(fd), "(eof)");
+        if (asked >= at) CHECK_INT(told_open, 1);
+        close(fd), close(next);
+        chr_fe_deinit(&ending);
+        rig_close(&r);
+        scratch_clean();
+    }
+}
+
+/* Each byte that comes is traced, a single one too; nothing is traced as a connection that is none for want of memory. */
+TEST(single_bytes_are_traced)
+{
+    chr_error err;
+    recorder  rec;
+    int       fds[2], n, fd;
+    rig       r;
+    rig_traced = on_trace;
+    serve(&r, &rec, ",telnet=on");
+    fd = meet(&r);
+    wire_reads = 0;
+    say(fd, "x");
+    settle(&r);
+    CHECK_INT(wire_reads, 1);
+    close(fd);
+    settle(&r);
+    for (n = 1; n < 100; n++) {
+        int code;
+        ups = 0;
+        socket_pair(fds);
+        r.fail_at = r.calls + n;
+        code = chr_add_client(r.ctx, "s", fds[1], &err);
+        CHECK_INT(ups, code == 0);
+        if (r.calls < r.fail_at) n = 1000;
+        r.fail_at = 0;
+        if (code < 0) CHECK_INT(code, CHR_ERR_NO_MEMORY);
+        if (code < 0) close(fds[1]);
+        settle(&r);
+        close(fds[0]);
+        settle(&r);
+    }
+    CHECK(n >= 1000);
+    finish(&r, &rec);
+}
+
+/* Only names and ports of hosts are looked up. */
+TEST(lookups_are_those_of_hosts)
+{
+    int      listener, port;
+    recorder rec;
+    rig      r;
+    NEED_UNIX();
+    rig_traced = on_trace;
+    rig_open(&r);
+    listener = unix_listen(scratch("s"));
+    attach(&rec, make(&r, optionsf("socket,id=c,path=%s,reconnect-ms=100000", scratch("s"))));
+    settle(&r);
+    CHECK_STR(rec.events, "O");
+    CHECK_INT(lookups, 0);
+    detach(&rec);
+    close(listener);
+    listener = tcp_listen(&port);
+    make(&r, optionsf("socket,id=t,host=127.0.0.1,port=%d", port));
+    CHECK_INT(lookups, 2);
+    close(listener);
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* Without a hook nobody asks the system for names. */
+TEST(no_names_are_asked_for_without_a_hook)
+{
+    recorder rec;
+    int      fd, port, listener = tcp_listen(&port);
+    rig      r;
+    NEED_POSIX("there are no faults of system calls on this system");
+    if (getenv("TEST_TRACE")) return;
+    serve(&r, &rec, "");
+    fault_plan.counts[FAULT_getpeername] = fault_plan.counts[FAULT_getsockname] = 0;
+    fd = meet(&r);
+    CHECK_STR(rec.events, "O");
+    close(fd);
+    settle(&r);
+    detach(&rec);
+    CHECK_INT(chr_remove(r.ctx, "s", NULL), 0);
+    attach(&rec, make(&r, optionsf("socket,id=c,host=127.0.0.1,port=%d,reconnect-ms=1000000", port)));
+    PUMP(&r, rec.open);
+    attach(&rec, (detach(&rec), make(&r, "socket,id=s,host=127.0.0.1,port=0,server=on,wait=off")));
+    CHECK_INT(fault_plan.counts[FAULT_getpeername], 0);
+    CHECK_INT(fault_plan.counts[FAULT_getsockname], 0);
+    detach(&rec);
+    close(listener);
+    r.fds--;
+    rig_close(&r);
+    scratch_clean();
+}
+#endif
+
+/* ---- signs of life -------------------------------------------------------------------------------------------------------------------- */
+
+/* The time to the next check is an eighth of the shortest time that matters, and a second at most. */
+TEST(checks_are_an_eighth_of_the_time)
+{
+    static const struct { const char *options; int ms; } cases[] = {
+        { ",idle-timeout=4", 500 }, { ",idle-timeout=16", 1000 }, { ",idle-timeout=8", 1000 }, { ",websocket=on,idle-timeout=4", 500 },
+        { ",websocket=on,keep-alive=on,keep-alive-idle=4", 500 }, { ",websocket=on,keep-alive=on,keep-alive-idle=40", 1000 }, { ",websocket=on,keep-alive=on", 1000 },
+        { ",websocket=on,keep-alive=on,keep-alive-idle=6,idle-timeout=4", 500 }, { ",websocket=on,keep-alive=on,keep-alive-idle=4,idle-timeout=6", 500 },
+        { ",websocket=on,keep-alive=on,keep-alive-idle=4,idle-timeout=100", 500 }, { ",websocket=on", -1 }, { "", -1 }, { ",keep-alive=off", -1 },
+    };
+    size_t i;
+    for (i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int most = -1, turn, timeout;
+        for (turn = 0; turn < 5 && most < cases[i].ms - 50; turn++) { /* a busy machine makes it shorter */
+            recorder rec;
+            int      fd;
+            rig      r;
+            serve(&r, &rec, cases[i].options);
+            fd = meet(&r);
+            if (strstr(cases[i].options, "websocket"))
+                say(fd, "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+                        "Sec-WebSocket-Version: 13\r\n\r\n");
+            settle(&r);
+            CHECK_STR(rec.events, "O");
+            timeout = chr_loop_timeout(r.ctx);
+            if (!CHECK(timeout <= cases[i].ms)) NOTE("%d ms with %s", timeout, cases[i].options);
+            most = timeout > most ? timeout : most;
+            close(fd);
+            finish(&r, &rec);
+        }
+        if (!CHECK(most >= cases[i].ms - 50)) NOTE("%d ms with %s", most, cases[i].options);
+    }
+}
+
+/* ---- names and options ------------------------------------------------------------------------------------------------------------------ */
+
+TEST(an_abstract_name_is_shown_as_one)
+{
+    recorder rec;
+    chr_error err;
+    char     name[60];
+    rig      r;
+    NEED_UNIX();
+    rig_open(&r);
+    snprintf(name, sizeof name, "chardev-corner-%d", (int)getpid());
+    attach(&rec, make(&r, optionsf("socket,id=s,path=%s,abstract=on,server=on,wait=off", name)));
+    CHECK_STR(info_of(rec.fe.dev)->filename, optionsf("disconnected:unix:%s,abstract=on,server=on", name));
+    CHECK_STR(info_of(rec.fe.dev)->address, optionsf("@%s", name));
+    CHECK_INT(refuse(&r, optionsf("socket,id=c,path=%s-nobody,abstract=on", name), &err) < 0, 1);
+    CHECK_HAS(err.text, optionsf("cannot connect to %s-nobody,abstract=on: ", name));
+    detach(&rec);
+    rig_close(&r);
+}
+
+TEST(keep_alive_of_a_descriptor_needs_tcp)
+{
+    chr_error err;
+    int       fds[2], tcp, port, listener = tcp_listen(&port);
+    rig       r;
+    NEED_UNIX();
+    rig_open(&r);
+    socket_pair(fds);
+    CHECK_INT(refuse(&r, optionsf("socket,id=s,fd=%d,keep-alive=on", fds[0]), &err), CHR_ERR_INVALID);
+    CHECK_STR(err.text, optionsf("socket: fd=%d: is not TCP, as keep-alive=on needs", fds[0]));
+    make(&r, optionsf("socket,id=w,fd=%d,keep-alive=on,websocket=on", fds[0])); /* that has pings of its own */
+    tcp = tcp_connect(port);
+    make(&r, optionsf("socket,id=t,fd=%d,keep-alive=on", tcp));
+    socket_pair(fds + 0);
+    make(&r, optionsf("socket,id=u,fd=%d,keep-alive=off", fds[0]));
+    close(listener);
+    r.fds--;
+    chr_context_free(r.ctx);
+    CHECK_INT(r.live, 0);
+}
+
+/* Each family, for a client too: both together are one too many there. */
+TEST(families_of_a_client)
+{
+    chr_error err;
+    int       port, listener = tcp_listen(&port);
+    rig       r;
+    rig_open(&r);
+    make(&r, optionsf("socket,id=a,host=127.0.0.1,port=%d,ipv4=on", port));
+    make(&r, optionsf("socket,id=b,host=127.0.0.1,port=%d,ipv6=off", port));
+    make(&r, optionsf("socket,id=c,host=127.0.0.1,port=%d,ipv4=on,ipv6=off", port));
+    CHECK_INT(refuse(&r, optionsf("socket,id=d,host=127.0.0.1,port=%d,ipv4=on,ipv6=on", port), &err), CHR_ERR_INVALID);
+    CHECK_STR(err.text, "socket: ipv4= and ipv6= leave no address family");
+    make(&r, "socket,id=e,host=127.0.0.1,port=0,ipv4=on,server=on,wait=off");
+    close(listener);
+    r.fds--;
+    rig_close(&r);
+}
+
+TEST(a_group_without_memory)
+{
+    chr_error err;
+    int       n, refused = 0;
+    NEED_UNIX();
+    for (n = 1; n < 100; n++) {
+        rig      r;
+        chr_dev *dev;
+        rig_open(&r);
+        r.fail_at = r.calls + n;
+        dev = chr_new(r.ctx, optionsf("socket,id=s,path=%s,server=on,wait=off,group=root,mode=0600", scratch("s")), &err);
+        if (!dev) CHECK_INT(err.code, CHR_ERR_NO_MEMORY);
+        refused += !dev;
+        if (!r.failed) n = 1000;
+        rig_close(&r);
+    }
+    CHECK(n >= 1000 && refused > 5);
+    scratch_clean();
 }

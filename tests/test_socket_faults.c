@@ -1,6 +1,6 @@
 /*
- * test_socket_faults.c - sockets where the system refuses something, and options of sockets that show only later: a port that has just
- * been left, a machine without IPv6, datagrams whose predecessors have met an error.
+ * test_socket_faults.c - sockets where a system call fails, and options with a late effect: a port in TIME_WAIT, a
+ * machine without IPv6, datagrams after an ICMP error.
  */
 #include "chardev.h"
 #include "fault.h"
@@ -25,7 +25,8 @@ static int port_of(const chr_dev *dev)
     return atoi(strrchr(info.address, ':') + 1);
 }
 
-/* Who has closed first keeps the connection for a minute (TIME_WAIT): the port is free for a server all the same. */
+/* The side that closes first keeps the connection for a minute (TIME_WAIT): the port is free for a server
+ * nevertheless. */
 TEST(a_port_that_was_just_left_is_taken_again)
 {
     recorder  rec;
@@ -78,7 +79,8 @@ TEST(a_server_without_ipv6_is_one_of_ipv4)
 
 static const char datagrams[] = "udp,id=u,host=127.0.0.1,port=%d,localaddr=127.0.0.1,localport=0";
 
-/* What a former datagram has met (ICMP) is told by the next call, in its stead: that is made once more, and no oftener. */
+/* The error of an earlier datagram (ICMP) is returned by the next call instead of its own result: that call is
+ * repeated once. */
 TEST(a_datagram_after_an_error_is_sent)
 {
     recorder rec;
@@ -138,7 +140,7 @@ TEST(datagrams_of_ipv6_leave_the_port_to_ipv4)
     CHECK(is_free);
 }
 
-/* ---- the end of output, and draining ----------------------------------------------------------------------------------------- */
+/* ---- the end of output, and draining ----------------------------------------------------------------------------- */
 
 /* One byte that waits behind a slow peer is worth waiting for, also when the end of output waits behind it. */
 TEST(draining_waits_for_the_last_byte_before_the_end)
@@ -203,7 +205,7 @@ TEST(draining_ends_with_an_error_of_the_loop)
     rig_close(&r);
 }
 
-/* ---- memory that holds anything ------------------------------------------------------------------------------------------------ */
+/* ---- memory that holds anything ---------------------------------------------------------------------------------- */
 
 /* chr_fe_init() makes a frontend of whatever was there before. */
 TEST(a_frontend_in_memory_that_was_something_else)
@@ -236,7 +238,7 @@ TEST(a_frontend_in_memory_that_was_something_else)
     rig_close(&r);
 }
 
-/* ---- a swap that is refused --------------------------------------------------------------------------------------------------- */
+/* ---- a swap that is refused -------------------------------------------------------------------------------------- */
 
 static void goes_when_asked(recorder *rec, int what)
 {
@@ -269,10 +271,10 @@ TEST(after_a_refused_swap_the_chardev_is_free)
     }
 }
 
-/* ---- wake-ups ------------------------------------------------------------------------------------------------------------------ */
+/* ---- wake-ups ---------------------------------------------------------------------------------------------------- */
 
-/* Room that came silently is found before the loop sleeps: to look for input from then on needs no wake-up, which would be a byte
- * written to a pipe. */
+/* Room that came silently is found before the loop sleeps: to look for input from then on needs no wake-up, which
+ * would be a byte written to a pipe. */
 TEST(what_a_step_does_itself_wakes_nobody)
 {
     recorder rec;

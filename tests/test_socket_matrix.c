@@ -1,6 +1,6 @@
 /*
- * The socket, every way: address × how the loop is driven × role × what the peer does × how much the frontend takes at a time.
- * Each combination is a test of its own. Those that make no sense must fail with the error that says why.
+ * All combinations of a socket: address × how the loop runs × role × what the peer does × how much the frontend takes
+ * at a time. Each combination is a test of its own. Invalid ones must fail with the error that names the reason.
  */
 #include "chardev.h"
 #include "rig.h"
@@ -39,7 +39,7 @@ typedef struct world {
 
 static const char payload[] = "sent just before the end";
 
-/* ---- addresses -------------------------------------------------------------------------------------------------------- */
+/* ---- addresses --------------------------------------------------------------------------------------------------- */
 
 static void set_unix(world *w, const char *path, int abstract)
 {
@@ -88,7 +88,7 @@ static int far_connect(world *w)
     return fd;
 }
 
-/* Where the chardev is, and options that say so, without the role. */
+/* The chardev's address, and its options without the role. */
 static void choose_address(world *w)
 {
     char name[60];
@@ -125,7 +125,7 @@ static void choose_descriptor(world *w)
     snprintf(w->options, sizeof w->options, "socket,id=s,fd=%d", fds[0]);
 }
 
-/* ---- forbidden combinations -------------------------------------------------------------------------------------------- */
+/* ---- forbidden combinations -------------------------------------------------------------------------------------- */
 
 /* A word of the error that must come, or NULL where the combination is a good one. */
 static const char *forbidden(const combination *c)
@@ -146,7 +146,7 @@ static void check_forbidden(world *w, const char *word)
     CHECK(chr_next(w->r.ctx, NULL) == NULL);
 }
 
-/* ---- good ones --------------------------------------------------------------------------------------------------------- */
+/* ---- good ones --------------------------------------------------------------------------------------------------- */
 
 static void one_more_byte(recorder *rec, int what)
 {

@@ -1,14 +1,14 @@
 /*
- * test_socket_options.c - what options of a socket are refused, one by one: each with its code and its whole text, and what stands just inside
- * a bound is let through.
+ * test_socket_options.c - invalid options of a socket, one by one: each with its code and its whole text, and that
+ * values just inside the limits are accepted.
  */
 #include "chardev.h"
 #include "rig.h"
 
 enum { MOST_OPTIONS = 20 };
 
-/* Options behind "socket,id=s," that have the same answer, behind "socket: ". Nothing exists below /nowhere: options that are in order
- * get as far as that. */
+/* Options behind "socket,id=s," that have the same answer, behind "socket: ". Nothing exists below /nowhere: options
+ * that are in order get as far as that. */
 static const struct {
     int         code;
     const char *text;
@@ -233,7 +233,7 @@ TEST(each_refusal_has_its_text)
     rig_close(&r);
 }
 
-/* A struct says its address's type itself, and may have more than goes with it. */
+/* A struct sets its address type itself, and may have members that don't belong to that type. */
 TEST(a_struct_that_has_too_much)
 {
     chr_socket_options options;

@@ -1,6 +1,6 @@
 /*
- * Sockets on Windows, in what is other than elsewhere: the ways in which a SOCKET is handed down, what that system has not, and what
- * Winsock does differently.
+ * Sockets on Windows, where they differ from other systems: the ways in which a SOCKET is passed to a process, what the
+ * system lacks, and differences of Winsock.
  */
 #include "chardev.h"
 
@@ -133,7 +133,7 @@ TEST(fd_from_a_description)
     rig_close(&r);
 }
 
-/* The third: it has a name in the context, and a monitor's peer says that. A number is refused there. */
+/* The third way: it has a name in the context, which a monitor's peer uses. A number is rejected there. */
 TEST(fd_by_name)
 {
     int       fds[2];
@@ -194,7 +194,7 @@ TEST(what_this_system_has_not)
     rig_close(&r);
 }
 
-/* A server has its port for itself: SO_REUSEADDR takes nothing from it. It comes back at once where it was. */
+/* A server's port is exclusive: SO_REUSEADDR can't take it over. After a restart it is available at once. */
 TEST(a_port_is_its_servers_alone)
 {
     struct sockaddr_in address;

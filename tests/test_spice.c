@@ -1,5 +1,7 @@
-/* spicevmc and spiceport on a spice server of our own, with a client that is written out here, so that the test has both ends in one loop.
- * The peer is in tests/peers/spice_client.py. */
+/*
+ * spicevmc and spiceport on a spice server in the test, with a client that is implemented here, so that both ends run
+ * in one loop. The real client is in tests/peers/spice_client.py.
+ */
 #include "chardev.h"
 #include "rig.h"
 
@@ -34,7 +36,7 @@ TEST(built_without_spice_says_so)
 const char *__lsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void) { return "leak:libspice-server\nleak:libglib\nleak:libcrypto\nleak:libssl\nleak:libgst\n"; }
 
-/* ---- a spice client ------------------------------------------------------------------------------------------------- */
+/* ---- a spice client ---------------------------------------------------------------------------------------------- */
 
 /* One channel: its socket, the message that is coming, and what has come so far. */
 typedef struct wire {
@@ -281,7 +283,7 @@ static void client_goes(void)
     hang_up(&the_main);
 }
 
-/* ---- both ends ------------------------------------------------------------------------------------------------------ */
+/* ---- both ends --------------------------------------------------------------------------------------------------- */
 
 static void spice_open(rig *r)
 {
@@ -709,7 +711,7 @@ TEST(clients_come_and_go)
     spice_close(&r);
 }
 
-/* The client is gone before the frontend takes what it has sent; another one comes and speaks. */
+/* The client disconnects before the frontend takes its input; another one connects and sends. */
 TEST(what_was_sent_before_the_end_comes_before_it)
 {
     rig      r;
@@ -835,7 +837,7 @@ TEST(a_stopped_machine_holds_everything)
     spice_close(&r);
 }
 
-/* ---- spicevmc -------------------------------------------------------------------------------------------------------- */
+/* ---- spicevmc ---------------------------------------------------------------------------------------------------- */
 
 TEST(vmc_is_a_channel_while_its_frontend_is_open)
 {
@@ -936,7 +938,7 @@ TEST(vdagent_is_there_with_its_frontend)
     spice_close(&r);
 }
 
-/* ---- what the core promises for every backend ------------------------------------------------------------------------ */
+/* ---- what the core promises for every backend -------------------------------------------------------------------- */
 
 static void removes_itself(recorder *rec, int what)
 {
@@ -1206,7 +1208,7 @@ static void has_work(void *opaque)
     *(int *)opaque = 1;
 }
 
-/* As beside GLib: the server's loop is another one of this thread, and ours runs when it says that it wants to. */
+/* As with GLib: the server has a loop of its own in this thread, which runs ours when that has work. */
 TEST(server_on_a_loop_of_its_own)
 {
     rig          r;

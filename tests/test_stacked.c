@@ -1,11 +1,11 @@
 /*
- * test_stacked.c - what a backend of a user's own gets from the default slots (chr_stacked_...): a spy below notes each call with its
- * arguments and answers what the test says, and one in the middle consists of default slots alone.
+ * test_stacked.c - the default slots (chr_stacked_...) for a user's own backend: a spy below records each call with its
+ * arguments and returns what the test sets; the one in the middle consists of default slots only.
  */
 #include "chardev.h"
 #include "rig.h"
 
-/* ---- the spy ---------------------------------------------------------------------------------------------------------------- */
+/* ---- the spy ----------------------------------------------------------------------------------------------------- */
 
 static struct {
     char   calls[2000];  /* "write(abc) update " ... */
@@ -179,7 +179,7 @@ CHR_TABLE(chr_backend, bare_backend,
     CHR_SET(open,         spy_open)
     CHR_SET(io,           &bare_io));
 
-/* ---- in the middle ------------------------------------------------------------------------------------------------------------ */
+/* ---- in the middle ----------------------------------------------------------------------------------------------- */
 
 typedef struct middle_options {
     chr_common_options common;
@@ -238,7 +238,7 @@ static void open_spies(rig *r)
     REQUIRE(chr_backend_register(r->ctx, &middle_backend, NULL) == 0);
 }
 
-/* What the spy was asked for since the last time. */
+/* The arguments of the spy's calls since the last query. */
 static const char *calls(void)
 {
     static char last[sizeof spy.calls];
@@ -253,7 +253,7 @@ static chr_dev *make_stack(rig *r)
     return make(r, "middle,id=m,chardev=s");
 }
 
-/* ---- down ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- down -------------------------------------------------------------------------------------------------------- */
 
 TEST(stacked_calls_go_down)
 {
@@ -427,7 +427,7 @@ TEST(stacked_on_one_that_has_nothing)
     rig_close(&r);
 }
 
-/* Nothing is below (yet): each call says so. */
+/* Without a lower chardev (yet) each call returns its error. */
 TEST(stacked_on_nothing)
 {
     chr_error err;
@@ -485,7 +485,7 @@ TEST(stacked_descriptions)
     rig_close(&r);
 }
 
-/* ---- up ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- up ---------------------------------------------------------------------------------------------------------- */
 
 TEST(stacked_input_and_events_come_up)
 {
@@ -513,7 +513,8 @@ TEST(stacked_input_and_events_come_up)
     rig_close(&r);
 }
 
-/* Who waits to write above makes the middle wait below, until all that the upper one has queued is gone. */
+/* A pending watch of the upper chardev adds one to the lower chardev, until all queued output of the upper one is
+ * sent. */
 TEST(stacked_writability_comes_up)
 {
     recorder rec;
@@ -585,7 +586,7 @@ TEST(stacked_removed_while_it_is_told_of_writability)
     rig_close(&r);
 }
 
-/* ---- handlers of its own -------------------------------------------------------------------------------------------------------- */
+/* ---- handlers of its own ----------------------------------------------------------------------------------------- */
 
 static int half_the_room(void *opaque)
 {
@@ -640,7 +641,7 @@ TEST(stacked_handlers_of_its_own)
     }
 }
 
-/* ---- what it can be stacked on ------------------------------------------------------------------------------------------------- */
+/* ---- what it can be stacked on ----------------------------------------------------------------------------------- */
 
 TEST(stacked_in_a_change)
 {
@@ -685,7 +686,7 @@ TEST(stacked_in_a_change)
     rig_close(&r);
 }
 
-/* ---- what backends have besides -------------------------------------------------------------------------------------------------- */
+/* ---- what backends have besides ---------------------------------------------------------------------------------- */
 
 static char        traced[2000];
 static const char *traced_name;

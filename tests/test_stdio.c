@@ -1,4 +1,4 @@
-/* stdio: descriptors 0 and 1 of the process, here a pseudo terminal, pipes or files that the test puts there. */
+/* stdio: descriptors 0 and 1 of the process, which are a pseudo terminal, pipes or files here. */
 #include "chardev.h"
 #include "fault.h"
 #include "rig.h"
@@ -119,7 +119,7 @@ TEST(stdio_makes_the_terminal_raw_and_puts_it_back)
     redirect_back();
 }
 
-/* Its size is told when asked, and each change of it within half a second. */
+/* The size is returned when queried, and each change of it is reported within half a second. */
 TEST(stdio_size_of_the_terminal)
 {
     struct winsize    window = { 24, 80, 0, 0 };
@@ -146,7 +146,7 @@ TEST(stdio_size_of_the_terminal)
     redirect_back();
 }
 
-/* One event for each change, and none without one: not for the size that it has from the start, nor for what was asked. */
+/* One event per change, and none without a change: not for the initial size, nor for a queried one. */
 TEST(stdio_size_is_told_once)
 {
     static const struct { unsigned short rows, columns; } sizes[] = { { 24, 81 }, { 25, 81 }, { 81, 25 }, { 1, 1 } };
@@ -306,7 +306,7 @@ TEST(stdio_once_per_process)
     redirect_back();
 }
 
-/* After a stop the shell has put its own settings; when the process goes on, raw mode comes back. */
+/* After a stop the shell has set its own settings; when the process continues, raw mode is set again. */
 TEST(stdio_is_raw_again_after_sigcont)
 {
     struct termios before, t;
@@ -513,7 +513,7 @@ TEST(stdio_back_pressure)
     redirect_back();
 }
 
-/* ---- the process that puts the terminal back after a kill --------------------------------------------------------------- */
+/* ---- the process that puts the terminal back after a kill -------------------------------------------------------- */
 
 static int put_back(const struct termios *before)
 {
@@ -532,7 +532,7 @@ static int is_raw(void)
     return tcgetattr(0, &now) == 0 && !(now.c_lflag & ICANON);
 }
 
-/* A child with a stdio chardev, which says a byte into `told` when it is there and then does what `then` says. */
+/* A child with a stdio chardev. It writes a byte to `told` when it is ready, and then runs `then`. */
 static pid_t start_holder(int told[2], void (*then)(chr_context *ctx, chr_frontend *fe))
 {
     pid_t child;
@@ -599,7 +599,8 @@ static void leave_a_child(chr_context *ctx, chr_frontend *fe)
     kill(getpid(), SIGKILL);
 }
 
-/* A child that never calls exec() has all descriptors too: the pipe to the watcher has no end yet, but the process has. */
+/* A child that never calls exec() has all descriptors too: the pipe to the watcher has no end yet, but the process
+ * has. */
 TEST(stdio_put_back_though_a_child_lives_on)
 {
     struct termios before;
@@ -704,7 +705,7 @@ TEST(stdio_closed_keeps_what_others_set)
     redirect_back();
 }
 
-/* The watcher is nobody's child, and holds nothing of ours open. */
+/* The watcher is no child of the process, and has none of its descriptors open. */
 TEST(stdio_watcher_keeps_nothing_open)
 {
     int master, fds[2], out[2], slave;
@@ -734,7 +735,7 @@ TEST(stdio_watcher_keeps_nothing_open)
     redirect_back();
 }
 
-/* ---- what the watcher process may lack ----------------------------------------------------------------------------------------- */
+/* ---- what the watcher process may lack --------------------------------------------------------------------------- */
 
 /* From here on the kernel is one that has not these calls. */
 static void lack_calls(long first, long second)
@@ -802,7 +803,7 @@ static void keep_nothing_open(rlim_t descriptors)
 
 TEST(stdio_watcher_keeps_nothing_open_on_an_older_kernel) { keep_nothing_open(1000); }
 
-/* Without a process that watches, the terminal is raw and put back all the same, but for a kill. */
+/* Without a watcher process, the terminal is raw and is restored, except after a kill. */
 static void check_unwatched(fault_call call)
 {
     struct termios before, now;
@@ -862,6 +863,68 @@ TEST(stdio_put_back_on_a_terminal_that_keeps_a_setting)
     end_by(0);
 }
 
+/* Raw, whatever it was before, and that again behind it. */
+TEST(stdio_on_a_terminal_with_all_settings)
+{
+    struct termios before, now;
+    int            master = terminal();
+    rig            r;
+    (void)master;
+    rig_open(&r);
+    tcgetattr(0, &before);
+    before.c_iflag |= IGNBRK | BRKINT | PARMRK | ISTRIP | INLCR | IGNCR | ICRNL | IXON | IXANY | IXOFF;
+    before.c_lflag |= ECHO | ECHONL | ICANON | IEXTEN | ISIG | TOSTOP | NOFLSH;
+    before.c_oflag |= OPOST | ONLCR;
+    before.c_cc[VMIN] = 7;
+    before.c_cc[VTIME] = 9;
+    tcsetattr(0, TCSANOW, &before);
+    tcgetattr(0, &before);
+    make(&r, "stdio,id=s,signal=off");
+    tcgetattr(0, &now);
+    CHECK_INT(now.c_iflag, IXANY | IXOFF);
+    CHECK_INT(now.c_lflag & (ECHO | ECHONL | ICANON | IEXTEN | ISIG | TOSTOP | NOFLSH), TOSTOP | NOFLSH);
+    CHECK_INT(now.c_oflag, before.c_oflag);
+    CHECK(now.c_cc[VMIN] == 1 && now.c_cc[VTIME] == 0);
+    CHECK_INT(chr_remove(r.ctx, "s", NULL), 0);
+    tcgetattr(0, &now);
+    CHECK(same_settings(&before, &now));
+    rig_close(&r);
+    redirect_back();
+}
+
+/* A child of fork() that goes on has a terminal of its own to claim: the parent's chardev is not its own, nor is the pipe to the watcher. */
+TEST(stdio_in_a_child_of_fork)
+{
+    struct termios before, now;
+    int            status = 0, master = terminal();
+    pid_t          child;
+    rig            r;
+    (void)master;
+    tcgetattr(0, &before);
+    rig_open(&r);
+    make(&r, "stdio,id=s");
+    child = fork();
+    if (child == 0) {
+        chr_error    err;
+        int          fds = count_fds(), turn;
+        chr_context *ctx = chr_context_new(NULL);
+        for (turn = 0; turn < 2; turn++) {
+            if (!chr_new(ctx, "stdio,id=c", &err)) _exit(3);
+            if (chr_new(ctx, "stdio,id=d", &err) || err.code != CHR_ERR_BUSY || !strstr(err.text, "'c'")) _exit(4);
+            if (!is_raw() || chr_remove(ctx, "c", &err) != 0) _exit(5);
+        }
+        chr_context_free(ctx);
+        exit(count_fds() == fds - 1 ? 0 : 6); /* the parent's end of the pipe is closed here */
+    }
+    CHECK_INT(waitpid(child, &status, 0), child);
+    if (!CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0)) NOTE("status %x", status);
+    CHECK_INT(chr_remove(r.ctx, "s", NULL), 0);
+    tcgetattr(0, &now);
+    CHECK(same_settings(&before, &now));
+    rig_close(&r);
+    redirect_back();
+}
+
 /* A terminal that one chardev has left, and another takes. */
 TEST(stdio_one_after_the_other)
 {
@@ -889,11 +952,12 @@ TEST(stdio_one_after_the_other)
     redirect_back();
 }
 
-/* ---- a job in the background ------------------------------------------------------------------------------------------------- */
+/* ---- a job in the background ------------------------------------------------------------------------------------- */
 
 static int order[2]; /* the shell's orders to the job, a letter each */
 
-/* f: waits until it is in the foreground and raw. e: echo on. E: echo off. l: the loop runs on for a while. r: removes the chardev. */
+/* f: waits until it is in the foreground and raw. e: echo on. E: echo off. l: the loop runs on for a while. r:
+ * removes the chardev. */
 static void obey(chr_context *ctx, chr_frontend *fe)
 {
     char    what;
@@ -948,7 +1012,8 @@ TEST(stdio_in_the_background_is_removed) { in_background("r"); }
 TEST(stdio_in_the_background_changes_runs_and_is_removed) { in_background("elEr"); }
 TEST(stdio_in_the_background_ends) { in_background(""); }
 
-/* What was asked for in the background comes true in the foreground; what the shell had set by then is put back. */
+/* Settings requested in the background are applied in the foreground; the shell's settings by then are restored at
+ * the end. */
 TEST(stdio_back_in_the_foreground)
 {
     struct termios shells, now;
@@ -979,7 +1044,8 @@ TEST(stdio_back_in_the_foreground)
     redirect_back();
 }
 
-/* Another chardev that sets a terminal leaves that of the shell alone, and is not stopped: it says why. */
+/* Another chardev that would set the shell's terminal does not change it, and is not stopped: it fails with the
+ * reason. */
 TEST(serial_on_the_shells_terminal_in_the_background)
 {
     struct termios shells, now;
@@ -998,7 +1064,7 @@ TEST(serial_on_the_shells_terminal_in_the_background)
         err.code = 0;
         if (chr_new(ctx, "serial,id=s,path=/dev/tty", &err) || err.code != CHR_ERR_BUSY) _exit(6);
         chr_context_free(ctx);
-        _exit(0);
+        exit(0);
     }
     CHECK_INT(waitpid(child, &status, WUNTRACED), child);
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
@@ -1007,7 +1073,7 @@ TEST(serial_on_the_shells_terminal_in_the_background)
     redirect_back();
 }
 
-/* It was there before the job went into the background: what sets the line, or drops its queues, says that it can't. */
+/* It was open before the job went into the background: calls that set the line or drop its queues return an error. */
 TEST(serial_that_goes_into_the_background)
 {
     int   told[2], go[2], status = 0, master = terminal();
@@ -1037,7 +1103,7 @@ TEST(serial_that_goes_into_the_background)
         if (chr_fe_ioctl(&fe, CHR_IOCTL_SERIAL_GET_FLOW, &now) != 0 || now != CHR_FLOW_NONE) _exit(8);
         chr_fe_deinit(&fe);
         chr_context_free(ctx);
-        _exit(0);
+        exit(0);
     }
     wait_readable(told[0]);
     take_terminal_back();
@@ -1047,9 +1113,9 @@ TEST(serial_that_goes_into_the_background)
     redirect_back();
 }
 
-/* ---- others on the same terminal --------------------------------------------------------------------------------------------- */
+/* ---- others on the same terminal --------------------------------------------------------------------------------- */
 
-/* Somebody clears O_NONBLOCK, as bash does at fg, and nobody reads: no call sleeps. */
+/* O_NONBLOCK is cleared, as bash does at fg, and there is no reader: no call blocks. */
 TEST_WITHIN(stdio_on_a_stuck_terminal_that_blocks, 20)
 {
     recorder rec;

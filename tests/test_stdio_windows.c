@@ -1,6 +1,6 @@
 /*
- * stdio and console on Windows: a pseudo console, which the test's process attaches to, is typed at and looked at. Elsewhere stdio
- * has tests of its own, and console is left out.
+ * stdio and console on Windows: the test attaches to a pseudo console, types into it and reads its screen. On other
+ * systems stdio has tests of its own, and console is left out.
  */
 #define RIG_WITH_HANDLES /* what it waits for are no sockets */
 #include "chardev.h"
@@ -22,7 +22,7 @@ TEST(console_is_for_windows)
 
 enum { RAW_OFF = ENABLE_LINE_INPUT | ENABLE_ECHO_INPUT, VT_OUTPUT = 4 /* ENABLE_VIRTUAL_TERMINAL_PROCESSING */ };
 
-/* ---- the console -------------------------------------------------------------------------------------------------- */
+/* ---- the console ------------------------------------------------------------------------------------------------- */
 
 static HANDLE console_in, console_out; /* CONIN$ and CONOUT$ */
 static HANDLE keyboard;                /* its bytes become key events */
@@ -53,7 +53,7 @@ static DWORD mode_of(HANDLE console)
     return mode;
 }
 
-/* This program again, told in the environment what to be; on the same console. */
+/* Starts this program again on the same console; its role is in the environment. */
 static HANDLE start_role(const char *role, LPPROC_THREAD_ATTRIBUTE_LIST attributes, DWORD *id)
 {
     STARTUPINFOEXA      start;
@@ -156,7 +156,7 @@ static const char *line(int row)
     return text;
 }
 
-/* ---- other processes on it ------------------------------------------------------------------------------------------ */
+/* ---- other processes on it --------------------------------------------------------------------------------------- */
 
 static DWORD WINAPI press_control_c(void *opaque)
 {
@@ -165,7 +165,7 @@ static DWORD WINAPI press_control_c(void *opaque)
     return 0;
 }
 
-/* Opens stdio, and ends as it is told; with status 44 when the console was not raw before that. */
+/* Opens stdio, and ends in the requested way; with status 44 when the console was not raw before that. */
 __attribute__((constructor)) static void play_role(void)
 {
     const char  *role = getenv("CHARDEV_TEST_ROLE");
@@ -200,7 +200,7 @@ static DWORD ended(const char *role)
     return status;
 }
 
-/* ---- input ---------------------------------------------------------------------------------------------------------- */
+/* ---- input ------------------------------------------------------------------------------------------------------- */
 
 TEST(stdio_console_keys)
 {
@@ -319,7 +319,7 @@ TEST(stdio_console_is_typed_at)
     rig_close(&r);
 }
 
-/* Other events bring no bytes, and are gone when they have been looked at: the loop does not spin. */
+/* Other events produce no bytes, and are removed when they have been read: no busy loop. */
 TEST(stdio_console_other_events)
 {
     static const WORD kinds[] = { FOCUS_EVENT, MOUSE_EVENT, MENU_EVENT, WINDOW_BUFFER_SIZE_EVENT };
@@ -428,7 +428,7 @@ TEST(stdio_console_goes_on_after_control_c)
     CHECK_INT(mode_of(console_in), before);
 }
 
-/* ---- modes ---------------------------------------------------------------------------------------------------------- */
+/* ---- modes ------------------------------------------------------------------------------------------------------- */
 
 TEST(stdio_console_is_raw_and_put_back)
 {
@@ -480,7 +480,7 @@ TEST(stdio_console_is_put_back_at_the_end)
     SetConsoleMode(console_in, in);
 }
 
-/* ---- output --------------------------------------------------------------------------------------------------------- */
+/* ---- output ------------------------------------------------------------------------------------------------------ */
 
 TEST(stdio_console_output)
 {
@@ -546,7 +546,7 @@ TEST(stdio_console_size)
     rig_close(&r);
 }
 
-/* ---- pipes, files, nothing ------------------------------------------------------------------------------------------- */
+/* ---- pipes, files, nothing --------------------------------------------------------------------------------------- */
 
 TEST(stdio_second_is_refused)
 {
@@ -648,7 +648,7 @@ TEST(stdio_that_is_closed)
     rig_close(&r);
 }
 
-/* ---- console ---------------------------------------------------------------------------------------------------------- */
+/* ---- console ----------------------------------------------------------------------------------------------------- */
 
 TEST(console_output)
 {

@@ -1,4 +1,7 @@
-/* What all that reads and writes descriptors has in common: ends and hang-ups while the frontend has no room, or waits to write. */
+/*
+ * What all backends on descriptors have in common: end of file and hang-up while the frontend has no room, or waits to
+ * write.
+ */
 #include "chardev.h"
 #include "rig.h"
 #include "hosted.h"
@@ -31,7 +34,8 @@ static void line_close(line *l)
     rig_close(&l->r);
 }
 
-/* It sends something, which the frontend does not take, and goes: who waits to write learns that, though the end has to wait. */
+/* The peer sends input, which the frontend does not take, and disconnects: a pending watch is called, though CLOSED
+ * has to wait. */
 TEST(hang_up_behind_unread_input_while_output_waits)
 {
     static const char *const options[] = { "", ",telnet=on" };
@@ -68,8 +72,8 @@ TEST(hang_up_behind_unread_input_while_output_waits)
     }
 }
 
-/* The peer shuts both directions down and takes nothing more: what layers still have for it is not tried again and again, though the
- * frontend neither reads nor writes. */
+/* The peer shuts both directions down and takes nothing more: what layers still have for it is not tried again and
+ * again, though the frontend neither reads nor writes. */
 TEST(output_that_nobody_takes_wakes_nobody)
 {
     int  i, steps;
@@ -91,7 +95,7 @@ TEST(output_that_nobody_takes_wakes_nobody)
     line_close(&l);
 }
 
-/* A frontend that says it has no room any more learns of a peer that goes without a word. */
+/* A frontend whose can_read returns 0 from then on still gets CLOSED when the peer hangs up. */
 TEST(hang_up_when_room_has_gone)
 {
     line l;
@@ -160,7 +164,7 @@ TEST(hang_up_behind_unread_input_in_another_loop)
     rig_close(&r);
 }
 
-/* The peer says no more, and goes on reading: room for output is no end. */
+/* Half-close by the peer, which still reads: output continues. */
 TEST(output_flows_on_behind_the_end_of_input)
 {
     size_t sent;
@@ -206,6 +210,7 @@ TEST(both_directions_end)
         if (ours_first) {
             CHECK_INT(chr_fe_write(&l.rec.fe, "x", 1), CHR_ERR_DISCONNECTED);
             CHECK_INT(chr_fe_shutdown(&l.rec.fe), 0); /* as before */
+            CHECK_INT(chr_drain(l.r.ctx, 0), 0); /* and nothing is left to do for it */
             say(l.far, "still in");
             settle(&l.r);
             CHECK_INPUT(&l.rec, "still in");
@@ -222,7 +227,7 @@ TEST(both_directions_end)
     }
 }
 
-/* Who waits to write when the output ends is told once, and the loop rests. */
+/* A pending watch is called once when the output ends, and there is no busy loop. */
 TEST(output_ends_while_somebody_waits_for_it)
 {
     int  i, steps;
@@ -244,7 +249,8 @@ TEST(output_ends_while_somebody_waits_for_it)
     line_close(&l);
 }
 
-/* Who asks to be told before anybody is there, or after, is told at once: the next write says it. */
+/* A watch that is added before a peer has connected, or after its end, is called at once: the next write returns the
+ * error. */
 TEST(nobody_there_is_writable)
 {
     line l;
@@ -289,8 +295,8 @@ TEST(a_busy_peer_has_its_share_of_a_turn)
     scratch_clean();
 }
 
-/* There are 64 connections that linger at most. One more ends the oldest that only waits for its peer to close, not one that still has
- * bytes to send. */
+/* There are 64 connections that linger at most. One more ends the oldest that only waits for its peer to close, not
+ * one that still has bytes to send. */
 TEST(those_that_still_send_linger_on)
 {
     enum { MORE = 70 };

@@ -13,7 +13,7 @@
 #define WILL_SIZE      "\xff\xfb\x1f"
 #define TYPE_IS(name)  "\xff\xfa\x18\0" name "\xff\xf0"
 
-/* ---- openings ------------------------------------------------------------------------------------------------------ */
+/* ---- openings ---------------------------------------------------------------------------------------------------- */
 
 TEST(server_opens_with_its_four_offers)
 {
@@ -78,7 +78,7 @@ TEST(query_names_the_protocol)
     line_close(&l);
 }
 
-/* ---- input, whole and split ---------------------------------------------------------------------------------------- */
+/* ---- input, whole and split -------------------------------------------------------------------------------------- */
 
 static const stream streams[] = {
     { "plain", "telnet", 1, S("hello\r\nworld"), S("hello\r\nworld"), "", S("") },
@@ -128,7 +128,7 @@ TEST_FAMILY(streams)
     add_streams(streams, sizeof streams / sizeof streams[0]);
 }
 
-/* ---- order, size, bounds ------------------------------------------------------------------------------------------- */
+/* ---- order, size, bounds ----------------------------------------------------------------------------------------- */
 
 static char   order[64];
 static size_t order_length;
@@ -192,7 +192,8 @@ TEST(remove_inside_the_break_handler)
     line_close(&l);
 }
 
-/* A peer that asks whether we are there gets its answer also while a guest takes nothing; nothing overtakes anything. */
+/* A peer that asks whether we are there gets its answer also while a guest takes nothing; nothing overtakes
+ * anything. */
 TEST(answers_need_no_room)
 {
     line l;
@@ -229,7 +230,7 @@ TEST(terminal_size_is_told)
     line_close(&l);
 }
 
-/* ---- a client tells of its terminal -------------------------------------------------------------------------------- */
+/* ---- a client tells of its terminal ------------------------------------------------------------------------------ */
 
 static int set_size(line *l, int columns, int rows)
 {
@@ -343,7 +344,7 @@ TEST(client_tells_its_size_to_each_server)
     scratch_clean();
 }
 
-/* A size that changes while the way out is full: what there is in the end is told, once, when there is room. */
+/* The size changes while the output buffer is full: the last one is sent, once, when there is room. */
 TEST(size_is_told_when_there_is_room)
 {
     int   rounds, told = 0, last = 0;
@@ -412,7 +413,8 @@ TEST(a_peer_that_asks_are_you_there_and_never_reads)
     line_close(&l);
 }
 
-/* A peer that answers each with its opposite, which RFC 854 forbids: one answer for each of its words, no more, and the line lives. */
+/* A peer that answers each request with its opposite, which RFC 854 forbids: one answer per request, and no
+ * negotiation loop. */
 static void contradict(const void *arg)
 {
     const char *protocol = *(const char *const *)arg;
@@ -489,7 +491,7 @@ TEST(two_of_ours_agree_and_rest)
     }
 }
 
-/* ---- Synch: urgent data changes nothing ---------------------------------------------------------------------------- */
+/* ---- Synch: urgent data changes nothing -------------------------------------------------------------------------- */
 
 typedef struct urgent {
     const char *name, *options;
@@ -552,7 +554,7 @@ TEST_FAMILY(urgents)
     }
 }
 
-/* ---- tn3270, client ------------------------------------------------------------------------------------------------ */
+/* ---- tn3270, client ---------------------------------------------------------------------------------------------- */
 
 #define HOST_OPENS  "\xff\xfd\x18"
 #define HOST_TYPE   "\xff\xfa\x18\x01\xff\xf0"
@@ -609,7 +611,7 @@ TEST(tn3270_client_has_the_type_that_it_is_given)
     line_close(&l);
 }
 
-/* At every split of what the host says, and byte by byte. */
+/* The host's stream, split at every byte, and byte by byte. */
 TEST(tn3270_client_and_packets)
 {
     static const char wire[] = "text\xff\xff\xff\xef" HOST_OPENS HOST_TYPE "\xff\xf3" HOST_AGREES "\xf1\xff\xef\xff\xf3z";
@@ -630,7 +632,8 @@ TEST(tn3270_client_and_packets)
     }
 }
 
-/* What the frontend writes at OPENED goes behind all answers to what has come with the agreement; a break in there is told. */
+/* Output that the frontend writes at OPENED follows all answers to the negotiation; a break among its input is
+ * delivered. */
 static void write_at_opened(recorder *rec, int what)
 {
     if (what == 'e' && rec->last_event == CHR_EVENT_OPENED) CHECK_INT(chr_fe_write(&rec->fe, "\x88\xff\xef", 3), 3);
@@ -649,7 +652,7 @@ TEST(tn3270_client_answers_before_it_opens)
     line_close(&l);
 }
 
-/* A host that goes, or talks without end, or that says nothing, is reported; nobody hears OPENED. */
+/* A host that disconnects, sends without end, or sends nothing, is logged; there is no OPENED. */
 TEST(tn3270_hosts_that_do_not_agree)
 {
     static char much[30000];
@@ -799,7 +802,7 @@ TEST(data_just_before_the_end_is_delivered)
     line_close(&l);
 }
 
-/* Bytes that the layer holds come when there is room, though the descriptor is silent; the end comes after them. */
+/* Bytes buffered by the layer are delivered when there is room, though poll() reports nothing; CLOSED follows them. */
 TEST(held_bytes_obey_can_read)
 {
     line l;
@@ -821,7 +824,7 @@ TEST(held_bytes_obey_can_read)
     line_close(&l);
 }
 
-/* ---- output -------------------------------------------------------------------------------------------------------- */
+/* ---- output ------------------------------------------------------------------------------------------------------ */
 
 static void check_out(line *l, const char *data, size_t len, const char *wire, size_t wire_length)
 {
@@ -940,7 +943,7 @@ TEST(out_through_a_narrow_way)
     line_close(&l);
 }
 
-/* A waiting writer is told when the layer has room again, not when the descriptor has. */
+/* A pending watch is called when the layer has room again, not when the descriptor has. */
 TEST(writable_comes_when_there_is_room)
 {
     static char block[65536];
@@ -985,7 +988,7 @@ TEST(peer_gone_while_output_waits)
     line_close(&l);
 }
 
-/* ---- blocking calls ------------------------------------------------------------------------------------------------ */
+/* ---- blocking calls ---------------------------------------------------------------------------------------------- */
 
 TEST(read_all_takes_data_only)
 {
@@ -1001,7 +1004,7 @@ TEST(read_all_takes_data_only)
     line_close(&l);
 }
 
-/* ---- two of ours, over each kind of address ------------------------------------------------------------------------ */
+/* ---- two of ours, over each kind of address ---------------------------------------------------------------------- */
 
 typedef struct pairing {
     const char *name, *server, *client; /* %s: a path, or the port that the server has got */
@@ -1078,7 +1081,7 @@ TEST_FAMILY(pairings)
     }
 }
 
-/* ---- memory -------------------------------------------------------------------------------------------------------- */
+/* ---- memory ------------------------------------------------------------------------------------------------------ */
 
 TEST(each_failed_allocation_is_an_error_that_leaks_nothing)
 {

@@ -1,4 +1,6 @@
-/* Other threads: writing from them, waking the loop, one context per thread. Worth running under the thread sanitizer. */
+/*
+ * Other threads: they write, they wake the loop, each has a context of its own. Run it under the thread sanitizer, too.
+ */
 #include "chardev.h"
 #include "rig.h"
 
@@ -290,7 +292,7 @@ TEST(lookups_outlived)
     }
 }
 
-/* ---- swaps, removal and the owner thread --------------------------------------------------------------------------------------- */
+/* ---- swaps, removal and the owner thread ------------------------------------------------------------------------- */
 
 typedef struct shared {
     rig          r;
@@ -417,7 +419,7 @@ static void check_owner(int in_handlers)
 TEST(all_calls_while_the_owner_swaps_and_removes_in_handlers) { check_owner(1); }
 TEST(all_calls_while_the_owner_swaps_and_removes_outside) { check_owner(0); }
 
-/* ---- a writer that blocks notices what becomes of its chardev ------------------------------------------------------------------ */
+/* ---- a writer that blocks notices what becomes of its chardev ---------------------------------------------------- */
 
 typedef struct blocked {
     pthread_t    thread;
@@ -488,7 +490,7 @@ TEST(blocked_writer_ends_when_its_frontend_goes)
     rig_close(&r);
 }
 
-/* ---- posted callbacks, and other calls of the owner's that block ----------------------------------------------------------------- */
+/* ---- posted callbacks, and other calls of the owner's that block ------------------------------------------------- */
 
 typedef struct posted {
     chr_context *ctx;
@@ -562,7 +564,7 @@ TEST(others_write_while_the_owner_waits_for_a_peer)
     scratch_clean();
 }
 
-/* ---- buffered frontends: a vCPU thread makes all five calls, the owner runs the loop ------------------------------------ */
+/* ---- buffered frontends: a vCPU thread makes all five calls, the owner runs the loop ----------------------------- */
 
 enum { VCPU_BYTES = 100000 };
 
@@ -700,7 +702,7 @@ TEST(vcpu_threads_while_all_else_changes)
     rig_close(&r);
 }
 
-/* ---- the kernel's set, and loops that are not ours ------------------------------------------------------------------------------ */
+/* ---- the kernel's set, and loops that are not ours --------------------------------------------------------------- */
 
 enum { IDLERS = 100, POSTS = 300 };
 

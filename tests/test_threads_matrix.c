@@ -1,7 +1,7 @@
 /*
- * What any thread may call, on every kind of chardev, while its owner thread runs the loop, swaps the chardev, removes it and makes it again,
- * or loses its peer. Made for the thread sanitizer (make test SAN=thread), which finds a race whether or not it bites; without it a crash,
- * a hang, a leak and a byte that is lost or out of order are found.
+ * What any thread may call, on every kind of chardev, while its owner thread runs the loop, swaps the chardev, removes
+ * it and makes it again, or loses its peer. Made for the thread sanitizer (make test SAN=thread), which finds a race
+ * whether or not it bites; without it a crash, a hang, a leak and a byte that is lost or out of order are found.
  *
  *     MATRIX_MS=n    how long each combination lasts, in milliseconds
  */
@@ -74,7 +74,7 @@ static int is_over(combination *c)
     return __atomic_load_n(&c->stop, __ATOMIC_RELAXED);
 }
 
-/* ---- what any thread may call ----------------------------------------------------------------------------------------------- */
+/* ---- what any thread may call ------------------------------------------------------------------------------------ */
 
 static void fill(call_thread *t, unsigned char *bytes, int len)
 {
@@ -185,7 +185,7 @@ static void *call_often(void *opaque)
     return NULL;
 }
 
-/* ---- the far side: a thread that reads, writes, and may come and go ------------------------------------------------------------ */
+/* ---- the far side: a thread that reads, writes, and may come and go ---------------------------------------------- */
 
 static int far_comes(combination *c)
 {
@@ -239,7 +239,7 @@ static void *far_main(void *opaque)
     return NULL;
 }
 
-/* ---- the owner -------------------------------------------------------------------------------------------------------------------- */
+/* ---- the owner --------------------------------------------------------------------------------------------------- */
 
 static int on_can_read(void *opaque)
 {
@@ -336,7 +336,7 @@ static void owner_main(combination *c, int ms)
     }
 }
 
-/* ---- one combination ---------------------------------------------------------------------------------------------------------------- */
+/* ---- one combination --------------------------------------------------------------------------------------------- */
 
 static void fill_in(const combination *c, char *out, size_t size, const char *pattern)
 {
@@ -351,7 +351,7 @@ static void fill_in(const combination *c, char *out, size_t size, const char *pa
     }
 }
 
-/* Both lead to one far side, which hears what is written to either. */
+/* Both descriptors lead to one far side, which gets the output of either. */
 static void give_descriptors(combination *c)
 {
     char byte;

@@ -1,4 +1,7 @@
-/* The freestanding profile with threads: the lock is the RTOS's, here a mutex of pthreads. Worth running under the thread sanitizer. */
+/*
+ * The freestanding profile with threads: the lock is the RTOS's, here a pthread mutex. Run it under the thread
+ * sanitizer, too.
+ */
 #define CHARDEV_FREESTANDING
 #define CHARDEV_IMPLEMENTATION
 #include "chardev.h"

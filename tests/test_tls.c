@@ -1,4 +1,4 @@
-/* TLS: both roles against each other, with the wire between them in the test's hand. The peers are in tests/peers/tls_*.py. */
+/* TLS: both roles against each other, with a wire that the test controls. Real peers are in tests/peers/tls_*.py. */
 #include "chardev.h"
 #include "fault.h"
 #include "private.h"
@@ -32,7 +32,8 @@ TEST(built_without_tls_says_so)
 #include <mbedtls/ssl.h>
 #include <mbedtls/version.h>
 
-/* With TLS 1.3 the server answers the first flight with all that it has to say. Its messages for a failed handshake differ. */
+/* With TLS 1.3 the server answers the first flight with all that it has to say. Its messages for a failed handshake
+ * differ. */
 #if MBEDTLS_VERSION_NUMBER >= 0x03060000
 enum { FLIGHTS = 2 }; /* after the client's first */
 static const char client_refused_us[] = "the handshake failed: SSL - Verification of the message MAC failed"; /* its alert is not encrypted */
@@ -44,7 +45,7 @@ static const char nothing_in_common[] = "the handshake failed: SSL - The server 
 #endif
 static const char refused_us[] = "the peer has refused us (fatal alert)";
 
-/* ---- certificates, made once for all tests ------------------------------------------------------------------------- */
+/* ---- certificates, made once for all tests ----------------------------------------------------------------------- */
 
 static char no_certs[200];
 
@@ -118,7 +119,7 @@ static void allow(rig *r, const char *options)
     if (!CHECK_INT(chr_authz_add(r->ctx, options, &err), 0)) NOTE("%s", err.text);
 }
 
-/* ---- a server and a client, and the wire between --------------------------------------------------------------------- */
+/* ---- a server and a client, and the wire between ----------------------------------------------------------------- */
 
 typedef struct both {
     rig      r;
@@ -241,7 +242,7 @@ static void both_usual(both *b)
     both_connect(b, "", ",tls-hostname=localhost");
 }
 
-/* ---- the ordinary ---------------------------------------------------------------------------------------------------- */
+/* ---- the ordinary ------------------------------------------------------------------------------------------------ */
 
 TEST(hello_both_ways)
 {
@@ -301,7 +302,7 @@ TEST(a_flight_of_the_handshake_is_one_write)
     both_end(&b);
 }
 
-/* Or comes up short, or never: nobody is told that the connection is open before it has gone. */
+/* The connection is cut short, or never completes: OPENED is not delivered before that. */
 /* Whichever write of the handshake would block: it goes on, and both open. */
 TEST(each_write_of_the_handshake_may_block)
 {
@@ -321,8 +322,8 @@ TEST(each_write_of_the_handshake_may_block)
     CHECK(at > 3);
 }
 
-/* What the upper layer begins with waits for a handshake that nobody continues: the lingering close sends no more than what TLS has
- * sent, and its end. */
+/* What the upper layer begins with waits for a handshake that nobody continues: the lingering close sends no more
+ * than what TLS has sent, and its end. */
 TEST(a_connection_that_ends_in_the_handshake_lingers_without_a_busy_loop)
 {
     static const char *const layers[] = { "", ",websocket=on", ",telnet=on", ",tn3270=on" };
@@ -413,7 +414,7 @@ TEST(close_notify_is_sent_and_understood_in_both_directions)
     }
 }
 
-/* The far side says goodbye, and keeps the connection: nothing comes any more that poll() could see. */
+/* The far side sends close_notify, and keeps the connection open: poll() reports nothing more. */
 TEST(close_notify_alone_is_the_end)
 {
     both b;
@@ -436,7 +437,7 @@ static void closes_up(recorder *rec, int what)
     if (what == 'r') rec->room = 0;
 }
 
-/* The end was met behind the last bytes; the frontend takes no more, and the next peer must be able to come. */
+/* The end was read behind the last bytes; the frontend takes no more, and the next peer must be able to connect. */
 TEST(the_end_needs_no_room)
 {
     static char block[9000];
@@ -460,7 +461,7 @@ TEST(the_end_needs_no_room)
     }
 }
 
-/* ---- what is held back ------------------------------------------------------------------------------------------------ */
+/* ---- what is held back ------------------------------------------------------------------------------------------- */
 
 static unsigned char pattern(size_t at)
 {
@@ -600,7 +601,7 @@ TEST(removal_in_the_middle_of_anything)
     }
 }
 
-/* ---- the wire is attacked, or torn ------------------------------------------------------------------------------------- */
+/* ---- the wire is attacked, or torn ------------------------------------------------------------------------------- */
 
 TEST(truncation_is_logged_and_ends_as_closed_after_the_data)
 {
@@ -675,9 +676,9 @@ TEST(a_handshake_torn_anywhere_opens_nothing)
     }
 }
 
-/* ---- who is let in ------------------------------------------------------------------------------------------------------- */
+/* ---- who is let in ----------------------------------------------------------------------------------------------- */
 
-/* Nothing opens, and each side that is named here says why. */
+/* No side opens, and each side that is named here logs the reason. */
 static void expect_refusal(both *b, const char *server_log, const char *client_log)
 {
     char line[300];
@@ -743,13 +744,26 @@ TEST(client_certificate_of_a_server)
 TEST(another_address) { refused(server_x509, client_x509, "127.0.0.2", client_refused_us, "the peer's certificate is for another name; expected was 127.0.0.2"); }
 TEST(an_address_is_not_looked_for_among_names) { refused(server_with("elsewhere"), client_x509, "127.0.0.1", client_refused_us, "the peer's certificate is for another name"); }
 
-/* A name of four letters is not the address whose bytes they are; and the first half of an IPv6 address is no IPv4 address. */
+/* A name of four letters is not the address whose bytes they are; and the first half of an IPv6 address is no IPv4
+ * address. */
 TEST(addresses_are_compared_with_addresses)
 {
     refused(server_with("words"), client_x509, "97.98.99.100", client_refused_us, "the peer's certificate is for another name; expected was 97.98.99.100");
     refused(server_with("wide"), client_x509, "127.0.0.1", client_refused_us, "the peer's certificate is for another name; expected was 127.0.0.1");
     refused(server_with("wide"), client_x509, "7f00:1::1", client_refused_us, "the peer's certificate is for another name");
     refused(server_x509, client_x509, "::2", client_refused_us, "the peer's certificate is for another name; expected was ::2");
+}
+
+TEST(a_key_that_is_too_weak)
+{
+    refused(server_with("weak"), client_x509, "localhost", client_refused_us,
+            "the peer's certificate, or the one that signed it, has a key or a signature that is too weak");
+    refused(server_x509, client_with("weak"), "localhost", "the peer's certificate, or the one that signed it, has a key or a signature that is too weak", NULL);
+}
+
+TEST(a_revocation_list_that_has_expired)
+{
+    refused("tls-creds-x509,id=ts,endpoint=server,dir=$/server,crlfile=$/old-crl.pem", client_x509, "localhost", "the list of revoked certificates has expired", NULL);
 }
 
 static void let_in(const char *server_creds, const char *client_creds, const char *hostname, const char *authz)
@@ -776,6 +790,9 @@ TEST(names_and_addresses_of_one_certificate)
     let_in(server_x509, client_x509, "127.0.0.1", NULL);
     let_in(server_x509, client_x509, "::1", NULL);
 }
+
+/* Records that do not fit into the buffer of a flight go behind it. */
+TEST(a_flight_that_is_larger_than_its_buffer) { let_in(server_with("large"), client_x509, "localhost", NULL); }
 
 TEST(a_server_may_ask_for_no_certificate)
 {
@@ -937,7 +954,7 @@ TEST(globs)
         if (!CHECK_INT(private_glob(cases[i].pattern, cases[i].text), cases[i].fits)) NOTE("for %s and %s", cases[i].pattern, cases[i].text);
 }
 
-/* ---- keys that both sides have ---------------------------------------------------------------------------------------------- */
+/* ---- keys that both sides have ----------------------------------------------------------------------------------- */
 
 TEST(shared_keys)
 {
@@ -949,7 +966,8 @@ TEST(shared_keys)
     refused(server_psk, client_x509, "localhost", "", refused_us);
 }
 
-/* A line is NAME:HEX, with an even number of digits, for as long a key as mbed TLS takes; one that begins with # is none. */
+/* A line is NAME:HEX, with an even number of digits, for as long a key as mbed TLS takes; one that begins with # is
+ * none. */
 TEST(lines_of_a_key_file)
 {
     enum { MOST = 2 * MBEDTLS_PSK_MAX_LEN };
@@ -1021,7 +1039,7 @@ TEST(a_key_file_has_a_size)
     scratch_clean();
 }
 
-/* ---- peers that are none ------------------------------------------------------------------------------------------------------ */
+/* ---- peers that are none ----------------------------------------------------------------------------------------- */
 
 TEST(plaintext_client)
 {
@@ -1064,7 +1082,7 @@ TEST(silent_peers)
     both_end(&b);
 }
 
-/* Each peer of a server is another one: each that fails is told, and the next may come in. */
+/* Each peer of a server is a new connection: each failure is logged, and the next peer can connect. */
 TEST(a_server_survives_bad_peers)
 {
     both     b;
@@ -1091,7 +1109,7 @@ TEST(a_server_survives_bad_peers)
     both_end(&b);
 }
 
-/* ---- layers on it, addresses under it --------------------------------------------------------------------------------------------- */
+/* ---- layers on it, addresses under it ---------------------------------------------------------------------------- */
 
 TEST(telnet_over_tls)
 {
@@ -1257,7 +1275,7 @@ TEST(whom_to_expect_may_be_another_than_the_host)
     both_end(&b);
 }
 
-/* ---- memory that is mbed TLS's own ---------------------------------------------------------------------------------------------- */
+/* ---- memory that is mbed TLS's own ------------------------------------------------------------------------------- */
 
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -1291,7 +1309,8 @@ static void meet_once(const char *what)
     both_end(&b);
 }
 
-/* It comes from malloc(), where nobody counts. What is kept once and for all is no loss: so the least growth of three counts. */
+/* mbed TLS uses malloc(), which is not counted here. Memory that is allocated once is no leak: so the least growth
+ * of three runs counts. */
 static void check_memory(void (*once)(const char *what), const char *what, size_t most)
 {
     size_t before, after, least = (size_t)-1;
@@ -1328,7 +1347,7 @@ TEST(memory_of_connections_is_given_back)
 TEST(memory_is_given_back) { SKIP("malloc() does not say what is in use"); }
 #endif
 
-/* ---- cipher suites --------------------------------------------------------------------------------------------------------------- */
+/* ---- cipher suites ----------------------------------------------------------------------------------------------- */
 
 static void agree(const char *server_creds, const char *client_creds, const char *suite)
 {
@@ -1365,7 +1384,7 @@ TEST(priority_chooses_the_cipher_suite)
     agree(server_keys, "tls-creds-psk,id=tc,dir=$,username=fred,priority=" PSK_256, NULL);
 }
 
-/* ---- credentials ------------------------------------------------------------------------------------------------------------------- */
+/* ---- credentials ------------------------------------------------------------------------------------------------- */
 
 TEST(credentials_are_renewed_under_living_connections)
 {
@@ -1467,6 +1486,20 @@ TEST(bad_credentials)
     bad_creds(&b.r, "tls-creds-psk,id=t,dir=$,username=nobody", CHR_ERR_NOT_FOUND, "has no key for username=nobody");
     add_creds(&b.r, server_x509);
     bad_creds(&b.r, server_x509, CHR_ERR_EXISTS, "id=ts");
+    rig_close(&b.r);
+}
+
+/* Of a file with several certificates each must be one. */
+TEST(a_bundle_with_a_certificate_that_is_none)
+{
+    both      b;
+    chr_error err;
+
+    both_begin(&b);
+    bad_creds(&b.r, "tls-creds-x509,id=t,dir=$/server,cafile=$/bundle.pem", CHR_ERR_INVALID, "bundle.pem: 1 of its certificates can't be read");
+    CHECK_INT(chr_tls_creds_add(b.r.ctx, with_dir("tls-creds-x509,id=t,dir=$/server,cafile=$/conf"), &err), CHR_ERR_INVALID);
+    CHECK(!strstr(err.text, "of its certificates"));
+    CHECK_HAS(err.text, "conf: X509 - ");
     rig_close(&b.r);
 }
 
@@ -1603,7 +1636,8 @@ TEST(no_memory)
     CHECK(n > 10);
 }
 
-/* The same while they meet and talk: what fails is one connection, and it is told. Some can be done without. */
+/* The same during handshake and traffic: a failure ends one connection, and is reported. Some allocations are
+ * optional. */
 TEST(no_memory_for_a_connection)
 {
     both b;

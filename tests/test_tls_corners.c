@@ -1,5 +1,7 @@
-/* Corners of TLS, with shared keys, server and client in one loop: writes that fail in the middle, what the trace says of alerts, secrets in
- * memory that is given back, and memory of mbed TLS's that runs out. */
+/*
+ * Corner cases of TLS, with pre-shared keys, server and client in one loop: writes that fail halfway, traced alerts,
+ * secrets in freed memory, and out of memory in mbed TLS.
+ */
 #include "chardev.h"
 #include "fault.h"
 #include "rig.h"
@@ -10,7 +12,7 @@ TEST(tls_corners) { SKIP("built without CHARDEV_MBEDTLS: mbedtls/ssl.h is missin
 
 #include <mbedtls/version.h>
 
-/* ---- mbed TLS's memory ------------------------------------------------------------------------------------------------------ */
+/* ---- mbed TLS's memory ------------------------------------------------------------------------------------------- */
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(_WIN32)
 #define HAS_CALLOC 1
@@ -27,7 +29,7 @@ void *calloc(size_t count, size_t size)
 }
 #endif
 
-/* ---- a server and its client -------------------------------------------------------------------------------------------------- */
+/* ---- a server and its client ------------------------------------------------------------------------------------- */
 
 typedef struct both {
     rig      r;
@@ -93,7 +95,7 @@ static chr_info info_of(rig *r, const char *id)
     return info;
 }
 
-/* ---- writes that fail --------------------------------------------------------------------------------------------------------- */
+/* ---- writes that fail -------------------------------------------------------------------------------------------- */
 
 /* A record that would block counts as written and as queued; it goes out with the next write, or from the loop. */
 TEST(a_record_that_would_block_is_queued)
@@ -119,6 +121,28 @@ TEST(a_record_that_would_block_is_queued)
             CHECK_STR(b.r.log, "");
             close_both(&b);
         }
+}
+
+/* One after the other, of any size. */
+TEST(records_that_would_block_again_and_again)
+{
+    static const char *const texts[] = { "a long one to begin with", "short", "x", "and one that is longer than all that came before it" };
+    char                     all[200] = "";
+    both                     b;
+    size_t                   i;
+    NEED_POSIX("there are no faults of system calls on this system");
+    open_both(&b, "", "");
+    for (i = 0; i < 4; i++) {
+        fault_arm(FAULT_send, EAGAIN, 1, 1);
+        CHECK_INT(chr_fe_write(&b.server.fe, texts[i], strlen(texts[i])), strlen(texts[i]));
+        CHECK_INT(info_of(&b.r, "s").bytes_queued, strlen(texts[i]));
+        fault_disarm();
+        settle(&b.r);
+        strcat(all, texts[i]);
+        CHECK_INPUT(&b.client, all);
+        CHECK_INT(info_of(&b.r, "s").bytes_queued, 0);
+    }
+    close_both(&b);
 }
 
 /* The error behind it is that of the next write, and the end. */
@@ -198,14 +222,14 @@ TEST(close_notify_that_would_block)
         }
 }
 
-/* Who can't be told any more is gone. */
+/* A peer that close_notify can't be sent to has disconnected. */
 TEST(close_notify_that_fails)
 {
     both b;
     NEED_POSIX("there are no faults of system calls on this system");
     open_both(&b, "", "");
     fault_arm(FAULT_send, EPIPE, 1, 1);
-    (void)chr_fe_shutdown(&b.client.fe);
+    CHECK_INT(chr_fe_shutdown(&b.client.fe), CHR_ERR_DISCONNECTED);
     settle(&b.r);
     CHECK_INT(chr_fe_disconnect(&b.client.fe), 0);
     settle(&b.r);
@@ -216,7 +240,7 @@ TEST(close_notify_that_fails)
     close_both(&b);
 }
 
-/* ---- who is let in ------------------------------------------------------------------------------------------------------------ */
+/* ---- who is let in ----------------------------------------------------------------------------------------------- */
 
 TEST(identities_on_a_list)
 {
@@ -287,10 +311,10 @@ TEST(credentials_that_are_gone)
     close_both(&b);
 }
 
-/* ---- the trace ------------------------------------------------------------------------------------------------------------------ */
+/* ---- the trace --------------------------------------------------------------------------------------------------- */
 
 static int     alerts_sent, alerts_received, steps, ups, wires;
-static int64_t sent_level, sent_description, received_level, received_description;
+static int64_t end_code, sent_level, sent_description, received_level, received_description;
 
 static void on_trace(void *opaque, const chr_trace *event)
 {
@@ -298,6 +322,7 @@ static void on_trace(void *opaque, const chr_trace *event)
     steps += event->number == CHR_TRACE_tls_step;
     ups += event->number == CHR_TRACE_tls_up;
     wires += event->number == CHR_TRACE_wire_out;
+    if (event->number == CHR_TRACE_tls_end) end_code = event->value[0];
     if (event->number == CHR_TRACE_tls_alert_sent) {
         alerts_sent++;
         sent_level = event->value[0];
@@ -336,6 +361,44 @@ TEST(alerts_are_traced_and_nothing_else_is_one)
     close_both(&b);
 }
 
+/* Once, though the end comes in two steps. */
+TEST(close_notify_is_sent_once)
+{
+    both b;
+    rig_traced = on_trace;
+    open_both(&b, ",half-close=on", "");
+    CHECK_INT(chr_fe_shutdown(&b.client.fe), 0);
+    settle(&b.r);
+    CHECK_STR(b.server.events, "OE");
+    CHECK_INT(alerts_sent, 1);
+    CHECK_INT(chr_fe_disconnect(&b.client.fe), 0);
+    CHECK_INT(alerts_sent, 1);
+    settle(&b.r);
+    CHECK_STR(b.client.events, "OC");
+    close_both(&b);
+}
+
+/* Which end it was: of the file, or by a reset. */
+TEST(ends_are_traced)
+{
+    both b;
+    int  is_reset;
+    NEED_POSIX("there are no faults of system calls on this system");
+    rig_traced = on_trace;
+    for (is_reset = 0; is_reset < 2; is_reset++) {
+        open_both(&b, "", "");
+        fault_arm(FAULT_send, EPIPE, 1, 1); /* no close_notify */
+        if (is_reset) fault_arm(FAULT_recvmsg, ECONNRESET, 1, 1);
+        CHECK_INT(chr_fe_disconnect(&b.client.fe), 0);
+        settle(&b.r);
+        fault_disarm();
+        settle(&b.r);
+        CHECK_STR(b.server.events, "OC");
+        CHECK_INT(end_code, is_reset ? -0x50 : 0);
+        close_both(&b);
+    }
+}
+
 TEST(alerts_of_a_failed_handshake_are_traced)
 {
     both b;
@@ -360,7 +423,7 @@ TEST(alerts_of_a_failed_handshake_are_traced)
     close_both(&b);
 }
 
-/* ---- secrets ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- secrets ----------------------------------------------------------------------------------------------------- */
 
 static const char secret_text[] = "what nobody may see afterwards";
 static int        secrets_left;
@@ -415,10 +478,11 @@ TEST(secrets_are_wiped_before_their_memory_is_given_back)
     scratch_clean();
 }
 
-/* ---- memory ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- memory ------------------------------------------------------------------------------------------------------ */
 
 #ifdef HAS_CALLOC
-/* Allocations of mbed TLS's fail, the first ones each and then some: that is an error, which is told, and nothing is left behind. */
+/* Allocations of mbed TLS fail, the first ones each and then some: each is an error that is reported, and nothing
+ * leaks. */
 TEST(mbed_tls_without_memory)
 {
     long n;

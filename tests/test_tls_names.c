@@ -1,5 +1,7 @@
-/* The text of a certificate's subject, which tls-authz= compares: RFC 2253 as openssl prints it, from DER made by hand. What is malformed,
- * or can't be written, is on no list. test_tls.c has certificates with names in a handshake. */
+/*
+ * The text of a certificate's subject, which tls-authz= compares: RFC 2253 as openssl prints it, from DER made by hand.
+ * A malformed name, or one that can't be written, is on no list. test_tls.c has certificates with names in a handshake.
+ */
 #include "test.h"
 
 #ifndef CHARDEV_MBEDTLS
@@ -85,7 +87,7 @@ static void check_one(const void *oid, size_t oid_len, int tag, const void *valu
     if (text) CHECK_INT(name->len, strlen(text));
 }
 
-/* ---- what a value is ------------------------------------------------------------------------------------------------- */
+/* ---- what a value is --------------------------------------------------------------------------------------------- */
 
 TEST(letters_that_are_escaped)
 {
@@ -142,7 +144,7 @@ TEST(strings_that_are_none)
     check_one(CN, UNIVERSAL, "\0\0\xd8\0", 4, NULL);
 }
 
-/* ---- what an attribute is ----------------------------------------------------------------------------------------------- */
+/* ---- what an attribute is ---------------------------------------------------------------------------------------- */
 
 #define ARCS(text) text, sizeof text - 1
 
@@ -170,7 +172,7 @@ TEST(types_of_attributes)
     check_one(ARCS("\x55\4\x65"), BMP, "\0f\xd8\0", 4, "2.5.4.101=#1E040066D800"); /* as it is, whatever it is */
 }
 
-/* ---- what a name is --------------------------------------------------------------------------------------------------------- */
+/* ---- what a name is ---------------------------------------------------------------------------------------------- */
 
 /* Sets, each of attributes: CN=a+O=b, and so on. */
 static void check_sets(const char *sets, const char *text)

@@ -1,4 +1,7 @@
-/* The trace hook: each event of the table comes from the real thing, with what it carries. Those of spice are in test_spice.c. */
+/*
+ * The trace hook: each event of the table is caused by a real operation, with its arguments. Events of spice are in
+ * test_spice.c.
+ */
 #include "chardev.h"
 #include "rig.h"
 
@@ -6,7 +9,7 @@
 #include <pthread.h>
 #include <sys/resource.h>
 
-/* ---- what was traced ------------------------------------------------------------------------------------------------- */
+/* ---- what was traced --------------------------------------------------------------------------------------------- */
 
 static char   lines[1 << 18]; /* "id name ..." each, without their time */
 static size_t lines_length;
@@ -89,7 +92,7 @@ static void send_bytes(int fd, const void *bytes, size_t len)
     CHECK_INT(write(fd, bytes, len), len);
 }
 
-/* ---- one chardev's life ---------------------------------------------------------------------------------------------- */
+/* ---- one chardev's life ------------------------------------------------------------------------------------------ */
 
 static void life(void)
 {
@@ -289,7 +292,7 @@ static void others(void)
 
 TEST(others) { others(); }
 
-/* ---- sockets --------------------------------------------------------------------------------------------------------- */
+/* ---- sockets ----------------------------------------------------------------------------------------------------- */
 
 static void server(void)
 {
@@ -476,7 +479,7 @@ static void descriptors(void)
 
 TEST(descriptors) { descriptors(); }
 
-/* ---- layers ---------------------------------------------------------------------------------------------------------- */
+/* ---- layers ------------------------------------------------------------------------------------------------------ */
 
 static void telnet(void)
 {
@@ -612,7 +615,7 @@ TEST(tls) { tls(); }
 
 #endif
 
-/* ---- the table -------------------------------------------------------------------------------------------------------- */
+/* ---- the table --------------------------------------------------------------------------------------------------- */
 
 TEST_WITHIN(every_event_happens, 180)
 {
@@ -711,7 +714,7 @@ TEST(lines_are_cut_where_they_must)
     CHECK_INT(chr_trace_format(&event, NULL, 0), 0);
 }
 
-/* ---- the hook -------------------------------------------------------------------------------------------------------- */
+/* ---- the hook ---------------------------------------------------------------------------------------------------- */
 
 TEST(off_is_off)
 {

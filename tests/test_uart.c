@@ -1,4 +1,4 @@
-/* tinyvm's 16550: what its registers do to the chardev behind it, here a serial line over the network. */
+/* tinyvm's 16550: the effect of its registers on its chardev, here a serial line over the network (RFC 2217). */
 #include "chardev.h"
 #include "fault.h"
 #include "telnet_line.h"
@@ -61,7 +61,7 @@ TEST(break_goes_out)
     machine_off(&m);
 }
 
-/* In loopback the line is idle, whatever LCR says; the far side must not be left in a break that nobody ends. */
+/* In loopback the line is idle, whatever LCR is; the far side must not be left in a break that never ends. */
 TEST(loopback_and_reset_end_a_break)
 {
     machine m;
@@ -128,7 +128,7 @@ TEST(lsr_shows_the_lines_errors)
     machine_off(&m);
 }
 
-/* ---- on buffers ------------------------------------------------------------------------------------------------------- */
+/* ---- on buffers -------------------------------------------------------------------------------------------------- */
 
 /* The same UART on a plain socket, with FIFOs. */
 static void plain_on(machine *m, uint8_t fcr)
@@ -218,7 +218,8 @@ TEST(a_byte_in_costs_no_system_call)
     machine_off(&m);
 }
 
-/* A peer that doesn't read: the transmitter isn't empty any more, no byte is lost, and the interrupt comes when there is room. */
+/* A peer that doesn't read: the transmitter isn't empty any more, no byte is lost, and the interrupt comes when
+ * there is room. */
 TEST(the_transmitter_waits_for_a_slow_peer)
 {
     static unsigned char got[1 << 20];
@@ -248,7 +249,8 @@ TEST(the_transmitter_waits_for_a_slow_peer)
     machine_off(&m);
 }
 
-/* The interrupt of the trigger level goes on while what was read ahead fills the FIFO again; a rest waits for its time-out. */
+/* The interrupt of the trigger level goes on while what was read ahead fills the FIFO again; a rest waits for its
+ * time-out. */
 TEST(the_trigger_level_counts_what_was_read_ahead)
 {
     machine m;
@@ -275,7 +277,8 @@ TEST(the_trigger_level_counts_what_was_read_ahead)
     machine_off(&m);
 }
 
-/* A handler that goes on as long as there is input returns after a FIFO: the rest comes when the program has had its turn. */
+/* An interrupt handler that reads as long as there is input returns after a FIFO: the rest is delivered after the
+ * program has run. */
 TEST(an_interrupt_handler_comes_to_its_end)
 {
     machine m;

@@ -1,4 +1,7 @@
-/* udp: datagrams to and from one peer. The far side is a plain socket on the loopback interface, where what was sent has arrived. */
+/*
+ * udp: datagrams to and from one peer. The far side is a plain socket on the loopback interface, where sent datagrams
+ * arrive at once.
+ */
 #include "chardev.h"
 #include "rig.h"
 
@@ -137,7 +140,8 @@ TEST(udp_largest_and_larger)
     free(data), free(got);
 }
 
-/* A frontend that takes a byte, or three, or none for a while: every byte comes, in order, and no more than it has room for. */
+/* A frontend that takes one byte, three, or none for a while: every byte is delivered, in order, and never more than
+ * it has room for. */
 static void takes_pieces(const void *arg)
 {
     int      room = *(const int *)arg, i;
@@ -175,7 +179,7 @@ TEST_FAMILY(takes_pieces)
     }
 }
 
-/* The rest of a datagram comes though the descriptor is silent; without accept_input too. */
+/* The rest of a datagram is delivered though poll() reports nothing; without chr_fe_accept_input() too. */
 TEST(udp_rest_comes_when_room_comes_silently)
 {
     recorder rec;
@@ -229,7 +233,8 @@ TEST(udp_empty_datagrams_change_nothing)
     end_pair(&r, &rec, far);
 }
 
-/* Nobody at the port: every write goes out all the same, nothing is closed, the loop does not spin, and who comes later is heard. */
+/* Nothing listens at the port: every write is sent nevertheless, the chardev stays open, there is no busy loop, and
+ * a later peer is received. */
 static void refusals(const void *arg)
 {
     int      room = *(const int *)arg, i, port, stepped = 0;
@@ -295,6 +300,37 @@ TEST(udp_refusal_with_a_rest_held)
     PUMP(&r, rec.length == 10);
     CHECK_STR(rec.events, "O");
     end_pair(&r, &rec, far);
+}
+
+/* A refusal that is noticed while there is no room for what came before it: whoever is at the port then is written to. */
+TEST(udp_refusal_is_not_the_end_of_writing)
+{
+    int       i, port, room;
+    recorder  rec;
+    rig       r;
+    for (room = 0; room < 2; room++) {
+        int far = udp_pair(&r, &rec, room);
+        struct sockaddr_in address;
+        socklen_t len = sizeof address;
+        REQUIRE(getsockname(far, (struct sockaddr *)&address, &len) == 0);
+        port = ntohs(address.sin_port);
+        send(far, "abc", 3, 0);
+        PUMP(&r, rec.length == (size_t)room);
+        close(far);
+        CHECK_INT(chr_fe_write(&rec.fe, "lost", 4), 4);
+        for (i = 0; i < 3; i++) chr_loop_step(r.ctx, 2);
+        chr_fe_add_watch(&rec.fe, recorder_writable, &rec);
+        for (i = 0; i < 3; i++) chr_loop_step(r.ctx, 2);
+        far = far_at(port);
+        far_connect(far, port_of(rec.fe.dev));
+        CHECK_INT(chr_fe_write(&rec.fe, "heard", 5), 5);
+        CHECK_STR(hear(far), "heard");
+        give_room(&rec, UNLIMITED);
+        PUMP(&r, rec.length == 3);
+        CHECK_INPUT(&rec, "abc");
+        CHECK_STR(rec.events, "O");
+        end_pair(&r, &rec, far);
+    }
 }
 
 /* Datagrams of anybody but the peer don't reach the guest. */

@@ -1,6 +1,7 @@
 /*
- * Calls that block on Windows, while the owner closes what they wait for: the number is another object's at once, and the wait must not
- * touch that. CreateEventW() is where such a wait begins; here it lets the owner in.
+ * Calls that block on Windows, while the owner thread closes the handle that they wait for: its number is reused at
+ * once, and the wait must not use the new object. CreateEventW() is called where such a wait begins; here it lets the
+ * owner run.
  */
 #ifndef _WIN32
 #include "test.h"
@@ -58,7 +59,8 @@ static int on_change(void *opaque)
 
 static const chr_handlers swappable = { NULL, NULL, NULL, on_change };
 
-/* What the owner makes next: auto-reset events that are signaled. A wait that finds one under the socket's number takes the signal. */
+/* What the owner makes next: auto-reset events that are signaled. A wait that finds one under the socket's number
+ * takes the signal. */
 enum { EVENTS = 32 };
 
 static int closes_while_a_call_begins_to_wait(int is_swapped)

@@ -1,4 +1,4 @@
-/* wctablet: what the guest asks and gets, positions as a driver decodes them, speeds, floods. */
+/* wctablet: requests of the guest and their answers, positions as a driver decodes them, speeds, floods. */
 #include "chardev.h"
 #define RIG_WITHOUT_SOCKETS
 #include "rig.h"
@@ -34,7 +34,8 @@ static int set_speed(recorder *rec, int speed)
 
 #define MODEL "~#CT-0045R,V1.3-5,"
 
-/* The speed that the line has already resets nothing: not the line that has begun, nor that it is started, nor what waits. */
+/* The speed that the line has already resets nothing: not the line that has begun, nor that it is started, nor what
+ * waits. */
 TEST(the_same_speed_again)
 {
     recorder rec;
@@ -246,7 +247,7 @@ TEST(flood)
     rig_close(&r);
 }
 
-/* The next frontend gets what nobody has read. */
+/* The next frontend gets input that was not read. */
 TEST(without_frontend_it_waits)
 {
     recorder rec;

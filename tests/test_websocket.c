@@ -1,4 +1,7 @@
-/* websocket, server and client: RFC 6455 case by case, each stream fed whole, split at every byte, and into little room. */
+/*
+ * websocket, server and client: RFC 6455 case by case, each stream fed whole, split at every byte, and with little
+ * room.
+ */
 #include "chardev.h"
 #include "fault.h"
 #include "private.h"
@@ -11,7 +14,7 @@
 #define ACCEPTED     "HTTP/1.1 101 Switching Protocols\r\nServer: chardev\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" \
                      "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
 
-/* ---- a websocket chardev, and the peer's end of its connection ------------------------------------------------------ */
+/* ---- a websocket chardev, and the peer's end of its connection --------------------------------------------------- */
 
 typedef struct line {
     rig      r;
@@ -22,7 +25,7 @@ typedef struct line {
     size_t   length;
 } line;
 
-/* What the peer can read now is added to what it has heard. */
+/* Adds what the peer can read now to what it has received. */
 static void listen_in(line *l)
 {
     struct pollfd p = { 0, POLLIN, 0 };
@@ -131,7 +134,7 @@ static void line_close(line *l)
     free(l);
 }
 
-/* ---- the test's own frames ------------------------------------------------------------------------------------------ */
+/* ---- the test's own frames --------------------------------------------------------------------------------------- */
 
 typedef struct frames {
     char   bytes[300000];
@@ -144,7 +147,8 @@ static void add(frames *f, const void *bytes, size_t len)
     f->length += len;
 }
 
-/* `first` is the first byte of the header; `size` 0, 2 or 8: how many bytes of extended length, -1 = as few as will do. */
+/* `first` is the first byte of the header; `size` 0, 2 or 8: how many bytes of extended length, -1 = as few as will
+ * do. */
 static void add_frame_sized(frames *f, int masked, int first, const void *payload, size_t len, int size)
 {
     unsigned char header[14];
@@ -164,10 +168,10 @@ static void add_frame(frames *f, int masked, int first, const void *payload, siz
     add_frame_sized(f, masked, first, payload, len, -1);
 }
 
-/* ---- cases: what a peer sends, and what comes of it ----------------------------------------------------------------- */
+/* ---- cases: what a peer sends, and what comes of it -------------------------------------------------------------- */
 
-/* A script of frames in text, blank-separated: OPCODE[!]:PAYLOAD, "!" = not final; payload in plain, \x hex. t b m c p q are
- * text, binary, more, close, ping, pong. */
+/* A script of frames in text, blank-separated: OPCODE[!]:PAYLOAD, "!" = not final; payload in plain, \x hex. t b m c
+ * p q are text, binary, more, close, ping, pong. */
 typedef struct ws_case {
     const char *category, *name, *script, *options;
     const char *data;   /* what the frontend gets */
@@ -381,10 +385,10 @@ TEST_FAMILY(cases)
     }
 }
 
-/* ---- UTF-8 (6) -------------------------------------------------------------------------------------------------------- */
+/* ---- UTF-8 (6) --------------------------------------------------------------------------------------------------- */
 
-/* Each is one text message: those of a good group pass, those of a bad one end the connection with 1007, and at the first byte that
- * can't go on. Hexadecimal. */
+/* Each is one text message: those of a good group pass, those of a bad one end the connection with 1007, and at the
+ * first byte that can't go on. Hexadecimal. */
 static const struct utf8_group {
     const char *name;
     int         is_good;
@@ -430,7 +434,8 @@ static size_t from_hex(const char **text, char *bytes)
     return len;
 }
 
-/* Bytes of it after which no continuation can make it good; 0 = none: it is good, or only unfinished. By definition, sequence by sequence. */
+/* Bytes of it after which no continuation can make it good; 0 = none: it is good, or only unfinished. By definition,
+ * sequence by sequence. */
 static size_t first_bad(const unsigned char *b, size_t len)
 {
     size_t at = 0, i, want;
@@ -469,7 +474,7 @@ static void run_text(const char *bytes, size_t len, size_t split, int is_good)
     line_close(l);
 }
 
-/* What is wrong is told while the rest of its frame is still to come. */
+/* An error is reported while the rest of its frame is still to come. */
 static void run_text_fast(const char *bytes, size_t len)
 {
     static frames f;
@@ -515,7 +520,7 @@ TEST_FAMILY(utf8)
     }
 }
 
-/* ---- lengths (1), and control frames that are too long (2, 7) ------------------------------------------------------- */
+/* ---- lengths (1), and control frames that are too long (2, 7) ---------------------------------------------------- */
 
 typedef struct length_case {
     size_t length;
@@ -602,7 +607,7 @@ TEST(server_wants_masks_and_client_wants_none)
     }
 }
 
-/* ---- 9: big messages, 10: many small pieces ------------------------------------------------------------------------- */
+/* ---- 9: big messages, 10: many small pieces ---------------------------------------------------------------------- */
 
 static void stream_through(size_t total, size_t frame_size, size_t packet)
 {
@@ -665,7 +670,7 @@ TEST(big_9_fragments_of_64) { stream_through(1 << 18, 64, 30000); }
 TEST(big_10_packets_of_997) { stream_through(1 << 20, 1 << 16, 997); }
 TEST(big_10_packets_of_1) { stream_through(4096, 1024, 1); }
 
-/* ---- output ---------------------------------------------------------------------------------------------------------- */
+/* ---- output ------------------------------------------------------------------------------------------------------ */
 
 TEST(server_output_is_one_binary_frame_a_write)
 {
@@ -821,7 +826,8 @@ TEST(out_through_a_narrow_way)
     line_close(l);
 }
 
-/* The answer to a ping waits its turn behind a full way; of many only the last is owed; the loop doesn't spin meanwhile. */
+/* The Pong waits while the output buffer is full; of many Pings only the last one is answered; there is no busy loop
+ * meanwhile. */
 TEST(pings_while_output_waits)
 {
     static frames f;
@@ -874,7 +880,7 @@ TEST(data_just_before_the_end_is_delivered)
     }
 }
 
-/* The frontend has no more room, and needs none to learn that it is over: the next peer may come. */
+/* The frontend has no room, and needs none to get CLOSED: the next peer can connect. */
 TEST(goodbye_needs_no_room)
 {
     static frames f;
@@ -894,7 +900,8 @@ TEST(goodbye_needs_no_room)
     line_close(l);
 }
 
-/* A peer that checks the connection by pings must not give it up because a guest is busy; and nothing overtakes anything. */
+/* A peer that checks the connection by pings must not give it up because a guest is busy; and nothing overtakes
+ * anything. */
 TEST(pings_need_no_room)
 {
     static frames f, want;
@@ -974,7 +981,7 @@ TEST(read_all_takes_payload_only)
     line_close(l);
 }
 
-/* ---- the handshake --------------------------------------------------------------------------------------------------- */
+/* ---- the handshake ----------------------------------------------------------------------------------------------- */
 
 TEST(hash_and_base64_of_the_rfc)
 {
@@ -1164,6 +1171,51 @@ TEST(origins_on_a_loopback_address)
     close(listening);
 }
 
+/* The same for IPv6, and for a client of IPv4 at a server of both. */
+TEST(origins_on_loopback_addresses_of_ipv6)
+{
+    static const struct { int any, comes_in; const char *host; } table[] = {
+        { 0, 0, "evil.example" }, { 1, 0, "evil.example" }, { 0, 1, "localhost" }, { 1, 1, "localhost" },
+    };
+    char   text[400], options[100];
+    int    off = 0, port;
+    size_t i;
+
+    if (!has_ipv6_loopback()) SKIP("this machine has no IPv6");
+    for (i = 0; i < sizeof table / sizeof table[0]; i++) {
+        struct sockaddr_in6 address;
+        socklen_t           len = sizeof address;
+        int                 listening = socket(AF_INET6, SOCK_STREAM, 0);
+        line               *l = (line *)calloc(1, sizeof *l);
+        REQUIRE(l != NULL);
+        memset(&address, 0, sizeof address);
+        address.sin6_family = AF_INET6;
+        address.sin6_addr.s6_addr[15] = table[i].any ? 0 : 1;
+        setsockopt(listening, IPPROTO_IPV6, IPV6_V6ONLY, (const char *)&off, sizeof off);
+        REQUIRE(bind(listening, (struct sockaddr *)&address, sizeof address) == 0 && listen(listening, 8) == 0);
+        REQUIRE(getsockname(listening, (struct sockaddr *)&address, &len) == 0);
+        port = ntohs(address.sin6_port);
+        rig_open_virtual(&l->r);
+        snprintf(options, sizeof options, "socket,id=w,fd=%d,server=on,wait=off,websocket=on", dup(listening));
+        l->dev = make(&l->r, options);
+        attach(&l->rec, l->dev);
+        if (table[i].any) l->peer = tcp_connect(port);
+        else {
+            l->peer = socket(AF_INET6, SOCK_STREAM, 0);
+            REQUIRE(connect(l->peer, (struct sockaddr *)&address, sizeof address) == 0);
+        }
+        settle(&l->r);
+        snprintf(text, sizeof text, "GET / HTTP/1.1\r\nHost: %s:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: http://%s\r\n" KEY VERSION
+                 "\r\n", table[i].host, port, table[i].host);
+        say(l->peer, text);
+        settle(&l->r);
+        listen_in(l);
+        if (!CHECK_STR(l->rec.events, table[i].comes_in ? "O" : "")) NOTE("row %zu", i);
+        line_close(l);
+        close(listening);
+    }
+}
+
 static line *line_with_page(const char *page)
 {
     char options[200];
@@ -1180,7 +1232,7 @@ static void ask_for_page(line *l, const char *target)
     listen_in(l);
 }
 
-/* A browser gets the file, and comes back for the websocket. */
+/* A browser gets the file, and connects again for the websocket. */
 TEST(a_page_is_served)
 {
     static char  text[100001];
@@ -1492,7 +1544,7 @@ TEST(options_that_do_not_go_together)
     rig_close(&r);
 }
 
-/* ---- two of ours, over each kind of address -------------------------------------------------------------------------- */
+/* ---- two of ours, over each kind of address ---------------------------------------------------------------------- */
 
 static const char *const addresses[] = { "unix", "abstract", "tcp4", "tcp6", "fd" };
 

@@ -1,4 +1,4 @@
-/* win: handles that are open already, on Windows; and what channels are there. Elsewhere the backend is left out. */
+/* win: handles that are open already, on Windows, and the channels. On other systems the backend is left out. */
 #define RIG_WITH_HANDLES /* what it waits for are no sockets */
 #include "chardev.h"
 #include "rig.h"
@@ -19,7 +19,7 @@ TEST(win_is_for_windows)
 
 enum { HUGE = 3 << 20 };
 
-/* Both ends of a named pipe. `mode`: FILE_FLAG_OVERLAPPED or 0, of our end; the other end blocks. */
+/* Both ends of a named pipe. `mode`: FILE_FLAG_OVERLAPPED or 0, of our end; the other end is blocking. */
 static HANDLE pipe_pair(DWORD mode, HANDLE *far_end)
 {
     static int number;
@@ -144,7 +144,7 @@ static void warm_up(void)
     }
 }
 
-/* ---- each test with handles that overlap and with those that block -------------------------------------------------------- */
+/* ---- each test with handles that overlap and with those that block ----------------------------------------------- */
 
 static void test_duplex(const void *arg)
 {
@@ -223,7 +223,7 @@ static void test_no_room(const void *arg)
     rig_close(&r);
 }
 
-/* A loop that finds nothing to do sleeps, though bytes wait that nobody takes. */
+/* A loop without work sleeps, though there is input that the frontend does not take. */
 static void test_no_room_sleeps(const void *arg)
 {
     DWORD    mode = *(const DWORD *)arg;
@@ -269,7 +269,7 @@ static void test_no_room_hang_up(const void *arg)
     rig_close(&r);
 }
 
-/* The same when bytes were held before: the frontend takes them, and then has room for no more. */
+/* The same when bytes were buffered before: the frontend takes them, and then has no more room. */
 static void test_held_before(const void *arg)
 {
     DWORD    mode = *(const DWORD *)arg;
@@ -294,7 +294,7 @@ static void test_held_before(const void *arg)
     rig_close(&r);
 }
 
-/* Output that nobody reads is taken up to a bound; what was taken arrives. */
+/* Output that is not read is accepted up to a bound; accepted bytes arrive. */
 static void test_back_pressure(const void *arg)
 {
     DWORD    mode = *(const DWORD *)arg;
@@ -326,7 +326,7 @@ static void test_back_pressure(const void *arg)
     rig_close(&r);
 }
 
-/* Removed while its last bytes are on their way to a slow reader: they arrive, and nobody waits. */
+/* Removed while its last bytes are in flight to a slow reader: they arrive, and no call blocks. */
 static int64_t removal_in_flight(const void *arg)
 {
     DWORD    mode = *(const DWORD *)arg;
@@ -511,7 +511,7 @@ TEST_FAMILY(modes)
         }
 }
 
-/* ---- what is refused, and whose the handles are ---------------------------------------------------------------------- */
+/* ---- what is refused, and whose the handles are ------------------------------------------------------------------ */
 
 TEST(handles_that_can_not_be)
 {

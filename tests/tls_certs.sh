@@ -40,6 +40,7 @@ usage() {
         -addext "extendedKeyUsage=$2" -out req.pem
     openssl ca -batch -notext -config conf -cert ca-cert.pem -keyfile ca-key.pem -in req.pem -out "$1-cert.pem"
 }
+label=123456789012345678901234567890123456789012345678901234567890.
 {
     authority ca
     authority other-ca
@@ -76,6 +77,18 @@ usage() {
     done)
     named name-4095 utf8only "$long" 60.OU=1234 CN=fred
     named name-4096 utf8only "$long" 60.OU=12345 CN=fred
+    # a certificate that fills a message of the handshake nearly alone, and one whose key is too weak
+    many=$local
+    for i in 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39 40 41 42 43 44 \
+        45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60 61 62; do
+        many=$many,DNS:n$i.$label$label$label$label
+    done
+    cert large ca '/C=DE/O=Example/CN=localhost' "$many"
+    openssl genrsa -out weak-key.pem 1024
+    openssl req -new -config conf -key weak-key.pem -subj /C=DE/O=Example/CN=localhost -addext "subjectAltName=$local" -out req.pem
+    openssl ca -batch -notext -config conf -cert ca-cert.pem -keyfile ca-key.pem -in req.pem -out weak-cert.pem
+    openssl ca -config conf -cert ca-cert.pem -keyfile ca-key.pem -gencrl -crl_lastupdate 20200101000000Z -crl_nextupdate 20200201000000Z \
+        -out old-crl.pem
     openssl ca -config conf -cert ca-cert.pem -keyfile ca-key.pem -revoke revoked-cert.pem
     openssl ca -config conf -cert ca-cert.pem -keyfile ca-key.pem -gencrl -out crl.pem
 } >log 2>&1
@@ -85,4 +98,5 @@ cp ca-cert.pem client-cert.pem client-key.pem client
 printf 'fred:00112233445566778899aabbccddeeff\r\n# a comment\n\nana:ffeeddccbbaa99887766554433221100\n' >keys.psk
 printf 'fred:00112233445566778899aabbccddeeff\nan\000a:ffee\n' >zero.psk
 printf 'fred:0000000000000000000000000000dead\neve:00112233445566778899aabbccddeeff\n' >wrong.psk
+{ cat ca-cert.pem && printf -- '-----BEGIN CERTIFICATE-----\nMIIBAAAA\n-----END CERTIFICATE-----\n'; } >bundle.pem
 chmod 600 ./*.psk

@@ -1,8 +1,8 @@
 /*
- * chardev [-b] OPTIONS [CREDENTIALS]: an echo frontend on any chardev, e.g. "socket,id=e,path=S,server=on,wait=off" or the same with
- * mux=on, or with the id of the TLS credentials.
- * With -b the frontend has buffers of 64 KiB, in and out.
- * What the far side does not take at once is kept, and nothing more is read until it is gone. Serves one peer, then ends.
+ * chardev [-b] OPTIONS [CREDENTIALS]: an echo frontend on any chardev, e.g. "socket,id=e,path=S,server=on,wait=off" or
+ * the same with mux=on, or with the id of the TLS credentials. With -b the frontend has buffers of 64 KiB, in and out.
+ * What the far side does not take at once is kept, and nothing more is read until it is gone. Serves one peer, then
+ * ends.
  */
 #define CHARDEV_IMPLEMENTATION
 #include "../../chardev.h"

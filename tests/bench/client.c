@@ -1,5 +1,6 @@
 /*
- * client compare ROUNDS SLICE_MS NAME=PATH...: measures round trip and stream against each echo server in turn, round after
+ * client compare ROUNDS SLICE_MS NAME=PATH...: measures round trip and stream against each echo server in turn, round
+ * after
  *     round, so that whatever else the machine does hits all of them alike. The first one is what the others are compared
  *     with. Prints "NAME roundtrip_us stream_mib_s roundtrip_ratio stream_ratio", medians over the rounds.
  * client roundtrips COUNT PATH: that many round trips, for a counter that looks at the server.
@@ -67,7 +68,8 @@ static double roundtrips_a_second(line *l, int64_t slice)
     return (double)count * 1e9 / (double)(end - start);
 }
 
-/* Full duplex traffic. Of what comes back every byte of `each` is compared: that shows whether some were lost or doubled. */
+/* Full duplex traffic. Of what comes back every byte of `each` is compared: that shows whether some were lost or
+ * doubled. */
 typedef struct traffic {
     uint64_t out, in;
     ssize_t  each;

@@ -1,5 +1,6 @@
 /*
- * gensio PATH: the same echo server on gensio (2.6). What is not written stays in gensio's read buffer. Serves one peer.
+ * gensio PATH: the same echo server on gensio (2.6). What is not written stays in gensio's read buffer. Serves one
+ * peer.
  */
 #include "bench.h"
 

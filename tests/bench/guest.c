@@ -1,6 +1,6 @@
 /*
- * A bare-metal program for the virt board (RV32IM, machine mode) that uses its 16550 as a boot loader does: it asks LSR, then moves
- * one byte. A command is a letter and a count (four bytes, the lowest first):
+ * A bare-metal program for the virt board (RV32IM, machine mode) that uses its 16550 as a boot loader does: it asks
+ * LSR, then moves one byte. A command is a letter and a count (four bytes, the lowest first):
  *     w  writes as many bytes
  *     r  reads as many, and answers with their sum
  *     q  ends the machine

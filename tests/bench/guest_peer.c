@@ -1,5 +1,6 @@
 /*
- * guest_peer compare ROUNDS OUT IN NAME=PATH=PID...: the far side of the serial port of machines that run guest.c. Round after round
+ * guest_peer compare ROUNDS OUT IN NAME=PATH=PID...: the far side of the serial port of machines that run guest.c.
+ * Round after round
  *     each writes OUT bytes and reads IN bytes. Prints "NAME out_mb_s in_mb_s out_cpu_ns in_cpu_ns out_ratio in_ratio", medians over the
  *     rounds: bytes by the clock, CPU time a byte of the machine's process, and how much faster it is than the first.
  * guest_peer w|r COUNT PATH: that many bytes, then the end of the machine, for a counter that looks at it.

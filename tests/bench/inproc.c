@@ -1,7 +1,8 @@
 /*
  * inproc rates ROUNDS: what a 64-byte message costs inside one process, against a bare loop that does the same copying.
  *     Prints "NAME bare_ns chardev_ns ratio".
- * inproc idle COUNT ROUNDS: what a wake-up costs with that many idle socket chardevs beside the one that has a byte to deliver,
+ * inproc idle COUNT ROUNDS: what a wake-up costs with that many idle socket chardevs beside the one that has a byte to
+ * deliver,
  *     against poll() on the same descriptors. Prints "COUNT plain_ns chardev_ns bytes": the last is the memory of each of the idle ones.
  * inproc limit: how many descriptors this process may have.
  * inproc wakes plain|chardev COUNT WAKES: the same without a clock, for an instruction counter.
@@ -45,7 +46,7 @@ static chr_context *new_context(void)
     return ctx;
 }
 
-/* ---- the device that gets input: it copies the message, in the bare loop as in chardev.h -------------------------- */
+/* ---- the device that gets input: it copies the message, in the bare loop as in chardev.h ------------------------- */
 
 static int device_can_read(void *opaque)
 {
@@ -74,7 +75,7 @@ static chr_frontend *attach(chr_context *ctx, const char *options, chr_frontend 
     return fe;
 }
 
-/* ---- a backend that always has input ------------------------------------------------------------------------------ */
+/* ---- a backend that always has input ----------------------------------------------------------------------------- */
 
 typedef struct source {
     chr_dev  base;
@@ -94,7 +95,8 @@ static void source_update(chr_dev *dev)
     (void)dev;
 }
 
-/* Backends deliver from the loop: all messages of a batch come in one idle callback, so that the loop is not measured. */
+/* Backends deliver from the loop: all messages of a batch come in one idle callback, so that the loop is not
+ * measured. */
 static void source_flow(void *opaque)
 {
     source *s = (source *)opaque;
@@ -126,7 +128,7 @@ CHR_TABLE(chr_backend, source_kind,
     CHR_SET(close,        source_close)
     CHR_SET(io,           &source_io));
 
-/* ---- what chardev.h does, a batch of messages at a time ----------------------------------------------------------- */
+/* ---- what chardev.h does, a batch of messages at a time ---------------------------------------------------------- */
 
 static chr_context *context;
 static chr_frontend null_fe, ring_fe, mux_out_fe, mux_in_fe;
@@ -167,7 +169,7 @@ static void open_all(void)
         ;
 }
 
-/* ---- the bare loops: a call through a pointer, as any device model has it, and the copying ------------------------- */
+/* ---- the bare loops: a call through a pointer, as any device model has it, and the copying ----------------------- */
 
 typedef struct bare {
     char     memory[RING];
@@ -212,7 +214,7 @@ static void bare_null(void) { bare_batch(null_put); }
 static void bare_copy(void) { bare_batch(ring_put); }
 static void bare_device(void) { bare_batch(device_put); }
 
-/* ---- rates --------------------------------------------------------------------------------------------------------- */
+/* ---- rates ------------------------------------------------------------------------------------------------------- */
 
 typedef struct pair {
     const char *name;
@@ -256,7 +258,7 @@ static int rates(int rounds)
     return 0;
 }
 
-/* ---- wake-ups among idle chardevs ---------------------------------------------------------------------------------- */
+/* ---- wake-ups among idle chardevs -------------------------------------------------------------------------------- */
 
 typedef struct crowd {
     int            count;  /* with the one that is not idle: the last */
@@ -398,7 +400,7 @@ static int wakes_only(const char *which, int count, int wakes)
     return 0;
 }
 
-/* ---- allocations --------------------------------------------------------------------------------------------------- */
+/* ---- allocations ------------------------------------------------------------------------------------------------- */
 
 static chr_frontend echo_fe;
 

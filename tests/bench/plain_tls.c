@@ -1,6 +1,6 @@
 /*
- * plain_tls PATH DIR: the echo server that one would write by hand over mbed TLS, with the certificate in DIR: poll(), and
- * mbedtls_ssl_read() and mbedtls_ssl_write() as long as they go on. Serves one peer, then ends.
+ * plain_tls PATH DIR: the echo server that one would write by hand over mbed TLS, with the certificate in DIR: poll(),
+ * and mbedtls_ssl_read() and mbedtls_ssl_write() as long as they go on. Serves one peer, then ends.
  */
 #include "tls.h"
 

@@ -1,6 +1,7 @@
 /*
- * plain_winsock PORT PORT: the relay that one would write by hand for Windows: WSAPoll(), recv(), send(), nothing else. It is the limit
- * that relay.exe is compared with. Joins the first peer of one port of 127.0.0.1 to the first of the other, and ends with either.
+ * plain_winsock PORT PORT: the relay that one would write by hand for Windows: WSAPoll(), recv(), send(), nothing else.
+ * It is the limit that relay.exe is compared with. Joins the first peer of one port of 127.0.0.1 to the first of the
+ * other, and ends with either.
  */
 #include <winsock2.h>
 

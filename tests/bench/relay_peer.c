@@ -1,8 +1,10 @@
 /*
- * relay_peer compare ROUNDS MIB NAME=FROM=TO=PID...: sends as many MiB into one end of each relay and takes them from the other, round
+ * relay_peer compare ROUNDS MIB NAME=FROM=TO=PID...: sends as many MiB into one end of each relay and takes them from
+ * the other, round
  *     after round. FROM and TO are paths of unix sockets, or tcp:PORT. Prints "NAME cpu_s_gib mib_s cpu_ratio": medians of the CPU
  *     seconds (user and system) that the relay's process uses for a GiB, and how many times as many those of the first are.
- * relay_peer both ROUNDS MIB TRIPS NAME=FROM=TO=PID...: the same, and round trips of 64 bytes: there one way, back the other. Prints "NAME
+ * relay_peer both ROUNDS MIB TRIPS NAME=FROM=TO=PID...: the same, and round trips of 64 bytes: there one way, back the
+ * other. Prints "NAME
  *     roundtrip_us mib_s roundtrip_ratio speed_ratio": how many times as fast as the first, medians of the ratios within each round.
  * relay_peer port: a TCP port that is free.
  */

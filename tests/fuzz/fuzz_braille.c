@@ -1,6 +1,7 @@
 /*
- * braille. With an even first byte the input is a guest, its pauses and its user's fingers: what the guest hears must be whole packets
- * with the right lengths, and the same however its bytes were cut. With an odd one it is what a BrlAPI server sends.
+ * braille. With an even first byte the input is a guest, with pauses and key presses of its user: the guest must
+ * receive whole packets with valid lengths, and the same ones for any split of its bytes. With an odd first byte it is
+ * what a BrlAPI server sends.
  */
 #include "fuzz.h"
 

@@ -1,8 +1,9 @@
 /*
- * RFC 2217 from end to end: a client and a server, each with a frontend that sets the line, its flow control, modem lines and breaks, and
- * writes, in any order, while the wire between them is cut into pieces (what a peer may say that is not ours is fuzz_telnet's part). Each
- * gets the other's bytes, all and in order; in the end both have the same line in force, and
- * modem lines that cross as in a null modem. First byte: 1 = the client's settings come before the connection.
+ * RFC 2217 from end to end: a client and a server, each with a frontend that sets the line, its flow control, modem
+ * lines and breaks, and writes, in any order, while the wire between them is cut into pieces (what a peer may say that
+ * is not ours is fuzz_telnet's part). Each gets the other's bytes, all and in order; in the end both have the same line
+ * in force, and modem lines that cross as in a null modem. First byte: 1 = the client's settings come before the
+ * connection.
  */
 #include "fuzz_line.h"
 
@@ -91,7 +92,7 @@ static void com_set(com_end *end, uint8_t what, uint8_t value)
     FUZZ_CHECK(code == 0 || code == CHR_ERR_NOT_SUPPORTED || code == CHR_ERR_INVALID);
 }
 
-/* What is purged is gone on purpose; the bytes are judged without it. */
+/* Purged bytes are expected to be missing; they are left out of the comparison. */
 static void com_happen(com_end ends[2], fuzz_bytes *in, int *is_purged)
 {
     uint8_t  what = fuzz_byte(in), much = fuzz_byte(in);

@@ -1,6 +1,6 @@
 /*
- * testdev, msmouse and wctablet: a guest that writes anything, changes its line and reads when it likes, and a hand that moves. What the
- * guest gets are whole answers and packets in their own protocol, never more than it has room for.
+ * testdev, msmouse and wctablet: a guest with arbitrary output, which changes its line and reads at any time, and
+ * arbitrary movements. The guest receives whole answers and packets of the protocol, never more than it has room for.
  */
 #include "fuzz.h"
 
@@ -41,7 +41,7 @@ static void emu_settle(void)
     FUZZ_CHECK(i < 100);
 }
 
-/* ---- what the guest understands: the length of the answer that begins here, 0 = not yet all there ------------------------ */
+/* ---- what the guest understands: the length of the answer that begins here, 0 = not yet all there ---------------- */
 
 static size_t emu_text(const emu_guest *guest, const char *text, size_t len)
 {
@@ -92,7 +92,7 @@ static void emu_understand(int which)
     }
 }
 
-/* ---- what can be done ------------------------------------------------------------------------------------------------------ */
+/* ---- what can be done -------------------------------------------------------------------------------------------- */
 
 static void emu_write(emu_guest *guest, fuzz_bytes *in, size_t len)
 {

@@ -1,6 +1,6 @@
 /*
- * fault, on a mux, with another fault below that: given bytes decide what goes wrong, others what is written, comes in, and passes.
- * Events keep their contract, no byte comes twice, out of order, or without room, and what is written arrives but for refusals.
+ * fault, on a mux, with another fault below that: given bytes select the faults, others the output, the input, and the
+ * time. Events alternate, no byte comes twice, out of order or without room, and accepted output arrives.
  */
 #include "fuzz.h"
 

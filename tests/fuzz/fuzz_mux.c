@@ -1,12 +1,12 @@
 /*
- * The mux against a model: input with escapes, frontends that come, go and are full, output that is taken in parts. Nothing is lost,
- * doubled or delivered to another.
+ * The mux against a model: input with escape characters, frontends that are attached, detached and full, output that is
+ * accepted in parts. No byte is lost, duplicated or delivered to another frontend.
  */
 #include "fuzz.h"
 
 enum { MUX_SLOTS = 6, MUX_LONG = 1 << 16 };
 
-/* One frontend and what the model says of it. */
+/* One frontend and its state in the model. */
 typedef struct mux_end {
     chr_frontend fe;
     int          attached, since, room, breaks, breaks_wanted;
@@ -20,7 +20,7 @@ static int      mux_count, mux_focus, mux_in_escape, mux_exits, mux_snapshots, m
 static uint8_t  mux_out[2 * MUX_LONG], mux_taken[MUX_LONG];
 static size_t   mux_out_len, mux_taken_len, mux_budget;
 
-/* ---- the base: takes as much as the budget says ------------------------------------------------------------------------- */
+/* ---- the base: takes as much as the budget says ------------------------------------------------------------------ */
 
 static int base_open(chr_dev *dev, chr_error *err)
 {
@@ -59,7 +59,7 @@ CHR_TABLE(chr_backend, base_backend,
     CHR_SET(open,         base_open)
     CHR_SET(io,           &base_io));
 
-/* ---- the frontends ------------------------------------------------------------------------------------------------------- */
+/* ---- the frontends ----------------------------------------------------------------------------------------------- */
 
 static int end_can_read(void *opaque)
 {
@@ -83,7 +83,7 @@ static void end_event(void *opaque, int event)
 
 static const chr_handlers end_handlers = { end_can_read, end_read, end_event, NULL };
 
-/* ---- the model ----------------------------------------------------------------------------------------------------------- */
+/* ---- the model --------------------------------------------------------------------------------------------------- */
 
 /* Round and round in the order in which they were attached. */
 static void model_next_focus(void)
@@ -125,7 +125,7 @@ static void model_input(uint8_t byte)
     }
 }
 
-/* ---- what can be done ----------------------------------------------------------------------------------------------------- */
+/* ---- what can be done -------------------------------------------------------------------------------------------- */
 
 static chr_context *mux_ctx;
 static chr_dev     *mux_base, *mux_dev;
@@ -240,7 +240,7 @@ static void give(int slot, int room)
     run_steps();
 }
 
-/* ---- the end -------------------------------------------------------------------------------------------------------------- */
+/* ---- the end ----------------------------------------------------------------------------------------------------- */
 
 static void check_ends(void)
 {

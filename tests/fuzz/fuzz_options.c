@@ -1,4 +1,4 @@
-/* Option texts: no input crashes or leaks, failures are told well, and values come through as written. */
+/* Option texts: no input crashes or leaks, each failure has a one-line error, and values are read as written. */
 #include "fuzz.h"
 
 #include <ctype.h>

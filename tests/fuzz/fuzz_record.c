@@ -1,7 +1,7 @@
 /*
- * A recording that may be anything, and a guest that plays against it. Checksums are made right first (unless the first byte is
- * odd), or nothing would ever get past them. What is accepted must play to its end: alternating events, no more than there is room
- * for, no byte that is not in the file.
+ * An arbitrary recording, and a guest that runs against it. Checksums are corrected first (unless the first byte is
+ * odd), else no input would pass that check. An accepted recording must play to its end: alternating events, no more
+ * input than there is room for, no byte that is not in the file.
  */
 #include "fuzz.h"
 
@@ -48,7 +48,7 @@ static void tape_mend_all(uint8_t *data, size_t size)
     }
 }
 
-/* ---- the guest ------------------------------------------------------------------------------------------------------ */
+/* ---- the guest --------------------------------------------------------------------------------------------------- */
 
 typedef struct tape_guest {
     chr_context *ctx;

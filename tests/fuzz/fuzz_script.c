@@ -1,6 +1,7 @@
 /*
- * script: a text that is anything, and a guest that answers with anything and reads when it likes. A wrong text is refused in one line
- * that names a line; one that is played ends with a verdict, sends in order what it says, and keeps what it holds within bounds.
+ * script: an arbitrary text, and a guest with arbitrary output that reads at any time. A wrong text is rejected with
+ * one line that names the line in the script; one that is played ends with a result, sends its texts in order, and
+ * keeps its buffers within bounds.
  */
 #include "fuzz.h"
 
@@ -42,7 +43,7 @@ static void script_event(void *opaque, int event)
 
 static const chr_handlers script_handlers = { script_can_read, script_read, script_event, NULL };
 
-/* What the guest does: one byte says what, others how much. */
+/* One action of the guest: the first byte selects it, the others give sizes. */
 static void script_guest(fuzz_bytes *in)
 {
     uint8_t op = fuzz_byte(in);
@@ -92,7 +93,7 @@ static void script_play(chr_dev *dev, fuzz_bytes *in)
     chr_fe_deinit(&script_fe);
 }
 
-/* The first byte says how long the text is, in steps of 8. */
+/* The first byte gives the length of the text in units of 8 bytes. */
 int FUZZ_TARGET(const uint8_t *data, size_t size)
 {
     chr_config         config;

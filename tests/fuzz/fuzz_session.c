@@ -1,7 +1,7 @@
 /*
- * record and replay: the input drives two chardevs and their far sides while that is recorded; then the same is done to chardevs that are
- * played from the recording, with nobody at the far side. What the frontends meet (bytes, events, results, times) is the same, and
- * the log has nothing to say. First two bytes: which chardevs.
+ * record and replay: the input drives two chardevs and their far sides while they are recorded; then the same is done
+ * with chardevs that are replayed, without a far side. The frontends get the same (bytes, events, results, times), and
+ * nothing is logged. First two bytes: which chardevs.
  */
 #include "fuzz.h"
 
@@ -93,7 +93,7 @@ static void ses_writable(void *opaque)
     ses_note(guest, "writable");
 }
 
-/* A frontend that does what it did then gives a replay no reason to say anything. */
+/* A frontend that repeats its calls causes no divergence: a replay must not log anything. */
 static void ses_log(void *opaque, const char *line)
 {
     (void)opaque;
@@ -145,7 +145,7 @@ static int ses_free_far(void)
     return -1;
 }
 
-/* The far side's part, which is not there in a replay: its bytes are taken from the input all the same. */
+/* The far side's action. In a replay it is skipped, but its bytes of the input are still consumed. */
 static void ses_far(int what, int which, const uint8_t *bytes, size_t len)
 {
     char taken[4096];
@@ -209,7 +209,7 @@ static void ses_act(ses_guest *guest, int what, uint8_t number, const uint8_t *b
     }
 }
 
-/* One thing happens; its first byte says what and to whom, its second how much. Then time goes on. */
+/* One action: its first byte selects the kind and the chardev, its second the size. Then time advances. */
 static void ses_step(fuzz_bytes *in)
 {
     uint8_t op = fuzz_byte(in), number = fuzz_byte(in);

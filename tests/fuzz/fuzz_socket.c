@@ -1,7 +1,7 @@
 /*
- * What comes to a socket from outside that is no protocol's: who connects, leaves, resets and comes back, bytes with descriptors beside
- * them (SCM_RIGHTS), more than are taken, and datagrams of udp. Bytes come in order and once, events keep their contract, and no
- * descriptor is lost or closed twice. First byte: which chardev.
+ * Input of a socket outside of any protocol: peers that connect, disconnect, reset and return, bytes with descriptors
+ * (SCM_RIGHTS), more than are accepted, and datagrams of udp. Bytes are delivered once and in order, events alternate,
+ * and no descriptor is lost or closed twice. First byte: which chardev.
  */
 #include "fuzz.h"
 

@@ -1,7 +1,8 @@
 /*
- * What a peer sends to a telnet or tn3270 chardev, server or client, or to one with com-port=on, against a model that decodes it in one
- * piece: the data, where BREAK stands among them, and no more answers than requests, each of them complete. A tn3270 client gets it behind
- * the agreement, or instead of that. First byte: which chardev; second: how the stream is cut.
+ * What a peer sends to a telnet or tn3270 chardev, server or client, or to one with com-port=on, against a model that
+ * decodes it in one piece: the data, where BREAK stands among them, and no more answers than requests, each of them
+ * complete. A tn3270 client gets it behind the agreement, or instead of that. First byte: which chardev; second: how
+ * the stream is cut.
  */
 #include "fuzz_line.h"
 
@@ -18,7 +19,8 @@ static void tn_break(tn_model *m)
     m->break_at[m->breaks++] = m->length;
 }
 
-/* Whether it is one that it understands; the first of them is an agreement, too, as long as the other side was only asked. */
+/* Whether it is one that it understands; the first of them is an agreement, too, as long as the other side was only
+ * asked. */
 static int tn_is_com(const tn_model *m, const uint8_t *sub, size_t n)
 {
     int command = n < 2 ? -1 : m->role == 's' ? sub[1] : sub[1] - 100, most = command == 1 ? 6 : 3;
@@ -99,7 +101,7 @@ static void tn_decode(tn_model *m, const uint8_t *bytes, size_t len, int is_3270
     }
 }
 
-/* All that the chardev says by itself are whole commands, and what tells who asks that it is there. Returns how often that came. */
+/* The chardev's own output is complete commands, and replies to AYT. Returns the number of those replies. */
 static size_t tn_check_heard(const unsigned char *bytes, size_t len)
 {
     size_t at, end, there = 0;
@@ -142,7 +144,7 @@ static void tn_use_com_port(fuzz_line *l, uint8_t cuts)
 
 static const char tn_agreement[] = "hello\xff\xfd\x18\xff\xfa\x18\x01\xff\xf0\xff\xfd\x19\xff\xfb\x19\xff\xfd\x00\xff\xfb\x00";
 
-/* A host that says anything before a tn3270 client has opened: without an agreement it never does. */
+/* Input from a host before a tn3270 client has opened: without agreed options it never opens. */
 static void tn_hosts(fuzz_line *l, const uint8_t *bytes, size_t len, uint8_t cuts)
 {
     FUZZ_CHECK(!l->opened);

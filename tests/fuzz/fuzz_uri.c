@@ -1,4 +1,7 @@
-/* URIs, and whatever else a person may write: no input crashes, leaks or touches anything outside, failures are told well. */
+/*
+ * URIs, and other texts of a user: no input crashes, leaks or accesses anything outside, each failure has a one-line
+ * error.
+ */
 #include "fuzz.h"
 
 static void uri_help_line(void *opaque, const char *line)

@@ -1,7 +1,7 @@
 /*
- * What a peer sends to a websocket chardev, against a model that reads the frames in one piece: the payload, and whether and with which
- * code it ends. First byte: 1 = client, 2 = text passes, 4 = the input begins with the HTTP head, 16 = a server of several clients,
- * 32 = one that replaces; second: how the stream is cut.
+ * What a peer sends to a websocket chardev, against a model that reads the frames in one piece: the payload, and
+ * whether and with which code it ends. First byte: 1 = client, 2 = text passes, 4 = the input begins with the HTTP
+ * head, 16 = a server of several clients, 32 = one that replaces; second: how the stream is cut.
  */
 #include "fuzz_line.h"
 

@@ -1,5 +1,5 @@
-/* An emulator as small ones are: its console is kbhit(), getch() and putchar(). The guest toggles the case of what it gets, one
- * byte polled and the next one waited for, and ends at a dot. */
+/* An emulator as small ones are: its console is kbhit(), getch() and putchar(). The guest toggles the case of what
+ * it gets, one byte polled and the next one waited for, and ends at a dot. */
 #define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include <stdio.h>

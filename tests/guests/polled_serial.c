@@ -1,5 +1,5 @@
-/* An emulator as small ones are: a 16550's LSR, RBR and THR, which the guest polls, and behind them the process's terminal. The
- * guest toggles the case of what it gets, and ends at a dot. */
+/* An emulator as small ones are: a 16550's LSR, RBR and THR, which the guest polls, and behind them the process's
+ * terminal. The guest toggles the case of what it gets, and ends at a dot. */
 #define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include <stdio.h>

@@ -1,5 +1,5 @@
-/* The manual's recipe 16550 (recipe.h, taken out of chardev.h), with a guest that toggles the case of what it gets, as its driver does
- * it: by interrupts. With CHARDEV_THREADS the CPU has a thread of its own. It ends at a dot. */
+/* The manual's recipe 16550 (recipe.h, taken out of chardev.h), with a guest that toggles the case of what it gets,
+ * as its driver does it: by interrupts. With CHARDEV_THREADS the CPU has a thread of its own. It ends at a dot. */
 #define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include <stdio.h>

@@ -1,5 +1,5 @@
-/* The manual's recipe getch (recipe.h, taken out of chardev.h), with a guest that toggles the case of what it gets: one byte polled
- * and the next one waited for. It ends at a dot. */
+/* The manual's recipe getch (recipe.h, taken out of chardev.h), with a guest that toggles the case of what it gets:
+ * one byte polled and the next one waited for. It ends at a dot. */
 #define CHARDEV_IMPLEMENTATION
 #include "chardev.h"
 #include <stdio.h>

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""braille's guest side judged by a real driver: brltty with its Baum driver is the guest, on a pty that a relay joins with our device.
-The device's display is a second brltty's, which we look at. To the first one we talk as a BrlAPI client."""
+"""braille's guest side with a real driver: brltty with its Baum driver is the guest, on a pty that a relay joins with our device.
+The device's display is that of a second brltty, which the script reads. It controls the first one as a BrlAPI client."""
 import os
 import sys
 

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""braille's host side against brltty, whose Virtual driver makes it a BrlAPI server with a display that we can look at. The guest
-is this script: it speaks Baum at the other end of a relay."""
+"""braille's host side against brltty, whose Virtual driver makes it a BrlAPI server with a display that the script reads. The
+guest is this script: it uses the Baum protocol at the other end of a relay."""
 import os
 import socket
 import sys

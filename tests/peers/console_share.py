@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""One console on a pty, a TCP port and in a file: all see all, anybody types, a reader that stalls loses nothing and stalls nobody."""
+"""One console on a pty, a TCP port and in a file: all get all output, any may type, a reader that stalls loses nothing and stalls no other."""
 import os
 import socket
 import sys

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""fd_handoff with tinyvm and with the real QEMU: the whole story comes true, with one connect() per start and no sleep."""
+"""fd_handoff with tinyvm and with the real QEMU: all steps succeed, with one connect() per start and no sleep."""
 import os
 import re
 import shutil

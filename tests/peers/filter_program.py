@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""examples/filter_rot13: a backend that chardev.h doesn't know, as its user meets it: on the command line."""
+"""examples/filter_rot13: a backend outside of chardev.h, used on the command line."""
 import os
 import socket
 import subprocess

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""examples/fuzz_uart.c under libFuzzer, with and without sanitizers, and under AFL++: it finds nothing, and is quick enough."""
+"""examples/fuzz_uart.c under libFuzzer, with and without sanitizers, and under AFL++: it finds no fault, and is fast enough."""
 import os
 import re
 import resource

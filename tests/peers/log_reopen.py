@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""relay and tinyvm with -log-reopen-on-hup: a log file that is moved away is begun anew on SIGHUP, as logrotate does it."""
+"""relay and tinyvm with -log-reopen-on-hup: a log file that was renamed is reopened on SIGHUP, as for logrotate."""
 import os
 import signal
 import subprocess

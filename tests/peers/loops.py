@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""The programs of examples/loops: a chardev on somebody else's loop. Bytes both ways, more than fit anywhere, that loop's own timer, and
-both ends: the peer goes, or types Ctrl-A x."""
+"""The programs of examples/loops: a chardev on a foreign loop. Bytes both ways, more than all buffers hold, that loop's own timer, and
+both ends: the peer disconnects, or types Ctrl-A x."""
 import errno
 import os
 import socket

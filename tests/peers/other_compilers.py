@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""The header built by compilers that the system's headers don't know (tcc, for which glibc defines __attribute__ away): many descriptors in the
-kernel's set, each of which is told by its own watch, and the smallest example."""
+"""The header built by compilers that the system's headers don't support (tcc, for which glibc defines __attribute__ away): many descriptors in
+epoll, each of which is reported to its own watch, and the smallest example."""
 import os
 import shutil
 import subprocess

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """pty: cat, picocom, a shell and a script open the terminal, and read the greeting that comes when they do.
-While nobody is there it takes no CPU time, and the link of a process that was killed is no hindrance."""
+Without an opener it uses no CPU time, and a stale link of a killed process is replaced."""
 import os
 import select
 import signal

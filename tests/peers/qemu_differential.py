@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""tinyvm beside QEMU 7.2: the same command lines, the same peers, the same guest (tinyvm's firmware, on QEMU's RISC-V virt board); option
-errors, answers, events, file names and bytes are compared. What may differ is listed in qemu_differences.txt. Arguments: parts of the
+"""tinyvm compared with QEMU 7.2: the same command lines, the same peers, the same guest (tinyvm's firmware, on QEMU's RISC-V virt board); option
+errors, replies, events, file names and bytes are compared. Intended differences are listed in qemu_differences.txt. Arguments: parts of the
 titles of the scenarios to run."""
 import array
 import json

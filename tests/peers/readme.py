@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""README.md and docs/ don't rot: README's program compiles without a warning and works, console blocks run and print what stands below
+"""Keeps README.md and docs/ correct: README's program compiles without a warning and works, console blocks run and print the output shown below
 each command, C blocks of docs/ compile, the pictures show what the programs print, tables are complete.
 
 A console block is one shell: lines that begin with `$ ` are run (a backslash at the end continues one), what follows is the expected output,

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""relay's edges: how it starts, how it ends, what it says, and what it leaves behind."""
+"""relay's start and end: errors, exit status, messages, and what it leaves behind."""
 import fcntl
 import os
 import pty

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""relay while peers come and go: what is sent while the other side is away waits for it, and nothing is lost or doubled.
+"""relay while peers disconnect and reconnect: input for a disconnected side is kept, and no byte is lost or duplicated.
 
 RELAY_BYTES   how many in all the rounds of a case (default 24 MiB: each burst is more than all the buffers on the way)
 """

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Our com-port client meets other people's servers: ser2net with a terminal behind it, and pyserial's PortManager with all modem lines."""
+"""Our com-port client with other servers: ser2net with a terminal behind it, and pyserial's PortManager with all modem lines."""
 import os
 import signal
 import socket

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""serial on a pair of terminals that socat joins: pyserial, picocom and stty look at it from outside and talk through it."""
+"""serial on a pair of terminals that socat joins: pyserial, picocom and stty query its settings and transfer bytes."""
 import os
 import pty
 import select

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""A console of tinyvm for several clients at once (clients=3): two nc; two python websockets; two openssl s_client. Each sees all, each
-may type, the second leaves the first alone, and keep-alive is in the system's hands."""
+"""A console of tinyvm for several clients at once (clients=3): two nc; two python websockets; two openssl s_client. Each gets all
+output, each may type, the second does not disturb the first, and keep-alive is set in the kernel."""
 import asyncio
 import os
 import shutil

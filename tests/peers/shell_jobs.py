@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""relay as a job of real shells (bash, dash), and beside neighbours on the same terminal and pipes: nobody's settings, flags or jobs suffer."""
+"""relay as a job of real shells (bash, dash), and next to other processes on the same terminal and pipes: their settings, flags and jobs are unchanged."""
 import fcntl
 import os
 import pty

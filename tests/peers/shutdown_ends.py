@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The end of output in TLS and websocket, as others see it: relay passes the end of its input on, and still prints what comes after it."""
+"""Half-close in TLS and websocket with real peers: relay passes EOF of its input on, and still prints the peer's output after it."""
 import os
 import socket
 import ssl

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""spiceport and spicevmc judged by a real client: spice-gtk's SpiceClientGLib. The server is libspice-server in the probe, on the
+"""spiceport and spicevmc with a real client: spice-gtk's SpiceClientGLib. The server is libspice-server in the probe, on the
 probe's own loop."""
 import concurrent.futures
 import ctypes

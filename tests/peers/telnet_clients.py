@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Our telnet and tn3270 server meets other people's clients: inetutils' telnet, putty's plink, busybox' telnet, s3270."""
+"""Our telnet and tn3270 server with other clients: inetutils' telnet, putty's plink, busybox' telnet, s3270."""
 import os
 import signal
 import socket

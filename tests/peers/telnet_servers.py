@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Our telnet and tn3270 client meets other people's servers: inetutils' telnetd, ser2net on a pty, Hercules' 3270 console; and s3270 goes
+"""Our telnet and tn3270 client with other servers: inetutils' telnetd, ser2net on a pty, Hercules' 3270 console; and s3270 goes
 through the relay to that, by our server and our client."""
 import os
 import re

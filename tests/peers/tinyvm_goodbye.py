@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The guest's last line arrives: power-off, quit and Ctrl-A x wait for a reader that is slow but reads on, and for nobody else."""
+"""The guest's last line arrives: power-off, quit and Ctrl-A x wait for a slow reader that makes progress, and for no other."""
 import os
 import socket
 import struct

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""tinyvm as a person meets it: a terminal with serial port and monitor on it, consoles on ptys, the command line and its errors."""
+"""tinyvm used interactively: a terminal with serial port and monitor on it, consoles on ptys, the command line and its errors."""
 import array
 import fcntl
 import os

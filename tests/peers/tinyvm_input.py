@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""A guest with a mouse or a tablet on its second serial port; the monitor is the hand. And a hub of consoles."""
+"""A guest with a mouse or a tablet on its second serial port; the monitor moves it. And a hub of consoles."""
 import os
 import struct
 import sys

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""tinyvm's control monitor as a QMP client sees it: sessions, errors, chardevs made and changed, descriptors passed, events."""
+"""tinyvm's control monitor used by a QMP client: sessions, errors, chardevs added and changed, descriptors passed, events."""
 import base64
 import array
 import json

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""tinyvm -record and -replay: a session over sockets, with timers and typed input, and then the same run with nobody there: the same
-output bytes, the same number of instructions, the same registers and memory. And a run that differs is told apart."""
+"""tinyvm -record and -replay: a session over sockets, with timers and typed input, and then the same run without peers: the same
+output bytes, the same number of instructions, the same registers and memory. And a run that diverges is detected."""
 import os
 import random
 import re

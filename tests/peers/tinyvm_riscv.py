@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""tinyvm's CPU, timer, interrupts, UART and finisher: one bare-metal program, run here and on QEMU's virt board, says the same on
-both; its arithmetic is checked against Python's besides."""
+"""tinyvm's CPU, timer, interrupts, UART and finisher: one bare-metal program, run here and on QEMU's virt board, prints the same on
+both; its arithmetic is also compared with Python's."""
 import os
 import re
 import shutil

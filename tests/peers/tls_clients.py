@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Our TLS server meets openssl s_client and gnutls-cli."""
+"""Our TLS server with openssl s_client and gnutls-cli."""
 import os
 import socket
 import sys

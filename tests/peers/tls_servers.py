@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Our TLS client meets openssl s_server and gnutls-serv."""
+"""Our TLS client with openssl s_server and gnutls-serv."""
 import os
 import socket
 import sys

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""udp against real programs: socat, nc, QEMU's own udp chardev, Python's sockets, and ourselves at the other end."""
+"""udp against real programs: socat, nc, QEMU's own udp chardev, Python's sockets, and chardev.h's own udp."""
 import os
 import shutil
 import socket

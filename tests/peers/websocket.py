@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Our websocket server and client meet python3-websockets, curl and (when it is here) npm ws, in both roles, bare and over TLS."""
+"""Our websocket server and client with python3-websockets, curl and (if installed) npm ws, in both roles, plain and over TLS."""
 import asyncio
 import os
 import signal

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""relay.exe under Wine in a terminal, which tmux types at and looks at: what comes in from keys, and what is on the screen. What Wine's
+"""relay.exe under Wine in a terminal, which tmux types into and reads: input from keys, and the screen. What Wine's
 console doesn't pass on (Ctrl-C without a signal, a new size) is in test_stdio_windows.c, where the events are posted."""
 import os
 import shutil

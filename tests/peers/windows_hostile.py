@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""Hostile peers of relay.exe under Wine: silent in a handshake, reset in it, floods, slow readers. The next one is served, memory stays
-bounded, and behind it all nothing costs CPU time."""
+"""Hostile peers of relay.exe under Wine: silent in a handshake, reset in it, floods, slow readers. The next peer is served, memory stays
+bounded, and no CPU time is used afterwards."""
 import os
 import socket
 import sys

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Much of it under Wine: a stream through relay.exe intact (WINDOWS_MIB=1024 for a GiB; 256 MiB by default), 1000 sockets in one process,
+"""Large amounts under Wine: a stream through relay.exe intact (WINDOWS_MIB=1024 for a GiB; 256 MiB by default), 1000 sockets in one process,
 2000 connects, resets and removals that leave the count of handles as it was."""
 import hashlib
 import os

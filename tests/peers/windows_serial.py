@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""relay.exe under Wine on a serial line that is a pty of this side: its settings, its end, and its return."""
+"""relay.exe under Wine on a serial line that is a Linux pty: its settings, hang-up, and reopening."""
 import fcntl
 import os
 import pty

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""relay.exe under Wine meets programs on this side of the border: socat, telnet, websockets, pyserial, udp."""
+"""relay.exe under Wine with Linux programs: socat, telnet, websockets, pyserial, udp."""
 import asyncio
 import hashlib
 import os

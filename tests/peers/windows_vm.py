@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""tinyvm.exe and fd_handoff.exe under Wine: QMP over TCP, the guest's serial port over TCP, a clock that is stepped, a recording and its
-replay, and a manager that hands down a SOCKET."""
+"""tinyvm.exe and fd_handoff.exe under Wine: QMP over TCP, the guest's serial port over TCP, a stepped clock, a recording and its
+replay, and a manager that passes a SOCKET."""
 import os
 import re
 import socket

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Spelling (codespell), links between the files of the project, the man pages (mandoc) and what they must hold."""
+"""Spelling (codespell), links between the files of the project, the man pages (mandoc), and that each function has one."""
 import glob
 import os
 import re
