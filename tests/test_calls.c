@@ -2344,6 +2344,31 @@ TEST(hubs_and_the_ends_of_their_members)
     finish(&r);
 }
 
+/* A member's backend is replaced: what the old one had had ahead of the others is for the new one, too. */
+TEST(hubs_whose_members_are_swapped)
+{
+    chr_error err;
+    rig       r;
+    int       b;
+    start_hub(&r);
+    chr_be_event(chr_find(r.ctx, "a"), CHR_EVENT_OPENED);
+    chr_be_event(chr_find(r.ctx, "b"), CHR_EVENT_OPENED);
+    for (b = 0; b <= 1; b++) { /* the fast one, then the slow one */
+        own("b", 2, 0);
+        CHECK_INT(chr_fe_write(&front, "four", 4), 2);
+        notes();
+        CHECK_INT(chr_change(r.ctx, b ? "b" : "a", "ready", &err), 0);
+        own("b", 100, 0);
+        settle(&r);
+        notes();
+        CHECK_INT(chr_fe_write(&front, "ur", 2), 2);
+        CHECK_STR(notes(), b ? "b.write(ur) c.write(ur) " : "a.write(ur) b.write(ur) c.write(ur) ");
+        CHECK_INT(chr_fe_write(&front, "on", 2), 2);
+        CHECK_STR(notes(), "a.write(on) b.write(on) c.write(on) ");
+    }
+    finish(&r);
+}
+
 static int ioctl_of(const char *members, int *value)
 {
     char options[100];
