@@ -148,6 +148,7 @@ $(TESTS): $(B)/tests/%: tests/%.c $(wildcard tests/*.h) chardev.h Makefile $(B)/
 
 $(filter $(B)/tests/test_uart,$(TESTS)): examples/tinyvm/uart16550.c examples/tinyvm/uart16550.h
 $(filter $(B)/tests/test_corpus,$(TESTS)): $(wildcard tests/fuzz/*.c tests/fuzz/*.h)
+$(filter $(B)/tests/test_corpus_tls,$(TESTS)): $(wildcard tests/fuzz/*.c tests/fuzz/*.h)
 
 # The same for Windows, built here by MinGW; the tests run under Wine. tests/windows holds the POSIX names that they use, and the list
 # of the programs and single tests that can't be there. WIN_CC= is another compiler for Windows. tests/windows/mbedtls.sh runs those

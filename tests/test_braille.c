@@ -750,6 +750,44 @@ TEST(brlapi_by_name)
 }
 
 /* The server's bytes one by one, from its greeting to a key. */
+/* It is removed, or its time is over, while the name is looked up: nothing of that is left. */
+TEST(brlapi_ends_while_a_name_is_looked_up)
+{
+    int how;
+    NEED_LOCALHOST();
+    for (how = 0; how < 2; how++) {
+        rig r;
+        rig_open_virtual(&r);
+        make(&r, "braille,id=b,host=localhost:61434");
+        if (how == 0) CHECK_INT(chr_remove(r.ctx, "b", NULL), 0);
+        close_after_lookups(&r);
+    }
+}
+
+#ifndef _WIN32
+/* Where no lookup can be begun in the background, the name is looked up all the same. */
+TEST(brlapi_by_name_without_a_thread)
+{
+    server        s;
+    struct pollfd poll_one = { 0, POLLIN, 0 };
+    NEED_LOCALHOST();
+    memset(&s, 0, sizeof s);
+    rig_open_virtual(&s.r);
+    s.listener = server_listen("", s.options, sizeof s.options);
+    memmove(strstr(s.options, "127.0.0.1") , "localhost", 9);
+    fault_arm(FAULT_pipe, EMFILE, 1, 1);
+    attach(&s.rec, make(&s.r, s.options));
+    CHECK(fault_plan.fired > 0);
+    memset(&fault_plan, 0, sizeof fault_plan);
+    poll_one.fd = s.listener;
+    PUMP(&s.r, poll(&poll_one, 1, 0) == 1);
+    server_accept(&s);
+    server_shake(&s, 4);
+    CHECK_INT(s.r.logs, 0);
+    server_close(&s);
+}
+#endif
+
 TEST(brlapi_split_anywhere)
 {
     static const char talk[] = "\0\0\0\004\0\0\0v\0\0\0\010" "\0\0\0\004\0\0\0a\0\0\0N" "\0\0\0\010\0\0\0s\0\0\0\050\0\0\0\001" "\0\0\0\0\0\0\0A"

@@ -3,6 +3,7 @@
  * recorded on both sides in order. No descriptors, no time, no other backend.
  */
 #include "chardev.h"
+#include "fault.h"
 #include "rig.h"
 
 #include <limits.h>
@@ -29,7 +30,7 @@ static const char *notes(void)
     return last;
 }
 
-/* ---- the backend ------------------------------------------------------------------------------------------------- */
+/* ---- the backend ------------------------------------------------------------------------------------------------ */
 
 static struct {
     int  most;                    /* how many bytes it still takes; then it would block */
@@ -49,10 +50,19 @@ static void note_bytes(int len, const char *bytes)
     note("%.*s) ", len, bytes);
 }
 
+/* Of each by the first letter of its id: its own `most` and `failure`; without those it has the common ones. */
+static struct {
+    int is_own, most, failure;
+} of_id[128];
+
 static int back_write(chr_dev *dev, const void *buf, size_t len)
 {
-    int n = back.failure ? back.failure : back.most == 0 ? CHR_ERR_WOULD_BLOCK : (int)len < back.most ? (int)len : back.most;
-    if (n > 0) back.most -= n;
+    int  own = of_id[(int)dev->id[0]].is_own;
+    int *most = own ? &of_id[(int)dev->id[0]].most : &back.most;
+    int  failure = own ? of_id[(int)dev->id[0]].failure : back.failure;
+    int  n = failure ? failure : *most == 0 ? CHR_ERR_WOULD_BLOCK : (int)len < *most ? (int)len : *most;
+    if (n > 0) *most -= n;
+    if (own) note("%s.", dev->id);
     if (n > 0) note_bytes(n, (const char *)buf);
     else note("write:%s ", n == CHR_ERR_WOULD_BLOCK ? "wait" : "fails");
     was_write = n > 0;
@@ -104,13 +114,12 @@ static int back_ioctl(chr_dev *dev, int command, void *arg)
 {
     static const chr_serial_params params = { 115200, 'E', 7, 2 };
     static const chr_terminal_size size = { 0x12345678, -0x1234567 };
-    (void)dev;
     switch (command) {
     case CHR_IOCTL_SERIAL_GET_PARAMS: memcpy(arg, &params, sizeof params); return 0;
     case CHR_IOCTL_GET_TERMINAL_SIZE: memcpy(arg, &size, sizeof size); return 0;
     case CHR_IOCTL_PP_READ_DATA: *(unsigned char *)arg = 0xa7; return 0;
     case CHR_IOCTL_PP_EPP_READ: memcpy(((chr_parallel_epp *)arg)->buf, "cycles", 6); return 0;
-    case CHR_IOCTL_SERIAL_SET_BREAK: return CHR_ERR_IO;
+    case CHR_IOCTL_SERIAL_SET_BREAK: return dev->id[0] == 'g' ? *(int *)arg = dev->id[1], 0 : CHR_ERR_IO;
     case CHR_IOCTL_SET_TERMINAL_SIZE: return CHR_ERR_NOT_SUPPORTED;
     default: *(int *)arg = command % 2 ? command * 0x1010101 : command * -0x1010101; return 0;
     }
@@ -199,7 +208,7 @@ CHR_TABLE(chr_backend, broken_kind,
     CHR_SET(open,         broken_open)
     CHR_SET(io,           &back_io));
 
-/* ---- the frontend ------------------------------------------------------------------------------------------------ */
+/* ---- the frontend ----------------------------------------------------------------------------------------------- */
 
 static chr_frontend front;
 static int          asks_are_noted;
@@ -268,6 +277,8 @@ static chr_dev *start(rig *r, const char *options)
     chr_config config;
     chr_dev   *dev;
     memset(&back, 0, sizeof back);
+    memset(of_id, 0, sizeof of_id);
+    memset(&fault_plan, 0, sizeof fault_plan);
     logged = NULL;
     back.most = 1000;
     room = 100;
@@ -300,7 +311,7 @@ static void finish(rig *r)
 
 static void set_handlers(const chr_handlers *handlers) { chr_fe_set_handlers(&front, handlers, NULL); }
 
-/* ---- events ------------------------------------------------------------------------------------------------------ */
+/* ---- events ----------------------------------------------------------------------------------------------------- */
 
 static const int many[] = { CHR_EVENT_INPUT_END, CHR_EVENT_MUX_OUT, CHR_EVENT_MUX_IN, CHR_EVENT_PURGE_TRANSMIT, CHR_EVENT_PURGE_RECEIVE,
                             CHR_EVENT_LINE_ERROR, CHR_EVENT_SERIAL, CHR_EVENT_RESIZED, CHR_EVENT_BREAK, -7, CHR_EVENT_READABLE };
@@ -489,7 +500,7 @@ TEST(state_is_told_to_new_handlers)
     finish(&r);
 }
 
-/* ---- room and input ---------------------------------------------------------------------------------------------- */
+/* ---- room and input --------------------------------------------------------------------------------------------- */
 
 static void set_others(int what)
 {
@@ -569,7 +580,90 @@ TEST(room_and_input)
     finish(&r);
 }
 
-/* ---- output ------------------------------------------------------------------------------------------------------ */
+static void none_and_all(void)
+{
+    set_handlers(NULL);
+    set_handlers(&all_handlers);
+}
+
+static void post_and_set(void)
+{
+    back.in_write = post_break;
+    CHECK_INT(chr_fe_write(&front, "x", 1), 1);
+    set_handlers(&all_handlers);
+}
+
+static void buffers_and_none(void)
+{
+    CHECK_INT(chr_fe_set_buffers(&front, 8, 8), 0);
+    CHECK_INT(chr_fe_set_buffers(&front, 0, 0), 0);
+}
+
+static void swap_in_vain(void)
+{
+    change_answer = -1;
+    CHECK_INT(chr_change(front.ctx, "b", "back", NULL), CHR_ERR_BUSY);
+}
+
+static void (*doing)(void);
+static void do_when_asked(int what)
+{
+    if (what != 'c') return;
+    then = NULL;
+    doing();
+}
+
+/* Two changes make no answer good again. */
+TEST(room_that_changes_twice)
+{
+    static void (*const doings[])(void) = { none_and_all, post_and_set, buffers_and_none, swap_in_vain };
+    chr_dev *dev;
+    rig      r;
+    size_t   i;
+    int      buffered;
+    for (i = 0; i < sizeof doings / sizeof doings[0]; i++) {
+        dev = start(&r, "back,id=b");
+        set_handlers(&all_handlers);
+        chr_be_event(dev, CHR_EVENT_OPENED);
+        settle(&r);
+        doing = doings[i];
+        then = do_when_asked;
+        CHECK_INT(chr_be_can_write(dev), 0);
+        CHECK(then == NULL);
+        CHECK_INT(chr_be_can_write(dev), 100);
+        finish(&r);
+    }
+    for (buffered = 0; buffered <= 1; buffered++) { /* the same with buffers, empty or not */
+        dev = start(&r, "back,id=b");
+        set_handlers(&all_handlers);
+        chr_be_event(dev, CHR_EVENT_OPENED);
+        CHECK_INT(chr_fe_set_buffers(&front, 8, 0), 0);
+        settle(&r);
+        room = 0;
+        if (buffered) chr_be_write(dev, "bytes", 5);
+        settle(&r);
+        notes();
+        doing = none_and_all;
+        then = do_when_asked;
+        room = 3;
+        if (buffered) {
+            chr_fe_accept_input(&front);
+            chr_loop_step(r.ctx, 0);
+            CHECK(strstr(notes(), "ask set_open(0) set_open(1) event(1) read") == NULL); /* not before it is asked again */
+            settle(&r);
+            CHECK_INT(chr_fe_readable(&front), 0);
+        } else {
+            then = NULL;
+            CHECK_INT(chr_be_can_write(dev), 8); /* so that it is asked the next time */
+            then = do_when_asked;
+            CHECK_INT(chr_be_can_write(dev), 0);
+        }
+        then = NULL;
+        finish(&r);
+    }
+}
+
+/* ---- output ----------------------------------------------------------------------------------------------------- */
 
 static void post_writable(chr_dev *dev)
 {
@@ -755,7 +849,7 @@ TEST(queued_output_and_its_end)
     finish(&r);
 }
 
-/* ---- buffers ----------------------------------------------------------------------------------------------------- */
+/* ---- buffers ---------------------------------------------------------------------------------------------------- */
 
 static chr_dev *start_buffered(rig *r, const chr_handlers *handlers, size_t in, size_t out)
 {
@@ -1100,6 +1194,24 @@ TEST(buffers_take_the_state_over)
     }
 }
 
+/* Other sizes begin anew: a full buffer that grows has room, and one whose handlers were taken away is filled again. */
+TEST(buffers_that_grow)
+{
+    chr_dev *dev;
+    rig      r;
+    dev = start_buffered(&r, &events_alone, 8, 8);
+    chr_be_write(dev, "12345678", 8);
+    CHECK_INT(chr_be_can_write(dev), 0);
+    CHECK_INT(chr_fe_set_buffers(&front, 20, 8), 0);
+    CHECK_INT(chr_be_can_write(dev), 12);
+    set_handlers(NULL);
+    CHECK_INT(chr_be_can_write(dev), 0);
+    CHECK_INT(chr_fe_set_buffers(&front, 30, 8), 0);
+    CHECK_INT(chr_be_can_write(dev), 22);
+    CHECK_STR(take(9), "12345678");
+    finish(&r);
+}
+
 /* With a read handler they are delivered as it has room. */
 TEST(input_read_ahead)
 {
@@ -1151,7 +1263,7 @@ TEST(input_read_ahead)
     finish(&r);
 }
 
-/* ---- the log hook, while a buffer is sent ------------------------------------------------------------------------ */
+/* ---- the log hook, while a buffer is sent ----------------------------------------------------------------------- */
 
 static void detach_now(void) { chr_fe_deinit(&front); }
 static void write_now(void) { CHECK_INT(chr_fe_write(&front, "more", 4), 4); }
@@ -1225,7 +1337,7 @@ TEST(the_log_hook_writes_and_asks_for_other_buffers)
     finish(&r);
 }
 
-/* ---- hot swap ---------------------------------------------------------------------------------------------------- */
+/* ---- hot swap --------------------------------------------------------------------------------------------------- */
 
 static int swap(const char *options, chr_error *err)
 {
@@ -1494,7 +1606,7 @@ TEST(swaps_with_buffers)
     }
 }
 
-/* ---- the rest of a life ------------------------------------------------------------------------------------------ */
+/* ---- the rest of a life ----------------------------------------------------------------------------------------- */
 
 static void free_nothing(int what)
 {
@@ -1704,7 +1816,7 @@ TEST(printed_output)
     finish(&r);
 }
 
-/* ---- record and replay ------------------------------------------------------------------------------------------- */
+/* ---- record and replay ------------------------------------------------------------------------------------------ */
 
 static char story[8000]; /* what the frontend has met */
 
@@ -1878,4 +1990,421 @@ TEST(lives_that_are_played_again)
     CHECK_INT(chr_replay_over(r.ctx), 0);
     finish(&r);
     scratch_clean();
+}
+
+/* What the file says: "kind:number " for each record, from number `from` of a chardev on. */
+static const char *kinds_in(const char *path)
+{
+    static char   text[2000];
+    unsigned char head[28];
+    FILE         *file = fopen(path, "rb");
+    REQUIRE(file != NULL && fseek(file, 24, SEEK_SET) == 0);
+    text[0] = 0;
+    while (fread(head, 1, sizeof head, file) == sizeof head) {
+        snprintf(text + strlen(text), sizeof text - strlen(text), "%d:%d ", head[10], head[8]);
+        REQUIRE(fseek(file, head[0] | head[1] << 8, SEEK_CUR) == 0);
+    }
+    fclose(file);
+    return text;
+}
+
+/* A mux is not recorded: only what is below it. And what the end of the context tells is no part of it. */
+TEST(what_is_in_a_recording)
+{
+    static char path[400];
+    chr_error   err;
+    chr_dev    *dev;
+    rig         r;
+    int         value = 1;
+    snprintf(path, sizeof path, "%s", scratch("record"));
+    start(&r, "plain,id=other");
+    chr_fe_deinit(&front);
+    dev = make(&r, "back,id=b,mux=on");
+    CHECK_INT(chr_record_start(r.ctx, path, &err), 0);
+    REQUIRE(chr_fe_init(&front, dev, NULL) == 0);
+    set_handlers(&all_handlers);
+    CHECK_INT(chr_fe_disconnect(&front), CHR_ERR_NOT_SUPPORTED);
+    CHECK_INT(chr_fe_ioctl(&front, CHR_IOCTL_SERIAL_GET_FLOW, &value), 0);
+    CHECK_INT(chr_wait_connected(dev, &err), CHR_ERR_NOT_SUPPORTED);
+    chr_be_event(chr_find(r.ctx, "b-base"), CHR_EVENT_OPENED);
+    CHECK_INT(chr_fe_write(&front, "x", 1), 1);
+    chr_fe_set_open(&front, 0);
+    CHECK_INT(chr_record_stop(r.ctx), 0);
+    CHECK_STR(kinds_in(path), "1:0 2:0 1:1 2:1 8:1 4:1 6:1 12:0 ");
+    CHECK_INT(chr_record_start(r.ctx, path, &err), 0);
+    finish(&r);
+    CHECK_STR(kinds_in(path), "1:0 2:0 1:1 4:1 2:1 12:0 ");
+    scratch_clean();
+}
+
+/* What begins while a frontend gathers its output sees that, too. */
+TEST(recordings_and_buffers)
+{
+    static char path[400];
+    chr_error   err;
+    rig         r;
+    int         i;
+    snprintf(path, sizeof path, "%s", scratch("record"));
+    start_buffered(&r, &all_handlers, 8, 8);
+    for (i = 0; i < 3; i++) {
+        CHECK_INT(chr_fe_write(&front, "x", 1), 1);
+        settle(&r);
+    }
+    CHECK_INT(chr_record_start(r.ctx, path, &err), 0);
+    CHECK_INT(chr_fe_write(&front, "y", 1), 1);
+    settle(&r);
+    CHECK_INT(chr_record_stop(r.ctx), 0);
+    CHECK_INT(chr_fe_write(&front, "z", 1), 1);
+    settle(&r);
+    CHECK_STR(kinds_in(path), "1:0 4:0 2:0 6:0 12:0 ");
+    finish(&r);
+    scratch_clean();
+}
+
+static void close_replay(void) { chr_replay_close(front.ctx); }
+
+/* Reading the recording fails at any place: calls get errors, and nobody gets what is not in it. */
+TEST(recordings_that_can_not_be_read_any_more)
+{
+    static char path[400];
+    char        text[100];
+    chr_error   err;
+    chr_dev    *dev;
+    rig         r;
+    long        at, fired = 1;
+    int         n;
+    snprintf(path, sizeof path, "%s", scratch("life"));
+    start(&r, "plain,id=other");
+    CHECK_INT(chr_record_start(r.ctx, path, &err), 0);
+    CHECK(chr_new(r.ctx, "broken,id=x", &err) == NULL);
+    dev = make(&r, "back,id=b");
+    chr_fe_deinit(&front);
+    REQUIRE(chr_fe_init(&front, dev, NULL) == 0);
+    set_handlers(&all_handlers);
+    chr_be_event(dev, CHR_EVENT_OPENED);
+    chr_be_write(dev, "input", 5);
+    CHECK_INT(chr_fe_write(&front, "abc", 3), 3);
+    CHECK_INT(chr_fe_read_all(&front, text, 4, 0), 4);
+    back.failure = CHR_ERR_IO;
+    CHECK_INT(chr_wait_connected(dev, &err), CHR_ERR_IO);
+    back.failure = 0;
+    CHECK_INT(chr_record_stop(r.ctx), 0);
+    finish(&r);
+    for (at = 1; fired && at < 200; at++) {
+        start(&r, "plain,id=other");
+        CHECK_INT(chr_replay_open(r.ctx, path, &err), 0);
+        chr_fe_deinit(&front);
+        fault_arm(FAULT_pread, EIO, at, 1);
+        memset(&err, 'x', sizeof err);
+        CHECK(chr_new(r.ctx, "broken,id=x", &err) == NULL);
+        CHECK(strstr("broken: it is broken", err.text) || strstr(err.text, "broken: ") == err.text);
+        CHECK(strchr(err.text, 'x') == NULL || strstr(err.text, "'x'") != NULL);
+        dev = chr_new(r.ctx, "back,id=b", &err);
+        if (dev && strcmp(dev->kind->name, "replay") == 0) { /* else it was not found, and is one as ever */
+            REQUIRE(chr_fe_init(&front, dev, NULL) == 0);
+            set_handlers(&all_handlers);
+            pass_time(&r, 1);
+            n = chr_fe_write(&front, "abc", 3);
+            CHECK(n == 3);
+            memset(text, 0, sizeof text);
+            n = chr_fe_read_all(&front, text, 4, 0);
+            CHECK(n == 4 ? strcmp(text, "rrrr") == 0 : n < 0);
+            memset(&err, 'x', sizeof err);
+            n = chr_wait_connected(dev, &err);
+            CHECK(n < 0);
+            CHECK(strstr(err.text, "xx") == NULL);
+            if (n == CHR_ERR_IO && err.text[0]) CHECK_STR(err.text, "b waits in vain");
+            pass_time(&r, 1);
+            settle(&r);
+        }
+        if (strstr(noted, "read(") && !strstr(noted, "write")) CHECK_HAS(noted, "read(input) ");
+        CHECK(dev == NULL || !strstr(noted, "close"));
+        fired = fault_plan.fired;
+        fault_disarm();
+        if (front.dev) chr_fe_deinit(&front);
+        finish(&r);
+    }
+    CHECK(at > 10 && !fired);
+    /* the replay is closed while a chardev is made for it */
+    start(&r, "plain,id=other");
+    CHECK_INT(chr_replay_open(r.ctx, path, &err), 0);
+    CHECK_INT(chr_record_start(r.ctx, scratch("another"), &err), 0);
+    fault_arm(FAULT_write, ENOSPC, 1, 1);
+    logged = close_replay;
+    CHECK(chr_new(r.ctx, "back,id=b", &err) == NULL);
+    CHECK_STR(err.text, "back: chardev 'b' is not in the recording");
+    fault_disarm();
+    CHECK(logged == NULL);
+    finish(&r);
+    scratch_clean();
+}
+
+/* Another command than then is not answered with what belongs to that one. */
+TEST(commands_that_were_not_given_then)
+{
+    static char path[400];
+    chr_error   err;
+    chr_dev    *dev;
+    rig         r;
+    int         value = 5, played;
+    snprintf(path, sizeof path, "%s", scratch("life"));
+    for (played = 0; played <= 1; played++) {
+        start(&r, "plain,id=other");
+        CHECK_INT(played ? chr_replay_open(r.ctx, path, &err) : chr_record_start(r.ctx, path, &err), 0);
+        chr_fe_deinit(&front);
+        dev = make(&r, "back,id=b");
+        REQUIRE(chr_fe_init(&front, dev, NULL) == 0);
+        value = 5;
+        CHECK_INT(chr_fe_ioctl(&front, played ? CHR_IOCTL_SERIAL_GET_TIOCM : CHR_IOCTL_SERIAL_GET_FLOW, &value),
+                  played ? (int)CHR_ERR_NOT_SUPPORTED : 0);
+        CHECK_INT(value, played ? 5 : CHR_IOCTL_SERIAL_GET_FLOW * -0x1010101);
+        CHECK_INT(chr_fe_ioctl(&front, CHR_IOCTL_SERIAL_GET_FLOW, &value), 0); /* it is still there */
+        CHECK_INT(value, CHR_IOCTL_SERIAL_GET_FLOW * -0x1010101);
+        finish(&r);
+    }
+    scratch_clean();
+}
+
+/* ---- arguments in traces ---------------------------------------------------------------------------------------- */
+
+static void tell_ioctl_trace(void *opaque, const chr_trace *event)
+{
+    (void)opaque;
+    if (event->number == CHR_TRACE_ioctl) tell("%d=%d %s;", (int)event->value[0], (int)event->value[1], event->text ? event->text : "-");
+}
+
+TEST(arguments_in_traces)
+{
+    rig r;
+    int command;
+    rig_traced = tell_ioctl_trace;
+    start(&r, "back,id=b");
+    story[0] = 0;
+    for (command = CHR_IOCTL_SET_ECHO; command <= CHR_IOCTL_SET_TERMINAL_SIZE; command++) {
+        size_t used = strlen(story);
+        if (command == CHR_IOCTL_SERIAL_SET_PARAMS || command == CHR_IOCTL_PP_EPP_READ_ADDRESS || command == CHR_IOCTL_PP_EPP_WRITE_ADDRESS ||
+            command == CHR_IOCTL_PP_EPP_WRITE) continue;
+        tell_ioctl(command);
+        *strstr(story + used, "ioctl(") = 0; /* what it prints itself */
+    }
+    CHECK_HAS(story, "1=0 16843009;3=-5 -;4=0 -67372036;5=0 84215045;6=0 115200,E,7,2;7=0 117901063;8=0 -134744072;9=0 -;10=0 167;");
+    CHECK_HAS(story, ";11=0 11;12=0 244;13=0 13;14=0 242;15=0 252645135;17=0 -;20=0 -336860180;21=0 353703189;22=0 -370546198;");
+    CHECK_HAS(story, ";40=0 305419896,-19088743;41=-9 -;");
+    CHECK_INT(chr_fe_ioctl(&front, CHR_IOCTL_SERIAL_SET_BREAK, &command), CHR_ERR_IO);
+    rig_traced = NULL;
+    finish(&r);
+}
+
+/* ---- several at once: a hub ------------------------------------------------------------------------------------- */
+
+static void own(const char *id, int most, int failure)
+{
+    of_id[(int)id[0]].is_own = 1;
+    of_id[(int)id[0]].most = most;
+    of_id[(int)id[0]].failure = failure;
+}
+
+static chr_dev *start_hub(rig *r)
+{
+    chr_dev *dev;
+    start(r, "back,id=a");
+    asks_are_noted = 0;
+    chr_fe_deinit(&front);
+    make(r, "back,id=b,history=4");
+    make(r, "back,id=c");
+    dev = make(r, "hub,id=h,chardevs.0=a,chardevs.1=b,chardevs.2=c");
+    REQUIRE(chr_fe_init(&front, dev, NULL) == 0);
+    set_handlers(&all_handlers);
+    own("a", 100, 0);
+    own("b", 100, 0);
+    own("c", 100, 0);
+    settle(r);
+    notes();
+    return dev;
+}
+
+static uint64_t dropped_by(rig *r, const char *id)
+{
+    chr_info info;
+    chr_query(chr_find(r->ctx, id), &info);
+    return info.bytes_dropped;
+}
+
+TEST(hubs_and_slow_members)
+{
+    chr_dev *a, *b, *c, *h;
+    rig      r;
+    h = start_hub(&r);
+    a = chr_find(r.ctx, "a");
+    b = chr_find(r.ctx, "b");
+    c = chr_find(r.ctx, "c");
+    chr_be_event(a, CHR_EVENT_OPENED);
+    chr_be_event(b, CHR_EVENT_OPENED);
+    CHECK_STR(notes(), "event(1) ");
+    CHECK_INT(chr_fe_write(&front, "one", 3), 3);
+    CHECK_STR(notes(), "a.write(one) b.write(one) c.write(one) ");
+    own("b", 2, 0); /* a slow one: the others have more, and are not sent it again */
+    CHECK_INT(chr_fe_write(&front, "four", 4), 2);
+    CHECK_STR(notes(), "a.write(four) b.write(fo) c.write(fo) ");
+    CHECK_INT(chr_fe_write(&front, "ur", 2), CHR_ERR_WOULD_BLOCK);
+    CHECK_STR(notes(), "b.write:wait ");
+    chr_fe_add_watch(&front, front_writable, (void *)"room");
+    settle(&r);
+    notes();
+    chr_be_writable(a); /* not the one that is waited for */
+    CHECK_STR(notes(), "");
+    own("b", 100, 0);
+    chr_be_writable(b);
+    CHECK_HAS(notes(), "writable(room) ");
+    CHECK_INT(chr_fe_write(&front, "urther", 6), 6);
+    CHECK_STR(notes(), "a.write(ther) b.write(urther) c.write(urther) ");
+    own("b", 100, CHR_ERR_IO); /* one that fails: it does not hold the others up, and does not get that again */
+    CHECK_INT(chr_fe_write(&front, "gone", 4), 4);
+    CHECK_STR(notes(), "a.write(gone) b.write:fails c.write(gone) ");
+    CHECK_INT(dropped_by(&r, "b"), 4);
+    own("b", 100, 0);
+    CHECK_INT(chr_fe_write(&front, "on", 2), 2);
+    CHECK_STR(notes(), "a.write(on) b.write(on) c.write(on) ");
+    /* a slow one that goes, and comes back: it is sent what is written from then on */
+    own("a", 1, 0);
+    CHECK_INT(chr_fe_write(&front, "slow", 4), 1);
+    chr_fe_add_watch(&front, front_writable, (void *)"gone");
+    settle(&r);
+    notes();
+    chr_be_event(a, CHR_EVENT_CLOSED);
+    settle(&r);
+    CHECK_HAS(notes(), "writable(gone) ");
+    CHECK_INT(chr_fe_write(&front, "low", 3), 3);
+    CHECK_STR(notes(), "a.write:wait c.write(low) ");
+    own("a", 100, 0);
+    chr_be_event(a, CHR_EVENT_OPENED);
+    CHECK_INT(chr_fe_write(&front, "new", 3), 3);
+    CHECK_STR(notes(), "a.write(new) b.write(new) c.write(new) ");
+    /* none is open */
+    chr_be_event(a, CHR_EVENT_CLOSED);
+    CHECK_STR(notes(), "");
+    chr_be_event(b, CHR_EVENT_CLOSED);
+    CHECK_STR(notes(), "event(4) ");
+    own("a", 0, CHR_ERR_DISCONNECTED);
+    own("b", 0, CHR_ERR_DISCONNECTED);
+    own("c", 0, CHR_ERR_DISCONNECTED);
+    CHECK_INT(chr_fe_write(&front, "lost", 4), CHR_ERR_DISCONNECTED);
+    CHECK_INT(dropped_by(&r, "c"), 4);
+    CHECK_INT(dropped_by(&r, "b"), 8);
+    /* an error elsewhere is no loss: its caller may try again */
+    chr_fe_deinit(&front);
+    CHECK_INT(chr_remove(r.ctx, "h", NULL), 0);
+    REQUIRE(chr_fe_init(&front, c, NULL) == 0);
+    own("c", 0, CHR_ERR_IO);
+    CHECK_INT(chr_fe_write(&front, "kept", 4), CHR_ERR_IO);
+    CHECK_INT(dropped_by(&r, "c"), 4);
+    (void)h;
+    finish(&r);
+}
+
+TEST(hubs_and_the_ends_of_their_members)
+{
+    chr_dev *a, *b, *c;
+    rig      r;
+    start_hub(&r);
+    a = chr_find(r.ctx, "a");
+    b = chr_find(r.ctx, "b");
+    c = chr_find(r.ctx, "c");
+    chr_be_event(a, CHR_EVENT_OPENED);
+    chr_be_event(b, CHR_EVENT_OPENED);
+    chr_be_event(a, CHR_EVENT_INPUT_END);
+    chr_be_event(a, CHR_EVENT_INPUT_END);
+    CHECK_STR(notes(), "event(1) ");
+    chr_be_event(b, CHR_EVENT_INPUT_END);
+    CHECK_STR(notes(), "event(10) ");
+    chr_be_event(c, CHR_EVENT_OPENED); /* one that says something: it is told no more of ends than one */
+    chr_be_write(c, "in", 2);
+    chr_be_event(c, CHR_EVENT_INPUT_END);
+    CHECK_STR(notes(), "read(in) ");
+    chr_be_event(c, CHR_EVENT_BREAK);
+    chr_be_event(a, CHR_EVENT_CLOSED);
+    chr_be_event(b, CHR_EVENT_CLOSED);
+    CHECK_STR(notes(), "event(0) ");
+    chr_be_event(c, CHR_EVENT_CLOSED);
+    CHECK_STR(notes(), "event(4) ");
+    /* the only one that has not ended goes: then all have */
+    chr_be_event(a, CHR_EVENT_OPENED);
+    chr_be_event(b, CHR_EVENT_OPENED);
+    chr_be_event(a, CHR_EVENT_INPUT_END);
+    CHECK_STR(notes(), "event(1) ");
+    chr_be_event(b, CHR_EVENT_CLOSED);
+    CHECK_STR(notes(), "event(10) ");
+    chr_be_event(a, CHR_EVENT_CLOSED);
+    /* half-close: of those that are open, and 0 when one can do it */
+    CHECK_INT(chr_fe_shutdown(&front), CHR_ERR_DISCONNECTED);
+    chr_be_event(a, CHR_EVENT_OPENED);
+    notes();
+    CHECK_INT(chr_fe_shutdown(&front), 0);
+    CHECK_STR(notes(), "shutdown ");
+    finish(&r);
+}
+
+/* A member's backend is replaced: what the old one had had ahead of the others is for the new one, too. */
+TEST(hubs_whose_members_are_swapped)
+{
+    chr_error err;
+    rig       r;
+    int       b;
+    start_hub(&r);
+    chr_be_event(chr_find(r.ctx, "a"), CHR_EVENT_OPENED);
+    chr_be_event(chr_find(r.ctx, "b"), CHR_EVENT_OPENED);
+    for (b = 0; b <= 1; b++) { /* the fast one, then the slow one */
+        own("b", 2, 0);
+        CHECK_INT(chr_fe_write(&front, "four", 4), 2);
+        notes();
+        CHECK_INT(chr_change(r.ctx, b ? "b" : "a", "ready", &err), 0);
+        own("b", 100, 0);
+        settle(&r);
+        notes();
+        CHECK_INT(chr_fe_write(&front, "ur", 2), 2);
+        CHECK_STR(notes(), b ? "b.write(ur) c.write(ur) " : "a.write(ur) b.write(ur) c.write(ur) ");
+        CHECK_INT(chr_fe_write(&front, "on", 2), 2);
+        CHECK_STR(notes(), "a.write(on) b.write(on) c.write(on) ");
+    }
+    finish(&r);
+}
+
+static int ioctl_of(const char *members, int *value)
+{
+    char options[100];
+    rig  r;
+    int  code, i;
+    start(&r, "plain,id=other");
+    chr_fe_deinit(&front);
+    snprintf(options, sizeof options, "hub,id=h");
+    for (i = 0; members[i]; i++) {
+        char one[30];
+        snprintf(one, sizeof one, "%s,id=%c%d", members[i] == 'r' ? "ready" : "back", members[i], i);
+        make(&r, one);
+        snprintf(options + strlen(options), sizeof options - strlen(options), ",chardevs.%d=%c%d", i, members[i], i);
+    }
+    REQUIRE(chr_fe_init(&front, make(&r, options), NULL) == 0);
+    *value = 1;
+    code = chr_fe_ioctl(&front, CHR_IOCTL_SERIAL_SET_BREAK, value);
+    finish(&r);
+    return code;
+}
+
+/* g... can do it, b... fails, r... has no such command: one that can is enough, and the first one's answer counts. */
+TEST(hubs_and_commands)
+{
+    int value;
+    CHECK_INT(ioctl_of("gb", &value), 0);
+    CHECK_INT(value, '0');
+    CHECK_INT(ioctl_of("bg", &value), 0);
+    CHECK_INT(value, '1');
+    CHECK_INT(ioctl_of("gg", &value), 0);
+    CHECK_INT(value, '0');
+    CHECK_INT(ioctl_of("bb", &value), CHR_ERR_IO);
+    CHECK_INT(ioctl_of("rb", &value), CHR_ERR_IO);
+    CHECK_INT(ioctl_of("br", &value), CHR_ERR_IO);
+    CHECK_INT(ioctl_of("rg", &value), 0);
+    CHECK_INT(ioctl_of("gr", &value), 0);
+    CHECK_INT(ioctl_of("rr", &value), CHR_ERR_NOT_SUPPORTED);
+    CHECK_INT(value, 1);
 }

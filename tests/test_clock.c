@@ -117,7 +117,9 @@ static size_t read_some(int fd, size_t most)
 {
     size_t  total = 0;
     ssize_t n;
-    while (total < most && (n = recv(fd, block, most - total < sizeof block ? most - total : sizeof block, MSG_DONTWAIT)) > 0) total += (size_t)n;
+    size_t  left;
+    while ((left = most - total) > 0 && (n = recv(fd, block, left < sizeof block ? left : sizeof block, MSG_DONTWAIT)) > 0)
+        total += (size_t)n;
     return total;
 }
 
@@ -306,6 +308,41 @@ TEST(lingers_over_tcp_until_the_peer_closes)
     CHECK_INT(r.live, 0);
 }
 
+/* The end of a context waits for nobody who has had everything: neither for an acknowledgement that has come, nor
+ * for the peer to close. */
+TEST(the_end_of_a_context_does_not_wait)
+{
+    int      port, listener = tcp_listen(&port), over_tcp, removed, far, fds[2];
+    recorder rec;
+    rig      r;
+    for (over_tcp = 0; over_tcp < 2; over_tcp++)
+        for (removed = 0; removed < 2; removed++) {
+            rig_open(&r);
+            if (over_tcp) {
+                attach(&rec, make(&r, optionsf("socket,id=s,host=127.0.0.1,port=%d", port)));
+                far = accept(listener, NULL, NULL);
+            } else {
+                socket_pair(fds);
+                far = fds[1];
+                attach(&rec, make(&r, optionsf("socket,id=s,fd=%d", fds[0])));
+            }
+            PUMP(&r, rec.open);
+            CHECK_INT(chr_fe_write(&rec.fe, "all of it", 9), 9);
+            CHECK_INT(drain(&r, far, 9), 9);
+            detach(&rec);
+            if (removed) CHECK_INT(chr_remove(r.ctx, "s", NULL), 0);
+            settle(&r);
+            memset(&fault_plan, 0, sizeof fault_plan);
+            chr_context_free(r.ctx);
+            if (!CHECK(fault_plan.counts[FAULT_poll] < 20))
+                NOTE("tcp %d, removed %d: %ld", over_tcp, removed, fault_plan.counts[FAULT_poll]);
+            CHECK_INT(r.live, 0);
+            CHECK_INT(r.logs, 0);
+            close(far);
+        }
+    close(listener);
+}
+
 /* ---- frontends without room -------------------------------------------------------------------------------------- */
 
 static int asked, room;
@@ -456,7 +493,8 @@ static void step_at_pace(rig *r, int *steps, int64_t apart, int64_t ns, long mos
     const int64_t total = 400 * ns;
     int64_t       began, at, last, late = 0;
     int           before;
-    for (began = frozen; frozen - began < 20 * ns; frozen += apart) chr_loop_step_every(r->ctx, ns); /* it finds the pace */
+    for (began = frozen; frozen - began < 20 * ns; frozen += apart) /* it finds the pace */
+        chr_loop_step_every(r->ctx, ns);
     looks = 0;
     before = *steps;
     for (began = last = frozen; frozen - began < total; frozen += apart) {
@@ -467,9 +505,11 @@ static void step_at_pace(rig *r, int *steps, int64_t apart, int64_t ns, long mos
         CHECK(frozen == last || frozen - last >= ns || last == began);
         last = frozen;
     }
-    if (!CHECK(*steps - before <= 401) || !CHECK(*steps - before >= (apart > ns ? 400 * ns / apart - 1 : 250)) || !CHECK(looks <= most_looks) ||
+    if (!CHECK(*steps - before <= 401) || !CHECK(*steps - before >= (apart > ns ? 400 * ns / apart - 1 : 250)) ||
+        !CHECK(looks <= most_looks) ||
         !CHECK(late <= ns + ns / 2 + apart))
-        NOTE("apart %lld of %lld: %d steps, %ld looks, %lld late", (long long)apart, (long long)ns, *steps - before, looks, (long long)late);
+        NOTE("apart %lld of %lld: %d steps, %ld looks, %lld late", (long long)apart, (long long)ns, *steps - before,
+            looks, (long long)late);
 }
 
 TEST(steps_at_each_pace)
@@ -478,8 +518,10 @@ TEST(steps_at_each_pace)
         int64_t apart, ns;
         long    looks;
     } table[] = {
-        { 100, 1000000, 400 * 10000 / 64 + 500 }, { 10000, 1000000, 400 * 8 }, { 50000, 1000000, 400 * 8 }, { 200000, 1000000, 400 * 6 },
-        { 600000, 1000000, 400 * 4 }, { 3000000, 1000000, 400 * 2 }, { 10000, 1000000, 400 * 8 }, { 1000, 100000, 400 * 8 },
+        { 100, 1000000, 400 * 10000 / 64 + 500 }, { 10000, 1000000, 400 * 8 }, { 50000, 1000000, 400 * 8 },
+        { 200000, 1000000, 400 * 6 },
+        { 600000, 1000000, 400 * 4 }, { 3000000, 1000000, 400 * 2 }, { 10000, 1000000, 400 * 8 },
+        { 1000, 100000, 400 * 8 },
     };
     size_t    i;
     int       fds[2], steps = 0;
@@ -491,7 +533,8 @@ TEST(steps_at_each_pace)
     REQUIRE(pipe(fds) == 0);
     CHECK_INT(chr_watch_start(r.ctx, &watch, fds[0], CHR_IN, step_ready, &steps), 0);
     say(fds[1], "x");
-    for (i = 0; i < sizeof table / sizeof *table; i++) step_at_pace(&r, &steps, table[i].apart, table[i].ns, table[i].looks);
+    for (i = 0; i < sizeof table / sizeof *table; i++)
+        step_at_pace(&r, &steps, table[i].apart, table[i].ns, table[i].looks);
     steps = 0; /* a clock too coarse to tell: each call that looks is a step */
     for (i = 0; i < 1000; i++) chr_loop_step_every(r.ctx, 1000000);
     CHECK(steps >= 1000 / 64 - 1 && steps <= 1000);
@@ -751,7 +794,8 @@ TEST(a_dispatch_counts_its_callbacks)
 /* The events of an entry are those of all its watches. */
 TEST(an_entry_has_the_events_of_its_watches)
 {
-    static const int  sets[][2] = { { CHR_IN, 0 }, { CHR_OUT, 0 }, { CHR_HUP, 0 }, { CHR_IN | CHR_OUT, 0 }, { CHR_IN, CHR_OUT }, { CHR_OUT, CHR_HUP },
+    static const int  sets[][2] = { { CHR_IN, 0 }, { CHR_OUT, 0 }, { CHR_HUP, 0 }, { CHR_IN | CHR_OUT, 0 },
+                                    { CHR_IN, CHR_OUT }, { CHR_OUT, CHR_HUP },
                                     { CHR_IN | CHR_HUP, CHR_OUT }, { 0, CHR_IN }, { 0, 0 } };
     size_t            i;
     int               fds[2], timeout, count = 0, want, at, found;
@@ -768,7 +812,8 @@ TEST(an_entry_has_the_events_of_its_watches)
         found = chr_loop_prepare(r.ctx, polls, 10, &timeout);
         CHECK_INT(found, want ? 2 : 1); /* the waker is the other */
         for (at = 0; at < found; at++)
-            if (polls[at].fd == fds[0] && !CHECK_INT(polls[at].events & (CHR_IN | CHR_OUT | CHR_HUP), want)) NOTE("row %zu", i);
+            if (polls[at].fd == fds[0] && !CHECK_INT(polls[at].events & (CHR_IN | CHR_OUT | CHR_HUP), want))
+                NOTE("row %zu", i);
         chr_loop_dispatch(r.ctx, NULL, 0);
     }
     chr_watch_stop(&watches[0]);

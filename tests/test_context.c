@@ -1,6 +1,6 @@
 /*
- * test_context.c - what each context has: its clocks, its lock, its memory, its pipe. The tests are few and short, since `make mutate`
- * runs for what is done by every test those that reach little else.
+ * test_context.c - what each context has: its clocks, its lock, its memory, its pipe. The tests are few and short,
+ * since `make mutate` runs for what is done by every test those that reach little else.
  */
 #include "chardev.h"
 #include "fault.h"
@@ -226,5 +226,22 @@ TEST(credentials_beside_descriptors)
     for (i = 0; i < count; i++) close(got[i]);
     detach(&rec);
     close(ends[1]);
+    rig_close(&r);
+}
+
+/* What needs TLS says so where it is left out. */
+TEST(calls_for_tls_without_it)
+{
+    chr_error err;
+    rig       r;
+    rig_open(&r);
+    CHECK_INT(chr_tls_creds_add(r.ctx, "tls-creds-anon,id=t", &err), CHR_ERR_NOT_SUPPORTED);
+    CHECK_STR(err.text, "tls-creds-anon,id=t: built without TLS");
+    CHECK_INT(chr_authz_add(r.ctx, "authz-list,id=a", &err), CHR_ERR_NOT_SUPPORTED);
+    CHECK_STR(err.text, "authz-list,id=a: built without TLS");
+    CHECK_INT(chr_tls_creds_remove(r.ctx, "t", &err), CHR_ERR_NOT_FOUND);
+    CHECK_STR(err.text, "there is no object 't': built without TLS");
+    CHECK_INT(chr_authz_remove(r.ctx, "a", &err), CHR_ERR_NOT_FOUND);
+    CHECK_STR(err.text, "there is no object 'a': built without TLS");
     rig_close(&r);
 }

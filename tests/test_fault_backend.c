@@ -846,6 +846,31 @@ TEST(freed_in_any_state)
     }
 }
 
+/* Where none of the chosen faults can happen, none does, and no byte is used for it. */
+TEST(faults_that_do_not_fit)
+{
+    stage s;
+    stack(&s, "fault,id=f,chardev=b,faults=reorder");
+    feed(&s, "\xff\x80\x03", 3);
+    CHECK_INT(write_to(&s, "abc"), 3);
+    CHECK_INT(come(&s, "defg"), 4);
+    CHECK_INPUT(&s.rec, "defg");
+    CHECK_GOT("abc");
+    CHECK_INT(counts(&s)->bytes_used, 0);
+    CHECK_INT(counts(&s)->short_writes, 0);
+    chr_be_event(&base->dev, CHR_EVENT_BREAK); /* this is one */
+    CHECK_STR(s.rec.events, "O");
+    CHECK_INT(counts(&s)->reorders, 1);
+    end_stage(&s);
+    stack(&s, "fault,id=f,chardev=b,faults=error");
+    feed(&s, "\xff", 1);
+    CHECK_INT(come(&s, "de"), 2);
+    CHECK_INT(counts(&s)->bytes_used, 0);
+    CHECK_INT(write_to(&s, "abc"), CHR_ERR_IO);
+    CHECK_INT(counts(&s)->errors, 1);
+    end_stage(&s);
+}
+
 /* A read that waits for all its bytes: in pieces as short as the given bytes say, and nothing else goes wrong with
  * it. */
 TEST(read_all_in_pieces)

@@ -902,6 +902,7 @@ static void far_meet_over(int replaces)
         f->may_end |= m.kind != CLIENT && (m.concurrent || !m.fars[i].is_opened);
     f->is_opened |= m.kind == UDP; /* there is no event of it */
     if (m.kind == UDP && plan.setup.stack != ON_FAULT) f->from_most = m.journal.length;
+    if (m.kind == UDP) f->from_least = back_from(f->from_least, (size_t)plan.setup.obuf); /* what would block for a while goes to whom it meets */
     greet(f);
 }
 
@@ -1292,6 +1293,9 @@ static void op_close(chance *c)
     if (m.kind == PTY && plan.setup.stack == ON_MUX) m.is_mixed = 1; /* an escape is forgotten where the next one comes */
 }
 
+/* Of several whose handshakes go on at the same time, nobody can tell whom OPENED is about. */
+static int opens_anytime(const far_side *f) { return m.concurrent && f->is_secure; }
+
 /* Our side ends all present connections, after the output written so far. */
 static void cut_all(size_t written, size_t slack)
 {
@@ -1300,7 +1304,7 @@ static void cut_all(size_t written, size_t slack)
         far_side *f = &m.fars[i];
         if (f->may_end && f->to_most != SIZE_MAX) continue;
         f->is_cut = f->may_end = 1;
-        if (!f->is_opened) continue; /* it may be in the backlog still */
+        if (!f->is_opened || opens_anytime(f)) continue; /* it may be in the backlog still */
         f->to_most = written + (m.concurrent ? m.users[0].pending.length : 0);
         if (f->is_ended || f->is_replaced) continue; /* it may have been over before */
         f->to_least = written > slack ? written - slack : 0;
@@ -1514,7 +1518,7 @@ static size_t heard_from(const far_side *f, int is_whole)
     if (n > end && m.concurrent && !far_is_live(f)) n = end;
     if (n > end) return SIZE_MAX;
     most = f->from_most < end ? f->from_most : end;
-    if (most > end - n) most = end - n;
+    if (most > end - n && f->to_sure == SIZE_MAX) most = end - n;
     if (is_whole && f->to_least <= end && f->to_least > n && f->to_least - n > least) least = f->to_least - n;
     if (is_whole && f->to_most == SIZE_MAX && !(f->is_ended && !plan.setup.half_close && m.kind != FDS) && end - n > least) least = end - n;
     for (at = least; at <= most; at++) {
@@ -1545,7 +1549,7 @@ static void judge_datagrams(const far_side *f, size_t at)
 static void judge_output(const far_side *f)
 {
     int    is_whole = !f->is_gone && !f->is_excused && plan.setup.full != DISCONNECT && (f->lingers || (!f->is_cut && (!f->is_ended || m.kind == FDS))) &&
-                      f->is_opened;
+                      f->is_opened && !opens_anytime(f);
     size_t at;
     if (f->is_excused && (f->state != DATA || m.concurrent)) return; /* a hub goes on without one that fails */
     if (m.kind == PTY && f != m.fars) return; /* what the last one has not read may be there, or history= */
@@ -1556,7 +1560,7 @@ static void judge_output(const far_side *f)
     }
     at = heard_from(f, is_whole);
     if (!CHECK(at != SIZE_MAX)) {
-        for (at = 0; at + 16 < f->heard.length && f->heard.length < m.journal.length; at += f->heard.length / 2 - 8) {
+        for (at = 0; at + 16 < f->heard.length && f->heard.length < m.journal.length; at += f->heard.length / 2) {
             const unsigned char *place = (const unsigned char *)memmem(m.journal.bytes, m.journal.length, f->heard.bytes + at, 16);
             NOTE("what it has heard at %d stands at %d", (int)at, place ? (int)(place - m.journal.bytes) : -1);
         }

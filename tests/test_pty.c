@@ -668,6 +668,25 @@ static void check_link_is_kept(rig *r, const char *what)
     CHECK(lstat(scratch("link"), &after) == 0 && after.st_ino == before.st_ino && after.st_mode == before.st_mode);
 }
 
+/* Whatever memory is missing, no link is left behind. */
+TEST(pty_link_without_memory)
+{
+    char options[300];
+    long at, failed = 1;
+    snprintf(options, sizeof options, "pty,id=p,path=%s", scratch("line"));
+    for (at = 1; failed; at++) {
+        rig r;
+        rig_open_virtual(&r);
+        r.fail_at = r.calls + at;
+        (void)chr_new(r.ctx, options, NULL);
+        failed = r.failed;
+        rig_close(&r);
+        if (!CHECK(!exists(scratch("line")))) NOTE("allocation %ld", at);
+        REQUIRE(at < 100);
+    }
+    scratch_clean();
+}
+
 /* Replaced: a link to a terminal that no longer exists, or whose name was reused since. Kept: all others. */
 TEST(pty_link_that_is_stale_is_replaced)
 {

@@ -471,7 +471,8 @@ TEST(help_of_each_row)
     CHECK_INT(chr_help(r.ctx, "nothing:help", print_line, printed), CHR_ERR_NOT_FOUND);
     CHECK_STR(printed, "");
     CHECK_INT(chr_help(r.ctx, NULL, print_line, printed), 0);
-    CHECK_INT(strncmp(printed, "backends (BACKEND,help lists the options of one):\n  null       takes and drops everything\n", 90), 0);
+    CHECK_INT(strncmp(printed, "backends (BACKEND,help lists the options of one):\n", 50), 0);
+    CHECK_HAS(printed, "one):\n  null       ");
     CHECK_HAS(printed, "\n  rows       has a row of each type\n  last       comes last\n");
     printed[0] = 0;
     CHECK_INT(chr_help(r.ctx, "mon:help", print_line, printed), 0);

@@ -658,6 +658,14 @@ TEST(a_script_that_has_ended_rests)
         CHECK_INT(chr_loop_timeout(s.r.ctx), -1);
         end_stage(&s);
     }
+    rig_open_hosted(&s.r); /* nor while it waits for output */
+    s.dev = make(&s.r, "script,id=s,exit=off,text=timeout 0s; expect \"x\"");
+    attach_with_room(&s.rec, s.dev, 0);
+    host_turns(&s.r, 10);
+    give_room(&s.rec, 0);
+    host_turns(&s.r, 10);
+    CHECK_INT(chr_loop_timeout(s.r.ctx), -1);
+    end_stage(&s);
 }
 
 /* Who waits to write when it ends is told, and then the emulator ends; unless the script is removed meanwhile. */

@@ -210,6 +210,7 @@ TEST(both_directions_end)
         if (ours_first) {
             CHECK_INT(chr_fe_write(&l.rec.fe, "x", 1), CHR_ERR_DISCONNECTED);
             CHECK_INT(chr_fe_shutdown(&l.rec.fe), 0); /* as before */
+            CHECK_INT(chr_drain(l.r.ctx, 0), 0); /* and nothing is left to do for it */
             say(l.far, "still in");
             settle(&l.r);
             CHECK_INPUT(&l.rec, "still in");

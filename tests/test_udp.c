@@ -302,6 +302,37 @@ TEST(udp_refusal_with_a_rest_held)
     end_pair(&r, &rec, far);
 }
 
+/* A refusal that is noticed while there is no room for what came before it: whoever is at the port then is written to. */
+TEST(udp_refusal_is_not_the_end_of_writing)
+{
+    int       i, port, room;
+    recorder  rec;
+    rig       r;
+    for (room = 0; room < 2; room++) {
+        int far = udp_pair(&r, &rec, room);
+        struct sockaddr_in address;
+        socklen_t len = sizeof address;
+        REQUIRE(getsockname(far, (struct sockaddr *)&address, &len) == 0);
+        port = ntohs(address.sin_port);
+        send(far, "abc", 3, 0);
+        PUMP(&r, rec.length == (size_t)room);
+        close(far);
+        CHECK_INT(chr_fe_write(&rec.fe, "lost", 4), 4);
+        for (i = 0; i < 3; i++) chr_loop_step(r.ctx, 2);
+        chr_fe_add_watch(&rec.fe, recorder_writable, &rec);
+        for (i = 0; i < 3; i++) chr_loop_step(r.ctx, 2);
+        far = far_at(port);
+        far_connect(far, port_of(rec.fe.dev));
+        CHECK_INT(chr_fe_write(&rec.fe, "heard", 5), 5);
+        CHECK_STR(hear(far), "heard");
+        give_room(&rec, UNLIMITED);
+        PUMP(&r, rec.length == 3);
+        CHECK_INPUT(&rec, "abc");
+        CHECK_STR(rec.events, "O");
+        end_pair(&r, &rec, far);
+    }
+}
+
 /* Datagrams of anybody but the peer don't reach the guest. */
 TEST(udp_strangers_are_not_heard)
 {
