@@ -163,7 +163,7 @@ static void commands(void)
     detach(&rec);
     attach(&rec, make(&r, "wctablet,id=w"));
     TRACED("w wct_init\n");
-    CHECK_INT(chr_fe_write(&rec.fe, "~#RE\r~C\rTSa\rST\rSP\rwhat\r", 23), 23);
+    CHECK_INT(chr_fe_write(&rec.fe, "~#RE\r~C\rTSa\rST\rSP\rwhat\rz\r", 25), 25);
     TRACED("w wct_cmd_model\n");
     TRACED("w wct_cmd_re\n");
     TRACED("w wct_cmd_size\n");
@@ -172,6 +172,7 @@ static void commands(void)
     TRACED("w wct_packet x=0 y=0 len=7 \"");
     TRACED("w wct_cmd_sp\n");
     TRACED("w wct_cmd_other len=4 \"what\"\n");
+    TRACED("w wct_cmd_other len=1 \"z\"\n");
     CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_SET_PARAMS, &params), 0);
     TRACED("w ioctl command=SERIAL_SET_PARAMS result=0 argument=\"1200,E,7,2\"\n");
     TRACED("w wct_speed speed=1200\n");
