@@ -1657,7 +1657,8 @@ enum { MOST_GROWTH = 500000 }; /* what the C library's allocator keeps for later
 static size_t memory_used(void)
 {
 #if defined(__GLIBC__) && (__GLIBC__ > 2 || __GLIBC_MINOR__ >= 33)
-    return mallinfo2().uordblks - m.r.bytes;
+    size_t all = mallinfo2().uordblks; /* 0 with sanitizers */
+    return all > m.r.bytes ? all - m.r.bytes : 0;
 #else
     return 0;
 #endif
