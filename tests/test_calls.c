@@ -2248,6 +2248,8 @@ TEST(hubs_and_slow_members)
     CHECK_STR(notes(), "a.write(four) b.write(fo) c.write(fo) ");
     CHECK_INT(chr_fe_write(&front, "ur", 2), CHR_ERR_WOULD_BLOCK);
     CHECK_STR(notes(), "b.write:wait ");
+    CHECK_INT(chr_fe_write_all(&front, "ur", 2, 1000), CHR_ERR_WOULD_BLOCK); /* it has nothing to wait on */
+    CHECK_STR(notes(), "b.write:wait ");
     chr_fe_add_watch(&front, front_writable, (void *)"room");
     settle(&r);
     notes();

@@ -449,3 +449,37 @@ TEST(layers_of_websocket_and_a_long_head)
     rig_close(&r);
     scratch_clean();
 }
+
+/* A blocking write to a hub waits for its slow member, and for no other. */
+TEST(layers_below_a_hub)
+{
+    recorder hub;
+    char     options[100];
+    int      fds[2], fast[2], value;
+    size_t   sent;
+    rig      r;
+    NEED_LITTLE_ROOM();
+    memset(&fault_plan, 0, sizeof fault_plan);
+    rig_open_virtual(&r);
+    socket_pair(fast);
+    snprintf(options, sizeof options, "socket,id=f,fd=%d", fast[0]);
+    make(&r, options);
+    socket_pair(fds);
+    snprintf(options, sizeof options, "socket,id=s,fd=%d,telnet=on", fds[0]);
+    make(&r, options);
+    attach(&hub, make(&r, "hub,id=h,chardevs.0=f,chardevs.1=s"));
+    settle(&r);
+    (void)hear(fds[1]);
+    for (sent = 0; (value = chr_fe_write(&hub.fe, "0123456789", 10)) > 0; sent += (size_t)value) (void)hear(fast[1]);
+    CHECK_INT(value, CHR_ERR_WOULD_BLOCK);
+    CHECK_INT(chr_fe_write_all(&hub.fe, "x", 1, 1), CHR_ERR_TIMEOUT);
+    CHECK_INT(drain(&r, fds[1], sent), sent);
+    CHECK_INT(chr_fe_write_all(&hub.fe, "x", 1, 10000), 1);
+    CHECK_STR(hear(fds[1]), "x");
+    CHECK_INT(chr_fe_read_all(&hub.fe, options, 1, 1), CHR_ERR_NOT_SUPPORTED);
+    detach(&hub);
+    close(fast[1]);
+    close(fds[1]);
+    settle(&r);
+    rig_close(&r);
+}
