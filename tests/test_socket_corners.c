@@ -301,12 +301,12 @@ TEST(a_connection_without_memory_is_one_that_failed)
 {
     int n, others, port, listener = tcp_listen(&port), failures = 0;
     fcntl(listener, F_SETFL, O_NONBLOCK); /* no connection stays in its backlog */
-    for (others = 0; others < 12; others++)
+    for (others = 0; others < 19; others += others < 11 ? 11 : 1) /* the table of watches grows at some of them */
         for (n = 1; n < 300; n++) {
             chr_error err;
             recorder  rec;
             chr_dev  *dev;
-            chr_watch watches[12];
+            chr_watch watches[20];
             int       pipes[2], i;
             rig       r;
             rig_open_virtual(&r);
@@ -1211,4 +1211,87 @@ TEST(a_group_without_memory)
     }
     CHECK(n >= 1000 && refused > 5);
     scratch_clean();
+}
+
+/* ---- more of several clients ------------------------------------------------------------------------------------------------------------ */
+
+/* Half-close and ioctls are for all clients; who blocks waits for the slowest. */
+TEST(calls_for_several_clients)
+{
+    static char       block[300000];
+    chr_terminal_size size;
+    recorder          rec;
+    pid_t             child;
+    int               fds[2], i, status;
+    rig               r;
+    NEED_UNIX();
+    serve(&r, &rec, ",clients=2,telnet=on,half-close=on");
+    CHECK_INT(chr_fe_shutdown(&rec.fe), CHR_ERR_DISCONNECTED);
+    for (i = 0; i < 2; i++) fds[i] = meet(&r);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_GET_TERMINAL_SIZE, &size), CHR_ERR_NOT_SUPPORTED);
+    CHECK_INT(write(fds[1], "\xff\xfb\x1f\xff\xfa\x1f\0\x50\0\x18\xff\xf0", 12), 12);
+    settle(&r);
+    CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_GET_TERMINAL_SIZE, &size), 0);
+    CHECK_INT(size.columns, 80);
+    CHECK_INT(size.rows, 24);
+    for (i = 0; i < 2; i++) hear(fds[i]);
+    child = fork();
+    if (child == 0) {
+        char   bytes[10000];
+        size_t got[2] = { 0, 0 };
+        for (i = 1; i >= 0; i--)
+            while (got[i] < sizeof block) {
+                ssize_t n = read(fds[i], bytes, sizeof bytes);
+                if (n <= 0) _exit(1);
+                got[i] += (size_t)n;
+            }
+        _exit(0);
+    }
+    CHECK_INT(chr_fe_write_all(&rec.fe, block, sizeof block, 30000), sizeof block);
+    for (i = 0; i < 100; i++) chr_loop_step(r.ctx, 1);
+    REQUIRE(waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    CHECK_INT(chr_fe_shutdown(&rec.fe), 0);
+    settle(&r);
+    for (i = 0; i < 2; i++) {
+        CHECK_STR(hear(fds[i]), "(eof)");
+        close(fds[i]);
+    }
+    settle(&r);
+    finish(&r, &rec);
+}
+
+/* ---- a log hook that does more than to log -------------------------------------------------------------------------------------------- */
+
+static rig *removing;
+
+static void removing_log(void *opaque, const char *line)
+{
+    rig_log(opaque, line);
+    CHECK_INT(chr_remove(removing->ctx, "c", NULL), 0);
+}
+
+/* The chardev that has failed may be removed by the hook that is told. */
+TEST(removed_by_the_log_hook)
+{
+    rig        r;
+    chr_config config = rig_config(&r);
+    int        port, listener = tcp_listen(&port);
+    NEED_UNIX();
+    rig_init(&r);
+    config.clock = rig_clock;
+    config.log = removing_log;
+    removing = &r;
+    r.ctx = chr_context_new(&config);
+    make(&r, optionsf("socket,id=c,host=127.0.0.1,port=%d,reconnect-ms=100", port));
+    PUMP(&r, chr_loop_timeout(r.ctx) == -1);
+    close(accept(listener, NULL, NULL));
+    close(listener);
+    r.fds--;
+    r.now += 1000000000;
+    PUMP(&r, r.logs == 1 || chr_loop_step(r.ctx, 1) < 0 || (r.now += 100000000, 0));
+    CHECK(chr_find(r.ctx, "c") == NULL);
+    settle(&r);
+    CHECK_INT(chr_loop_timeout(r.ctx), -1);
+    rig_close(&r);
 }

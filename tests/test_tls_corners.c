@@ -289,6 +289,113 @@ TEST(objects_of_another_kind)
     close_both(&b);
 }
 
+/* What mbed TLS has not, or the system does not give. */
+TEST(credentials_that_can_not_be_had)
+{
+    chr_error err;
+    char      text[300];
+    rig       r;
+    rig_open(&r);
+    (void)scratch("x");
+    snprintf(text, sizeof text, "tls-creds-psk,id=t,keyfile=%s", scratch_dir); /* a directory opens, and can't be read */
+    CHECK(chr_tls_creds_add(r.ctx, text, &err) < 0);
+    CHECK_HAS(err.text, scratch_dir);
+    CHECK_HAS(err.text, ": can't be read");
+    if (MBEDTLS_VERSION_NUMBER < 0x03000000) {
+        CHECK_INT(add_key(&r, "id=t,username=fred,min-version=1.3", "fred:" KEY_TEXT "\n", &err), CHR_ERR_NOT_SUPPORTED);
+        CHECK_STR(err.text, "tls-creds-psk: min-version=1.3: this mbed TLS has no TLS 1.3");
+    }
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* Keys are compared to their last digit. */
+TEST(keys_that_differ_in_one_digit)
+{
+    static const char *const keys[] = { "10112233445566778899aabbccddeeff", "00112233445566778899aabbccddeefe", "00112233445566788899aabbccddeeff",
+                                        "00112233445566778899aabbccddee", "00112233445566778899aabbccddeeff00" };
+    size_t i;
+    for (i = 0; i < sizeof keys / sizeof *keys; i++) {
+        both b;
+        char line[100];
+        memset(&b, 0, sizeof b);
+        rig_open_virtual(&b.r);
+        snprintf(line, sizeof line, "fred:%s\n", keys[i]);
+        must_add_key(&b.r, "id=ts,endpoint=server", "fred:" KEY_TEXT "\n");
+        must_add_key(&b.r, "id=tc,username=fred", line);
+        make_both(&b, "", "");
+        settle(&b.r);
+        CHECK_STR(b.server.events, "");
+        CHECK_STR(b.client.events, "");
+        close_both(&b);
+    }
+}
+
+/* A list of several patterns goes as a whole. */
+TEST(long_lists_are_given_back)
+{
+    chr_error err;
+    char      text[100];
+    rig       r;
+    int       i;
+    rig_open(&r);
+    for (i = 0; i < 6; i++) {
+        snprintf(text, sizeof text, "authz-list,id=who,match=CN=%d", i);
+        CHECK_INT(chr_authz_add(r.ctx, text, &err), 0);
+    }
+    CHECK_INT(chr_authz_remove(r.ctx, "who", &err), 0);
+    CHECK_INT(chr_authz_add(r.ctx, "authz-list,id=who,match=x", &err), 0);
+    rig_close(&r);
+}
+
+/* New ones of the same id that are for the other role are no use to the socket, and stay as they are. */
+TEST(credentials_that_change_their_role)
+{
+    both      b;
+    chr_error err;
+    int       fd, i;
+    open_both(&b, "", "");
+    CHECK_INT(chr_tls_creds_remove(b.r.ctx, "ts", &err), 0);
+    must_add_key(&b.r, "id=ts,username=fred", "fred:" KEY_TEXT "\n");
+    CHECK_INT(chr_fe_disconnect(&b.server.fe), 0);
+    settle(&b.r);
+    for (i = 0; i < 2; i++) {
+        fd = unix_connect(scratch("s"));
+        settle(&b.r);
+        CHECK_HAS(b.r.log, "chardev s: socket: tls-creds=ts: the credentials are for a client, and the socket is a server\n");
+        CHECK_STR(hear(fd), "(eof)");
+        close(fd);
+    }
+    CHECK_INT(chr_tls_creds_remove(b.r.ctx, "ts", &err), 0);
+    CHECK_INT(chr_tls_creds_remove(b.r.ctx, "ts", &err), CHR_ERR_NOT_FOUND);
+    close_both(&b);
+}
+
+/* Errors of a key file name the object, the file and the place. */
+TEST(errors_of_key_files)
+{
+    chr_error err;
+    char      text[300], want[400];
+    FILE     *file;
+    rig       r;
+    rig_open(&r);
+    file = fopen(scratch("zero"), "w");
+    REQUIRE(file != NULL);
+    fwrite("ana:00\nb\0b:00\n", 1, 14, file);
+    fclose(file);
+    snprintf(text, sizeof text, "tls-creds-psk,id=t,keyfile=%s", scratch("zero"));
+    CHECK_INT(chr_tls_creds_add(r.ctx, text, &err), CHR_ERR_INVALID);
+    snprintf(want, sizeof want, "tls-creds-psk 't': %s: the key file holds a NUL byte, at offset 8", scratch("zero"));
+    CHECK_STR(err.text, want);
+    CHECK_INT(add_key(&r, "id=t,username=fred", "fred\n", &err), CHR_ERR_INVALID);
+    CHECK_STR(err.text, "tls-creds-psk 't': a line of the key file is not NAME:HEX with at most 64 digits");
+    CHECK_INT(add_key(&r, "id=t,username=eve", "fred:00\n", &err), CHR_ERR_NOT_FOUND);
+    snprintf(want, sizeof want, "tls-creds-psk 't': %s has no key for username=eve", scratch("keys"));
+    CHECK_STR(err.text, want);
+    rig_close(&r);
+    scratch_clean();
+}
+
 /* Credentials that are removed while a socket names them: whoever comes then fails, and the others stay. */
 TEST(credentials_that_are_gone)
 {
@@ -483,17 +590,17 @@ TEST(secrets_are_wiped_before_their_memory_is_given_back)
 #ifdef HAS_CALLOC
 /* Allocations of mbed TLS fail, the first ones each and then some: each is an error that is reported, and nothing
  * leaks. */
-TEST(mbed_tls_without_memory)
+static void without_memory(int from_creds)
 {
     long n;
-    int  failed = 0, made = 0;
+    int  failed = 0, made = 0, cannot_begin = 0;
     for (n = 1; n < 100000 && !made; n += 1 + n / 15) {
         both      b;
         chr_error err;
         memset(&b, 0, sizeof b);
         rig_open_virtual(&b.r);
         callocs = 0;
-        calloc_fails_at = n;
+        calloc_fails_at = from_creds ? n : 0;
         if (add_key(&b.r, "id=ts,endpoint=server", "fred:" KEY_TEXT "\n", &err) < 0 || add_key(&b.r, "id=tc,username=fred", "fred:" KEY_TEXT "\n", &err) < 0) {
             calloc_fails_at = 0;
             CHECK(err.text[0]);
@@ -501,6 +608,8 @@ TEST(mbed_tls_without_memory)
             scratch_clean();
             continue;
         }
+        if (!from_creds) callocs = 0;
+        calloc_fails_at = n;
         make_both(&b, "", "");
         settle(&b.r);
         made = callocs < n;
@@ -508,6 +617,7 @@ TEST(mbed_tls_without_memory)
         if (!b.server.open || !b.client.open) {
             failed++;
             CHECK(b.r.logs > 0);
+            cannot_begin += strstr(b.r.log, "TLS: mbed TLS can't begin (-0x") != NULL;
         }
         if (made) CHECK_STR(b.r.log, "");
         pass_time(&b.r, 1000); /* the next attempt does better */
@@ -515,7 +625,11 @@ TEST(mbed_tls_without_memory)
         close_both(&b);
     }
     CHECK(made && failed > 0);
+    if (!from_creds) CHECK(cannot_begin > 1);
 }
+
+TEST(mbed_tls_without_memory) { without_memory(1); }
+TEST(mbed_tls_without_memory_for_a_connection) { without_memory(0); }
 #endif
 
 #endif
