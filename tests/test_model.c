@@ -265,6 +265,7 @@ typedef enum decoder { DATA, COMMAND, VERB, SUB, SUB_COMMAND, HEAD, FRAME } deco
 typedef struct far_side {
     int     to, from;           /* -1 = none (any more) */
     layer   layer;
+    kind    kind;               /* of the chardev that it is of */
     int     is_socket, is_client, is_file, is_mail; /* the last: datagrams */
     int     lingers;            /* what is written to it and not sent yet still is when the chardev is done with it */
     int     tag;                /* the upper bits of all that it sends */
@@ -497,6 +498,7 @@ static far_side *far_new(int to, int from, int is_client)
     f->layer = m.layer == COM_PORT ? TELNET : m.layer;
     f->is_socket = m.kind <= UDP || m.kind == FD_SOCKET;
     f->is_client = is_client;
+    f->kind = m.kind;
     f->is_file = m.kind == FILES;
     f->is_mail = m.kind == UDP;
     f->lingers = m.kind <= TCP || m.kind == FILES;
@@ -1552,8 +1554,8 @@ static void judge_output(const far_side *f)
                       f->is_opened && !opens_anytime(f);
     size_t at;
     if (f->is_excused && (f->state != DATA || m.concurrent)) return; /* a hub goes on without one that fails */
-    if (m.kind == PTY && f != m.fars) return; /* what the last one has not read may be there, or history= */
-    if (m.kind == PTY && f->is_excused && plan.setup.history) return; /* after a failure the same one is met as the next */
+    if (f->kind == PTY && f != m.fars) return; /* what the last one has not read may be there, or history= */
+    if (f->kind == PTY && f->is_excused && plan.setup.history) return; /* after a failure the same one is met as the next */
     if (plan.setup.full == DROP || f->is_excused) { /* what is met by a failure is lost */
         CHECK(is_heard_with_gaps(f));
         return;
@@ -1692,6 +1694,22 @@ static void world_close(int fds)
     if (!CHECK(memory_used() <= m.used + MOST_GROWTH)) NOTE("%zu bytes are left, not %zu", memory_used(), m.used);
 }
 
+/* All that are there hear what is written then, also those whom no event is about. */
+static void last_words(chance *c)
+{
+    size_t before = m.journal.length, n;
+    int    i;
+    if (!m.concurrent || plan.setup.full != WAIT || m.users[0].is_detached) return;
+    user_write(&m.users[0], c, 5, -1);
+    come_to_rest(c);
+    n = m.journal.length - before;
+    for (i = 0; i < m.far_count && n >= 5; i++) {
+        const far_side *f = &m.fars[i];
+        if (!far_is_live(f) || f->is_ended || f->is_cut || f->is_excused || f->may_end) continue;
+        CHECK(f->heard.length >= 5 && memcmp(f->heard.bytes + f->heard.length - 5, m.journal.bytes + m.journal.length - 5, 5) == 0);
+    }
+}
+
 static void schedule_run(void)
 {
     chance c = chance_of(plan.seed ^ 0x5a5a5a5a);
@@ -1720,6 +1738,7 @@ static void schedule_run(void)
     }
     TRACE("  rest\n");
     come_to_rest(&c);
+    last_words(&c);
     judge();
     world_close(fds);
 }
