@@ -29,9 +29,9 @@
  *         while (!chr_fe_eof(&con) && chr_loop_step(ctx, -1) >= 0)     // a server waits for its next peer
  *             while ((n = chr_fe_read(&con, text, sizeof text)) > 0)
  *                 chr_fe_write_all(&con, text, (size_t)n, -1);         // blocks while the peer is slow
- *         chr_drain(ctx, 2000);                                        // gives up after 2 s without progress
+ *         n = chr_fe_flush(&con, -1);                                  // sends the rest; the error of a write
  *         chr_context_free(ctx);
- *         return 0;
+ *         return n < 0;
  *     }
  *
  * CONTENTS. Search for the tag to get there.
@@ -54,6 +54,7 @@
  *
  *     EMFILE, ENFILE           >>socket_chardev   accept() stops for 200 ms (no busy loop); peers stay in the backlog
  *     backlog (connect)        >>socket_chardev   EAGAIN of a unix server: connect() is retried, for up to 120 s
+ *     TIME_WAIT, SO_REUSEADDR  >>posix            a restarted server can bind its port at once
  *     short write, EAGAIN      >>stream           partial write: the rest is queued (obuf=, a layer) or the caller's;
  *                                                 CHR_OUT is polled for while output is pending
  *     EINTR                    >>posix            retried, in the platform section only
@@ -63,6 +64,8 @@
  *     SIGHUP, SIGINT, SIGTERM  THE END            no handlers: the program's; a log is reopened by chr_log_reopen()
  *     ECONNREFUSED on UDP      >>be_udp           not fatal: skipped
  *     back-pressure            >>stream           can_read returns 0: no reads, so that the kernel stops the peer
+ *     slow client (clients=)   >>fan_out          each has its own queue; obuf-full= says what happens when it is full
+ *     reconnect, backoff       >>socket_chardev   a fixed interval, reconnect-ms=; no backoff
  *     end of file, hang-up     >>stream           all input is delivered first, then CLOSED
  *     half-close               >>stream           of the output: chr_fe_shutdown(); of the input: CHR_EVENT_INPUT_END
  *     lingering close          >>lingering        a socket's last output is sent: 2 s without progress, at most 10
@@ -286,7 +289,7 @@ extern "C" {
     X(CHR_ERR_TIMEOUT,           -10,   "timed out")                      \
     X(CHR_ERR_IN_HANDLER,        -11,   "would block inside a handler")   \
     X(CHR_ERR_PERMISSION,        -12,   "permission denied")              \
-    X(CHR_ERR_HELP,              -13,   "help was asked for")             \
+    X(CHR_ERR_HELP,              -13,   "help was requested")             \
     X(CHR_ERR_NO_SPACE,          -14,   "no space left on device")        \
     X(CHR_ERR_STOPPED,           -15,   "the loop was stopped")
 
@@ -1136,7 +1139,7 @@ CHARDEV_API int  chr_fe_eof(const chr_frontend *fe);
  * which call handlers, check dev->removed.
  *
  * Slots run inside another call, which is why they don't call handlers: from `open` and the other slots chr_be_event()
- * and chr_be_writable() are posted to the loop (equal events are merged; of ints that are no CHR_EVENT_... the last is
+ * and chr_be_writable() are posted to the loop (equal events are merged; of ints that are not CHR_EVENT_... the last is
  * kept), chr_be_can_write() returns 0, and the loop calls `update` afterwards. chr_be_write() is allowed in callbacks
  * of the loop only (watches, timers, idles). Outside of slots and of the loop, in a test, the chr_be_...() calls are
  * delivered at once; what handlers remove meanwhile stays in memory until the end of the next dispatch.
@@ -1620,7 +1623,7 @@ typedef struct chr_fault_counts {
 } chr_fault_counts;
 
 /* Bytes that decide about faults from here on, instead of the seed: a fuzzer's input. Each decision uses one: 0 to 127
- * is no fault, above that the kinds that are possible there take turns; one more byte gives a duration or size. When
+ * means no fault, above that the kinds that are possible there take turns; one more byte gives a duration or size. When
  * they are used up the seed decides; without one there are no more faults. They are copied, after those that are left;
  * at most 1 MiB. Returns the number of bytes taken, CHR_ERR_NO_MEMORY, or CHR_ERR_NOT_SUPPORTED (not a fault). Owner
  * thread, any handler. */
@@ -3042,8 +3045,9 @@ static int chr__os_shared_ready(int fd, short events)
     return -1;
 }
 
-/* How many bytes a blocking description surely accepts without blocking when poll() reports it writable: PIPE_BUF in a
- * pipe; in a terminal one control character, which output processing may expand (newline), or 16 others. */
+/* How many bytes a blocking description is guaranteed to accept without blocking when poll() reports it writable:
+ * PIPE_BUF in a pipe; in a terminal one control character, which output processing may expand (newline), or 16
+ * others. */
 static size_t chr__os_writable_size(chr__fd_type type, const char *from, size_t len)
 {
     size_t most = type == CHR__FD_SHARED_PIPE ? _POSIX_PIPE_BUF : 16, i;
@@ -3706,7 +3710,7 @@ static int chr__os_set_open(chr__set *set, chr__waker *waker, const chr_config *
     return 0;
 }
 
-/* Adds or deletes one filter. Deleting a missing one is no error. */
+/* Adds or deletes one filter. Deleting a missing one is not an error. */
 static int chr__os_set_filter(chr__set *set, int fd, int filter, unsigned flags, unsigned key)
 {
     struct kevent   change;
@@ -4511,7 +4515,7 @@ static int chr__os_bind(int fd, const chr__sockaddr *address, const chr__listen_
 {
     int on = 1, error;
 
-    if (address->storage.ss_family == AF_INET || address->storage.ss_family == AF_INET6)
+    if (address->storage.ss_family == AF_INET || address->storage.ss_family == AF_INET6) /* TIME_WAIT after a restart */
         (void)CHR_SYS(setsockopt)(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (address->storage.ss_family == AF_INET6)
         (void)CHR_SYS(setsockopt)(fd, IPPROTO_IPV6, IPV6_V6ONLY, &terms->is_one_family, sizeof terms->is_one_family);
@@ -4530,7 +4534,7 @@ static int chr__os_set_access(const char *path, const chr__listen_settings *term
     return terms->has_mode && CHR_SYS(chmod)(path, (mode_t)terms->mode) < 0 ? errno : 0;
 }
 
-/* For the error of EADDRINUSE: the path of a unix server is taken by a file that is no socket; else NULL. */
+/* For the error of EADDRINUSE: the path of a unix server is taken by a file that is not a socket; else NULL. */
 static const char *chr__os_bind_obstacle(const chr__sockaddr *address)
 {
     const char *path = chr__os_socket_path(address);
@@ -4538,7 +4542,7 @@ static const char *chr__os_bind_obstacle(const chr__sockaddr *address)
 
     if (!path || CHR_SYS(lstat)(path, &info) < 0 || S_ISSOCK(info.st_mode))
         return NULL;
-    return " (by a file that is no socket)";
+    return " (by a file that is not a socket)";
 }
 
 /* Returns a listening socket, or an error; `name` is for the message. After an error its socket file is removed. */
@@ -5045,7 +5049,7 @@ static const struct {
 enum { CHR__SPEEDS = sizeof chr__speeds / sizeof chr__speeds[0] };
 #endif
 
-/* The B... constant of a speed; returns 0 if it is no standard speed. */
+/* The B... constant of a speed; returns 0 if it is not a standard speed. */
 static int chr__os_speed_code(int speed, speed_t *code)
 {
 #if B9600 == 9600
@@ -5179,7 +5183,7 @@ static void chr__os_serial_raw(chr__termios *settings, const chr_serial_params *
 }
 
 /* Sets a line. A non-standard speed is set exactly if possible, else the nearest one. Settings that the line can't have
- * are no error here: chr__os_serial_settings() reads back what it has. Some libraries return EINVAL for them. */
+ * are not errors here: chr__os_serial_settings() reads back what it has. Some libraries return EINVAL for them. */
 static int chr__os_serial_configure(int fd, const chr_serial_params *params, int flow_out, int flow_in)
 {
     chr__termios settings;
@@ -5768,7 +5772,7 @@ CHR__PRIVATE int chr__os_dup(int fd, int least)
 enum {
     CHR__SET_ALONE = 1, CHR__FD_BITS = 2, CHR__MANY_WATCHES = 0,
     CHR__PORT_THRESHOLD = 32, /* sockets */
-    CHR__SKIPPED_MAX = 4      /* turns with ready entries in which the system is not queried for more */
+    CHR__SKIPPED_MAX = 4      /* turns in a row that dispatch ready entries without querying the system for more */
 };
 
 enum {
@@ -5934,7 +5938,7 @@ static void chr__wakeup_close(chr__wakeup *wakeup)
     memset(wakeup, 0, sizeof *wakeup);
 }
 
-/* Any thread. The reason is stored before. */
+/* Any thread. Store the reason of the wake-up first. */
 static void chr__wakeup_raise(chr__wakeup *wakeup)
 {
     BOOL done;
@@ -5954,8 +5958,8 @@ static void CALLBACK chr__wakeup_timer_expired(PTP_CALLBACK_INSTANCE instance, v
     chr__wakeup_raise((chr__wakeup *)opaque);
 }
 
-/* Sets the timer to expire in timeout_ms; with the event, one that expires up to 1 ms earlier stays. Returns whether it
- * is set. */
+/* Sets the timer to expire in timeout_ms; with the event, a timer that expires up to 1 ms earlier is kept. Returns
+ * whether it is set. */
 static int chr__wakeup_set_timer(chr__wakeup *wakeup, int timeout_ms)
 {
     const int64_t millisecond = 1000000;
@@ -7578,7 +7582,7 @@ static void chr__os_screen_release(void)
 }
 #endif
 
-/* -- channels: one direction of a handle that is no socket. The loop waits for an event, which is signaled while the
+/* -- channels: one direction of a handle that is not a socket. The loop waits for an event, which is signaled while the
  * channel is readable or writable. Overlapped handles read ahead into a buffer, and write from a copy; for others (a
  * pipe of a command line) a thread does the same with blocking calls. Regular files and consoles are read and written
  * directly; the event of a console's input is its handle. -- */
@@ -7740,7 +7744,7 @@ static DWORD chr__operation_read_rest(chr__operation *operation)
     return count;
 }
 
-/* Whether the call has completed: *count bytes, or *error. A message longer than the buffer is no error. */
+/* Whether the call has completed: *count bytes, or *error. A message longer than the buffer is not an error. */
 static int chr__operation_has_ended(chr__operation *operation, DWORD *count, int *error)
 {
     if (operation->thread) {
@@ -8249,7 +8253,7 @@ static int chr__os_serial_open(const char *path, chr_error *err)
 
     chr__format(name, sizeof name, "%s%s", chr__os_is_port(path) ? "\\\\.\\" : "", path);
     if (strlen(path) >= sizeof name - 4 || chr__os_to_wide(name, wide, sizeof wide / sizeof wide[0]) < 0)
-        return chr__fail(err, CHR_ERR_INVALID, "cannot open %s: it is no name of a port", path);
+        return chr__fail(err, CHR_ERR_INVALID, "cannot open %s: it is not the name of a port", path);
     line = CHR_SYS(CreateFileW)(wide, GENERIC_READ | GENERIC_WRITE, 0, NULL, OPEN_EXISTING, FILE_FLAG_OVERLAPPED, NULL);
     error = line == INVALID_HANDLE_VALUE ? (int)GetLastError() : 0;
     if (error == ERROR_FILE_NOT_FOUND || error == ERROR_PATH_NOT_FOUND)
@@ -8331,7 +8335,7 @@ static void chr__line_fit_speed(DCB *state, DWORD before)
             state->BaudRate = speeds[i];
 }
 
-/* A driver accepts all settings or none. Rejected ones are replaced by the nearest, which is no error here. */
+/* A driver accepts all settings or none. Rejected ones are replaced by the nearest, which is not an error here. */
 static int chr__os_serial_configure(int fd, const chr_serial_params *params, int flow_out, int flow_in)
 {
     DCB   state;
@@ -8716,8 +8720,8 @@ static int chr__os_set_option(int fd, int level, int option, int value)
     return CHR_SYS(setsockopt)(chr__os_socket(fd), level, option, (const char *)&value, sizeof value);
 }
 
-/* SO_EXCLUSIVEADDRUSE: here SO_REUSEADDR would let other processes take over the address, and a closed socket does not
- * block it. An IPv6 socket accepts IPv4 peers unless is_one_family. 0, or an error number. */
+/* SO_EXCLUSIVEADDRUSE: on Windows SO_REUSEADDR would let other processes take over the address, and is not needed:
+ * TIME_WAIT does not block bind(). An IPv6 socket accepts IPv4 peers unless is_one_family. 0, or an error number. */
 static int chr__os_bind_once(int fd, const chr__sockaddr *address, int is_one_family)
 {
     int is_inet = address->storage.ss_family == AF_INET || address->storage.ss_family == AF_INET6;
@@ -8844,12 +8848,12 @@ static int chr__os_bind(int fd, const chr__sockaddr *address, const chr__listen_
     return chr__os_bind_once(fd, address, terms->is_one_family);
 }
 
-/* For the error of EADDRINUSE: the path of a unix server is taken by a file that is no socket; else NULL. */
+/* For the error of EADDRINUSE: the path of a unix server is taken by a file that is not a socket; else NULL. */
 static const char *chr__os_bind_obstacle(const chr__sockaddr *address)
 {
     const char *path = chr__os_socket_path(address);
 
-    return !path || !chr__os_exists(path) || chr__os_is_socket_file(path) ? NULL : " (by a file that is no socket)";
+    return !path || !chr__os_exists(path) || chr__os_is_socket_file(path) ? NULL : " (by a file that is not a socket)";
 }
 
 /* Returns a listening socket, or an error; `name` is for the message. After an error its socket file is removed. */
@@ -8924,7 +8928,7 @@ static int chr__os_connect_result(int fd, const char *name, chr_error *err)
     return error ? chr__os_fail(err, error, "cannot connect to", name) : 0;
 }
 
-/* Accepts a peer. A peer that has reset the connection in the backlog is no error. */
+/* Accepts a peer. A peer that has reset the connection in the backlog is not an error. */
 static int chr__os_accept(int fd)
 {
     SOCKET peer;
@@ -11018,7 +11022,7 @@ CHR__COLD int chr__set_begin(chr_context *ctx)
 CHR__COLD void chr__set_renew(chr_context *ctx)
 {
     ctx->ready_count = 0;
-    ctx->removals++; /* events of the old set no longer mean a stale entry */
+    ctx->removals++; /* an event of the old set is not taken for a stale entry */
     ctx->alarm_at = 0;
     if (chr__os_set_renew(&ctx->set) < 0)
         chr__set_end(ctx);
@@ -14691,7 +14695,7 @@ static int chr__log_open(chr_dev *dev, chr_error *err)
         return fd;
     if (common->logsize && chr__os_file_size(fd) < 0) {
         chr__os_close(fd);
-        return chr__fail(err, CHR_ERR_INVALID, "logfile=%s: is no regular file: no logsize= for it", common->logfile);
+        return chr__fail(err, CHR_ERR_INVALID, "logfile=%s: is not a regular file: no logsize=", common->logfile);
     }
     if (chr__log_begin(dev, common, fd) == 0)
         return 0;
@@ -16230,7 +16234,7 @@ static void chr__no_backend(chr_context *ctx, const char *name, chr_error *err)
 
 static int chr__asks_for_help(const chr_options *options, chr_error *err)
 {
-    return chr__options_has_help(options) ? chr__fail(err, CHR_ERR_HELP, "help was asked for") : 0;
+    return chr__options_has_help(options) ? chr__fail(err, CHR_ERR_HELP, "help was requested") : 0;
 }
 
 CHR__PRIVATE const chr_backend *chr__options_kind(chr_options *options, chr_error *err)
@@ -16441,7 +16445,7 @@ CHR__PRIVATE const chr_backend *chr__uri_read(const char *uri, chr_options *opti
         if (code == CHR_ERR_NO_MEMORY)
             return (void)chr__no_memory(err), (const chr_backend *)NULL;
         if (code < 0)
-            return (void)chr__fail(err, code, "%s: is no valid URI of a %s", uri, kind->name),
+            return (void)chr__fail(err, code, "%s: is not a valid URI of %s", uri, kind->name),
                    (const chr_backend *)NULL;
     }
     chr__no_uri(options->ctx, uri, err);
@@ -16606,9 +16610,9 @@ CHARDEV_API int chr_help(chr_context *ctx, const char *text, void (*print)(void 
  *  3. the frontend moves to the new one (chr__move_frontend), and its `change` handler is called;
  *  4. commit (chr__swap_commit): the new one is registered, the old one closed; OPENED is delivered if the new one is
  *     open.
- * Rollback (chr__swap_rollback), when `change` rejects it or the frontend was detached: the frontend moves back, the
- * new chardev is destroyed, descriptors from its options are the caller's again, and the old one's state is
- * delivered. -- */
+ * Rollback (chr__swap_rollback), when a handler detached the frontend in step 2, or `change` returned less than 0: the
+ * frontend moves back, the new chardev is destroyed, descriptors from its options are the caller's again, and the old
+ * one's state is delivered. -- */
 
 /* The new chardev takes the id; the old one is closed, and its output lingers. */
 static void chr__swap_commit(chr_dev *old, chr_dev *fresh)
@@ -19262,7 +19266,7 @@ typedef struct chr__box {
     unsigned char *bytes; /* NULL or CHR__BOX_SIZE */
 } chr__box;
 
-/* Number of spare boxes that the context keeps, as many as a connection usually needs: traffic allocates nothing. */
+/* Number of spare boxes that the context keeps, as many as a connection usually needs: traffic needs no allocation. */
 enum { CHR__SPARE_BOXES = 4 };
 
 typedef struct chr__spare_box {
@@ -19589,7 +19593,7 @@ CHR__COLD void chr__stream_read_ahead(chr__stream *stream)
         chr__stream_reread_soon(stream);
 }
 
-/* Datagrams: an error is not the end of what comes behind it, and `ended` only clears it. */
+/* Datagrams: an error does not end the input, and `ended` only clears it. */
 CHR__COLD int chr__stream_is_connectionless(const chr__stream *stream)
 {
     return !stream->is_duplex && stream->in == stream->out;
@@ -19612,7 +19616,7 @@ CHR__COLD void chr__stream_no_room(chr__stream *stream, int hung_up)
                            (!pending && chr__os_bytes_readable(stream->in) == 0))) {
         chr__stream_end(stream, 0);
     } else {
-        if (hung_up && stream->hup_pending && !stream->write_failed) { /* polled for output only: it can't be sent */
+        if (hung_up && stream->hup_pending && !stream->write_failed) { /* pending output can't be sent */
             stream->write_failed = 1;
             chr_be_writable(dev);
         }
@@ -19763,7 +19767,7 @@ CHR__PRIVATE void chr__stream_output_ended(chr__stream *stream)
         chr__stream_update(stream);
 }
 
-/* After a half-close by the peer: a hang-up is a full close. */
+/* Watch callback after the peer's half-close: POLLHUP now means that both directions are closed. */
 static void chr__stream_half_ready(void *opaque, int events)
 {
     chr__stream *stream = (chr__stream *)opaque;
@@ -19774,7 +19778,7 @@ static void chr__stream_half_ready(void *opaque, int events)
         chr__stream_end(stream, 0);
 }
 
-/* From `ended`, at end of file (EOF) of a connection: keeps it open for output. Returns 0 when it is closed in both
+/* Called by `ended` at end of file (EOF) of a connection: keeps it open for output. Returns 0 when it is closed in both
  * directions. */
 CHR__PRIVATE int chr__stream_half_close(chr__stream *stream)
 {
@@ -21255,7 +21259,7 @@ static int chr__script_load(chr__script *script, const char *path, chr_error *er
             n = CHR_ERR_IO;
     chr__os_close(fd);
     if (size < 0)
-        return chr__fail(err, CHR_ERR_INVALID, "file=%s: is no regular file", path);
+        return chr__fail(err, CHR_ERR_INVALID, "file=%s: is not a regular file", path);
     if (size > CHR__SCRIPT_SIZE)
         return chr__fail(err, CHR_ERR_INVALID, "file=%s: larger than 1 MiB", path);
     if (!script->text)
@@ -23161,7 +23165,7 @@ CHR__HOT static int chr__mux_write(chr_dev *dev, const void *buf, size_t len)
 
 CHR__PRIVATE void chr__mux_write_text(chr__mux *mux, const char *text)
 {
-    chr_fe_write(&mux->base, text, strlen(text)); /* a short write cuts it: help is no data */
+    chr_fe_write(&mux->base, text, strlen(text)); /* a short write cuts it: help is not data */
 }
 
 static void chr__mux_help(chr__mux *mux)
@@ -23212,7 +23216,7 @@ static int chr__mux_command(chr__mux *mux, int c)
     }
 }
 
-/* Whether the slot exists. Compares addresses only: it may be freed. */
+/* Whether the slot exists. Compares addresses only: the slot may have been freed. */
 static int chr__mux_has_slot(const chr__mux *mux, const chr__mux_slot *slot)
 {
     const chr__mux_slot *each;
@@ -25035,7 +25039,7 @@ static int chr__pipe_open(chr_dev *dev, chr_error *err)
     pipe->base.is_owner = 1;
     pipe->base.in = pipe->base.out = -1;
     if (!options->path[0])
-        return chr__fail(err, CHR_ERR_INVALID, "pipe: path=: is no name");
+        return chr__fail(err, CHR_ERR_INVALID, "pipe: path=: is not a name");
     if (!chr__pipe_is_server(dev))
         return chr__pipe_open_client(pipe, options->reconnect_ms, err);
     if (options->reconnect_ms)
@@ -25097,7 +25101,7 @@ typedef struct chr__pty {
     chr__fd_dev     base;
     chr__file_watch file_watch;     /* reports opens and closes of the slave */
     int             has_file_watch; /* it works: it has reported our own open() */
-    int             openers;        /* opens that were reported and not closed; too low where two events were merged */
+    int             openers;        /* opens reported and not closed; too low where inotify merged two events */
     int             was_closed, was_reopened; /* since the last check: by the last opener; then opened by another */
     chr_timer       check_timer;    /* checks whether the slave is open */
     chr_idle        check_idle;     /* posts a check to the loop */
@@ -25136,9 +25140,9 @@ static void chr__pty_hung_up(chr__stream *stream, int code)
     chr_be_event(stream->dev, CHR_EVENT_CLOSED);
 }
 
-/* Hang-up detection: poll() reports POLLHUP on the master while no process has the slave open; POLLIN with it is the
- * input of one that has closed it already. Returns 1 when the stream is open now, 0 when no process has the slave
- * open, or an error. */
+/* Hang-up detection: poll() reports POLLHUP on the master while no process has the slave open; POLLIN together with
+ * POLLHUP is unread input of a process that has closed the slave. Returns 1 when the stream is open now, 0 when no
+ * process has the slave open, or an error. */
 static int chr__pty_try_open(chr__pty *pty)
 {
     chr__fd_dev *base = &pty->base;
@@ -25152,8 +25156,8 @@ static int chr__pty_try_open(chr__pty *pty)
     return code < 0 ? code : 1;
 }
 
-/* The count of openers is 0. Without POLLHUP the slave is still open: events were merged, or another process has opened
- * it, and poll() will report the hang-up. */
+/* The count of openers is 0. Without POLLHUP the slave is still open: inotify merged events, or another process has
+ * opened it, and poll() will report the hang-up. */
 static void chr__pty_check_closed(chr__pty *pty)
 {
     int ready = chr__os_wait(pty->base.in, CHR_IN | CHR_HUP, 0);
@@ -25562,8 +25566,8 @@ typedef struct chr__serial {
     chr__line_notifier notifier;  /* reports breaks, errors and modem lines where there are no marks */
     chr_watch         notifier_watch;
     int               fd;         /* -1 = unplugged */
-    int               out;        /* of a device that is no terminal: a dup() of fd, so that output goes on after end of
-                                     file (EOF); -1 = none */
+    int               out;        /* of a device that is not a terminal: a dup() of fd, so that output goes on after end
+                                     of file (EOF); -1 = none */
     chr_serial_params params;     /* in force; while unplugged: to be set when the device is back */
     int               flow;       /* likewise, CHR_FLOW_... */
     int               lines;      /* likewise, DTR and RTS; -1 = never set */
@@ -25773,8 +25777,8 @@ static int chr__serial_start(chr__serial *serial)
                             serial->bottom.out.fd, chr__serial_hung_up, NULL);
 }
 
-/* Opens a device that is no terminal, such as /dev/null: no marks and no line settings. After end of file (EOF) it can
- * still be written. */
+/* Opens a device that is not a terminal, such as /dev/null: no marks and no line settings. After end of file (EOF) it
+ * can still be written. */
 static int chr__serial_start_plain(chr__serial *serial, const char *path, chr_error *err)
 {
     if (!chr__os_is_character_device(serial->fd))
@@ -26613,7 +26617,7 @@ static int chr__address_mode(const char *text, unsigned *mode, chr_error *err)
     for (*mode = 0; *digit >= '0' && *digit <= '7' && *mode <= 0777; digit++)
         *mode = *mode * 8 + (unsigned)(*digit - '0');
     if (digit == text || *digit || *mode > 0777)
-        return chr__fail(err, CHR_ERR_INVALID, "socket: mode=%s: is no octal number from 0 to 0777", text);
+        return chr__fail(err, CHR_ERR_INVALID, "socket: mode=%s: is not an octal number from 0 to 0777", text);
     return 0;
 }
 
@@ -27318,8 +27322,8 @@ static void chr__com_port_from_server(chr__telnet *telnet, int command, uint32_t
     }
 }
 
-/* The length of a command's value in bytes. A SIGNATURE with a text is no request: it is ignored, as any wrong length
- * is. */
+/* The length of a command's value in bytes. A SIGNATURE with a text is not a request: it is ignored, as is any
+ * wrong length. */
 static int chr__com_port_length(const chr__telnet *telnet, int command)
 {
     int is_notice = command == CHR__COM_NOTIFY_LINESTATE || command == CHR__COM_NOTIFY_MODEMSTATE;
@@ -27628,7 +27632,7 @@ static void chr__telnet_sub_byte(chr__telnet *telnet, unsigned char c)
         telnet->sub[telnet->sub_length++] = c;
 }
 
-/* Handles one byte outside commands. NUL after CR is no data. */
+/* Handles one byte outside commands. NUL after CR is not data. */
 static int chr__telnet_decode_data(chr__telnet *telnet, unsigned char c, unsigned char *data)
 {
     int is_data = c != CHR__TELNET_IAC && !(c == 0 && telnet->last_in == '\r');
@@ -28704,7 +28708,7 @@ static const char *chr__ws_check_line(chr__ws_request *request, const char **fau
     chr__text rest = request->head, line = chr__head_line(&rest);
     chr__text method = chr__text_cut(&line, ' '), target = chr__text_cut(&line, ' ');
 
-    *fault = "is no GET request of HTTP/1.1";
+    *fault = "is not a GET request of HTTP/1.1";
     if (!chr__text_is(method.at, method.len, "GET") || !chr__ws_version_is_valid(line))
         return "400 Bad Request";
     request->host = chr__head_field(request->head, "Host", 0);
@@ -29548,7 +29552,7 @@ static int chr__tls_creds_seed(chr__tls_creds *creds, chr_error *err)
 static const char *chr__tls_suite_fault(const chr__tls_creds *creds, const char *name, int suite)
 {
     if (suite == 0)
-        return "is no cipher suite of this mbed TLS (TLS-ECDHE-ECDSA-WITH-AES-128-GCM-SHA256 would be one)";
+        return "is not a cipher suite of this mbed TLS (TLS-ECDHE-ECDSA-WITH-AES-128-GCM-SHA256 would be one)";
     if (strstr(name, "-WITH-") && !strstr(name, "PSK-WITH-") != !creds->is_psk)
         return creds->is_psk ? "goes with certificates, not with shared keys"
                              : "goes with shared keys, not with certificates";
@@ -29815,7 +29819,7 @@ static const char *chr__oid_short_name(const char *oid)
     return NULL;
 }
 
-/* A value that is no character string, or whose attribute type has no short name: '#' and its DER encoding in
+/* A value that is not a character string, or whose attribute type has no short name: '#' and its DER encoding in
  * hexadecimal (RFC 2253 section 2.4). */
 static void chr__name_put_der(chr__name *name, const unsigned char *at, const unsigned char *end)
 {
@@ -30400,7 +30404,7 @@ static int chr__tls_step(chr__layer *layer, int *wants, chr_error *err)
     return code;
 }
 
-/* End of the input: 0 = EOF, after close_notify or truncated (logged once: an attacker may cut it); else an error. */
+/* End of the input: 0 = EOF, after close_notify or truncated (logged once: perhaps an attack); else an error. */
 static int chr__tls_report_end(chr__tls *tls)
 {
     chr_dev *dev = tls->layer.dev;
@@ -30416,7 +30420,7 @@ static int chr__tls_report_end(chr__tls *tls)
         return 0;
     if (is_truncated) {
         chr__log_line(dev->ctx, dev->id,
-                      "TLS: the connection ended without close_notify: what came may have been cut short");
+                      "TLS: the connection ended without close_notify: the input may be truncated");
         return 0;
     }
     mbedtls_strerror(end, why, sizeof why);
@@ -31106,7 +31110,7 @@ static void chr__socket_stream_ended(chr__stream *stream, int code)
         chr__socket_peer_closed(sock);
 }
 
-/* Logs the failure once, until the next success. Its text is empty after a page was sent, which is no failure. */
+/* Logs the failure once, until the next success. Its text is empty after a page was sent, which is not a failure. */
 static void chr__socket_log_failure(chr__socket *sock)
 {
     const chr_error *failure = chr__socket_error(sock);
@@ -31150,7 +31154,7 @@ static int chr__link_uses_pings(const chr__link *link)
 }
 
 /* Milliseconds without a sign of life. Unread input in the kernel or in a layer counts as one: while back-pressure
- * of the frontend stops reading, the peer must not be closed, and the input would be lost. */
+ * of the frontend stops reading, closing the connection would lose that input. */
 static int64_t chr__link_silence(chr__link *link)
 {
     chr_context *ctx = link->linger.dev->ctx;
@@ -31817,7 +31821,7 @@ static int chr__socket_take_fd(chr__socket *sock, int fd, int is_unix, chr_error
     code = chr__socket_adopt(sock, fd, is_unix, 1);
     if (code < 0 && code != CHR_ERR_WOULD_BLOCK)
         return chr__socket_copy_failure(sock, err);
-    return sock->failure_logged = 0; /* a handshake that fails later is logged: this call has returned then */
+    return sock->failure_logged = 0; /* a handshake that fails after this call has returned is logged */
 }
 
 /* -- slots -- */
@@ -31845,7 +31849,7 @@ static int chr__socket_add_client(chr_dev *dev, int fd, chr_error *err)
     chr__socket_facts facts;
 
     if (!sock->is_server)
-        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s' is no server: it takes no clients", dev->id);
+        return chr__fail(err, CHR_ERR_NOT_SUPPORTED, "chardev '%s' is not a server: it takes no clients", dev->id);
     if (!chr__socket_has_room(sock))
         return chr__fail(err, CHR_ERR_BUSY, sock->fan.dev ? "chardev '%s' has all its clients already" :
                          "chardev '%s' has a client already", dev->id);
@@ -32767,7 +32771,7 @@ CHR_TABLE(chr_backend, chr__spiceport_kind,
     X(SPICE,        spicevmc,  "",        "spice",     (NULL))                                               \
     X(SPICE,        spiceport, "",        "spice",     (NULL))
 
-/* URI schemes that are no backends. */
+/* URI schemes that are not backends. */
 #define CHR__SCHEMES(X)                                                        \
     X(TELNET,       telnet:,    "",       "telnet",    ("telnet:", "tn3270:")) \
     X(WEBSOCKET,    websocket:, "",       "websocket", ("websocket:"))
@@ -33754,10 +33758,10 @@ static const chr_backend *chr__object_read(chr_options *list, const char *text, 
     name = chr__options_get(list, "backend");
     kind = name ? chr__object_kind_find(list->ctx, name, strlen(name)) : NULL;
     if (!kind || !chr__skip_prefix(name, prefix))
-        return (void)chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is no kind of %s object", name ? name : "", prefix),
+        return (void)chr__fail(err, CHR_ERR_NOT_FOUND, "'%s' is not a kind of %s object", name ? name : "", prefix),
                (chr_backend *)NULL;
     if (chr__options_has_help(list))
-        return (void)chr__fail(err, CHR_ERR_HELP, "help was asked for"), (chr_backend *)NULL;
+        return (void)chr__fail(err, CHR_ERR_HELP, "help was requested"), (chr_backend *)NULL;
     if (chr__check_id_text(chr__options_get(list, "id"), err) < 0)
         return NULL;
     return kind;

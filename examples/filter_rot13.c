@@ -22,7 +22,7 @@ static const chr_option rot13_rows[] = {
     { "chardev", CHR_OPTION_TEXT,   offsetof(rot13_options, chardev), CHR_REQUIRED, 0, 0,
       "id of the chardev that it is on" },
     { "rot",     CHR_OPTION_NUMBER, offsetof(rot13_options, rot),     "13",         1, 25,
-      "how far output is turned, and input back" },
+      "letters by which output is rotated, and input back" },
     { NULL,      CHR_OPTION_TEXT,   0,                                NULL,         0, 0, NULL }
 };
 
@@ -99,7 +99,7 @@ CHR_TABLE(chr_peer_slots, rot13_peer,
 
 CHR_TABLE(chr_backend, rot13_backend,
     CHR_SET(name,         "rot13")
-    CHR_SET(help,         "turns the letters of another one")
+    CHR_SET(help,         "rotates the letters of another chardev")
     CHR_SET(options,      rot13_rows)
     CHR_SET(options_size, sizeof(rot13_options))
     CHR_SET(state_size,   sizeof(chr_stacked)) /* or a struct of yours that begins with it */
@@ -130,7 +130,7 @@ static void on_event(void *opaque, int event)
 int main(int argc, char **argv)
 {
     const chr_handlers handlers = { NULL, print_input, on_event, NULL };
-    chr_error          err = { CHR_ERR_INVALID, "usage: filter_rot13 CHARDEV... (rot13,chardev=ID is one more kind)" };
+    chr_error          err = { CHR_ERR_INVALID, "usage: filter_rot13 CHARDEV... (rot13,chardev=ID is an additional backend)" };
     chr_dev           *dev = NULL;
     char               id[20];
     int                i;

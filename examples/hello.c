@@ -24,8 +24,8 @@ int main(int argc, char **argv)
     chr_fe_set_handlers(&con, &handlers, &con);
     while (!chr_fe_eof(&con) && chr_loop_step(ctx, -1) >= 0)     // a server waits for its next peer
         while ((n = chr_fe_read(&con, text, sizeof text)) > 0)
-            chr_fe_write_all(&con, text, (size_t)n, -1);         // waits while the peer is slow
-    chr_drain(ctx, 2000);                                        // gives up after 2 s without progress
+            chr_fe_write_all(&con, text, (size_t)n, -1);         // blocks while the peer is slow
+    n = chr_fe_flush(&con, -1);                                  // sends the rest; returns the error of a failed write
     chr_context_free(ctx);
-    return 0;
+    return n < 0;
 }

@@ -1,7 +1,7 @@
 /*
  * relay - joins two chardevs, as socat does: the input of each is the output of the other.
  *
- * This is a complete program with a man page, not an example of one page: it passes on all that chardevs can express
+ * This is a complete program with a man page, not an example of one page: it passes on everything that chardevs can express
  * (half-close, serial settings, terminal sizes). To copy the basics, see hello.c (one chardev) and README.md.
  *
  *     build/relay [-v] [-x] [--keep] [-log-reopen-on-hup] [-object O]... A B
@@ -661,7 +661,7 @@ static void drain(struct relay *r)
         if (pending_bytes(&r->a) + pending_bytes(&r->b) < before) deadline = chr_loop_now(r->ctx) + limit;
     }
     if (left > 0 || chr_drain(r->ctx, DRAIN_MS) < 0)
-        fprintf(stderr, "relay: the rest was not taken within %d seconds\n", DRAIN_MS / 1000);
+        fprintf(stderr, "relay: pending output was not accepted within %d seconds\n", DRAIN_MS / 1000);
 }
 
 static void close_side(struct side *s)

@@ -577,6 +577,29 @@ TEST(one_look_in_64_calls_at_least)
     rig_close(&r);
 }
 
+/* However quick its calls become, at most 64 of them pass without a look at the clock. */
+TEST(steps_at_a_pace_that_becomes_quick)
+{
+    int64_t apart, ns = 1000000;
+    int     i, blind, most;
+    long    before;
+    rig     r;
+    rig_open(&r);
+    freeze();
+    for (apart = 3000; apart < 12000; apart += 250) {
+        for (i = 0; i < 2000; i++, frozen += apart) chr_loop_step_every(r.ctx, ns);
+        for (most = blind = i = 0; i < 1000; i++, frozen++) {
+            before = looks;
+            chr_loop_step_every(r.ctx, ns);
+            blind = looks == before ? blind + 1 : 0;
+            most = blind > most ? blind : most;
+        }
+        if (!CHECK(most < 64)) NOTE("%d calls after a pace of %lld", most, (long long)apart);
+    }
+    frozen = 0;
+    rig_close(&r);
+}
+
 /* ---- time-outs --------------------------------------------------------------------------------------------------- */
 
 static void *say_later(void *opaque)

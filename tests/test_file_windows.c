@@ -279,7 +279,7 @@ TEST(null_device)
     PUMP(&r, !rec.open);
     CHECK_INT(rec.length, 0);
     CHECK_INT(refuse(&r, "null,id=g,logfile=NUL,logsize=10", &err), CHR_ERR_INVALID);
-    CHECK_HAS(err.text, "no regular file");
+    CHECK_HAS(err.text, "not a regular file");
     detach(&rec);
     rig_close(&r);
 }

@@ -727,7 +727,7 @@ static const refusal refusals[] = {
     { "script,id=k",                     CHR_ERR_INVALID,       "script: needs either file= or text=" },
     { "script,id=k,file=/dev/null,text=pass",CHR_ERR_INVALID,       "script: needs either file= or text=" },
     { "script,id=k,file=/nonexistent/x", CHR_ERR_NOT_FOUND,     "script: cannot open /nonexistent/x: No such file or directory" },
-    { "script,id=k,file=/dev/null",      CHR_ERR_INVALID,       "script: file=/dev/null: is no regular file" },
+    { "script,id=k,file=/dev/null",      CHR_ERR_INVALID,       "script: file=/dev/null: is not a regular file" },
     { "script,id=k,text=expect",         CHR_ERR_INVALID,       "script: text: line 1: expect needs a \"text\"" },
     { "script,id=k,text=expect \"\"",    CHR_ERR_INVALID,       "script: text: line 1: expect: an empty text" },
     { "script,id=k,text=pass;send \"x",  CHR_ERR_INVALID,       "script: text: line 1: a text without its closing quote" },

@@ -76,7 +76,7 @@ TEST(every_small_movement)
     rig_close(&r);
 }
 
-/* What changes nothing is no error, and no packet either; without power all of it is refused. */
+/* What changes nothing is not an error, and no packet either; without power all of it is refused. */
 TEST(what_changes_nothing)
 {
     static const int buttons[] = { CHR_BUTTON_LEFT, CHR_BUTTON_MIDDLE, CHR_BUTTON_RIGHT };

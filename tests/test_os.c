@@ -894,7 +894,7 @@ TEST(a_listener_whose_place_is_taken)
     CHECK_INT(fault_plan.fired, 1);
     fault_disarm();
     CHECK_INT(err.code, CHR_ERR_EXISTS);
-    CHECK(!strstr(err.text, "no socket"));
+    CHECK(!strstr(err.text, "not a socket"));
     far = unix_connect(scratch("s"));
     CHECK(far >= 0);
     close(far), close(listener);
@@ -902,7 +902,7 @@ TEST(a_listener_whose_place_is_taken)
     make(&r, optionsf("socket,id=s,path=%s,server=on,wait=off", scratch("s"))); /* it is stale now */
     write_file(scratch("file"), "kept");
     CHECK_INT(refuse(&r, optionsf("socket,id=t,path=%s,server=on,wait=off", scratch("file")), &err), CHR_ERR_EXISTS);
-    CHECK_HAS(err.text, "by a file that is no socket");
+    CHECK_HAS(err.text, "by a file that is not a socket");
     CHECK_STR(read_file(scratch("file")), "kept");
     rig_close(&r);
     scratch_clean();

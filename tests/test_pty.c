@@ -829,7 +829,7 @@ TEST(pty_link_that_exists_is_refused_and_stays)
     snprintf(options, sizeof options, "pty,id=p,path=%s", scratch("link"));
     CHECK(refuse(&r, options, &err) < 0);
     CHECK_HAS(err.text, scratch("link"));
-    CHECK(!strstr(err.text, "in use")); /* it is no terminal */
+    CHECK(!strstr(err.text, "in use")); /* it is not a terminal */
     CHECK_STR(read_file(scratch("link")), "not ours");
     CHECK(refuse(&r, "pty,id=p,path=/nonexistent/dir/link", &err) < 0);
     CHECK_HAS(err.text, "/nonexistent/dir/link");

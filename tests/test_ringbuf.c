@@ -183,7 +183,7 @@ TEST(utf8_is_never_split)
         }
 }
 
-/* What is no character takes the room of U+FFFD in the answer, and its own bytes of `size`. */
+/* What is not a character takes the room of U+FFFD in the answer, and its own bytes of `size`. */
 TEST(utf8_replacements_fit_or_wait)
 {
     size_t size, capacity;

@@ -273,10 +273,10 @@ TEST(texts_as_a_whole)
         { "id=a,need=x", "no backend is named ('help' lists them)" },
         { "", "no backend is named ('help' lists them)" },
         { "row,id=a,need=x", "'row' is not the name of a backend ('help' lists them)" },
-        { "rows,id=a,help", "help was asked for" },
-        { "rows,id=a,?", "help was asked for" },
-        { "help", "help was asked for" },
-        { "backend=help", "help was asked for" },
+        { "rows,id=a,help", "help was requested" },
+        { "rows,id=a,?", "help was requested" },
+        { "help", "help was requested" },
+        { "backend=help", "help was requested" },
         { "rows,id=a,helpless", "rows: unknown option 'helpless" ALLOWED },
         { "rows,id=a,need=help", "help" },
     };
@@ -414,7 +414,7 @@ TEST(uris_of_its_own)
     CHECK_STR(try_uri(&r, "rows:abc/de/f"), "abc text=de/f");
     CHECK_STR(try_uri(&r, "rows:/"), " text=");
     CHECK_STR(try_uri(&r, "mon:rows:m"), "m");
-    CHECK_STR(try_uri(&r, "rows:!"), "rows:!: is no valid URI of a rows");
+    CHECK_STR(try_uri(&r, "rows:!"), "rows:!: is not a valid URI of rows");
     CHECK_STR(try_uri(&r, "rows:?"), "'rows:?' is not a URI of any backend");
     CHECK_STR(try_uri(&r, "rowss"), "'rowss' is not a URI of any backend");
     CHECK_STR(try_uri(&r, "last"), "");
@@ -424,7 +424,7 @@ TEST(uris_of_its_own)
     CHECK_STR(try_uri(&r, "last,backend=null"), "last,backend=null: no backend= in a URI: that names last already");
     CHECK_STR(try_uri(&r, "lastly"), "'lastly' is not a URI of any backend");
     CHECK_STR(try_uri(&r, "last:x"), "'last:x' is not a URI of any backend");
-    CHECK_STR(try_uri(&r, "last,help"), "help was asked for");
+    CHECK_STR(try_uri(&r, "last,help"), "help was requested");
     CHECK_STR(try_uri(&r, "/tmp/x"), "'/tmp/x': only a path in /dev may stand alone: unix:, pipe:, file: or pty: goes before");
     CHECK_STR(try_uri(&r, "mon:chardev:x"), "chardev:x: mon: does not go before a chardev that exists: make it with mux=on");
     CHECK_STR(try_uri(&r, "chardev:x"), "chardev:x: there is no chardev with that id");

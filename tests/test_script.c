@@ -974,7 +974,7 @@ TEST(texts_that_are_wrong)
     CHECK_INT(refuse(&s.r, "script,id=s,file=/dev/null,text=pass", &s.err), CHR_ERR_INVALID);
 #ifndef _WIN32
     CHECK_INT(refuse(&s.r, "script,id=s,file=/dev/null", &s.err), CHR_ERR_INVALID);
-    CHECK_STR(s.err.text, "script: file=/dev/null: is no regular file");
+    CHECK_STR(s.err.text, "script: file=/dev/null: is not a regular file");
 #endif
     CHECK_INT(refuse(&s.r, "script,id=s,file=/nonexistent/x", &s.err), CHR_ERR_NOT_FOUND);
     CHECK_HAS(s.err.text, "/nonexistent/x");

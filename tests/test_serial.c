@@ -698,7 +698,7 @@ TEST(serial_says_what_the_line_has)
         check_params(&rec, 1200 << i % 4, 'N', 8, 2); /* the rest counts */
         CHECK_INT(speed_at(master), 1200 << i % 4);
     }
-    CHECK_INT(set_params(&rec, 31250, 'E', 8, 1), CHR_ERR_INVALID); /* and a speed that is no standard one */
+    CHECK_INT(set_params(&rec, 31250, 'E', 8, 1), CHR_ERR_INVALID); /* and a speed that is not a standard one */
     check_params(&rec, 31250, 'N', 8, 1);
     REQUIRE(tcgetattr(master, &t) == 0);
     t.c_cflag |= CSTOPB | CRTSCTS;

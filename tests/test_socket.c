@@ -513,7 +513,7 @@ TEST(unix_path_of_another_kind_of_file)
         snprintf(path, sizeof path, "%s", scratch(names[i]));
         REQUIRE(lstat(path, &before) == 0);
         CHECK_INT(refuse(&r, optionsf("socket,id=s,path=%s,server=on,wait=off", path), &err), CHR_ERR_EXISTS);
-        CHECK_HAS(err.text, "no socket");
+        CHECK_HAS(err.text, "not a socket");
         CHECK_HAS(err.text, path);
         CHECK(lstat(path, &after) == 0 && after.st_ino == before.st_ino && after.st_mode == before.st_mode);
     }

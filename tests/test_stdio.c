@@ -192,7 +192,7 @@ TEST(stdio_size_is_told_once)
     redirect_back();
 }
 
-/* What is no terminal has no settings and no size, and nothing is looked at now and then. */
+/* What is not a terminal has no settings and no size, and nothing is looked at now and then. */
 TEST(stdio_without_a_terminal)
 {
     chr_terminal_size size = { 7, 7 };

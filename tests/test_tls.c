@@ -616,7 +616,7 @@ TEST(truncation_is_logged_and_ends_as_closed_after_the_data)
     both_settle(&b);
     CHECK_INPUT(&b.server, "pay 10");
     CHECK_STR(b.server.events, "OC");
-    CHECK_STR(b.r.log, "chardev s: TLS: the connection ended without close_notify: what came may have been cut short\n");
+    CHECK_STR(b.r.log, "chardev s: TLS: the connection ended without close_notify: the input may be truncated\n");
     both_end(&b);
 }
 
@@ -1441,9 +1441,9 @@ TEST(bad_priorities)
 
     if (no_certs[0]) SKIP(no_certs);
     rig_open(&r);
-    bad_creds(&r, "tls-creds-x509,id=t,dir=$/client,priority=NORMAL", CHR_ERR_INVALID, "tls-creds-x509: priority=: 'NORMAL' is no cipher suite of this mbed TLS");
-    bad_creds(&r, "tls-creds-x509,id=t,dir=$/client,priority=", CHR_ERR_INVALID, "priority=: '' is no cipher suite");
-    bad_creds(&r, "tls-creds-x509,id=t,dir=$/client,priority=" AES_128 "::" AES_256, CHR_ERR_INVALID, "priority=: '' is no cipher suite");
+    bad_creds(&r, "tls-creds-x509,id=t,dir=$/client,priority=NORMAL", CHR_ERR_INVALID, "tls-creds-x509: priority=: 'NORMAL' is not a cipher suite of this mbed TLS");
+    bad_creds(&r, "tls-creds-x509,id=t,dir=$/client,priority=", CHR_ERR_INVALID, "priority=: '' is not a cipher suite");
+    bad_creds(&r, "tls-creds-x509,id=t,dir=$/client,priority=" AES_128 "::" AES_256, CHR_ERR_INVALID, "priority=: '' is not a cipher suite");
     bad_creds(&r, "tls-creds-x509,id=t,dir=$/client,priority=" AES_128 ":" PSK_128, CHR_ERR_INVALID, "'" PSK_128 "' goes with shared keys, not with certificates");
     bad_creds(&r, "tls-creds-psk,id=t,dir=$,username=fred,priority=" AES_128, CHR_ERR_INVALID, "tls-creds-psk: priority=: '" AES_128 "' goes with certificates");
     bad_creds(&r, "tls-creds-x509,id=t,dir=$/client,min-version=1.1", CHR_ERR_INVALID, "min-version=1.1: neither 1.2 nor 1.3");
@@ -1464,8 +1464,8 @@ TEST(bad_credentials)
     memset(long_dir, 'd', sizeof long_dir - 1);
     bad_creds(&b.r, strcat(strcpy(long_text, "tls-creds-x509,id=t,dir="), long_dir), CHR_ERR_INVALID, "'t': a path is too long");
     bad_creds(&b.r, strcat(strcpy(long_text, "tls-creds-psk,id=t,dir="), long_dir), CHR_ERR_INVALID, "'t': a path is too long");
-    bad_creds(&b.r, "tls-creds,id=t", CHR_ERR_NOT_FOUND, "'tls-creds' is no kind of tls-creds object");
-    bad_creds(&b.r, "authz-list,id=t,match=x", CHR_ERR_NOT_FOUND, "'authz-list' is no kind of tls-creds object");
+    bad_creds(&b.r, "tls-creds,id=t", CHR_ERR_NOT_FOUND, "'tls-creds' is not a kind of tls-creds object");
+    bad_creds(&b.r, "authz-list,id=t,match=x", CHR_ERR_NOT_FOUND, "'authz-list' is not a kind of tls-creds object");
     bad_creds(&b.r, "tls-creds-x509,dir=$/server", CHR_ERR_INVALID, "needs id=");
     bad_creds(&b.r, "tls-creds-x509,id=1,dir=$/server", CHR_ERR_INVALID, "id=1");
     bad_creds(&b.r, "tls-creds-x509,id=t,help", CHR_ERR_HELP, "help");

@@ -271,7 +271,7 @@ static void others(void)
     for (i = 0; i < 2; i++) chr_fe_write(&rec.fe, "some bytes", 10);
     TRACED("f fault what=\"");
     detach(&rec);
-    fd = tcp_listen(&port); /* of the same number there is no datagram socket, most likely */
+    fd = tcp_listen(&port); /* of the same number there is not datagram socket, most likely */
     close(fd);
     snprintf(text, sizeof text, "udp,id=u,host=127.0.0.1,port=%d", port);
     attach(&rec, make(&r, text));
