@@ -12,6 +12,7 @@
 #include <pty.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <termios.h>
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -1474,4 +1475,121 @@ TEST(a_watch_that_is_started_beside_a_ready_one)
         close_eyes();
         rig_close(&r);
     }
+}
+
+/* ---- the same file, or another one of that number ------------------------------------------------------------------------ */
+
+static enum { AS_IT_IS, OTHER_DEVICE, OTHER_INODE, OTHER_NUMBER } seems;
+static int  seems_not = -1; /* but not to this descriptor */
+static int  seems_calls = -1; /* for so many calls; -1 = for all */
+static long most_parts;
+
+static int as_it_seems(int code, struct stat *info)
+{
+    if (seems_calls == 0) return code;
+    seems_calls -= seems != AS_IT_IS && seems_calls > 0;
+    if (code == 0 && seems == OTHER_DEVICE) info->st_dev ^= 1;
+    if (code == 0 && seems == OTHER_INODE) info->st_ino ^= 1;
+    if (code == 0 && seems == OTHER_NUMBER) info->st_rdev ^= 1;
+    return code;
+}
+
+/* In place of the library's. */
+int fstat(int fd, struct stat *info) { return fd == seems_not ? fstatat(fd, "", info, AT_EMPTY_PATH) : as_it_seems(fstatat(fd, "", info, AT_EMPTY_PATH), info); }
+int lstat(const char *path, struct stat *info) { return as_it_seems(fstatat(AT_FDCWD, path, info, AT_SYMLINK_NOFOLLOW), info); }
+
+/* A pipe is opened anew, with flags of its own, where /proc leads to the same one; else it may block others, and is written in
+ * pieces. */
+TEST(a_description_of_the_same_pipe)
+{
+    static char block[2000];
+    int         fds[2], how;
+    recorder    rec;
+    rig         r;
+    for (how = AS_IT_IS; how <= OTHER_NUMBER; how++) {
+        rig_open(&r);
+        REQUIRE(pipe(fds) == 0);
+        memset(block, '\n', sizeof block);
+        seems = how;
+        seems_not = fds[1];
+        attach(&rec, make(&r, optionsf("fd,id=f,out=%d", fds[1])));
+        seems = AS_IT_IS;
+        fault_arm(FAULT_pwritev2, EOPNOTSUPP, 1, 1);
+        CHECK_INT(chr_fe_write(&rec.fe, block, sizeof block), sizeof block);
+        if (!CHECK_INT(fault_plan.counts[FAULT_write], how == AS_IT_IS ? 1 : 4)) NOTE("for %d", how);
+        fault_disarm();
+        CHECK_INT(drain(&r, fds[0], sizeof block), sizeof block);
+        detach(&rec);
+        close(fds[0]);
+        rig_close(&r);
+    }
+}
+
+/* A socket file of another device or inode is somebody else's. */
+TEST(a_socket_file_of_somebody_else_stays)
+{
+    struct stat info;
+    rig         r;
+    int         how;
+    for (how = AS_IT_IS; how <= OTHER_INODE; how++) {
+        rig_open(&r);
+        make(&r, optionsf("socket,id=s,path=%s,server=on,wait=off", scratch("s")));
+        seems = how;
+        CHECK_INT(chr_remove(r.ctx, "s", NULL), 0);
+        seems = AS_IT_IS;
+        CHECK_INT(lstat(scratch("s"), &info), how == AS_IT_IS ? -1 : 0);
+        rig_close(&r);
+        scratch_clean();
+    }
+}
+
+/* A full log that isn't the file of that name any more is not rotated: its name is opened again. */
+TEST(a_log_of_another_file)
+{
+    recorder rec;
+    rig      r;
+    int      how;
+    for (how = AS_IT_IS; how <= OTHER_INODE; how++) {
+        rig_open(&r);
+        attach(&rec, make(&r, optionsf("null,id=n,logfile=%s,logsize=1000", scratch("log"))));
+        CHECK_INT(chr_fe_write(&rec.fe, block_of_text, sizeof block_of_text), sizeof block_of_text);
+        fault_plan.counts[FAULT_open] = 0;
+        seems = how;
+        seems_calls = 2; /* its size, and whether it is the one */
+        CHECK_INT(chr_fe_write(&rec.fe, "one more\n", 9), 9);
+        seems = AS_IT_IS;
+        seems_calls = -1;
+        if (!CHECK_INT(fault_plan.counts[FAULT_open], how == AS_IT_IS ? 1 : 2)) NOTE("for %d", how);
+        detach(&rec);
+        rig_close(&r);
+        scratch_clean();
+    }
+}
+
+/* ---- one piece at a time ---------------------------------------------------------------------------------------------------- */
+
+/* In place of the library's. */
+ssize_t recvmsg(int fd, struct msghdr *message, int flags)
+{
+    if ((long)message->msg_iovlen > most_parts) most_parts = (long)message->msg_iovlen;
+    return syscall(SYS_recvmsg, fd, message, flags);
+}
+
+/* What a Unix socket receives goes into one block, as large as the frontend has room; descriptors beside it. */
+TEST(a_message_is_received_in_one_block)
+{
+    int      fds[2];
+    recorder rec;
+    rig      r;
+    rig_open(&r);
+    socket_pair(fds);
+    attach(&rec, make(&r, optionsf("socket,id=s,fd=%d", fds[0])));
+    most_parts = 0;
+    say(fds[1], "hello");
+    settle(&r);
+    CHECK_INPUT(&rec, "hello");
+    CHECK_INT(most_parts, 1);
+    detach(&rec);
+    close(fds[1]);
+    rig_close(&r);
 }

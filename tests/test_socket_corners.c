@@ -972,7 +972,7 @@ static void ending_event(void *opaque, int event)
 }
 
 #ifndef CHARDEV_NO_TRACE
-static int ups, downs, wire_reads, lookups;
+static int ups, downs, wire_reads, wire_writes, lookups;
 
 static void on_trace(void *opaque, const chr_trace *event)
 {
@@ -980,6 +980,7 @@ static void on_trace(void *opaque, const chr_trace *event)
     ups += event->number == CHR_TRACE_socket_up;
     downs += event->number == CHR_TRACE_socket_down;
     wire_reads += event->number == CHR_TRACE_wire_in;
+    wire_writes += event->number == CHR_TRACE_wire_out;
     lookups += event->number == CHR_TRACE_socket_lookup || event->number == CHR_TRACE_socket_lookup_done;
 }
 
@@ -1025,6 +1026,9 @@ TEST(single_bytes_are_traced)
     say(fd, "x");
     settle(&r);
     CHECK_INT(wire_reads, 1);
+    wire_writes = 0;
+    CHECK_INT(chr_fe_write(&rec.fe, "y", 1), 1);
+    CHECK_INT(wire_writes, 1);
     close(fd);
     settle(&r);
     for (n = 1; n < 100; n++) {
@@ -1098,6 +1102,36 @@ TEST(no_names_are_asked_for_without_a_hook)
     scratch_clean();
 }
 #endif
+
+/* Sixteen handshakes at a time: the listener rests until one of them is over, and wakes nobody meanwhile. */
+TEST(passed_clients_in_their_handshakes_count)
+{
+    enum { MOST = 16 };
+    chr_error err;
+    recorder  rec;
+    int       fds[MOST][2], more[2], i, fd, ran = 0;
+    rig       r;
+    serve(&r, &rec, ",websocket=on");
+    for (i = 0; i < MOST; i++) {
+        socket_pair(fds[i]);
+        CHECK_INT(chr_add_client(r.ctx, "s", fds[i][1], &err), 0);
+    }
+    socket_pair(more);
+    CHECK_INT(chr_add_client(r.ctx, "s", more[1], &err), CHR_ERR_BUSY);
+    close(more[0]), close(more[1]);
+    fd = unix_connect(scratch("s"));
+    settle(&r);
+    for (i = 0; i < 5; i++) ran += chr_loop_step(r.ctx, 0);
+    CHECK_INT(ran, 0);
+    for (i = 0; i < MOST; i++) close(fds[i][0]);
+    settle(&r);
+    say(fd, "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            "Sec-WebSocket-Version: 13\r\n\r\n");
+    settle(&r);
+    CHECK_STR(rec.events, "O");
+    close(fd);
+    finish(&r, &rec);
+}
 
 /* ---- signs of life -------------------------------------------------------------------------------------------------------------------- */
 

@@ -1513,6 +1513,8 @@ TEST(bad_credentials)
     bad_creds(&b.r, "tls-creds-x509,id=t,dir=$/server,cafile=$/conf", CHR_ERR_INVALID, "conf: ");
     bad_creds(&b.r, "tls-creds-x509,id=t,dir=$/server,endpoint=server,keyfile=$/client-key.pem", CHR_ERR_INVALID, "don't belong together");
     bad_creds(&b.r, "tls-creds-x509,id=t,dir=$/server,endpoint=server,keyfile=$/ca-cert.pem", CHR_ERR_INVALID, "ca-cert.pem: ");
+    bad_creds(&b.r, "tls-creds-x509,id=t,endpoint=server,verify-peer=off,certfile=$/server-cert.pem,keyfile=$/server-key.pem,crlfile=$/none.pem",
+              CHR_ERR_INVALID, "none.pem: ");
     bad_creds(&b.r, "tls-creds-psk,id=t", CHR_ERR_INVALID, "needs dir= or keyfile=");
     bad_creds(&b.r, "tls-creds-psk,id=t,dir=$/server", CHR_ERR_NOT_FOUND, "server/keys.psk");
     bad_creds(&b.r, "tls-creds-psk,id=t,keyfile=$/none.psk,username=fred", CHR_ERR_NOT_FOUND, "cannot open ");
