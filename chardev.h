@@ -30943,6 +30943,8 @@ static int chr__layers_handshake(chr__layer *layer, int *wants, chr_error *err)
     if (code < 0 || !layer->slots->step)
         return code;
     code = layer->slots->step(layer, wants, err);
+    if (code == CHR_ERR_WOULD_BLOCK && layer->below && chr__layers_unsent(layer->below) > 0)
+        *wants |= CHR_OUT; /* TLS keeps a record that would block, and counts it as written */
     CHR__TRACE_TEXT(layer->dev, handshake_step, code, code == CHR_ERR_WOULD_BLOCK ? *wants : 0, layer->slots->name);
     return code;
 }

@@ -2,7 +2,7 @@
 # Random tests for a long time: seeds of test_model and of test_random, one range after the other, until the time is over.
 #   MINUTES=N   how long (default 60)        JOBS=N   so many side by side (default: as many as there are processors)
 #   SCHEDULES=N so many schedules of test_model alone, however long they take
-#   BUILD=build without sanitizers, about five times as fast (make build/tests/test_model build/tests/test_random first)
+#   BUILD=build without sanitizers, more than twice as fast (make build/tests/test_model build/tests/test_random first)
 #   FROM=N      the first seed (default: another one each minute)
 # Prints how many seeds were run and what failed, with how to repeat it; the exit status is 1 when any has. Logs: BUILD/soak/.
 cd "$(dirname "$0")/.." || exit 1

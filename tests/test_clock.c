@@ -308,6 +308,64 @@ TEST(lingers_over_tcp_until_the_peer_closes)
     CHECK_INT(r.live, 0);
 }
 
+/* The time to the next check of a connection: an eighth of the shortest time that matters, of 8 s at most. */
+TEST(signs_of_life_are_looked_for_each_second)
+{
+    static const struct { const char *options; int ms; } cases[] = {
+        { "idle-timeout=8", 1000 }, { "idle-timeout=7", 875 }, { "idle-timeout=9", 1000 }, { "idle-timeout=1", 125 }, { "idle-timeout=300", 1000 },
+    };
+    size_t   i;
+    int      fds[2];
+    recorder rec;
+    rig      r;
+    for (i = 0; i < sizeof cases / sizeof *cases; i++) {
+        freeze();
+        rig_open(&r);
+        socket_pair(fds);
+        attach(&rec, make(&r, optionsf("socket,id=s,fd=%d,%s", fds[0], cases[i].options)));
+        settle(&r);
+        CHECK_STR(rec.events, "O");
+        CHECK_INT(chr_loop_timeout(r.ctx), cases[i].ms);
+        pass(&r, cases[i].ms / 2);
+        CHECK_INT(chr_loop_timeout(r.ctx), cases[i].ms - cases[i].ms / 2);
+        pass(&r, cases[i].ms - cases[i].ms / 2);
+        CHECK_INT(chr_loop_timeout(r.ctx), cases[i].ms);
+        detach(&rec);
+        close(fds[1]);
+        rig_close(&r);
+    }
+}
+
+/* The peer is gone when the time is over, and not a millisecond before. */
+TEST(a_silent_peer_is_closed_after_the_time)
+{
+    int      fds[2], i, more;
+    recorder rec;
+    rig      r;
+    for (more = 0; more < 2; more++) {
+        freeze();
+        rig_open(&r);
+        socket_pair(fds);
+        attach(&rec, make(&r, optionsf("socket,id=s,fd=%d,idle-timeout=8", fds[0])));
+        settle(&r);
+        if (more) {
+            for (i = 0; i < 3; i++) pass(&r, 1000);
+            say(fds[1], "x");
+            settle(&r);
+            pass(&r, 1000); /* this check sees it */
+        }
+        for (i = 0; i < 7; i++) pass(&r, 1000);
+        pass(&r, 999);
+        CHECK_STR(rec.events, "O");
+        pass(&r, 1);
+        CHECK_STR(rec.events, "OC");
+        CHECK_STR(r.log, "chardev s: the peer has sent nothing for 8 seconds: it is closed\n");
+        detach(&rec);
+        close(fds[1]);
+        rig_close(&r);
+    }
+}
+
 /* The end of a context waits for nobody who has had everything: neither for an acknowledgement that has come, nor
  * for the peer to close. */
 TEST(the_end_of_a_context_does_not_wait)

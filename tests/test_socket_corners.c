@@ -1134,6 +1134,53 @@ TEST(checks_are_an_eighth_of_the_time)
     }
 }
 
+#define UPGRADE "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" \
+                "Sec-WebSocket-Version: 13\r\n\r\n"
+
+static int pinged = -1; /* the peer's end; the first question about room behind a ping ends the connection */
+
+static int end_when_pinged(void *opaque)
+{
+    char bytes[2];
+    (void)opaque;
+    if (pinged < 0 || recv(pinged, bytes, sizeof bytes, MSG_PEEK | MSG_DONTWAIT) <= 0) return 0;
+    pinged = -1;
+    (void)chr_fe_disconnect(&ending);
+    return 0;
+}
+
+/* A ping asks the frontend for room, which may end the connection meanwhile. */
+TEST(a_ping_during_which_the_connection_ends)
+{
+    static const chr_handlers handlers = { end_when_pinged, ending_read, ending_event, NULL };
+    chr_error err;
+    int       fd, round;
+    rig       r;
+    fault_plan.haste = 10;
+    told_open = 0;
+    rig_open_virtual(&r);
+    REQUIRE(chr_fe_init(&ending, make(&r, optionsf("socket,id=s,path=%s,server=on,wait=off,websocket=on,keep-alive=on,keep-alive-idle=1", scratch("s"))), &err) == 0);
+    chr_fe_set_handlers(&ending, &handlers, NULL);
+    for (round = 0; round < 2; round++) {
+        fd = meet(&r);
+        say(fd, UPGRADE);
+        settle(&r);
+        CHECK_INT(told_open, 1);
+        CHECK_HAS(hear(fd), "HTTP/1.1 101");
+        pinged = fd;
+        PUMP(&r, told_open == 0);
+        CHECK_INT(pinged, -1);
+        settle(&r);
+        CHECK_MEM(hear(fd), 2, "\x89\0", 2); /* the ping, and the goodbye behind it */
+        close(fd);
+        settle(&r);
+    }
+    CHECK_STR(r.log, "");
+    chr_fe_deinit(&ending);
+    rig_close(&r);
+    scratch_clean();
+}
+
 /* ---- names and options ------------------------------------------------------------------------------------------------------------------ */
 
 TEST(an_abstract_name_is_shown_as_one)

@@ -321,6 +321,9 @@ TEST(output_goes_round)
     fake.chunk = 0;
     CHECK_INT(chr_fe_write(&rec.fe, block, 2000), 1500);
     memcpy(expected + sent, block, 1500);
+    fake.chunk = BUFFER - 1500 + 700; /* a part of what is behind the buffer's end */
+    client_reads();
+    CHECK_INT(fake.length, BUFFER + 700);
     fake.chunk = BUFFER;
     settle(&r);
     CHECK_MEM(fake.got, fake.length, expected, sent + 1500);

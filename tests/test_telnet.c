@@ -968,6 +968,8 @@ TEST(the_loop_rests_while_output_waits)
     line_open(&l, "telnet", 1);
     (void)fill_up(&l.rec.fe);
     settle(&l.r);
+    for (i = 0; i < 50 && chr_loop_step(l.r.ctx, 20) > 0; i++)
+        ; /* TCP moves bytes to the peer's buffer, later on a busy machine */
     for (i = 0; i < 5; i++) ran += chr_loop_step(l.r.ctx, 1);
     CHECK_INT(ran, 0);
     line_close(&l);

@@ -1254,6 +1254,41 @@ TEST(the_host_is_whom_to_expect)
     both_end(&b);
 }
 
+/* Without host=, the server is on this machine: its certificate is for localhost, or it is refused. */
+TEST(a_port_alone_expects_localhost)
+{
+    static const char *const hosts[] = { "", "host=,", "host=localhost," };
+    size_t i;
+    both   b;
+    char   server[500], client[500];
+    int    port, is_right;
+
+    NEED_POSIX("the thread pool keeps what its first use has opened");
+    NEED_LOCALHOST();
+    for (i = 0; i < sizeof hosts / sizeof *hosts; i++)
+        for (is_right = 0; is_right < 2; is_right++) {
+            both_begin(&b);
+            chr_context_free(b.r.ctx);
+            rig_open(&b.r);
+            add_creds(&b.r, is_right ? server_x509 : server_with("elsewhere"));
+            add_creds(&b.r, client_x509);
+            close(tcp_listen(&port));
+            snprintf(server, sizeof server, "socket,id=s,host=127.0.0.1,port=%d,server=on,wait=off,nodelay=on,tls-creds=ts", port);
+            snprintf(client, sizeof client, "socket,id=c,%sport=%d,reconnect-ms=100000,tls-creds=tc", hosts[i], port);
+            if (is_right) {
+                meet(&b, server, client);
+                CHECK_STR(b.r.log, "");
+            } else {
+                attach(&b.server, make(&b.r, server));
+                attach(&b.client, make(&b.r, client));
+                PUMP(&b.r, b.client.open || strstr(b.r.log, "chardev c: "));
+                CHECK_HAS(b.r.log, "chardev c: TLS: the peer's certificate is for another name; expected was localhost");
+                CHECK_STR(b.client.events, "");
+            }
+            both_end(&b);
+        }
+}
+
 /* The host is where, tls-hostname= is who. */
 TEST(whom_to_expect_may_be_another_than_the_host)
 {

@@ -123,6 +123,59 @@ TEST(a_record_that_would_block_is_queued)
         }
 }
 
+/* The handshake of the layer above goes on when its record has been sent. */
+TEST(a_record_of_the_next_handshake_that_would_block)
+{
+    static const char *const layers[] = { ",websocket=on", ",tn3270=on", ",telnet=on" };
+    both   b;
+    size_t i;
+    int    n, times, fired = 1;
+    NEED_POSIX("there are no faults of system calls on this system");
+    for (i = 0; i < sizeof layers / sizeof *layers; i++)
+        for (n = 1, fired = 1; n < 40 && fired; n++) {
+            memset(&b, 0, sizeof b);
+            rig_open_virtual(&b.r);
+            both_keys(&b.r);
+            fault_arm(FAULT_send, EAGAIN, n, 0);
+            make_both(&b, layers[i], layers[i]);
+            settle(&b.r);
+            fired = fault_plan.fired > 0;
+            fault_disarm();
+            for (times = 0; times < 2 && !b.client.open; times++) settle(&b.r);
+            if (!CHECK(b.client.open && b.server.open)) NOTE("send() %d of %s", n, layers[i]);
+            CHECK_INT(chr_fe_write(&b.client.fe, "hello\xff\xef", 7), 7);
+            settle(&b.r);
+            CHECK(b.server.length >= 5);
+            CHECK_STR(b.r.log, "");
+            close_both(&b);
+        }
+}
+
+/* What fails at once is the error of the call, and the descriptor is the caller's. */
+TEST(a_passed_client_that_does_not_speak_tls)
+{
+    chr_error err;
+    both      b;
+    int       fds[2];
+    memset(&b, 0, sizeof b);
+    rig_open_virtual(&b.r);
+    both_keys(&b.r);
+    make_both(&b, "", "");
+    settle(&b.r);
+    CHECK_INT(chr_fe_disconnect(&b.client.fe), 0);
+    detach(&b.client);
+    CHECK_INT(chr_remove(b.r.ctx, "c", NULL), 0);
+    settle(&b.r);
+    socket_pair(fds);
+    say(fds[0], "hello, this is no TLS");
+    CHECK_INT(chr_add_client(b.r.ctx, "s", fds[1], &err), CHR_ERR_IO);
+    CHECK_STR(err.text, "TLS: what the peer sends is not TLS");
+    close(fds[1]);
+    close(fds[0]);
+    CHECK_STR(b.server.events, "OC");
+    close_both(&b);
+}
+
 /* One after the other, of any size. */
 TEST(records_that_would_block_again_and_again)
 {
