@@ -715,6 +715,7 @@ TEST(a_list_of_peers_without_memory)
     rig       r;
     for (n = 1; code < 0 && n < 30; n++) {
         rig_open(&r);
+        CHECK_INT(chr_authz_add(r.ctx, "authz-list,id=!,match=CN=x", &err), CHR_ERR_INVALID); /* which is not told again */
         memset(&err, 0, sizeof err);
         r.fail_at = r.calls + n;
         code = chr_authz_add(r.ctx, "authz-list,id=a,match=CN=x", &err);
