@@ -4,6 +4,7 @@
  */
 #include "chardev.h"
 #include "fault.h"
+#include "private.h"
 #include "rig.h"
 
 #include <limits.h>
@@ -1308,6 +1309,7 @@ TEST(the_log_hook_takes_the_frontend_away)
             CHECK_HAS(told, most == 4 ? "write(abcd) set_open(0) " : "write(ab) set_open(0) ");
             CHECK(strstr(told, "event") == NULL);
             CHECK(front.dev == NULL);
+            CHECK_INT(private_locks(r.ctx), 0);
             CHECK_INT(chr_fe_write(&front, "x", 1), CHR_ERR_DISCONNECTED);
             settle(&r);
             finish(&r);
@@ -2059,6 +2061,59 @@ TEST(recordings_and_buffers)
     CHECK_STR(kinds_in(path), "1:0 4:0 2:0 6:0 12:0 ");
     finish(&r);
     scratch_clean();
+}
+
+/* A frontend that takes one byte at a time gets all of a recorded piece. */
+TEST(recorded_input_byte_by_byte)
+{
+    static char path[400];
+    chr_dev    *dev;
+    rig         r;
+    int         played, i;
+    snprintf(path, sizeof path, "%s", scratch("record"));
+    for (played = 0; played <= 1; played++) {
+        start(&r, "plain,id=other");
+        CHECK_INT(played ? chr_replay_open(r.ctx, path, NULL) : chr_record_start(r.ctx, path, NULL), 0);
+        chr_fe_deinit(&front);
+        dev = make(&r, "back,id=b");
+        REQUIRE(chr_fe_init(&front, dev, NULL) == 0);
+        asks_are_noted = 0;
+        room = played ? 1 : 100;
+        set_handlers(&all_handlers);
+        if (!played) chr_be_event(dev, CHR_EVENT_OPENED);
+        if (!played) chr_be_write(dev, "input", 5);
+        for (i = 0; i < 10; i++) pass_time(&r, 1);
+        CHECK_HAS(notes(), played ? "read(i) read(n) read(p) read(u) read(t) " : "read(input) ");
+        finish(&r);
+    }
+    scratch_clean();
+}
+
+/* Output that waits for a blocked backend goes to the one that replaces it. */
+TEST(gathered_output_that_waits_is_moved)
+{
+    rig r;
+    start_buffered(&r, &all_handlers, 8, 8);
+    notes();
+    back.most = 0;
+    CHECK_INT(chr_fe_write(&front, "abc", 3), 3);
+    settle(&r);
+    CHECK(strstr(notes(), "abc") == NULL);
+    CHECK_INT(chr_change(r.ctx, "b", "back", NULL), 0);
+    notes();
+    back.most = 100;
+    settle(&r);
+    CHECK_HAS(notes(), "write(abc) ");
+    finish(&r);
+}
+
+TEST(a_backend_without_anything_to_wait_on)
+{
+    rig r;
+    start(&r, "plain,id=b");
+    back.most = 0;
+    CHECK_INT(chr_fe_write_all(&front, "abc", 3, 1000), CHR_ERR_WOULD_BLOCK);
+    finish(&r);
 }
 
 static void close_replay(void) { chr_replay_close(front.ctx); }

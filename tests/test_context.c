@@ -110,6 +110,21 @@ TEST(contexts_leave_no_memory)
     CHECK(pages() - size < 200);
 }
 
+static int holds(const char *path, const char *text)
+{
+    char   bytes[4000];
+    size_t len, at, size = strlen(text);
+    FILE  *file = fopen(path, "rb");
+    REQUIRE(file != NULL);
+    len = fread(bytes, 1, sizeof bytes, file);
+    fclose(file);
+    for (at = 0; at + size <= len; at++)
+        if (memcmp(bytes + at, text, size) == 0) return 1;
+    return 0;
+}
+
+static void watch_nothing(void *opaque, int events) { (void)opaque, (void)events; }
+
 static void remove_inside(void *opaque)
 {
     CHECK_INT(chr_remove((chr_context *)opaque, "inner", NULL), 0);
@@ -227,6 +242,85 @@ TEST(credentials_beside_descriptors)
     detach(&rec);
     close(ends[1]);
     rig_close(&r);
+}
+
+/* A recording begins while a frontend with buffers writes. */
+TEST(a_recording_that_begins_later)
+{
+    static char path[400];
+    int         i;
+    recorder    rec;
+    rig         r;
+    rig_open_virtual(&r);
+    snprintf(path, sizeof path, "%s", scratch("record"));
+    attach(&rec, make(&r, "null,id=n"));
+    CHECK_INT(chr_fe_set_buffers(&rec.fe, 64, 64), 0);
+    for (i = 0; i < 3; i++) {
+        CHECK_INT(chr_fe_write(&rec.fe, "not in it", 9), 9);
+        settle(&r);
+    }
+    CHECK_INT(chr_record_start(r.ctx, path, NULL), 0);
+    CHECK_INT(chr_fe_write(&rec.fe, "recorded", 8), 8);
+    settle(&r);
+    CHECK_INT(chr_record_stop(r.ctx), 0);
+    detach(&rec);
+    rig_close(&r);
+    REQUIRE(exists(path));
+    CHECK(holds(path, "recorded") && !holds(path, "not in it"));
+    scratch_clean();
+}
+
+static void wait_for_many(recorder *rec, int what)
+{
+    static chr_watch watches[40];
+    chr_context     *ctx = rec->fe.ctx;
+    size_t           i;
+    if (what != 'e' || rec->last_event != CHR_EVENT_CLOSED) return;
+    for (i = 0; i < 40; i++) CHECK_INT(chr_watch_start(ctx, &watches[i], rec->room, CHR_IN, watch_nothing, rec), 0);
+    chr_loop_step(ctx, 0);
+    rec->user = rec;
+}
+
+static int closed_traces;
+
+static void count_closed(void *opaque, const chr_trace *event)
+{
+    (void)opaque;
+    closed_traces += event->number == CHR_TRACE_event && event->value[0] == CHR_EVENT_CLOSED;
+}
+
+/* The end of a context closes what is open, and nothing else. */
+TEST(what_was_never_open_is_not_closed)
+{
+    recorder rec[2];
+    rig      r;
+    rig_traced = count_closed;
+    rig_open(&r);
+    attach(&rec[0], make(&r, "null,id=never"));
+    attach(&rec[1], make(&r, "ringbuf,id=always"));
+    settle(&r);
+    rig_close(&r);
+    rig_traced = NULL;
+    CHECK_STR(rec[0].events, "");
+    CHECK_STR(rec[1].events, "OC");
+    CHECK_INT(closed_traces, 1);
+}
+
+/* A handler that hears of the end begins anew, with many descriptors. */
+TEST(a_context_that_waits_for_many_at_its_end)
+{
+    int      pair[2];
+    recorder rec;
+    rig      r;
+    REQUIRE(pipe(pair) == 0);
+    rig_open(&r);
+    attach(&rec, make(&r, "ringbuf,id=a"));
+    rec.room = pair[0];
+    rec.then = wait_for_many;
+    rig_close(&r);
+    CHECK_STR(rec.events, "OC");
+    CHECK(rec.user != NULL);
+    close(pair[0]), close(pair[1]);
 }
 
 /* What needs TLS says so where it is left out. */

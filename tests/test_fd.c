@@ -76,6 +76,32 @@ TEST(fd_output_only)
     rig_close(&r);
 }
 
+/* The half-close of a pipe is its close. */
+TEST(fd_half_close)
+{
+    int      in[2], out[2];
+    recorder rec;
+    rig      r;
+    rig_open(&r);
+    REQUIRE(pipe(in) == 0 && pipe(out) == 0);
+    attach(&rec, open_fd(&r, in[0], out[1]));
+    settle(&r);
+    CHECK_INT(chr_fe_write(&rec.fe, "x", 1), 1);
+    CHECK_INT(chr_fe_shutdown(&rec.fe), 0);
+    CHECK_STR(hear(out[0]), "x");
+    CHECK_STR(hear(out[0]), "(eof)");
+    CHECK_INT(chr_drain(r.ctx, 0), 0);
+    CHECK_INT(chr_fe_write(&rec.fe, "x", 1), CHR_ERR_DISCONNECTED);
+    CHECK_INT(chr_fe_shutdown(&rec.fe), 0); /* as before */
+    say(in[1], "still in");
+    settle(&r);
+    CHECK_INPUT(&rec, "still in");
+    CHECK_STR(rec.events, "O");
+    detach(&rec);
+    close(in[1]), close(out[0]);
+    rig_close(&r);
+}
+
 TEST(fd_input_only)
 {
     int      fds[2];

@@ -219,3 +219,116 @@ TEST(a_stamped_line_that_meets_an_error_is_lost_once)
     rig_close(&r);
 }
 
+
+/* A connection that takes no output ends with its input: there is nothing to be half-closed. */
+TEST(the_end_of_input_behind_failed_output_ends_both)
+{
+    char     options[80];
+    int      fds[2];
+    recorder rec;
+    rig      r;
+    rig_open(&r);
+    socket_pair(fds);
+    snprintf(options, sizeof options, "socket,id=s,fd=%d,half-close=on", fds[0]);
+    attach_with_room(&rec, make(&r, options), 3);
+    settle(&r);
+    say(fds[1], "before");
+    fault_arm(FAULT_send, EPIPE, 1, 0);
+    CHECK_INT(chr_fe_write(&rec.fe, "x", 1), CHR_ERR_DISCONNECTED);
+    CHECK_INT(fault_plan.fired, 1);
+    fault_disarm();
+    shutdown(fds[1], SHUT_WR);
+    settle(&r);
+    CHECK_INPUT(&rec, "bef");
+    CHECK_STR(rec.events, "O");
+    give_room(&rec, 10);
+    settle(&r);
+    CHECK_INPUT(&rec, "before");
+    CHECK_STR(rec.events, "OC");
+    close(fds[1]);
+    detach(&rec);
+    rig_close(&r);
+}
+
+/* How many bytes of a websocket's client have come, without the heads of their frames; the last one may be cut. */
+static size_t take_frames(int fd)
+{
+    static unsigned char bytes[4 << 20];
+    size_t               len = 0, at = 0, head, size, count = 0;
+    ssize_t              n;
+    while (len < sizeof bytes && (n = recv(fd, bytes + len, sizeof bytes - len, MSG_DONTWAIT)) > 0) len += (size_t)n;
+    CHECK(len > 0 && len < sizeof bytes);
+    for (; at + 4 <= len; at += head + size) {
+        CHECK(bytes[at + 1] < 127);
+        head = bytes[at + 1] == 126 ? 4 : 2;
+        size = head == 4 ? (size_t)bytes[at + 2] << 8 | bytes[at + 3] : bytes[at + 1];
+        count += at + head + size <= len ? size : len - at - head;
+    }
+    return count;
+}
+
+/* What is lost when a connection ends are the frontend's bytes, without the frame that closes it. */
+TEST(a_close_frame_is_no_loss)
+{
+    static const char request[] = "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                                  "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+    char     options[200], want[100];
+    int      fd;
+    recorder rec;
+    size_t   lost;
+    rig      r;
+    NEED_LITTLE_ROOM();
+    rig_open(&r);
+    snprintf(options, sizeof options, "socket,id=s,path=%s,server=on,wait=off,websocket=on", scratch("s"));
+    attach(&rec, make(&r, options));
+    fd = unix_connect(scratch("s"));
+    settle(&r);
+    say(fd, request);
+    settle(&r);
+    CHECK_STR(rec.events, "O");
+    (void)hear(fd);
+    lost = fill_up(&rec.fe);
+    detach(&rec);
+    CHECK_INT(chr_remove(r.ctx, "s", NULL), 0);
+    settle(&r);
+    CHECK_STR(r.log, "");
+    lost -= take_frames(fd);
+    CHECK(lost > 0);
+    close(fd);
+    settle(&r);
+    snprintf(want, sizeof want, "the last %lu bytes", (unsigned long)lost);
+    CHECK_HAS(r.log, want);
+    rig_close(&r);
+    scratch_clean();
+}
+
+/* What was read ahead of the last peer, and its end, is not for the next one. */
+TEST(the_end_that_was_read_ahead_is_that_of_its_peer)
+{
+    int      fd;
+    recorder rec;
+    rig      r;
+    rig_open(&r);
+    attach_with_room(&rec, make_server(&r, "s", ",telnet=on"), 0);
+    fd = meet(&r, "s");
+    say(fd, "of the first");
+    close(fd);
+    settle(&r);
+    CHECK_STR(rec.events, "O");
+    CHECK_INT(chr_fe_disconnect(&rec.fe), 0);
+    settle(&r);
+    CHECK_STR(rec.events, "OC");
+    fd = meet(&r, "s");
+    CHECK_STR(rec.events, "OCO");
+    give_room(&rec, 100);
+    say(fd, "of the second");
+    settle(&r);
+    CHECK_INPUT(&rec, "of the second");
+    CHECK_STR(rec.events, "OCO");
+    close(fd);
+    settle(&r);
+    CHECK_STR(rec.events, "OCOC");
+    detach(&rec);
+    rig_close(&r);
+    scratch_clean();
+}

@@ -887,3 +887,40 @@ TEST(two_ptys)
     close(one), close(two);
     rig_close(&r);
 }
+
+/* ---- a terminal behind fd ---------------------------------------------------------------------------------------- */
+
+/* The master of a new pty, whose slave is raw. */
+static int open_master(int *slave)
+{
+    struct termios raw;
+    int            master = posix_openpt(O_RDWR | O_NOCTTY);
+    REQUIRE(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0);
+    *slave = open(ptsname(master), O_RDWR | O_NOCTTY);
+    REQUIRE(*slave >= 0 && tcgetattr(*slave, &raw) == 0);
+    cfmakeraw(&raw);
+    tcsetattr(*slave, TCSANOW, &raw);
+    return master;
+}
+
+/* It can't be half-closed: its output goes on. */
+TEST(fd_of_a_terminal_that_cannot_be_half_closed)
+{
+    char     options[60];
+    int      slave, i, master;
+    recorder rec;
+    rig      r;
+    rig_open_virtual(&r);
+    master = open_master(&slave);
+    snprintf(options, sizeof options, "fd,id=f,in=%d,out=%d", master, master);
+    attach(&rec, make(&r, options));
+    settle(&r);
+    for (i = 0; i < 2; i++) {
+        CHECK_INT(chr_fe_shutdown(&rec.fe), CHR_ERR_NOT_SUPPORTED);
+        CHECK_INT(chr_fe_write(&rec.fe, "still", 5), 5);
+        CHECK_STR(hear(slave), "still");
+    }
+    detach(&rec);
+    close(slave);
+    rig_close(&r);
+}

@@ -685,4 +685,48 @@ TEST(mbed_tls_without_memory) { without_memory(1); }
 TEST(mbed_tls_without_memory_for_a_connection) { without_memory(0); }
 #endif
 
+/* ---- objects ----------------------------------------------------------------------------------------------------- */
+
+TEST(many_lists_of_peers)
+{
+    enum { MANY = 100 };
+    char      text[60];
+    chr_error err;
+    int       i;
+    rig       r;
+    rig_open(&r);
+    for (i = 0; i < MANY; i++) {
+        snprintf(text, sizeof text, "authz-list,id=list%d,match=CN=x", i);
+        CHECK_INT(chr_authz_add(r.ctx, text, &err), 0);
+    }
+    for (i = 0; i < MANY; i += 3) {
+        snprintf(text, sizeof text, "list%d", i);
+        CHECK_INT(chr_authz_remove(r.ctx, text, &err), 0);
+        CHECK_INT(chr_authz_remove(r.ctx, text, &err), CHR_ERR_NOT_FOUND);
+    }
+    rig_close(&r); /* the others go with it */
+}
+
+/* Whichever allocation fails: an error that says so, and no list. */
+TEST(a_list_of_peers_without_memory)
+{
+    chr_error err;
+    int       code = -1, n;
+    rig       r;
+    for (n = 1; code < 0 && n < 30; n++) {
+        rig_open(&r);
+        CHECK_INT(chr_authz_add(r.ctx, "authz-list,id=!,match=CN=x", &err), CHR_ERR_INVALID); /* which is not told again */
+        memset(&err, 0, sizeof err);
+        r.fail_at = r.calls + n;
+        code = chr_authz_add(r.ctx, "authz-list,id=a,match=CN=x", &err);
+        r.fail_at = 0;
+        if (!CHECK(code == 0 || code == CHR_ERR_NO_MEMORY)) NOTE("%d at allocation %d", code, n);
+        CHECK_INT(err.code, code);
+        CHECK(!err.text[0] == !code);
+        CHECK_INT(chr_authz_remove(r.ctx, "a", &err), code ? (int)CHR_ERR_NOT_FOUND : 0);
+        rig_close(&r);
+    }
+    CHECK(n > 4 && code == 0);
+}
+
 #endif
