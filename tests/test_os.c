@@ -851,6 +851,10 @@ TEST(settings_of_a_terminal_that_are_interrupted)
     rig_close(&r);
 }
 
+static int six(void *opaque) { return (void)opaque, 6; }
+
+static const chr_handlers six_handlers = { six, recorder_read, NULL, NULL };
+
 /* A datagram is a call, and one more that finds no other. */
 TEST(a_datagram_costs_two_calls)
 {
@@ -875,6 +879,12 @@ TEST(a_datagram_costs_two_calls)
     PUMP(&r, rec.length == 6);
     settle(&r);
     CHECK(fault_plan.counts[FAULT_recvmsg] <= 3);
+    chr_fe_set_handlers(&rec.fe, &six_handlers, &rec); /* room for exactly one: the next call says that there is no more */
+    memset(&fault_plan, 0, sizeof fault_plan);
+    CHECK_INT(sendto(far, "second", 6, 0, (struct sockaddr *)&address, length), 6);
+    PUMP(&r, rec.length == 12);
+    settle(&r);
+    CHECK(fault_plan.counts[FAULT_recvmsg] >= 2 && fault_plan.counts[FAULT_recvmsg] <= 4);
     detach(&rec);
     close(far);
     rig_close(&r);
