@@ -317,7 +317,8 @@ static struct {
     tape     journal;
     size_t   base, base_most;   /* where the journal of this backend begins, between these, */
     size_t   last_open;         /* and where OPENED came last */
-    int      listener, focus, input_is_off, is_told_again, is_early, turn, is_hard, budget;
+    int      listener, focus, input_is_off, is_told_again, turn, is_hard, budget;
+    int      is_early;          /* OPENED has come, and no connection that it may be about */
     int      is_mixed;          /* nobody can tell where the input of a peer ends that is cut into commands */
     int      left_over;         /* blocks that a reset context has */
     size_t   used;              /* of the program's memory then */
@@ -481,6 +482,16 @@ static void secure_creds(void) {}
 
 /* ---- one connection more ----------------------------------------------------------------------------------------- */
 
+static chr_dev *bottom_dev(void)
+{
+    chr_dev *dev = chr_find(m.r.ctx, "b");
+    return dev ? dev : chr_find(m.r.ctx, "d");
+}
+
+/* It is connected, handshakes included. OPENED may be older: of a backend before this one, whose state a refused swap
+ * tells again, or behind buffered input. */
+static int is_open_now(void) { return bottom_dev() && bottom_dev()->be_open; }
+
 /* The connection may receive output from before it connected, as far as history= and an output buffer keep it. */
 static size_t back_from(size_t at, size_t len)
 {
@@ -511,7 +522,7 @@ static far_side *far_new(int to, int from, int is_client)
     if (m.kind == PTY) f->from_least = 0; /* what the last one has not read waits in the terminal */
     f->from_most = f->to_most = f->to_sure = SIZE_MAX;
     f->may_end = plan.setup.full == DISCONNECT;
-    f->is_opened = m.kind == CLIENT && m.is_early;
+    f->is_opened = m.kind == CLIENT && m.is_early && is_open_now();
     m.is_early = 0;
     m.far_count++;
     return f;
@@ -861,12 +872,6 @@ static int mail_socket(int *port, int to)
     return fd;
 }
 
-static chr_dev *bottom_dev(void)
-{
-    chr_dev *dev = chr_find(m.r.ctx, "b");
-    return dev ? dev : chr_find(m.r.ctx, "d");
-}
-
 /* Another peer replaces it, sooner or later, even if its disconnect has not been detected. */
 static void far_is_replaced(far_side *f)
 {
@@ -1097,7 +1102,7 @@ static void opened(void)
 {
     int       i;
     far_side *f;
-    if (m.is_told_again) return;
+    if (m.is_told_again || (m.swaps && !is_open_now())) return;
     if (!plan.setup.in && plan.setup.stack != ON_MUX) m.last_open = m.journal.length; /* else it may be told late */
     for (i = 0; i < m.far_count && (m.fars[i].is_opened || m.fars[i].is_done); i++) {}
     m.is_early = i == m.far_count;
