@@ -31787,6 +31787,8 @@ static int chr__socket_connect_blocking(chr__socket *sock, chr_error *err)
     int is_first = 1;
 
     for (; !chr__socket_is_connected(sock); is_first = 0) {
+        if (sock->dev.removed) /* by the log hook that an attempt's failure was reported to */
+            return chr__fail(err, CHR_ERR_DISCONNECTED, "socket: removed during chr_wait_connected()");
         if (sock->is_server || sock->state != CHR__SOCKET_IDLE || sock->handshakes) {
             if (chr__socket_poll_once(sock) < 0 || chr__socket_error(sock)->code == CHR_ERR_NO_MEMORY)
                 return chr__socket_copy_failure(sock, err);

@@ -316,7 +316,8 @@ static struct {
     int      concurrent;        /* more than one connection at a time */
     tape     journal;
     size_t   base, base_most;   /* where the journal of this backend begins, between these, */
-    size_t   last_open;         /* and where OPENED came last */
+    size_t   last_open;         /* and where OPENED came last, */
+    size_t   waiting_open;      /* and for the first that waits in the far side's backlog; SIZE_MAX = none does */
     int      listener, focus, input_is_off, is_told_again, turn, is_hard, budget;
     int      is_early;          /* OPENED has come, and no connection that it may be about */
     int      is_mixed;          /* nobody can tell where the input of a peer ends that is cut into commands */
@@ -498,9 +499,17 @@ static size_t back_from(size_t at, size_t len)
     return at > m.base + len ? at - len : m.base;
 }
 
+/* Whether a connection of a client waits in the far side's backlog. Ours may have closed it already. */
+static int has_backlog(void)
+{
+    struct pollfd listener = { m.listener, POLLIN, 0 };
+    return m.kind == CLIENT && poll(&listener, 1, 0) == 1;
+}
+
 static far_side *far_new(int to, int from, int is_client)
 {
     far_side *f = &m.fars[m.far_count];
+    size_t    open = m.waiting_open < m.last_open ? m.waiting_open : m.last_open;
     memset(f, 0, sizeof *f);
     f->to = to;
     f->from = from;
@@ -517,7 +526,8 @@ static far_side *far_new(int to, int from, int is_client)
     f->tag = m.concurrent ? m.far_count % TAGS : -1;
     f->is_secure = m.tls;
     if (f->is_secure) secure(f);
-    f->from_least = back_from(m.kind == CLIENT ? m.last_open : m.journal.length, (size_t)(plan.setup.history + plan.setup.out + MOST_WRITE * (m.concurrent != 0)));
+    if (!has_backlog()) m.waiting_open = SIZE_MAX;
+    f->from_least = back_from(m.kind == CLIENT ? open : m.journal.length, (size_t)(plan.setup.history + plan.setup.out + MOST_WRITE * (m.concurrent != 0)));
     if (plan.setup.stack == ON_FAULT) f->from_least = 0;
     if (m.kind == PTY) f->from_least = 0; /* what the last one has not read waits in the terminal */
     f->from_most = f->to_most = f->to_sure = SIZE_MAX;
@@ -1104,6 +1114,7 @@ static void opened(void)
     far_side *f;
     if (m.is_told_again || (m.swaps && !is_open_now())) return;
     if (!plan.setup.in && plan.setup.stack != ON_MUX) m.last_open = m.journal.length; /* else it may be told late */
+    if (m.last_open < m.waiting_open && has_backlog()) m.waiting_open = m.last_open;
     for (i = 0; i < m.far_count && (m.fars[i].is_opened || m.fars[i].is_done); i++) {}
     m.is_early = i == m.far_count;
     if (i == m.far_count) return;
@@ -1723,6 +1734,7 @@ static void schedule_run(void)
     size_t used = m.used;
     rig    r = m.r;
     memset(&m, 0, sizeof m);
+    m.waiting_open = SIZE_MAX;
     memset(&fault_plan, 0, sizeof fault_plan);
     m.r = r;
     m.left_over = left_over;

@@ -1376,3 +1376,23 @@ TEST(removed_by_the_log_hook)
     CHECK_INT(chr_loop_timeout(r.ctx), -1);
     rig_close(&r);
 }
+
+/* So may the one that chr_wait_connected() waits for: that ends then, though there would be further attempts. */
+TEST(removed_while_it_is_waited_for)
+{
+    rig        r;
+    chr_config config = rig_config(&r);
+    chr_error  err;
+    int        port, listener = tcp_listen(&port);
+    rig_init(&r);
+    config.log = removing_log;
+    removing = &r;
+    r.ctx = chr_context_new(&config);
+    close(listener);
+    r.fds--;
+    CHECK_INT(chr_wait_connected(make(&r, optionsf("socket,id=c,host=127.0.0.1,port=%d,reconnect-ms=20", port)), &err), CHR_ERR_DISCONNECTED);
+    CHECK_STR(err.text, "socket: removed during chr_wait_connected()");
+    CHECK(chr_find(r.ctx, "c") == NULL);
+    CHECK_INT(r.logs, 1);
+    rig_close(&r);
+}
