@@ -4234,7 +4234,7 @@ static int chr__os_link_is_stale(const char *path, const char *own)
     char            target[256];
     ssize_t         n = CHR_SYS(readlink)(path, target, sizeof target - 1);
 
-    target[n < 0 ? 0 : n] = 0;
+    target[n < 0 || n == (ssize_t)sizeof target - 1 ? 0 : n] = 0; /* cut: no name of a terminal */
     if (strncmp(target, own, directory) != 0 || strchr(target + directory, '/') || CHR_SYS(lstat)(path, &link) < 0)
         return 0;
     if (CHR_SYS(stat)(target, &terminal) < 0)

@@ -2149,3 +2149,70 @@ TEST(a_watch_without_an_output_buffer)
     CHECK_INT(b.rec.writable, 1);
     bench_close(&b);
 }
+
+/* ---- what a wait for room meets ---------------------------------------------------------------------------------- */
+
+/* Who waited for room before there were buffers has it now. */
+TEST(buffers_for_a_frontend_that_waits_for_room)
+{
+    bench b;
+    bench_open(&b, NULL, 0, 0);
+    b.w->room = 0;
+    chr_fe_add_watch(&b.rec.fe, recorder_writable, &b.rec);
+    settle(&b.r);
+    CHECK_INT(b.rec.writable, 0);
+    CHECK_INT(chr_fe_set_buffers(&b.rec.fe, 0, 10), 0);
+    settle(&b.r);
+    CHECK_INT(b.rec.writable, 1);
+    settle(&b.r);
+    CHECK_INT(b.rec.writable, 1);
+    bench_close(&b);
+}
+
+static int taken_away;
+
+static void writable_takes_buffers_away(void *opaque)
+{
+    taken_away++;
+    CHECK_INT(chr_fe_set_buffers((chr_frontend *)opaque, 0, 0), 0);
+}
+
+static void writable_goes(void *opaque)
+{
+    taken_away++;
+    chr_fe_deinit((chr_frontend *)opaque);
+}
+
+/* Its handler takes the buffers away, or the frontend. */
+TEST(room_whose_handler_takes_the_buffers_away)
+{
+    bench b;
+    int   goes;
+    for (goes = 0; goes < 2; goes++) {
+        taken_away = 0;
+        bench_open(&b, NULL, 0, 10);
+        chr_fe_add_watch(&b.rec.fe, goes ? writable_goes : writable_takes_buffers_away, &b.rec.fe);
+        settle(&b.r);
+        CHECK_INT(taken_away, 1);
+        CHECK(goes ? !b.rec.fe.dev : b.rec.fe.dev != NULL);
+        if (!goes) CHECK_INT(chr_fe_write(&b.rec.fe, "direct", 6), 6);
+        CHECK_STR(b.w->sent, goes ? "" : "direct");
+        bench_close(&b);
+    }
+}
+
+/* A read of all that goes past an event takes no more than was asked for. */
+TEST(a_read_of_all_past_an_event)
+{
+    bench b;
+    char  text[13] = "............";
+    bench_open(&b, &pull_handlers, 100, 0);
+    send_in(&b, "ab");
+    chr_be_event(&b.w->dev, CHR_EVENT_BREAK);
+    send_in(&b, "cdefgh");
+    CHECK_INT(chr_fe_read_all(&b.rec.fe, text, 4, 0), 4);
+    CHECK_STR(text, "abcd........");
+    settle(&b.r);
+    CHECK_STR(pull(&b.rec.fe), "efgh.");
+    bench_close(&b);
+}

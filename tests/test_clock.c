@@ -173,6 +173,25 @@ TEST(lingers_on_while_there_is_progress)
     end_stall(&r, fds[1]);
 }
 
+/* Progress counts from the first look on, a tenth of a second after the beginning. */
+TEST(the_first_look_sees_progress)
+{
+    int      fds[2], i;
+    size_t   taken;
+    recorder rec;
+    rig      r;
+    stall(&r, &rec, fds, ",obuf=1000000", &taken);
+    detach(&rec);
+    CHECK_INT(chr_remove(r.ctx, "s", NULL), 0);
+    CHECK(read_some(fds[1], 1000000) > 0);
+    settle(&r);
+    for (i = 0; i < 20; i++) pass(&r, 100);
+    CHECK_INT(linger_trace.ends, 0);
+    pass(&r, 100);
+    CHECK_INT(linger_trace.ends, 1);
+    end_stall(&r, fds[1]);
+}
+
 /* Ten seconds in all, however much progress there is. */
 TEST(lingers_for_ten_seconds_at_most)
 {
@@ -753,6 +772,38 @@ TEST(hooks_hear_of_each_watch)
         chr_watch_set(&watch, CHR_IN);
         CHECK_INT(watch_changes, before);
     }
+    close(fds[0]), close(fds[1]);
+    rig_close(&r);
+}
+
+static int watch_stops;
+
+/* A stopped watch is the caller's memory again, whatever it holds: here what it held before. */
+static void stop_and_keep(void *opaque, int events)
+{
+    chr_watch *watch = (chr_watch *)opaque, before = *watch;
+    (void)events;
+    watch_stops++;
+    chr_watch_stop(watch);
+    *watch = before;
+}
+
+TEST(a_watch_that_stops_itself_is_not_looked_at)
+{
+    int       fds[2], timeout;
+    chr_watch watch;
+    rig       r;
+    open_hooked(&r);
+    memset(&watch, 0, sizeof watch);
+    socket_pair(fds);
+    say(fds[1], "x");
+    CHECK_INT(chr_watch_start(r.ctx, &watch, fds[0], CHR_IN, stop_and_keep, &watch), 0);
+    watch_stops = 0;
+    chr_watch_ready(&watch, CHR_IN);
+    CHECK_INT(watch_stops, 1);
+    CHECK_INT(chr_loop_timeout(r.ctx), -1);
+    turn_of(&r, &timeout);
+    CHECK_INT(watch_stops, 1);
     close(fds[0]), close(fds[1]);
     rig_close(&r);
 }

@@ -547,6 +547,8 @@ TEST(what_is_wrong_is_refused_in_both_roles)
         CHECK_INT(set_params(&l, 9600, 'N', 8, 3), CHR_ERR_INVALID);
         CHECK_INT(ioctl_int(&l, CHR_IOCTL_SERIAL_SET_FLOW, 3), CHR_ERR_INVALID);
         CHECK_INT(ioctl_int(&l, CHR_IOCTL_SERIAL_SET_FLOW, -1), CHR_ERR_INVALID);
+        CHECK_INT(ioctl_int(&l, CHR_IOCTL_SERIAL_SET_FLOW, CHR_FLOW_SPLIT(CHR_FLOW_NONE, 3)), CHR_ERR_INVALID);
+        CHECK_INT(ioctl_int(&l, CHR_IOCTL_SERIAL_SET_FLOW, CHR_FLOW_SPLIT(3, CHR_FLOW_NONE)), CHR_ERR_INVALID);
         CHECK_INT(ioctl_int(&l, 12345, 0), CHR_ERR_NOT_SUPPORTED);
         check_params(&l.rec, 115200, 'N', 8, 1);
         CHECK_HEARD(&l, "", 0);
@@ -791,6 +793,24 @@ static int64_t end_of_a_suspended_line(const void *arg)
 TEST(suspended_peer_and_the_end)
 {
     CHECK(least_ms(1000, end_of_a_suspended_line, NULL) < 1000);
+}
+
+/* What it has suspended is not waited for: a chardev that is removed leaves nothing to drain. */
+TEST(suspended_peer_of_a_removed_line)
+{
+    chr_dev *dev;
+    line     l;
+    com_open(&l, 1);
+    dev = l.rec.fe.dev;
+    tell(&l, S(SUB("\x08") SUB("\x01\0\0\0\0")));
+    CHECK_HEARD(&l, "", 0);
+    detach(&l.rec);
+    CHECK_INT(chr_remove(l.r.ctx, dev->id, NULL), 0);
+    settle(&l.r);
+    CHECK_INT(chr_drain(l.r.ctx, 0), 0);
+    l.r.fds++; /* the peer is still there */
+    rig_close(&l.r);
+    close(l.peer);
 }
 
 TEST(suspended_peer_leaves)

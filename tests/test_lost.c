@@ -332,3 +332,35 @@ TEST(the_end_that_was_read_ahead_is_that_of_its_peer)
     rig_close(&r);
     scratch_clean();
 }
+
+/* ---- the end of a context ---------------------------------------------------------------------------------------- */
+
+/* All is sent, the end of the layer's stream included: the end of a context does not wait until the peer closes, too. */
+static void end_beside(const char *more, int removed)
+{
+    char     options[100], bytes[100];
+    int      fds[2];
+    recorder rec;
+    rig      r;
+    rig_open(&r);
+    socket_pair(fds);
+    snprintf(options, sizeof options, "socket,id=s,fd=%d%s", fds[0], more);
+    attach(&rec, make(&r, options));
+    settle(&r);
+    CHECK(rec.open);
+    CHECK_INT(chr_fe_write(&rec.fe, "all of it", 9), 9);
+    detach(&rec);
+    if (removed) CHECK_INT(chr_remove(r.ctx, "s", NULL), 0);
+    settle(&r);
+    memset(&fault_plan, 0, sizeof fault_plan);
+    chr_context_free(r.ctx);
+    CHECK_INT(fault_plan.counts[FAULT_poll], 0);
+    CHECK(recv(fds[1], bytes, sizeof bytes, MSG_DONTWAIT) >= 9);
+    CHECK_INT(r.live, 0);
+    CHECK_INT(r.logs, 0);
+    close(fds[1]);
+}
+
+TEST(the_end_beside_a_telnet_peer_that_stays) { end_beside(",telnet=on", 1); }
+TEST(the_end_of_a_telnet_connection_whose_peer_stays) { end_beside(",telnet=on", 0); }
+TEST(the_end_of_a_connection_whose_peer_stays) { end_beside("", 0); }

@@ -1195,3 +1195,80 @@ TEST(every_code_has_a_text)
     CHECK(chr_error_text(5) != NULL);
     CHECK_STR(chr_error_text(CHR_ERR_WOULD_BLOCK), "would block");
 }
+
+/* ---- errors of a backend, and no memory ------------------------------------------------------------------------- */
+
+static size_t wordy_len;
+
+static int wordy_open(chr_dev *dev, chr_error *err)
+{
+    (void)dev;
+    if (err) {
+        err->code = CHR_ERR_INVALID;
+        memset(err->text, 'x', wordy_len);
+        err->text[wordy_len] = 0;
+    }
+    return CHR_ERR_INVALID;
+}
+
+CHR_TABLE(chr_backend, wordy_kind,
+    CHR_SET(name,         "wordy")
+    CHR_SET(help,         "fails at length")
+    CHR_SET(options_size, sizeof(chr_common_options))
+    CHR_SET(state_size,   sizeof(probe))
+    CHR_SET(open,         wordy_open)
+    CHR_SET(io,           &probe_io));
+
+/* The name of the backend comes before its words; those at the end go when there is no room, and nothing behind the
+ * error is written. */
+TEST(an_error_of_any_length_gets_the_name)
+{
+    struct {
+        chr_error err;
+        char      behind[8];
+    } box;
+    char   want[CHARDEV_ERROR_SIZE + 8];
+    size_t less, len;
+    rig    r;
+    rig_open_virtual(&r);
+    REQUIRE(chr_backend_register(r.ctx, &wordy_kind, NULL) == 0);
+    memset(want, 'x', sizeof want);
+    memcpy(want, "wordy: ", 7);
+    for (less = 1; less < 12; less++) {
+        memset(&box, '#', sizeof box);
+        wordy_len = CHARDEV_ERROR_SIZE - less;
+        CHECK(!chr_new(r.ctx, "wordy,id=w", &box.err));
+        len = less > 8 ? 7 + wordy_len : CHARDEV_ERROR_SIZE - 1;
+        if (!CHECK_INT(strlen(box.err.text), len) || !CHECK(memcmp(box.err.text, want, len) == 0))
+            NOTE("%d bytes less than there is room for", (int)less);
+        CHECK(memcmp(box.behind, "########", 8) == 0);
+    }
+    rig_close(&r);
+}
+
+static void count_line(void *opaque, const char *line) { (void)line, ++*(int *)opaque; }
+
+/* Help about a backend says that there is no memory, and does not list all backends in its place. */
+TEST(help_without_memory)
+{
+    static const char *const texts[] = { "null", "null,logfile=x", "backend=null,id=n", "udp:1.2.3.4:5" };
+    size_t i;
+    long   at;
+    int    lines, code;
+    rig    r;
+    rig_open_virtual(&r);
+    for (i = 0; i < sizeof texts / sizeof *texts; i++)
+        for (at = 1;; at++) {
+            lines = r.failed = 0;
+            r.fail_at = r.calls + at;
+            code = chr_help(r.ctx, texts[i], count_line, &lines);
+            r.fail_at = 0;
+            if (!r.failed) {
+                CHECK(code == 0 && lines > 0);
+                break;
+            }
+            CHECK(code < 0 && lines == 0);
+            if (i < 3) CHECK_INT(code, CHR_ERR_NO_MEMORY);
+        }
+    rig_close(&r);
+}

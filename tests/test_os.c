@@ -1603,3 +1603,83 @@ TEST(a_message_is_received_in_one_block)
     close(fds[1]);
     rig_close(&r);
 }
+
+/* The same number, watched for something else: what the kernel's set has from before does not count. */
+TEST(an_entry_that_was_for_something_else)
+{
+    int copy, fd;
+    rig r;
+    rig_open(&r);
+    open_eyes(&r);
+    fd = eyes[30].fds[0];
+    copy = fcntl(fd, F_DUPFD_CLOEXEC, 200);
+    close(fd);
+    chr_watch_stop(&eyes[30].watch);
+    REQUIRE(dup2(copy, fd) == fd);
+    close(copy);
+    CHECK_INT(chr_watch_start(r.ctx, &eyes[30].watch, fd, CHR_OUT, eye_ready, &eyes[30]), 0);
+    chr_loop_step(r.ctx, 0);
+    chr_loop_step(r.ctx, 0);
+    CHECK(eyes[30].count > 0 && eyes[30].events == CHR_OUT);
+    close_eyes();
+    rig_close(&r);
+}
+
+/* The wait of a blocking read fails: the call ends with that error, long before its time is over. */
+TEST(a_read_of_all_whose_wait_fails)
+{
+    int      fds[2];
+    char     text[4];
+    recorder rec;
+    rig      r;
+    rig_open(&r);
+    REQUIRE(pipe(fds) == 0);
+    memset(&rec, 0, sizeof rec);
+    REQUIRE(chr_fe_init(&rec.fe, make(&r, optionsf("fd,id=f,in=%d", fds[0])), NULL) == 0);
+    chr_loop_step(r.ctx, 0);
+    fault_arm(FAULT_poll, ENOMEM, 1, 1);
+    CHECK_INT(chr_fe_read_all(&rec.fe, text, 4, 1000), CHR_ERR_NO_MEMORY);
+    fault_disarm();
+    chr_fe_deinit(&rec.fe);
+    close(fds[1]);
+    chr_context_free(r.ctx);
+}
+
+/* What standard output is has nothing to do with the file of a recording. */
+TEST(a_recording_while_standard_output_is_a_socket)
+{
+    int      fds[2], out = dup(1), code;
+    rig      r;
+    rig_open(&r);
+    socket_pair(fds);
+    REQUIRE(dup2(fds[0], 1) == 1);
+    code = chr_record_start(r.ctx, scratch("tape"), NULL);
+    dup2(out, 1);
+    CHECK_INT(code, 0);
+    make(&r, "null,id=n");
+    CHECK_INT(chr_record_stop(r.ctx), 0);
+    close(out), close(fds[0]), close(fds[1]);
+    chr_context_free(r.ctx);
+    scratch_clean();
+}
+
+/* The settings of a terminal can't be read: the command says so, and the next one works. */
+TEST(a_terminal_whose_settings_are_not_known)
+{
+    int      master, slave, in = dup(0), out = dup(1);
+    recorder rec;
+    rig      r;
+    rig_open(&r);
+    REQUIRE(openpty(&master, &slave, NULL, NULL, NULL) == 0);
+    REQUIRE(dup2(slave, 0) == 0 && dup2(slave, 1) == 1);
+    attach(&rec, make(&r, "stdio,id=s"));
+    CHECK_INT(chr_fe_set_echo(&rec.fe, 1), 0);
+    fault_arm(FAULT_tcgetattr, EIO, 1, 1);
+    CHECK_INT(chr_fe_set_echo(&rec.fe, 0), CHR_ERR_IO);
+    fault_disarm();
+    CHECK_INT(chr_fe_set_echo(&rec.fe, 0), 0);
+    detach(&rec);
+    chr_context_free(r.ctx);
+    dup2(in, 0), dup2(out, 1);
+    close(in), close(out), close(master), close(slave);
+}

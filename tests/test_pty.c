@@ -753,6 +753,28 @@ TEST(pty_link_to_elsewhere_is_kept)
     scratch_clean();
 }
 
+/* A target that is longer than any terminal's name is not taken for one that begins like it. */
+TEST(pty_link_to_something_longer_is_kept)
+{
+    char   target[300];
+    size_t len;
+    rig    r;
+    rig_open(&r);
+    for (len = 255; len < 259; len++) {
+        snprintf(target, sizeof target, "/dev/pts/%0*d", (int)(len - 9), 0);
+        CHECK_INT(strlen(target), len);
+        REQUIRE(symlink(target, scratch("link")) == 0);
+        check_link_is_kept(&r, "exists");
+        unlink(scratch("link"));
+        memcpy(target + len - 2, "/0", 2); /* a file in a directory there */
+        REQUIRE(symlink(target, scratch("link")) == 0);
+        check_link_is_kept(&r, "exists");
+        unlink(scratch("link"));
+    }
+    rig_close(&r);
+    scratch_clean();
+}
+
 /* At the end the link goes if it is still ours, wherever the working directory is by then. */
 TEST(pty_link_of_another_stays)
 {

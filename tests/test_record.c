@@ -1554,3 +1554,104 @@ TEST(each_divergence_has_its_words)
     }
     scratch_clean();
 }
+
+/* The error of a creation is played as far as there is room for it. */
+TEST(an_error_of_any_length_is_played)
+{
+    static bytes tape;
+    static char  words[2 * CHARDEV_ERROR_SIZE];
+    size_t       len;
+    chr_error    err;
+    rig          r;
+    memset(words, 'w', sizeof words);
+    for (len = CHARDEV_ERROR_SIZE - 2; len < CHARDEV_ERROR_SIZE + 4; len++) {
+        rig_open_virtual(&r);
+        tape_begin(&tape);
+        tape_put(&tape, 0, 1, 0, 0, 0, 0, "con", 3);
+        tape_put(&tape, 0, 2, 0, 0, CHR_ERR_INVALID, 0, words, len);
+        tape_put(&tape, 0, 12, 0, 3, 0, 0, "", 0);
+        save(scratch("tape"), tape.data, tape.len);
+        REQUIRE(chr_replay_open(r.ctx, scratch("tape"), &err) == 0);
+        CHECK(!chr_new(r.ctx, "null,id=con", &err));
+        CHECK_INT(err.code, CHR_ERR_INVALID);
+        CHECK_INT(strlen(err.text), CHARDEV_ERROR_SIZE - 1);
+        CHECK(strncmp(err.text, "null: ", 6) == 0);
+        CHECK_INT(strspn(err.text + 6, "w"), strlen(err.text) - 6);
+        rig_close(&r);
+    }
+    scratch_clean();
+}
+
+/* A replay without a chardev wakes the loop at its end, and not before. */
+TEST(a_replay_that_nobody_takes_part_in_ends)
+{
+    static bytes tape;
+    rig          r;
+    rig_open_virtual(&r);
+    tape_begin(&tape);
+    tape_put(&tape, 0, 1, 0, 0, 0, 0, "con", 3);
+    tape_put(&tape, 0, 2, 0, 0, 0, 0, "", 0);
+    tape_put(&tape, 0, 12, 0, 5000000, 0, 0, "", 0);
+    save(scratch("tape"), tape.data, tape.len);
+    CHECK_INT(chr_loop_timeout(r.ctx), -1);
+    REQUIRE(chr_replay_open(r.ctx, scratch("tape"), NULL) == 0);
+    CHECK_INT(chr_loop_timeout(r.ctx), 5);
+    pass_time(&r, 4);
+    CHECK(!chr_replay_over(r.ctx));
+    CHECK_INT(chr_loop_timeout(r.ctx), 1);
+    pass_time(&r, 1);
+    CHECK(chr_replay_over(r.ctx));
+    CHECK_INT(chr_loop_timeout(r.ctx), -1);
+    rig_close(&r);
+    scratch_clean();
+}
+
+static int any_open(chr_dev *dev, chr_error *err) { return (void)dev, (void)err, 0; }
+static int any_ioctl(chr_dev *dev, int command, void *arg) { return (void)dev, (void)command, (void)arg, 0; }
+
+static const chr_io any_io = { NULL, NULL, NULL, NULL };
+
+CHR_TABLE(chr_backend, any_kind,
+    CHR_SET(name,         "any")
+    CHR_SET(help,         "takes each command")
+    CHR_SET(options_size, sizeof(chr_common_options))
+    CHR_SET(state_size,   sizeof(chr_dev))
+    CHR_SET(open,         any_open)
+    CHR_SET(ioctl,        any_ioctl)
+    CHR_SET(io,           &any_io));
+
+/* Of each command its argument is recorded, and no byte more. */
+TEST(as_much_of_a_command_as_it_has)
+{
+    static const struct { int command; unsigned size; } table[] = {
+        { CHR_IOCTL_SET_ECHO, 4 },          { CHR_IOCTL_SERIAL_SET_PARAMS, 16 }, { CHR_IOCTL_SERIAL_GET_PARAMS, 16 },
+        { CHR_IOCTL_SERIAL_SET_BREAK, 4 },  { CHR_IOCTL_SERIAL_GET_TIOCM, 4 },   { CHR_IOCTL_SERIAL_SET_TIOCM, 4 },
+        { CHR_IOCTL_SERIAL_SET_FLOW, 4 },   { CHR_IOCTL_SERIAL_GET_FLOW, 4 },    { CHR_IOCTL_SERIAL_PURGE, 4 },
+        { CHR_IOCTL_SERIAL_GET_ERRORS, 4 }, { CHR_IOCTL_SERIAL_SET_ERRORS, 4 },  { CHR_IOCTL_GET_TERMINAL_SIZE, 8 },
+        { CHR_IOCTL_SET_TERMINAL_SIZE, 8 }, { CHR_IOCTL_PP_DATA_DIR, 4 },        { CHR_IOCTL_PP_READ_DATA, 1 },
+        { CHR_IOCTL_PP_WRITE_DATA, 1 },     { CHR_IOCTL_PP_READ_CONTROL, 1 },    { CHR_IOCTL_PP_WRITE_CONTROL, 1 },
+        { CHR_IOCTL_PP_READ_STATUS, 1 },
+    };
+    static bytes tape;
+    size_t       i, at, count = 0;
+    int          arg[8] = { 1, 2, 3, 4, 5, 6, 7, 8 };
+    recorder     rec;
+    rig          r;
+    rig_open_virtual(&r);
+    REQUIRE(chr_backend_register(r.ctx, &any_kind, NULL) == 0);
+    REQUIRE(chr_record_start(r.ctx, scratch("tape"), NULL) == 0);
+    attach(&rec, make(&r, "any,id=a"));
+    for (i = 0; i < sizeof table / sizeof *table; i++) CHECK_INT(chr_fe_ioctl(&rec.fe, table[i].command, arg), 0);
+    CHECK_INT(chr_record_stop(r.ctx), 0);
+    detach(&rec);
+    load(&tape, scratch("tape"));
+    for (at = 24; at < tape.len; at += 28 + le32(tape.data + at))
+        for (i = 0; i < sizeof table / sizeof *table; i++)
+            if (tape.data[at + 10] == 8 && le32(tape.data + at + 24) == (unsigned)table[i].command) {
+                if (!CHECK_INT(le32(tape.data + at), table[i].size)) NOTE("command %d", table[i].command);
+                count++;
+            }
+    CHECK_INT(count, sizeof table / sizeof *table);
+    rig_close(&r);
+    scratch_clean();
+}

@@ -986,12 +986,17 @@ static void end_job(pid_t child)
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
-static void in_background(const char *orders)
+static void in_background_to(const char *orders, const char *output)
 {
     struct termios shells, now;
     int            told[2], master = terminal();
     pid_t          child;
     (void)master;
+    if (output) {
+        int out = open(output, O_WRONLY | O_CLOEXEC);
+        REQUIRE(out >= 0 && dup2(out, 1) == 1);
+        close(out);
+    }
     REQUIRE(pipe(order) == 0);
     tcgetattr(0, &shells);
     child = start_holder(told, obey);
@@ -999,6 +1004,9 @@ static void in_background(const char *orders)
     take_terminal_back();
     tcsetattr(0, TCSANOW, &shells);
     say(order[1], orders);
+    usleep(50000);
+    tcgetattr(0, &now);
+    CHECK(same_settings(&shells, &now));
     end_job(child);
     usleep(50000);
     tcgetattr(0, &now);
@@ -1006,6 +1014,9 @@ static void in_background(const char *orders)
     redirect_back();
 }
 
+static void in_background(const char *orders) { in_background_to(orders, NULL); }
+
+TEST(stdio_in_the_background_with_output_elsewhere) { in_background_to("e", "/dev/null"); }
 TEST(stdio_in_the_background_changes_the_echo) { in_background("eE"); }
 TEST(stdio_in_the_background_runs_on) { in_background("l"); }
 TEST(stdio_in_the_background_is_removed) { in_background("r"); }
