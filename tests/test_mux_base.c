@@ -16,6 +16,7 @@ static struct {
     char     out[200000];
     size_t   length;
     int      shutdowns, commands, last_command, waits;
+    int      updates; /* how often it was to look whether there is room for input */
     long     grants; /* how many bytes waiting for its descriptor lets it accept more */
 } tap;
 
@@ -47,6 +48,7 @@ static int tap_write(chr_dev *dev, const void *buf, size_t len)
 
 static void tap_update(chr_dev *dev)
 {
+    tap.updates++;
     if (tap.budget != 0 && chr_be_wants_writable(dev)) chr_be_writable(dev);
 }
 
@@ -552,6 +554,24 @@ static void take_back(recorder *rec, int what)
     }
 }
 
+/* What happens on the line between the escape character and its command does not end the command. */
+TEST(events_between_escape_and_command)
+{
+    static const int events[] = { CHR_EVENT_BREAK, CHR_EVENT_SERIAL, CHR_EVENT_RESIZED };
+    size_t i;
+    bench  b;
+    open_bench(&b, 2);
+    for (i = 0; i < 3; i++) {
+        type(&b, "\x01");
+        happen(&b, events[i]);
+        forget(&b);
+        type(&b, "cy");
+        CHECK_STR(stories[i % 2], "<I>y");
+        CHECK_STR(stories[1 - i % 2], "<U>");
+    }
+    close_bench(&b);
+}
+
 TEST(focus_taken_back_at_mux_out)
 {
     bench b;
@@ -901,7 +921,11 @@ TEST(room_comes_with_the_focus)
     sent = feed(block, sizeof block);
     settle(&b.r);
     CHECK_INT(feed("y", 1), 0);
+    settle(&b.r);
+    tap.updates = 0;
     chr_fe_take_focus(&b.fe[0].fe);
+    settle(&b.r);
+    CHECK(tap.updates > 0); /* the base is told: it need not ask */
     CHECK_INT(feed("y", 1), 1);
     CHECK_STR(stories[0], "<I>y");
     CHECK_INT(b.fe[1].length, 0);
