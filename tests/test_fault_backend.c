@@ -846,6 +846,33 @@ TEST(freed_in_any_state)
     }
 }
 
+/* It is removed while a retry of a blocked write, or of one in a disconnect, is posted: between the two halves of a
+ * step, in a loop of the program's own. */
+TEST(removed_while_a_retry_waits)
+{
+    static const char *const feeds[] = { "\x81\x01", "\x83\x7f" };
+    chr_poll polls[8];
+    int      timeout, count;
+    size_t   i;
+    for (i = 0; i < 2; i++) {
+        stage s;
+        stack(&s, "fault,id=f,chardev=b");
+        feed(&s, feeds[i], strlen(feeds[i]));
+        CHECK_INT(write_to(&s, "hello"), i ? CHR_ERR_DISCONNECTED : CHR_ERR_WOULD_BLOCK);
+        chr_fe_add_watch(&s.rec.fe, recorder_writable, &s.rec);
+        count = chr_loop_prepare(s.r.ctx, polls, 8, &timeout);
+        CHECK_INT(timeout, 0);
+        detach(&s.rec);
+        CHECK_INT(chr_remove(s.r.ctx, "f", NULL), 0);
+        CHECK(count >= 0 && count <= 8);
+        CHECK(chr_loop_dispatch(s.r.ctx, polls, 0) >= 0);
+        settle(&s.r);
+        CHECK_INT(s.rec.writable, 0);
+        CHECK_INT(base->got_len, 0);
+        rig_close(&s.r);
+    }
+}
+
 /* Where none of the chosen faults can happen, none does, and no byte is used for it. */
 TEST(faults_that_do_not_fit)
 {
@@ -900,6 +927,30 @@ TEST(read_all_in_pieces)
         close(fds[1]);
         rig_close(&s.r);
     }
+}
+
+/* Two bytes can come one by one; a single one can't be shorter. */
+TEST(read_all_of_two_bytes)
+{
+    char  got[2], options[60];
+    int   fds[2];
+    stage s;
+    open_stage(&s);
+    socket_pair(fds);
+    snprintf(options, sizeof options, "socket,id=s,fd=%d", fds[0]);
+    make(&s.r, options);
+    s.dev = make(&s.r, "fault,id=f,chardev=s");
+    memset(&s.rec, 0, sizeof s.rec);
+    REQUIRE(chr_fe_init(&s.rec.fe, s.dev, NULL) == 0);
+    say(fds[1], "ab");
+    feed(&s, "\x80\x00\x80\x00", 4);
+    CHECK_INT(chr_fe_read_all(&s.rec.fe, got, 2, 1000), 2);
+    CHECK_MEM(got, 2, "ab", 2);
+    CHECK_INT(counts(&s)->short_reads, 1);
+    CHECK_INT(counts(&s)->bytes_used, 2);
+    chr_fe_deinit(&s.rec.fe);
+    close(fds[1]);
+    rig_close(&s.r);
 }
 
 /* While a disconnect lasts there is nobody to be read from. */

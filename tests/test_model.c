@@ -1426,6 +1426,7 @@ static void op_failure(chance *c)
     static const int        errors[] = { EIO, ECONNRESET, EPIPE, ENOBUFS, EMFILE };
     fault_arm(calls[below(c, 9)], errors[below(c, 5)], 1 + below(c, 2), 0);
     m.is_hard = 1;
+    if (m.kind == PTY && plan.setup.stack == ON_MUX) m.is_mixed = 1; /* as where it closes and opens */
 }
 
 static void op_memory(chance *c) { m.r.fail_at = m.r.calls + 1 + below(c, 3); }
@@ -1527,21 +1528,29 @@ static void come_to_rest(chance *c)
     CHECK(i < 50); /* it does not spin */
 }
 
+/* Whether the journal has these bytes from there on. What was offered last, and not accepted for all, follows it: of
+ * several connections one that has ended may be ahead of the whole. */
+static int journal_has(size_t at, const unsigned char *bytes, size_t len)
+{
+    size_t within = at + len > m.journal.length ? m.journal.length - at : len;
+    return (within == 0 || memcmp(m.journal.bytes + at, bytes, within) == 0) &&
+           (len == within || memcmp(m.users[0].pending.bytes, bytes + within, len - within) == 0);
+}
+
 /* Where its received bytes may begin; SIZE_MAX = nowhere. */
 static size_t heard_from(const far_side *f, int is_whole)
 {
-    size_t n = f->heard.length, end = f->to_most < m.journal.length ? f->to_most : m.journal.length;
+    size_t n = f->heard.length, end = f->to_most < m.journal.length ? f->to_most : m.journal.length, all = end;
     size_t least = f->from_least, most, at;
-    if (m.concurrent && !far_is_live(f)) end = m.journal.length; /* one may be ahead of the whole */
-    if (n > end && m.concurrent && !far_is_live(f)) n = end;
-    if (n > end) return SIZE_MAX;
+    if (m.concurrent && !far_is_live(f)) end = m.journal.length, all = end + m.users[0].pending.length;
+    if (n > all) return SIZE_MAX;
     most = f->from_most < end ? f->from_most : end;
-    if (most > end - n && f->to_sure == SIZE_MAX) most = end - n;
+    if (most > all - n && f->to_sure == SIZE_MAX) most = all - n;
     if (is_whole && f->to_least <= end && f->to_least > n && f->to_least - n > least) least = f->to_least - n;
-    if (is_whole && f->to_most == SIZE_MAX && !(f->is_ended && !plan.setup.half_close && m.kind != FDS) && end - n > least) least = end - n;
+    if (is_whole && f->to_most == SIZE_MAX && !(f->is_ended && !plan.setup.half_close && m.kind != FDS) && end > n && end - n > least) least = end - n;
     for (at = least; at <= most; at++) {
         size_t len = at + n > f->to_sure ? f->to_sure > at ? f->to_sure - at : 0 : n;
-        if (len == 0 || memcmp(m.journal.bytes + at, f->heard.bytes, len) == 0) return at;
+        if (len == 0 || journal_has(at, f->heard.bytes, len)) return at;
     }
     return SIZE_MAX;
 }

@@ -310,6 +310,40 @@ TEST(full_queue)
     rig_close(&r);
 }
 
+/* The queue holds what fits just so: packets of three bytes and then one of four, or the other way round. */
+TEST(the_queue_is_filled_to_its_last_byte)
+{
+    chr_info info;
+    int      fourths, size = 0, i;
+    for (fourths = 0; fourths < 6; fourths++) {
+        int      kept = 0;
+        recorder rec;
+        rig      r;
+        chr_dev *dev = start(&r, &rec);
+        rec.room = 0;
+        for (i = 0; i < fourths; i++) {
+            chr_input_button(dev, CHR_BUTTON_MIDDLE, i % 2 == 0);
+            CHECK_INT(chr_input_sync(dev), 0);
+        }
+        chr_input_button(dev, CHR_BUTTON_MIDDLE, 0);
+        chr_input_sync(dev);
+        kept = fourths * 4 + fourths % 2 * 4;
+        do
+            chr_input_rel(dev, 1, 0);
+        while (chr_input_sync(dev) == 0 && (kept += 3) < 100000);
+        chr_query(dev, &info);
+        CHECK_INT(info.bytes_dropped, 3);
+        give_room(&rec, UNLIMITED);
+        settle(&r);
+        CHECK_INT(rec.length, kept);
+        if (kept > size) size = kept;
+        CHECK(size - kept < 3); /* no packet of three bytes fitted into what was left */
+        detach(&rec);
+        rig_close(&r);
+    }
+    CHECK_INT(size, 256);
+}
+
 TEST(room_for_single_bytes)
 {
     driver   d = { 0, 0, 0, 0, 0, 0, 0 };

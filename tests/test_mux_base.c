@@ -552,6 +552,24 @@ static void take_back(recorder *rec, int what)
     }
 }
 
+/* What happens on the line between the escape character and its command does not end the command. */
+TEST(events_between_escape_and_command)
+{
+    static const int events[] = { CHR_EVENT_BREAK, CHR_EVENT_SERIAL, CHR_EVENT_RESIZED };
+    size_t i;
+    bench  b;
+    open_bench(&b, 2);
+    for (i = 0; i < 3; i++) {
+        type(&b, "\x01");
+        happen(&b, events[i]);
+        forget(&b);
+        type(&b, "cy");
+        CHECK_STR(stories[i % 2], "<I>y");
+        CHECK_STR(stories[1 - i % 2], "<U>");
+    }
+    close_bench(&b);
+}
+
 TEST(focus_taken_back_at_mux_out)
 {
     bench b;

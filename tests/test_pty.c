@@ -446,6 +446,29 @@ TEST(pty_several_have_it_open)
 
 /* Of two openers one closes. Then the other closes and a third opens, between two checks: CLOSED and OPENED are
  * delivered. */
+TEST(pty_two_more_open_it_at_once)
+{
+    int      slaves[3], i;
+    recorder rec;
+    rig      r;
+    slaves[0] = connected_pty(&r, &rec);
+    slaves[1] = open_slave(rec.fe.dev);
+    CHECK_INT(chmod(slave_of(rec.fe.dev), 0600), 0); /* two opens in a row are told as one */
+    slaves[2] = open_slave(rec.fe.dev);
+    pass_time(&r, 1500);
+    CHECK_STR(rec.events, "O"); /* nobody has gone */
+    for (i = 0; i < 2; i++) {
+        close(slaves[i]);
+        pass_time(&r, 1500);
+        CHECK_STR(rec.events, "O");
+    }
+    close(slaves[2]);
+    PUMP(&r, !rec.open);
+    CHECK_STR(rec.events, "OC");
+    detach(&rec);
+    rig_close(&r);
+}
+
 TEST(pty_the_last_of_several_is_followed_by_another)
 {
     int      a, b, c;
@@ -669,6 +692,31 @@ static void check_link_is_kept(rig *r, const char *what)
 }
 
 /* Whatever memory is missing, no link is left behind. */
+/* The link has the time of its terminal, by which it is known later whether it is a stale one: as soon as it is made,
+ * and after each change of the terminal. */
+TEST(pty_link_has_the_time_of_its_terminal)
+{
+    struct stat link, terminal;
+    char        options[500];
+    chr_dev    *dev;
+    rig         r;
+    rig_open_virtual(&r);
+    snprintf(options, sizeof options, "pty,id=p,path=%s", scratch("link"));
+    dev = make(&r, options);
+    REQUIRE(lstat(scratch("link"), &link) == 0 && stat(slave_of(dev), &terminal) == 0);
+    CHECK_INT(link.st_mtim.tv_sec, terminal.st_ctim.tv_sec);
+    CHECK_INT(link.st_mtim.tv_nsec, terminal.st_ctim.tv_nsec);
+    pass_time(&r, 1500);
+    REQUIRE(chmod(slave_of(dev), 0600) == 0);
+    pass_time(&r, 1500);
+    REQUIRE(lstat(scratch("link"), &link) == 0 && stat(slave_of(dev), &terminal) == 0);
+    CHECK_INT(link.st_mtim.tv_sec, terminal.st_ctim.tv_sec);
+    CHECK_INT(link.st_mtim.tv_nsec, terminal.st_ctim.tv_nsec);
+    CHECK_INT(chr_remove(r.ctx, "p", NULL), 0);
+    rig_close(&r);
+    scratch_clean();
+}
+
 TEST(pty_link_without_memory)
 {
     char options[300];

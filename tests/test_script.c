@@ -1075,6 +1075,43 @@ TEST(a_file_of_a_mebibyte)
     scratch_clean();
 }
 
+/* An error is filled by what fails only; an empty file is a script that passes at once. */
+TEST(an_empty_file)
+{
+    stage s;
+    char  options[500];
+    write_file(scratch("empty"), "");
+    open_stage(&s);
+    memset(&s.err, 0, sizeof s.err);
+    snprintf(options, sizeof options, "script:%s", scratch("empty"));
+    s.dev = chr_new_uri(s.r.ctx, "s", options, &s.err);
+    REQUIRE(s.dev != NULL);
+    CHECK_STR(s.err.text, "");
+    CHECK_INT(s.err.code, 0);
+    attach(&s.rec, s.dev);
+    settle(&s.r);
+    CHECK_INT(result(&s), 0);
+    CHECK_STR(s.rec.events, "OC");
+    CHECK(chr_new_uri(s.r.ctx, "t", "script:", &s.err) == NULL);
+    CHECK_INT(s.err.code, CHR_ERR_INVALID);
+    CHECK_STR(s.err.text, "script:: is not a valid URI of script");
+    CHECK(chr_find(s.r.ctx, "t") == NULL);
+    end_stage(&s);
+    scratch_clean();
+}
+
+/* In the text of an error all that is no printable ASCII has its code, from the first to the last of both kinds. */
+TEST(what_came_is_shown_in_ascii)
+{
+    stage s;
+    play(&s, "expect \"no\" within 1s");
+    say_to_it(&s, "\x01\x1f ~\x7f\x80\xc3\xa9\xff!");
+    until_ms(&s, 1000);
+    CHECK_INT(result(&s), CHR_ERR_TIMEOUT);
+    CHECK_HAS(s.err.text, "came instead: \"\\x01\\x1f ~\\x7f\\x80\\xc3\\xa9\\xff!\"");
+    end_stage(&s);
+}
+
 TEST(each_allocation_fails)
 {
     stage s;

@@ -376,6 +376,56 @@ TEST(input_from_nobody)
     finish(&r, &rec);
 }
 
+static void event_to_nobody(void *opaque, int event)
+{
+    (void)opaque;
+    (void)event;
+}
+
+/* A frontend without a read handler: its input is no work for the loop, and waits for another. */
+TEST(input_for_a_frontend_that_does_not_read)
+{
+    static const chr_handlers deaf = { NULL, NULL, event_to_nobody, NULL };
+    recorder     rec;
+    chr_frontend fe;
+    int          steps = 0;
+    rig          r;
+    open_context(&r);
+    REQUIRE(chr_fe_init(&fe, make(&r, "spiceport,id=p,name=a"), NULL) == 0);
+    chr_fe_set_handlers(&fe, &deaf, NULL);
+    settle(&r);
+    calls()->event(fake.channel, SPICE_PORT_EVENT_OPENED);
+    CHECK_INT(client_sends("abc"), 3);
+    while (steps < 100 && chr_loop_step(r.ctx, 0) > 0) steps++;
+    CHECK(steps < 100);
+    chr_fe_deinit(&fe);
+    attach(&rec, chr_find(r.ctx, "p"));
+    settle(&r);
+    CHECK_INPUT(&rec, "abc");
+    finish(&r, &rec);
+}
+
+/* Who waits for room is told when the client goes that has read nothing. */
+TEST(room_when_the_client_goes)
+{
+    static char block[BUFFER];
+    recorder    rec;
+    rig         r;
+    connect_port(&r, &rec, UNLIMITED);
+    fake.chunk = 0;
+    CHECK_INT(chr_fe_write(&rec.fe, block, BUFFER), BUFFER);
+    CHECK_INT(chr_fe_write(&rec.fe, "x", 1), CHR_ERR_WOULD_BLOCK);
+    chr_fe_add_watch(&rec.fe, recorder_writable, &rec);
+    settle(&r);
+    CHECK_INT(rec.writable, 0);
+    calls()->event(fake.channel, SPICE_PORT_EVENT_CLOSED);
+    settle(&r);
+    CHECK_STR(rec.events, "OC");
+    CHECK_INT(rec.writable, 1);
+    CHECK_INT(chr_fe_write(&rec.fe, "x", 1), CHR_ERR_DISCONNECTED);
+    finish(&r, &rec);
+}
+
 /* What came and went before the loop has had a look is told in its order. */
 TEST(a_client_that_comes_and_goes_at_once)
 {
@@ -407,6 +457,23 @@ TEST(a_client_that_comes_and_goes_at_once)
     calls()->event(fake.channel, SPICE_PORT_EVENT_CLOSED);
     settle(&r);
     CHECK_STR(rec.events, "OCOCOBC");
+    finish(&r, &rec);
+}
+
+/* A break of a client that sends nothing else is told on its own, each one. */
+TEST(a_break_alone)
+{
+    recorder rec;
+    rig      r;
+    connect_port(&r, &rec, UNLIMITED);
+    calls()->event(fake.channel, SPICE_PORT_EVENT_BREAK);
+    CHECK_STR(rec.events, "O"); /* by the loop */
+    settle(&r);
+    CHECK_STR(rec.events, "OB");
+    calls()->event(fake.channel, SPICE_PORT_EVENT_BREAK);
+    settle(&r);
+    CHECK_STR(rec.events, "OBB");
+    CHECK_INT(rec.length, 0);
     finish(&r, &rec);
 }
 

@@ -943,6 +943,54 @@ TEST(out_through_a_narrow_way)
     line_close(&l);
 }
 
+/* A character that takes three bytes (the NUL of the CR before it, and two of IAC) at each place of a long write, so
+ * that the output buffer has room for none, one or two of them. */
+TEST(out_three_bytes_at_the_end_of_the_buffer)
+{
+    enum { TOTAL = 40000 };
+    static char data[TOTAL], plain[2 * TOTAL];
+    size_t      at, taken;
+    int         n;
+    line        l;
+    line_open(&l, "telnet", 1);
+    say_bytes(&l, S("\xff\xfe\x00"));
+    settle(&l.r);
+    CHECK_HEARD(&l, DO_SIZE, 3);
+    for (at = 15352; at < 16390; at += at == 15366 ? 1010 : 1) {
+        memset(data, 'x', sizeof data);
+        data[at - 1] = '\r';
+        data[at] = '\xff';
+        for (taken = 0; taken < TOTAL; taken += (size_t)n) {
+            n = chr_fe_write(&l.rec.fe, data + taken, TOTAL - taken);
+            REQUIRE(n > 0);
+            settle(&l.r);
+            listen_in(&l);
+            CHECK_MEM(plain, undo(hear_text, (size_t)hear_length, plain), data + taken, (size_t)n);
+        }
+    }
+    line_close(&l);
+}
+
+/* A record that is larger than the output buffer goes in pieces. */
+TEST(out_tn3270_in_pieces)
+{
+    enum { TOTAL = 40000 };
+    static char data[TOTAL];
+    size_t      taken, i;
+    int         n;
+    line        l;
+    line_open(&l, "tn3270", 1);
+    for (i = 0; i < TOTAL; i++) data[i] = (char)(i % 239);
+    memcpy(data + TOTAL - 2, "\xff\xef", 2);
+    for (taken = 0; taken < TOTAL; taken += (size_t)n) {
+        n = chr_fe_write(&l.rec.fe, data + taken, TOTAL - taken);
+        REQUIRE(n > 0);
+        settle(&l.r);
+        CHECK_HEARD(&l, data + taken, n);
+    }
+    line_close(&l);
+}
+
 /* A pending watch is called when the layer has room again, not when the descriptor has. */
 TEST(writable_comes_when_there_is_room)
 {

@@ -146,7 +146,7 @@ static void commands(void)
     chr_terminal_size size = { 80, 25 };
     rig               r;
     recorder          rec;
-    int               lines_of = CHR_TIOCM_DTR, echo = 1;
+    int               lines_of = CHR_TIOCM_DTR, echo = 1, down;
 
     trace_open(&r);
     attach(&rec, make(&r, "msmouse,id=m"));
@@ -160,6 +160,16 @@ static void commands(void)
     TRACED("m ioctl command=SET_ECHO result=NOT_SUPPORTED\n");
     settle(&r);
     TRACED("m data_in len=54 \"M3\\b\\x01");
+    for (down = 1; down >= 0; down--) { /* the fourth byte: the middle button is down, or was let go */
+        CHECK_INT(chr_input_button(rec.fe.dev, CHR_BUTTON_MIDDLE, down), 0);
+        CHECK_INT(chr_input_rel(rec.fe.dev, 1 + down, 0), 0);
+        CHECK_INT(chr_input_sync(rec.fe.dev), 0);
+    }
+    TRACED("m msmouse_packet dx=2 dy=0 len=4 \"@\\x02\\x00 \"\n");
+    TRACED("m msmouse_packet dx=1 dy=0 len=4 \"@\\x01\\x00\\x00\"\n");
+    CHECK_INT(chr_input_rel(rec.fe.dev, 4, 0), 0);
+    CHECK_INT(chr_input_sync(rec.fe.dev), 0);
+    TRACED("m msmouse_packet dx=4 dy=0 len=3 ");
     detach(&rec);
     attach(&rec, make(&r, "wctablet,id=w"));
     TRACED("w wct_init\n");
@@ -173,6 +183,8 @@ static void commands(void)
     TRACED("w wct_cmd_sp\n");
     TRACED("w wct_cmd_other len=4 \"what\"\n");
     TRACED("w wct_cmd_other len=1 \"z\"\n");
+    CHECK_INT(chr_fe_write(&rec.fe, "\r\n@\r", 4), 4);
+    CHECK(!traced("w wct_cmd_other len=0")); /* an empty line is no command */
     CHECK_INT(chr_fe_ioctl(&rec.fe, CHR_IOCTL_SERIAL_SET_PARAMS, &params), 0);
     TRACED("w ioctl command=SERIAL_SET_PARAMS result=0 argument=\"1200,E,7,2\"\n");
     TRACED("w wct_speed speed=1200\n");

@@ -196,6 +196,56 @@ TEST(started_and_stopped)
     rig_close(&r);
 }
 
+/* The pen's tip alone is a change: pressed, pressed again, lifted. */
+TEST(the_pen_is_pressed)
+{
+    int      down;
+    recorder rec;
+    rig      r;
+    chr_dev *dev = start(&r, &rec);
+    ask(&r, &rec, "ST\n");
+    CHECK_INT(chr_input_abs(dev, 0, 0), 0);
+    CHECK_INT(chr_input_sync(dev), 0);
+    settle(&r);
+    forget_input(&rec);
+    CHECK_INT(chr_input_sync(dev), 0);
+    settle(&r);
+    CHECK_INT(rec.length, 0); /* nothing new */
+    for (down = 1; down >= 0; down--) {
+        CHECK_INT(chr_input_button(dev, CHR_BUTTON_LEFT, down), 0);
+        CHECK_INT(chr_input_sync(dev), 0);
+        CHECK_INT(chr_input_sync(dev), 0);
+        settle(&r);
+        CHECK_MEM(rec.input, rec.length, down ? "\xa0\x00\x00\x00\x00\x00\x00" : "\xe0\x00\x00\x00\x00\x00\x00", 7);
+        forget_input(&rec);
+    }
+    CHECK_INT(chr_input_button(dev, CHR_BUTTON_MIDDLE, 1), CHR_ERR_NOT_SUPPORTED);
+    CHECK_INT(chr_input_sync(dev), 0);
+    settle(&r);
+    CHECK_INT(rec.length, 0);
+    detach(&rec);
+    rig_close(&r);
+}
+
+/* A line that has begun is forgotten with its speed: the next one is whole. */
+TEST(a_line_begun_at_another_speed)
+{
+    static const char *const begun[] = { "R", "", "hello there" };
+    size_t   i;
+    recorder rec;
+    rig      r;
+    start(&r, &rec);
+    for (i = 0; i < 3; i++) {
+        ask(&r, &rec, begun[i]);
+        CHECK_INT(set_speed(&rec, 1200), 0);
+        CHECK_INT(set_speed(&rec, 9600), 0);
+        ask(&r, &rec, "RE\r");
+        CHECK_INPUT(&rec, "96,N,8,0");
+    }
+    detach(&rec);
+    rig_close(&r);
+}
+
 TEST(only_9600_baud)
 {
     int      lines;

@@ -250,6 +250,9 @@ static const ws_case cases[] = {
     { "7", "close_reason_in_utf8", "c:\\03\\e8\\c3\\a9", "", "", "c:\\03\\e8", 1 },
     { "7", "close_reason_cut_in_a_character", "c:\\03\\e8\\c3", "", "", "c:\\03\\ef", 1 },
     { "7", "close_reason_cut_in_a_long_character", "c:\\03\\e8bye\\f0\\9f\\98", "", "", "c:\\03\\ef", 1 },
+    { "7", "close_reason_after_a_longer_ping", "p:\\ff\\ff\\ff\\ff\\ff\\ff\\ff c:\\03\\e8bye", "", "",
+      "q:\\ff\\ff\\ff\\ff\\ff\\ff\\ff c:\\03\\e8", 1 },
+    { "7", "close_without_a_reason_after_a_ping", "p:\\03\\e8\\ff c:\\03\\e8", "", "", "q:\\03\\e8\\ff c:\\03\\e8", 1 },
     { "7", "close_while_a_message_is_under_way", "t!:\\e2 c:\\03\\e8", ",websocket-text=on", NULL, "c:\\03\\e8", 1 },
     { "7", "close_1001", "c:\\03\\e9", "", "", "c:\\03\\e9", 1 },
     { "7", "close_1002", "c:\\03\\ea", "", "", "c:\\03\\ea", 1 },
@@ -1067,6 +1070,8 @@ static const request requests[] = {
     { "origin_with_a_fragment", FROM("http://x#evil"), REFUSED("403 Forbidden"), "ws-origin=", NULL },
     { "origin_with_a_backslash", FROM("http://x\\evil"), REFUSED("403 Forbidden"), "ws-origin=", NULL },
     { "origin_with_a_port_that_is_none", FROM("http://x:80x"), REFUSED("403 Forbidden"), "ws-origin=", NULL },
+    { "own_origin_whose_port_ends_in_a_bracket", "GET / HTTP/1.1\r\nHost: x:5]\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+      "Origin: http://x:5]\r\n" KEY VERSION "\r\n", REFUSED("403 Forbidden"), "ws-origin=", NULL },
     { "origin_with_one_slash", FROM("http:/x"), REFUSED("403 Forbidden"), "ws-origin=", NULL },
     { "origin_of_a_scheme", FROM("http:"), REFUSED("403 Forbidden"), "ws-origin=", NULL },
     { "null_origin", FROM("null"), REFUSED("403 Forbidden"), "ws-origin=", NULL },

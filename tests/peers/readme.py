@@ -237,17 +237,22 @@ def slow_reader(binary, directory, name, greeting):
 
 
 def ends_with_its_input(binary, directory, name, greeting):
-    """Also when the reader is late, and when the server that it was connected to goes."""
+    """Also when the reader is late, and when the server that it was connected to goes. What can't be written is an error."""
     text = b"".join(b"%d\n" % i for i in range(30000))
     for options in ("stdio", "stdio,id=con", "stdio,obuf=64K", "mon:stdio"):
         done = subprocess.run("%s %s | (sleep 0.5; cat)" % (binary, options), shell=True, input=text, capture_output=True, timeout=60, check=False)
         check("the program, %s, ends with its input, %s" % (name, options), done.stdout == greeting + text, "%d bytes" % len(done.stdout))
+    done = subprocess.run("echo x | %s >/dev/full" % binary, shell=True, timeout=60, check=False)
+    check("the program, %s, tells that it couldn't write" % name, done.returncode == 1, "exit status %d" % done.returncode)
     path = os.path.join(directory, name + ".end")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen(1)
         client = subprocess.Popen([binary, "socket,id=con,path=" + path])
-        listener.accept()[0].close()
+        peer = listener.accept()[0]
+        while greeting and greeting not in peer.recv(100):
+            pass
+        peer.close()
     try:
         check("the program, %s, ends with its server" % name, client.wait(20) == 0)
     except subprocess.TimeoutExpired:

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import traceback
 import tty
@@ -152,7 +153,7 @@ def terminal():
 def open_tty(path):
     """The slave of a pty chardev, as a terminal program opens it."""
     fd = os.open(path, os.O_RDWR | os.O_NOCTTY)
-    tty.setraw(fd)
+    tty.setraw(fd, termios.TCSANOW)  # without dropping what has come already
     return Stream(fd)
 
 
