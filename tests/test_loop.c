@@ -1545,7 +1545,7 @@ TEST(step_every_follows_the_pace_of_its_calls)
     thing_init(&t, &r);
     for (i = 0; i < 100000; i++) chr_loop_step_every(r.ctx, 1000000);
     start_timer(&t, 0);
-    for (i = 0; i < 70 && !t.count; i++) {
+    for (i = 0; i < 70; i++) { /* it finds the pace */
         usleep(1000);
         chr_loop_step_every(r.ctx, 1000000);
     }
