@@ -31259,8 +31259,8 @@ static void chr__link_handshake_ready(void *opaque, int events)
 }
 
 /* The connection becomes the peer of `seat`. An old peer gets CLOSED first: until that is delivered the stream is
- * closed, so that what handlers write is not for the new peer. Returns 1 when a handler ended the connection. Then the
- * stream is opened, which calls the frontend's can_read handler; that may end the connection, too (re-entrant). */
+ * closed, so that what handlers write is not for the new peer. Returns 1 when a handler of CLOSED ended the connection.
+ * Opening the stream calls the frontend's can_read handler, which may end the connection, too (re-entrant). */
 static int chr__link_take_seat(chr__link *link, chr__socket *server, chr__socket *seat)
 {
     int code, was_open = seat->peer != NULL;
